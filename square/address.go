@@ -1,0 +1,108 @@
+package square
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Prefix is the human-readable part of a torg address in bech32.
+const Prefix = "torg"
+
+// Address names an account: the Ethereum address of its secp256k1 key.
+type Address [20]byte
+
+// ErrAddress is wrapped by every failure to read an address.
+var ErrAddress = errors.New("not a torg address")
+
+// ParseAddress reads the bech32 form ("torg1…") or the 0x hex form.
+func ParseAddress(s string) (Address, error) {
+	var a Address
+	if strings.HasPrefix(s, "0x") || strings.HasPrefix(s, "0X") {
+		b, err := hex.DecodeString(s[2:])
+		if err != nil || len(b) != len(a) {
+			return a, fmt.Errorf("%w: %q is not 20 bytes of hex", ErrAddress, clip(s))
+		}
+		copy(a[:], b)
+		return a, nil
+	}
+	hrp, b, err := decodeBech32(s)
+	if err != nil {
+		return a, fmt.Errorf("%w: %q: %w", ErrAddress, clip(s), err)
+	}
+	if hrp != Prefix || len(b) != len(a) {
+		return a, fmt.Errorf("%w: %q: want prefix %q and 20 bytes", ErrAddress, clip(s), Prefix)
+	}
+	copy(a[:], b)
+	return a, nil
+}
+
+// String returns the bech32 form.
+func (a Address) String() string { return encodeBech32(Prefix, a[:]) }
+
+// Hex returns the lower-case 0x form that Ethereum tools use.
+func (a Address) Hex() string { return "0x" + hex.EncodeToString(a[:]) }
+
+// IsZero reports whether a is the zero address, which no key has.
+func (a Address) IsZero() bool { return a == Address{} }
+
+// MarshalText writes the bech32 form; the zero address is the empty string.
+func (a Address) MarshalText() ([]byte, error) {
+	if a.IsZero() {
+		return nil, nil
+	}
+	return []byte(a.String()), nil
+}
+
+// UnmarshalText reads either form; the empty string is the zero address.
+func (a *Address) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*a = Address{}
+		return nil
+	}
+	v, err := ParseAddress(string(b))
+	if err == nil {
+		*a = v
+	}
+	return err
+}
+
+// Hash is a 32-byte digest. Ids on the square are hashes, never counters.
+type Hash [32]byte
+
+// ParseHash reads 64 hex digits, with or without 0x.
+func ParseHash(s string) (Hash, error) {
+	var h Hash
+	b, err := hex.DecodeString(strings.TrimPrefix(s, "0x"))
+	if err != nil || len(b) != len(h) {
+		return h, fmt.Errorf("%q is not 32 bytes of hex", clip(s))
+	}
+	copy(h[:], b)
+	return h, nil
+}
+
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// Short is the first 12 hex digits, for people and logs.
+func (h Hash) Short() string { return hex.EncodeToString(h[:6]) }
+
+// IsZero reports whether h is all zeros.
+func (h Hash) IsZero() bool { return h == Hash{} }
+
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+func (h *Hash) UnmarshalText(b []byte) error {
+	v, err := ParseHash(string(b))
+	if err == nil {
+		*h = v
+	}
+	return err
+}
+
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "…"
+	}
+	return s
+}

@@ -1,0 +1,134 @@
+package square
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+)
+
+// Key is a secp256k1 private key. It never prints itself.
+type Key struct{ k *secp256k1.PrivateKey }
+
+// NewKey makes a random key.
+func NewKey() (Key, error) {
+	k, err := secp256k1.GeneratePrivateKeyFromRand(rand.Reader)
+	if err != nil {
+		return Key{}, fmt.Errorf("generate key: %w", err)
+	}
+	return Key{k}, nil
+}
+
+// KeyFromBytes reads a 32-byte big-endian scalar in [1, order).
+func KeyFromBytes(b []byte) (Key, error) {
+	var s secp256k1.ModNScalar
+	if len(b) != 32 || s.SetByteSlice(b) || s.IsZero() {
+		return Key{}, errors.New("private key: want 32 bytes between 1 and the curve's order")
+	}
+	return Key{secp256k1.NewPrivateKey(&s)}, nil
+}
+
+// Bytes returns the 32-byte scalar. Callers keep it secret.
+func (k Key) Bytes() []byte { return k.k.Serialize() }
+
+// PubKey returns the 33-byte compressed public key.
+func (k Key) PubKey() []byte { return k.k.PubKey().SerializeCompressed() }
+
+// Address returns the account the key controls.
+func (k Key) Address() Address { return addressOf(k.k.PubKey()) }
+
+// IsZero reports whether the key is unset.
+func (k Key) IsZero() bool { return k.k == nil }
+
+func (k Key) String() string   { return "Key(" + k.Address().String() + ")" }
+func (k Key) GoString() string { return k.String() }
+
+// PubKeyAddress returns the address of a 33-byte compressed public key.
+func PubKeyAddress(pub []byte) (Address, error) {
+	p, err := secp256k1.ParsePubKey(pub)
+	if err != nil || len(pub) != 33 {
+		return Address{}, errors.New("public key: want 33 bytes, compressed, on secp256k1")
+	}
+	return addressOf(p), nil
+}
+
+func addressOf(p *secp256k1.PublicKey) (a Address) {
+	h := Keccak(p.SerializeUncompressed()[1:])
+	copy(a[:], h[12:])
+	return a
+}
+
+// Signature is r ‖ s ‖ v with low s and v 27 or 28.
+type Signature [65]byte
+
+// ErrSignature says that a signature is malformed or by another key.
+var ErrSignature = errors.New("signature does not verify")
+
+// ParseSignature reads 65 bytes of hex with or without 0x.
+func ParseSignature(s string) (Signature, error) {
+	if len(s) > 2 && s[:2] == "0x" {
+		s = s[2:]
+	}
+	var out Signature
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(out) {
+		return out, fmt.Errorf("%w: want 65 bytes of hex", ErrSignature)
+	}
+	copy(out[:], b)
+	return out, nil
+}
+
+func (s Signature) String() string               { return "0x" + hex.EncodeToString(s[:]) }
+func (s Signature) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+func (s *Signature) UnmarshalText(b []byte) error {
+	v, err := ParseSignature(string(b))
+	if err == nil {
+		*s = v
+	}
+	return err
+}
+
+// Sign signs a digest, deterministically (RFC 6979).
+func (k Key) Sign(digest Hash) (s Signature) {
+	c := ecdsa.SignCompact(k.k, digest[:], false) // v ‖ r ‖ s
+	copy(s[:64], c[1:])
+	s[64] = c[0]
+	return s
+}
+
+// Recover returns who signed the digest. It accepts exactly one encoding per
+// signature, but for v, which may be 0/1 or 27/28.
+func Recover(digest Hash, s Signature) (Address, error) {
+	v := s[64]
+	if v < 2 {
+		v += 27
+	}
+	var sc secp256k1.ModNScalar
+	if v != 27 && v != 28 || sc.SetByteSlice(s[32:64]) || sc.IsOverHalfOrder() {
+		return Address{}, ErrSignature
+	}
+	var c [65]byte
+	c[0] = v
+	copy(c[1:], s[:64])
+	p, _, err := ecdsa.RecoverCompact(c[:], digest[:])
+	if err != nil {
+		return Address{}, fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	return addressOf(p), nil
+}
+
+// verify checks that who signed the digest.
+func verify(who Address, digest Hash, s Signature) error {
+	got, err := Recover(digest, s)
+	if err != nil {
+		return err
+	}
+	if got != who {
+		return fmt.Errorf("%w: signed by %s, not %s", ErrSignature, got, who)
+	}
+	return nil
+}
