@@ -1,0 +1,91 @@
+// Package buyer buys inference: it keeps standing leases with providers, pays
+// each request with a voucher, routes, falls back, and keeps every receipt.
+// The gateway's doors stand on it.
+package buyer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+)
+
+// Model is one model some provider offers.
+type Model struct {
+	ID       string         `json:"id"`     // its name, as offered
+	Digest   square.Hash    `json:"digest"` // the offer's spec
+	Exact    bool           `json:"exact"`  // re-executable: answers can be audited
+	Context  uint64         `json:"context_length"`
+	Provider square.Address `json:"provider"`
+	Offer    square.Hash    `json:"offer"`
+	Rates    []square.Rate  `json:"rates"`
+	Denom    string         `json:"denom"`
+	Free     uint64         `json:"free_lanes"`
+	// What this buyer has seen of it lately; zero when it has not asked yet.
+	TTFT       time.Duration `json:"ttft"`
+	Throughput float64       `json:"tokens_per_second"`
+	Failures   float64       `json:"failure_rate"` // 0..1
+}
+
+// Route narrows and orders the providers that may answer, in the words of
+// OpenRouter's provider object.
+type Route struct {
+	Order       []string // provider addresses (or prefixes), tried first, in order
+	Only        []string
+	Ignore      []string
+	NoFallbacks bool
+	// MaxPrompt and MaxCompletion limit the rates, base units per million; 0 is
+	// no limit.
+	MaxPrompt, MaxCompletion uint64
+	Sort                     string // "", "price", "throughput" or "latency"
+}
+
+// Ask is one request with how to route it.
+type Ask struct {
+	Model    string // a model's ID, or its digest in hex
+	Request  infer.Request
+	Logprobs int
+	Stream   bool
+	Route    Route
+	// MaxCost refuses the request before it is sent when it could cost more
+	// base units than this (an API key's remaining budget). 0 is no limit.
+	MaxCost uint64
+}
+
+// Answer is what came back, paid for. Cancelled and failed answers that were
+// charged are answers too; Result.Finish tells.
+type Answer struct {
+	Provider square.Address
+	Model    Model
+	Lease    square.Hash
+	Receipt  square.Hash // the receipt's digest: its id
+	Signed   infer.Signed
+	Result   infer.Result
+	Cost     square.Amount
+	TTFT     time.Duration
+}
+
+// Seller is what a gateway needs of this package.
+type Seller interface {
+	// Models lists what can be asked now.
+	Models(ctx context.Context) ([]Model, error)
+	// Do asks. emit is called for every piece, in order; an error from it or an
+	// ended ctx stops the work and the paying, and Do still returns the Answer
+	// with what was charged. On an error no money was spent, unless the error
+	// is ErrUnknown.
+	Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Answer, error)
+}
+
+// Typed failures of Do. All are wrapped.
+var (
+	ErrNoModel    = errors.New("no provider offers this model")
+	ErrNoProvider = errors.New("no provider fits the routing constraints")
+	ErrFunds      = errors.New("the paying account's balance is too low")
+	ErrBudget     = errors.New("the request could cost more than the budget left")
+	ErrProvider   = errors.New("every provider tried failed")
+	ErrStalled    = errors.New("the ledger is not making blocks, and this request needs a new lease")
+	ErrUnknown    = errors.New("the provider did not say how the request ended")
+	ErrBusy       = errors.New("every lane is busy")
+)
