@@ -1,0 +1,176 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+)
+
+// setting is one thing a person may configure. A value comes from the flag,
+// else TORG_<NAME>, else the file config.yaml in the home directory, else the
+// default.
+type setting struct {
+	name, def, help string
+}
+
+var settings = []setting{
+	{"home", "~/.torg", "where keys, ledger and receipts live"},
+	{"gateway-addr", "127.0.0.1:8800", "where the OpenAI-compatible API listens; a busy port is picked around"},
+	{"provider-addr", "127.0.0.1:8810", "where the provider listens"},
+	{"rpc-addr", "127.0.0.1:8820", "the ledger's CometBFT RPC"},
+	{"grpc-addr", "127.0.0.1:8821", "the ledger's gRPC"},
+	{"rest-addr", "127.0.0.1:8822", "the ledger's REST API"},
+	{"block-time", "200ms", "pause between blocks"},
+	{"upstream", "", "also sell the models of this OpenAI-compatible server, e.g. http://127.0.0.1:11434/v1"},
+	{"upstream-key", "", "API key for the upstream server"},
+	{"price-prompt", "0.1", "TORG per million prompt tokens this machine asks for"},
+	{"price-completion", "1", "TORG per million completion tokens this machine asks for"},
+	{"escrow", "10", "TORG locked in each standing lease"},
+	{"lanes", "8", "parallel requests per standing lease"},
+	{"lease-duration", "24h", "how long a standing lease lasts"},
+	{"lease-idle", "1h", "silence after which a lease ends by itself"},
+	{"audit", "true", "re-execute a sample of the answers, by the audit law"},
+	{"log-level", "info", "debug, info, warn or error"},
+	{"log-format", "text", "text or json"},
+	{"otlp-endpoint", "", "send traces to this OpenTelemetry collector, e.g. http://127.0.0.1:4318"},
+	{"api-key", "", "API key for chat (default: the one torg up made)"},
+	{"api-base", "", "OpenAI base URL for chat (default: the running torg up)"},
+}
+
+func addSettingFlags(root *cobra.Command) {
+	for _, s := range settings {
+		root.PersistentFlags().String(s.name, s.def, s.help)
+	}
+}
+
+func envName(name string) string {
+	return "TORG_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// config is every setting's value and where it came from.
+type config struct {
+	value, source map[string]string
+}
+
+// readConfig resolves all settings for a command.
+func readConfig(c *cobra.Command) (config, error) {
+	cfg := config{map[string]string{}, map[string]string{}}
+	set := func(name, value, source string) { cfg.value[name], cfg.source[name] = value, source }
+	for _, s := range settings {
+		set(s.name, s.def, "default")
+		if v, ok := os.LookupEnv(envName(s.name)); ok {
+			set(s.name, v, "env "+envName(s.name))
+		}
+		if f := c.Flags().Lookup(s.name); f != nil && f.Changed {
+			set(s.name, f.Value.String(), "flag --"+s.name)
+		}
+	}
+	if h, ok := strings.CutPrefix(cfg.value["home"], "~/"); ok {
+		user, err := os.UserHomeDir()
+		if err != nil {
+			return cfg, usageError("home: %w; say where with --home", err)
+		}
+		cfg.value["home"] = filepath.Join(user, h)
+	}
+	file := filepath.Join(cfg.value["home"], "config.yaml")
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return cfg, nil
+	} else if err != nil {
+		return cfg, fmt.Errorf("read config: %w", err)
+	}
+	var inFile map[string]any
+	if err := yaml.Unmarshal(b, &inFile); err != nil {
+		return cfg, usageError("config file %s: %w", file, err)
+	}
+	for k, v := range inFile {
+		src, known := cfg.source[k]
+		if !known || k == "home" {
+			return cfg, usageError("config file %s: no setting is called %q; see torg config explain", file, k)
+		}
+		if src == "default" {
+			set(k, fmt.Sprint(v), "file "+file)
+		}
+	}
+	return cfg, nil
+}
+
+func (c config) get(name string) string { return c.value[name] }
+
+// path is a file or folder below the home directory.
+func (c config) path(elem ...string) string {
+	return filepath.Join(append([]string{c.value["home"]}, elem...)...)
+}
+
+func (c config) bad(name string, err error) error {
+	return usageError("%s %q (from %s): %w", name, c.value[name], c.source[name], err)
+}
+
+func (c config) duration(name string) (time.Duration, error) {
+	d, err := time.ParseDuration(c.value[name])
+	if err == nil && d < 0 {
+		err = errors.New("must not be negative")
+	}
+	if err != nil {
+		return 0, c.bad(name, err)
+	}
+	return d, nil
+}
+
+func (c config) number(name string, low, high int) (int, error) {
+	n, err := strconv.Atoi(c.value[name])
+	if err == nil && (n < low || n > high) {
+		err = fmt.Errorf("must be %d to %d", low, high)
+	}
+	if err != nil {
+		return 0, c.bad(name, err)
+	}
+	return n, nil
+}
+
+func (c config) yes(name string) (bool, error) {
+	b, err := strconv.ParseBool(c.value[name])
+	if err != nil {
+		return false, c.bad(name, errors.New("must be true or false"))
+	}
+	return b, nil
+}
+
+func configCommand() *cobra.Command {
+	c := &cobra.Command{Use: "config", Short: "See what torg is configured to do"}
+	c.AddCommand(&cobra.Command{
+		Use: "explain", Short: "Print every setting, its value and where the value came from", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := readConfig(c)
+			if err != nil {
+				return err
+			}
+			type row struct {
+				Name   string `json:"name"`
+				Value  string `json:"value"`
+				Source string `json:"source"`
+				Help   string `json:"help"`
+			}
+			var rows []row
+			t := table{{"setting", "value", "from", "meaning"}}
+			for _, s := range settings {
+				v := cfg.get(s.name)
+				if strings.HasSuffix(s.name, "-key") && v != "" {
+					v = "(set)" // a secret is never printed
+				}
+				rows = append(rows, row{s.name, v, cfg.source[s.name], s.help})
+				t = append(t, []string{s.name, v, cfg.source[s.name], s.help})
+			}
+			return showTable(c.OutOrStdout(), rows, t)
+		},
+	})
+	return c
+}

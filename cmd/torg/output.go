@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/term"
+	"sigs.k8s.io/yaml"
+)
+
+// outputFormat is the -o flag.
+type outputFormat string
+
+var format outputFormat = "table"
+
+func (f *outputFormat) String() string { return string(*f) }
+func (f *outputFormat) Type() string   { return "format" }
+func (f *outputFormat) Set(s string) error {
+	switch s {
+	case "table", "json", "yaml":
+		*f = outputFormat(s)
+		return nil
+	}
+	return fmt.Errorf("%q is not table, json or yaml", s)
+}
+
+// table is a list for people. The first row names the columns.
+type table [][]string
+
+// show prints data as JSON or YAML, or calls people for a table. What data
+// marshals to is stable: fields are added, never renamed.
+func show(w io.Writer, data any, people func(io.Writer)) error {
+	if format == "table" {
+		people(w)
+		return nil
+	}
+	b, err := json.MarshalIndent(data, "", "  ")
+	if err != nil {
+		return fmt.Errorf("print as %s: %w", format, err)
+	}
+	if format == "yaml" {
+		if b, err = yaml.JSONToYAML(b); err != nil {
+			return fmt.Errorf("print as yaml: %w", err)
+		}
+		_, err = w.Write(b)
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", b)
+	return err
+}
+
+// showTable prints data, or the table for people.
+func showTable(w io.Writer, data any, t table) error {
+	return show(w, data, func(w io.Writer) { t.write(w) })
+}
+
+func (t table) write(w io.Writer) {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i, row := range t {
+		line := strings.Join(row, "\t")
+		if i == 0 {
+			line = strings.ToUpper(line)
+		}
+		fmt.Fprintln(tw, line)
+	}
+	tw.Flush()
+}
+
+// A colour is an ANSI SGR code.
+type colour string
+
+const (
+	bold  colour = "1"
+	dim   colour = "2"
+	red   colour = "31"
+	green colour = "32"
+	cyan  colour = "36"
+)
+
+// paint colours s when f is a terminal and NO_COLOR is unset (no-color.org).
+func paint(f *os.File, c colour, s string) string {
+	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
+		return s
+	}
+	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
+}
+
+// progress is for people who wait: one line on stderr, never on stdout.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s %s\n", paint(os.Stderr, dim, "·"), fmt.Sprintf(format, args...))
+}
