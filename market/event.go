@@ -1,0 +1,44 @@
+package market
+
+import "github.com/torg-network/torg/square"
+
+// Kind names what happened.
+type Kind string
+
+const (
+	EvBonded     Kind = "bonded"
+	EvUnbonding  Kind = "unbonding"
+	EvUnbonded   Kind = "unbonded"
+	EvOffered    Kind = "offered"   // Ref: the offer
+	EvWithdrawn  Kind = "withdrawn" // Ref: the offer
+	EvOpened     Kind = "opened"    // Ref: the parent, if it is a child
+	EvMatched    Kind = "matched"   // Ref: the quote's digest
+	EvStarted    Kind = "started"
+	EvRedeemed   Kind = "redeemed"
+	EvDraining   Kind = "draining"
+	EvClaimed    Kind = "claimed"    // Ref: the root
+	EvChallenged Kind = "challenged" // Ref: the evidence
+	EvRedrawn    Kind = "redrawn"    // Ref: the evidence; the next draw of judges sits
+	EvUpheld     Kind = "upheld"     // Ref: the evidence; a stream goes on
+	EvEnded      Kind = "ended"      // Ref: the child, if one follows
+	EvPruned     Kind = "pruned"
+)
+
+// Event is one thing that happened, with all that an indexer needs to follow
+// leases and money without reading state.
+type Event struct {
+	Kind     Kind           `json:"kind"`
+	Time     int64          `json:"time"`
+	By       square.Address `json:"by"`    // who asked for it; zero: the ledger itself
+	Lease    square.Hash    `json:"lease"` // zero for stakes and offers
+	Trade    string         `json:"trade"`
+	Buyer    square.Address `json:"buyer"`
+	Provider square.Address `json:"provider"`
+	From     State          `json:"from,omitempty"`
+	To       State          `json:"to,omitempty"`
+	Reason   Reason         `json:"reason,omitempty"`
+	Deadline int64          `json:"deadline,omitempty"`
+	Paid     uint64         `json:"paid,string"` // of the lease, so far
+	Ref      square.Hash    `json:"ref"`
+	Moves    []Transfer     `json:"moves,omitempty"` // since the operation's previous event
+}

@@ -1,0 +1,121 @@
+package market
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/torg-network/torg/square"
+)
+
+// State is where a lease stands. The package documentation has the diagram.
+type State string
+
+const (
+	Open      State = "open"      // an order with its escrow, no provider yet
+	Matched   State = "matched"   // a provider has bonded and must start
+	Active    State = "active"    // work is being done
+	Draining  State = "draining"  // a stream that is ending; vouchers are still redeemed
+	Claimed   State = "claimed"   // a result is in and may be challenged
+	Disputed  State = "disputed"  // judges are looking; every other clock stands still
+	Settled   State = "settled"   // ended as agreed
+	Failed    State = "failed"    // ended because someone fell silent or left
+	Cancelled State = "cancelled" // ended by the buyer before any work was paid
+	Slashed   State = "slashed"   // ended by a verdict of fraud
+)
+
+// Terminal reports whether nothing but forgetting can happen to the lease.
+func (s State) Terminal() bool {
+	return s == Settled || s == Failed || s == Cancelled || s == Slashed
+}
+
+// Reason is why a lease is ending (Draining) or has ended.
+type Reason string
+
+const (
+	ReasonAgreed       Reason = "agreed"        // settled: both sides signed the final sum
+	ReasonClosed       Reason = "closed"        // settled: the buyer closed, the provider had its notice
+	ReasonEnded        Reason = "ended"         // settled: the duration was reached
+	ReasonReclaimed    Reason = "reclaimed"     // settled: the provider gave notice
+	ReasonAccepted     Reason = "accepted"      // settled: the buyer took the result
+	ReasonUnchallenged Reason = "unchallenged"  // settled: nobody objected to the result in time
+	ReasonUpheld       Reason = "upheld"        // settled: the judges found the result right
+	ReasonCancelled    Reason = "cancelled"     // cancelled: by the buyer
+	ReasonExpired      Reason = "expired"       // cancelled: no provider took the order in time
+	ReasonNoStart      Reason = "no_start"      // failed: the provider did not start in time
+	ReasonIdle         Reason = "idle"          // failed: nothing was redeemed for too long
+	ReasonLate         Reason = "late"          // failed: no result by the job's deadline
+	ReasonAbandoned    Reason = "abandoned"     // failed: the provider walked away
+	ReasonJudgesSilent Reason = "judges_silent" // failed: no draw of judges gave a verdict
+	ReasonFraud        Reason = "fraud"         // slashed
+)
+
+// Lease is an order and what became of it. Money is in base units of
+// Order.Denom, times are unix seconds and 0 when they have not come.
+type Lease struct {
+	ID     square.Hash  `json:"id"`    // the order's id, or ChildID of the parent
+	Order  square.Order `json:"order"` // of a child: the parent's, with escrow, job value, duration, failover and expiry cut down
+	State  State        `json:"state"`
+	Reason Reason       `json:"reason,omitempty"`
+
+	Parent square.Hash `json:"parent"` // the lease this one replaces, or zero
+	Child  square.Hash `json:"child"`  // the lease that replaces this one, or zero
+	Nth    uint64      `json:"nth"`    // how many leases this order had before
+
+	Provider square.Address `json:"provider"` // zero while Open
+	Offer    square.Hash    `json:"offer"`
+	Rates    []square.Rate  `json:"rates,omitempty"`
+
+	Escrow uint64 `json:"escrow,string"` // held now
+	Bond   uint64 `json:"bond,string"`   // locked now in the provider's stake
+	Bonded uint64 `json:"bonded,string"` // locked at the match; what the audit law calls S
+	Paid   uint64 `json:"paid,string"`   // out of the escrow for work so far, fees included
+
+	Burned  uint64 `json:"burned,string"`  // of the fees on Paid
+	Emitted uint64 `json:"emitted,string"` // minted to the provider for Burned
+
+	Lanes []uint64    `json:"lanes,omitempty"` // redeemed so far by lane; their sum is at most Paid
+	Root  square.Hash `json:"root"`            // result: what was claimed
+	Price uint64      `json:"price,string"`    // result: for how much
+
+	Dispute *Dispute `json:"dispute,omitempty"` // while Disputed, and after it ended the lease
+
+	Opened  int64 `json:"opened"`
+	Matched int64 `json:"matched"`
+	Started int64 `json:"started"`
+	Touched int64 `json:"touched"` // stream: the last redemption, or the start
+	Ends    int64 `json:"ends"`    // when the duration is reached
+	Ended   int64 `json:"ended"`
+	// Deadline is when anyone may Poke the lease, or Prune it once it has
+	// ended. It is never 0: a store files the lease under it.
+	Deadline int64 `json:"deadline"`
+}
+
+// Dispute is a challenge before its judges.
+type Dispute struct {
+	Challenger square.Address `json:"challenger"`
+	Bond       uint64         `json:"bond,string"` // held now
+	Evidence   square.Hash    `json:"evidence"`
+	Value      uint64         `json:"value,string"` // what the work in question was charged at
+	Prior      State          `json:"prior"`        // where an upheld stream goes back to
+	PriorTime  int64          `json:"prior_time"`   // the deadline it had there
+	Since      int64          `json:"since"`
+	Draw       uint64         `json:"draw"` // which draw of judges sits, from 0
+}
+
+// OfferKey is where the lease's offer is stored.
+func (l Lease) OfferKey() OfferKey { return OfferKey{l.Provider, l.Order.Trade, l.Order.Spec} }
+
+// StakeKey is the stake the lease's bond is locked in.
+func (l Lease) StakeKey() StakeKey { return StakeKey{l.Provider, l.Order.Trade, l.Order.Denom} }
+
+// ChildID is the id of the nth lease of an order after its first, which
+// replaces parent: SHA-256 of "torg failover", the parent's id and n as a
+// big-endian 64-bit number.
+func ChildID(parent square.Hash, n uint64) (id square.Hash) {
+	h := sha256.New()
+	h.Write([]byte("torg failover"))
+	h.Write(parent[:])
+	h.Write(binary.BigEndian.AppendUint64(nil, n))
+	h.Sum(id[:0])
+	return id
+}
