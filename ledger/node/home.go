@@ -1,0 +1,83 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cometbft/cometbft/crypto/ed25519"
+	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/privval"
+	cmttypes "github.com/cometbft/cometbft/types"
+)
+
+// Home is a folder that holds a node's keys, genesis, settings and data. Its
+// files are genesis.json, ledger.json, validator_key.json, node_key.json and
+// data/.
+type Home string
+
+// Settings are what ledger.json holds.
+type Settings struct {
+	BlockTime    time.Duration `json:"block_time"`              // nanoseconds between blocks
+	MinGasPrice  string        `json:"min_gas_price"`           // "0.01utorg"; "0utorg" is free
+	P2P          string        `json:"p2p,omitempty"`           // where peers reach this node, host:port; empty: it has none
+	Peers        []string      `json:"peers,omitempty"`         // id@host:port
+	RPC          string        `json:"rpc,omitempty"`           // CometBFT RPC, host:port; empty: no listener
+	GRPC         string        `json:"grpc,omitempty"`          // gRPC, host:port
+	REST         string        `json:"rest,omitempty"`          // REST, host:port
+	Stalled      time.Duration `json:"stalled"`                 // no block for so long ends the node; 0: 30 s
+	RetainBlocks uint64        `json:"retain_blocks,omitempty"` // blocks kept; 0: 20,000 alone, all with peers
+}
+
+// ErrNoHome says that a folder holds no node.
+var ErrNoHome = errors.New("no ledger here")
+
+func (h Home) path(parts ...string) string {
+	return filepath.Join(append([]string{string(h)}, parts...)...)
+}
+
+// Create writes a new node's home. It refuses a folder that holds one.
+func (h Home) Create(doc *cmttypes.GenesisDoc, validator ed25519.PrivKey, id *p2p.NodeKey, s Settings) error {
+	if _, err := os.Stat(h.path("genesis.json")); err == nil {
+		return fmt.Errorf("%s holds a ledger already", h)
+	}
+	if err := os.MkdirAll(h.path("data"), 0o700); err != nil {
+		return err
+	}
+	if err := h.Save(s); err != nil {
+		return err
+	}
+	if err := id.SaveAs(h.path("node_key.json")); err != nil {
+		return err
+	}
+	privval.NewFilePV(validator, h.path("validator_key.json"), h.path("data", "validator_state.json")).Save()
+	return doc.SaveAs(h.path("genesis.json"))
+}
+
+// Settings reads ledger.json.
+func (h Home) Settings() (s Settings, err error) {
+	b, err := os.ReadFile(h.path("ledger.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, fmt.Errorf("%w: %s has no ledger.json", ErrNoHome, h)
+	}
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, fmt.Errorf("%s: %w", h.path("ledger.json"), err)
+	}
+	return s, nil
+}
+
+// Save writes ledger.json.
+func (h Home) Save(s Settings) error {
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(h.path("ledger.json"), append(b, '\n'), 0o600)
+}

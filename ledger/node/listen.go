@@ -1,0 +1,107 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	gateway "github.com/cosmos/gogogateway"
+	"github.com/grpc-ecosystem/grpc-gateway/runtime"
+	"google.golang.org/grpc"
+
+	sdkclient "github.com/cosmos/cosmos-sdk/client"
+	"github.com/cosmos/cosmos-sdk/client/grpc/cmtservice"
+	nodeservice "github.com/cosmos/cosmos-sdk/client/grpc/node"
+	"github.com/cosmos/cosmos-sdk/codec"
+	"github.com/cosmos/cosmos-sdk/server"
+	"github.com/cosmos/cosmos-sdk/server/config"
+	"github.com/cosmos/cosmos-sdk/server/grpc/gogoreflection"
+	authtx "github.com/cosmos/cosmos-sdk/x/auth/tx"
+	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
+)
+
+// listen makes the queries that need the node answerable, and opens the gRPC
+// and REST listeners that were asked for.
+func (n *Node) listen(chainID string, log *slog.Logger) error {
+	app := n.App
+	local := sdkclient.Context{}.
+		WithChainID(chainID).WithClient(n.rpc).WithCodec(app.Codec).
+		WithInterfaceRegistry(app.Interfaces).WithTxConfig(app.Tx).
+		WithAccountRetriever(authtypes.AccountRetriever{})
+	authtx.RegisterTxService(app.GRPCQueryRouter(), local, app.Simulate, app.Interfaces)
+	cmtservice.RegisterTendermintService(local, app.GRPCQueryRouter(), app.Interfaces, server.NewCometABCIWrapper(app).Query)
+	nodeservice.RegisterNodeService(local, app.GRPCQueryRouter(), *config.DefaultConfig(), func() int64 { return app.CommitMultiStore().EarliestVersion() })
+
+	if n.settings.GRPC != "" {
+		l, err := bind(n.settings.GRPC)
+		if err != nil {
+			return fmt.Errorf("ledger gRPC: %w", err)
+		}
+		s := grpc.NewServer(grpc.ForceServerCodec(codec.NewProtoCodec(app.Interfaces).GRPCCodec()))
+		app.RegisterGRPCServer(s)
+		gogoreflection.Register(s)
+		go func() {
+			if err := s.Serve(l); err != nil {
+				n.fail(fmt.Errorf("ledger gRPC: %w", err))
+			}
+		}()
+		n.services = append(n.services, s.Stop)
+	}
+	if n.settings.REST != "" {
+		l, err := bind(n.settings.REST)
+		if err != nil {
+			return fmt.Errorf("ledger REST: %w", err)
+		}
+		mux := runtime.NewServeMux(
+			runtime.WithMarshalerOption(runtime.MIMEWildcard, &gateway.JSONPb{EmitDefaults: true, OrigName: true, AnyResolver: app.Interfaces}),
+			runtime.WithProtoErrorHandler(runtime.DefaultHTTPProtoErrorHandler))
+		authtx.RegisterGRPCGatewayRoutes(local, mux)
+		cmtservice.RegisterGRPCGatewayRoutes(local, mux)
+		nodeservice.RegisterGRPCGatewayRoutes(local, mux)
+		app.Basic().RegisterGRPCGatewayRoutes(local, mux)
+		s := &http.Server{Handler: public(mux), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+		go func() {
+			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				n.fail(fmt.Errorf("ledger REST: %w", err))
+			}
+		}()
+		n.services = append(n.services, func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if s.Shutdown(ctx) != nil {
+				s.Close()
+			}
+		})
+	}
+	return nil
+}
+
+// public lets any web page read: everything on the ledger is public.
+func public(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		if r.Method == http.MethodOptions {
+			w.Header().Set("Access-Control-Allow-Headers", "Content-Type")
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func bind(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	return l, busy(err)
+}
+
+// busy says what to do about a port that something else has.
+func busy(err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: another process has this port; choose another or stop it", err)
+	}
+	return err
+}

@@ -1,0 +1,22 @@
+package ledger
+
+import (
+	"sync"
+
+	sdk "github.com/cosmos/cosmos-sdk/types"
+
+	"github.com/torg-network/torg/square"
+)
+
+// usePrefix makes every address in this process print as torg1…; the SDK keeps
+// the prefix in a global that can be set once.
+var usePrefix = sync.OnceFunc(func() {
+	c := sdk.GetConfig()
+	p := square.Prefix
+	c.SetBech32PrefixForAccount(p, p+sdk.PrefixPublic)
+	c.SetBech32PrefixForValidator(p+sdk.PrefixValidator+sdk.PrefixOperator, p+sdk.PrefixValidator+sdk.PrefixOperator+sdk.PrefixPublic)
+	c.SetBech32PrefixForConsensusNode(p+sdk.PrefixValidator+sdk.PrefixConsensus, p+sdk.PrefixValidator+sdk.PrefixConsensus+sdk.PrefixPublic)
+	c.SetCoinType(60)
+	c.Seal()
+	sdk.DefaultBondDenom = square.Denom
+})
