@@ -1,0 +1,371 @@
+package exact
+
+import (
+	"fmt"
+	"sync"
+)
+
+// The engine runs a program for many rows at once: rows of one sequence
+// (prefill), the next row of several sequences (batched decode) or any mix.
+// Each row knows its sequence, whose keys and values are kept in a cache, so
+// the three give the same numbers because they are the same code. Weights are
+// packed as 16-bit rows of dot products; sums stay in 32 bits, which Check
+// has proven exact in any order.
+
+// chunkRows is how many rows the engine pushes through at once: enough to
+// reuse weights while they are in the cache, few enough to keep workspaces
+// small.
+const chunkRows = 32
+
+// plan is a program compiled for the engine. It is immutable.
+type plan struct {
+	prog  *Program
+	facts []Facts
+	slot  []int // of each value: which workspace buffer holds it
+	width []int // of each buffer: columns
+	steps []packed
+	cache int // elements of keys and values of one sequence
+	spare sync.Pool
+}
+
+// packed is what the engine prepared for one operation.
+type packed struct {
+	w16  []int16 // MatMul: [out][in] when weights and input fit 16 bits
+	w32  []int32 // MatMul: [out][in] otherwise
+	keys int     // Attention: where the keys start in the cache; values follow
+}
+
+// sequence is the state of one sequence: keys and values of the rows so far.
+type sequence struct {
+	n     int // rows done
+	cache []int16
+}
+
+// row is one row of work.
+type row struct {
+	seq *sequence
+	at  int // its number in the sequence
+	in  []int32
+}
+
+// workspace holds the values of one chunk.
+type workspace struct {
+	buf    [][]int32
+	x16    []int16
+	scores []int32
+	acc    []int32
+	rows   []row
+	tokens []int32
+}
+
+func compile(p *Program) (*plan, error) {
+	facts, err := p.Check()
+	if err != nil {
+		return nil, err
+	}
+	pl := &plan{prog: p, facts: facts, slot: make([]int, len(p.Ops)), steps: make([]packed, len(p.Ops))}
+
+	// A buffer is free again after the last use of the value it holds.
+	last := make([]int, len(p.Ops))
+	for i, op := range p.Ops {
+		last[i] = i
+		for _, v := range op.In {
+			last[v] = i
+		}
+	}
+	for _, v := range p.Outputs {
+		last[v] = len(p.Ops)
+	}
+	var free []int
+	for i, op := range p.Ops {
+		cols := facts[i].Cols
+		s := -1
+		for k, f := range free {
+			if pl.width[f] == cols {
+				s = f
+				free = append(free[:k], free[k+1:]...)
+				break
+			}
+		}
+		if s < 0 {
+			s = len(pl.width)
+			pl.width = append(pl.width, cols)
+		}
+		pl.slot[i] = s
+		// Freed only now: no operation writes where it still reads.
+		seen := map[Value]bool{}
+		for _, v := range op.In {
+			if last[v] == i && !seen[v] {
+				seen[v] = true
+				free = append(free, pl.slot[v])
+			}
+		}
+		if last[i] == i {
+			free = append(free, s)
+		}
+	}
+
+	for i, op := range p.Ops {
+		switch op.Kind {
+		case MatMul:
+			c := p.Consts[op.Consts[0]]
+			if fits16(facts[op.In[0]].Range) && c.width() <= 2 && facts[i].Range.max() < Limit {
+				w := make([]int16, len(c.Data))
+				for k := range c.Rows {
+					for j := range c.Cols {
+						w[j*c.Rows+k] = int16(c.Data[k*c.Cols+j])
+					}
+				}
+				pl.steps[i].w16 = w
+				continue
+			}
+			w := make([]int32, len(c.Data))
+			for k := range c.Rows {
+				for j := range c.Cols {
+					w[j*c.Rows+k] = c.Data[k*c.Cols+j]
+				}
+			}
+			pl.steps[i].w32 = w
+		case Attention:
+			pl.steps[i].keys = pl.cache
+			pl.cache += 2 * p.Rows * facts[i].Cols
+		}
+	}
+	if pl.cache > MaxEncoded {
+		return nil, fmt.Errorf("exact: a sequence would need %d cached elements", pl.cache)
+	}
+	pl.spare.New = func() any { return pl.newWorkspace() }
+	return pl, nil
+}
+
+func (pl *plan) newWorkspace() *workspace {
+	ws := &workspace{scores: make([]int32, pl.prog.Rows), rows: make([]row, 0, chunkRows), tokens: make([]int32, chunkRows)}
+	widest := 0
+	for _, w := range pl.width {
+		ws.buf = append(ws.buf, make([]int32, chunkRows*w))
+		widest = max(widest, w)
+	}
+	ws.x16 = make([]int16, chunkRows*widest)
+	ws.acc = make([]int32, widest)
+	return ws
+}
+
+// run computes up to chunkRows rows of work. Rows of one sequence must follow
+// each other and continue it. The outputs are in ws.out until the next run.
+func (pl *plan) run(ws *workspace, rows []row) {
+	n := len(rows)
+	for i, op := range pl.prog.Ops {
+		cols := pl.facts[i].Cols
+		y := ws.buf[pl.slot[i]][:n*cols]
+		var x []int32
+		xcols := 0
+		if len(op.In) > 0 {
+			xcols = pl.facts[op.In[0]].Cols
+			x = ws.buf[pl.slot[op.In[0]]][:n*xcols]
+		}
+		var c Const
+		if len(op.Consts) > 0 {
+			c = pl.prog.Consts[op.Consts[0]]
+		}
+		switch op.Kind {
+		case Input:
+			for r := range rows {
+				copy(y[r*cols:(r+1)*cols], rows[r].in)
+			}
+		case Position:
+			for r := range rows {
+				y[r] = int32(rows[r].at)
+			}
+		case Gather:
+			for r := range rows {
+				copy(y[r*cols:(r+1)*cols], c.Data[int(x[r])*cols:])
+			}
+		case Add:
+			b := ws.buf[pl.slot[op.In[1]]][:n*cols]
+			for j, e := range x {
+				y[j] = e + b[j]
+			}
+		case Offset:
+			for r := range rows {
+				for j, e := range c.Data {
+					y[r*cols+j] = x[r*cols+j] + e
+				}
+			}
+		case MatMul:
+			if w := pl.steps[i].w16; w != nil {
+				x16 := ws.x16[:len(x)]
+				for j, e := range x {
+					x16[j] = int16(e)
+				}
+				dots16(y, x16, w, n, xcols, cols)
+			} else {
+				dots32(y, x, pl.steps[i].w32, n, xcols, cols)
+			}
+		case Requantise:
+			requantiseAll(y, x, op.Params[0], op.Params[1])
+		case Table:
+			lo := op.Params[0]
+			for j, e := range x {
+				y[j] = c.Data[int64(e)-lo]
+			}
+		case LayerNorm:
+			for r := range rows {
+				layerNorm(y[r*cols:(r+1)*cols], x[r*cols:(r+1)*cols], c.Data, op.Params[0], op.Params[1])
+			}
+		case Attention:
+			k := ws.buf[pl.slot[op.In[1]]][:n*cols]
+			v := ws.buf[pl.slot[op.In[2]]][:n*cols]
+			pl.attention(ws, i, y, x, k, v, rows)
+		case ArgMax:
+			for r := range rows {
+				y[r] = int32(argMax(x[r*xcols : (r+1)*xcols]))
+			}
+		}
+	}
+	for _, r := range rows {
+		r.seq.n = max(r.seq.n, r.at+1)
+	}
+}
+
+// output is row r of output o after run.
+func (pl *plan) output(ws *workspace, o, r int) []int32 {
+	v := pl.prog.Outputs[o]
+	cols := pl.facts[v].Cols
+	return ws.buf[pl.slot[v]][r*cols : (r+1)*cols]
+}
+
+func (pl *plan) newSequence() *sequence { return &sequence{cache: make([]int16, pl.cache)} }
+
+// dots16 sets y[r][j] to the dot product of x[r] and w[j], for n rows, k
+// elements a product and m products a row. All partial sums fit 32 bits.
+func dots16(y []int32, x, w []int16, n, k, m int) {
+	for j := range m {
+		wj := w[j*k : (j+1)*k]
+		for r := range n {
+			y[r*m+j] = dot16(x[r*k:(r+1)*k], wj)
+		}
+	}
+}
+
+// dot16 sums in four chains; the order is free because nothing can overflow.
+func dot16(a, b []int16) int32 {
+	b = b[:len(a)]
+	var s0, s1, s2, s3 int32
+	for len(a) >= 8 {
+		x, y := a[:8:8], b[:8:8]
+		s0 += int32(x[0])*int32(y[0]) + int32(x[4])*int32(y[4])
+		s1 += int32(x[1])*int32(y[1]) + int32(x[5])*int32(y[5])
+		s2 += int32(x[2])*int32(y[2]) + int32(x[6])*int32(y[6])
+		s3 += int32(x[3])*int32(y[3]) + int32(x[7])*int32(y[7])
+		a, b = a[8:], b[8:]
+	}
+	for i, e := range a {
+		s0 += int32(e) * int32(b[i])
+	}
+	return s0 + s1 + s2 + s3
+}
+
+func dots32(y, x, w []int32, n, k, m int) {
+	for j := range m {
+		wj := w[j*k : (j+1)*k]
+		for r := range n {
+			var s int64
+			for i, e := range x[r*k : (r+1)*k] {
+				s += int64(e) * int64(wj[i])
+			}
+			y[r*m+j] = int32(s)
+		}
+	}
+}
+
+func requantiseAll(y, x []int32, shift, bits int64) {
+	top := int32(1)<<(bits-1) - 1
+	// x < 2^30 and the half <= 2^29: the sum fits.
+	half := int32(1) << shift >> 1
+	for j, e := range x {
+		y[j] = max(-top-1, min(top, (e+half)>>(uint(shift)&31)))
+	}
+}
+
+func layerNorm(y, x, table []int32, eps, shift int64) {
+	var sum, squares int64
+	for _, e := range x {
+		sum += int64(e)
+	}
+	m := int32(mean(sum, len(x)))
+	for j, e := range x {
+		d := e - m
+		y[j] = d
+		squares += int64(d) * int64(d)
+	}
+	f := int32(normFactor(squares+eps, table))
+	half := int32(1) << (shift - 1)
+	for j, d := range y {
+		y[j] = (d*f + half) >> (uint(shift) & 31)
+	}
+}
+
+func argMax(v []int32) int {
+	best := 0
+	for j, e := range v {
+		if e > v[best] {
+			best = j
+		}
+	}
+	return best
+}
+
+// attention appends the rows' keys and values to their sequences, then
+// computes each row against its own sequence up to itself.
+func (pl *plan) attention(ws *workspace, i int, y, q, k, v []int32, rows []row) {
+	op := pl.prog.Ops[i]
+	cols, heads, shift := pl.facts[i].Cols, int(op.Params[0]), op.Params[1]
+	table := pl.prog.Consts[op.Consts[0]].Data
+	width := cols / heads
+	kAt := pl.steps[i].keys
+	vAt := kAt + pl.prog.Rows*cols
+	for r, w := range rows {
+		kd, vd := w.seq.cache[kAt+w.at*cols:][:cols], w.seq.cache[vAt+w.at*cols:][:cols]
+		for c := range cols {
+			kd[c], vd[c] = int16(k[r*cols+c]), int16(v[r*cols+c])
+		}
+	}
+	half := int32(1) << shift >> 1
+	last := int32(len(table) - 1)
+	for r, w := range rows {
+		x16 := ws.x16[:cols]
+		for c, e := range q[r*cols : (r+1)*cols] {
+			x16[c] = int16(e)
+		}
+		n := w.at + 1
+		scores := ws.scores[:n]
+		for h := range heads {
+			qh := x16[h*width : (h+1)*width]
+			at := kAt + h*width
+			top := int32(-Limit)
+			for j := range scores {
+				s := dot16(qh, w.seq.cache[at+j*cols:][:width])
+				scores[j] = s
+				top = max(top, s)
+			}
+			acc := ws.acc[:width]
+			clear(acc)
+			var z int32
+			at = vAt + h*width
+			for j, s := range scores {
+				e := table[min((top-s+half)>>(uint(shift)&31), last)]
+				if e == 0 {
+					continue
+				}
+				z += e
+				for c, x := range w.seq.cache[at+j*cols:][:width] {
+					acc[c] += e * int32(x)
+				}
+			}
+			out := y[r*cols+h*width:][:width]
+			for c, a := range acc {
+				out[c] = int32(floorDiv(int64(a), int64(z)))
+			}
+		}
+	}
+}

@@ -1,0 +1,370 @@
+package exact
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Limit is the exclusive bound on the magnitude of every element of every
+// tensor, and of every sum inside an operation that says so: 2^30. It leaves
+// the results provable in a 31-bit field (see package doc).
+const Limit = 1 << 30
+
+// Bounds on programs, so that reading one costs no more than its size.
+const (
+	MaxOps     = 1 << 12
+	MaxConsts  = 1 << 12
+	MaxRows    = 1 << 12 // positions of a sequence
+	MaxCols    = 1 << 14 // columns of a value
+	MaxEncoded = 1 << 28 // bytes of an encoded program
+)
+
+// Kind says what an operation does. The meaning of each is in the package doc
+// and in docs/exact.md; Interpret is the definition in code.
+type Kind uint8
+
+// The operations. x and y are values, C a constant, p a parameter.
+const (
+	Input      Kind = 1 + iota // the caller's rows; p: columns, lowest, highest
+	Position                   // the row's number, one column; p: how many rows there can be
+	Gather                     // row x[0] of C
+	Add                        // x + y
+	Offset                     // x + C, C one row
+	MatMul                     // x C, C [in][out]
+	Requantise                 // round(x / 2^p0), saturated to p1 bits with sign
+	Table                      // C[x - p0], C one row
+	LayerNorm                  // centre and scale a row; C: inverse roots; p: epsilon, shift
+	Attention                  // causal softmax attention of x (queries), y (keys), z (values); C: exponentials; p: heads, shift
+	ArgMax                     // the lowest column that holds the row's maximum
+	kinds
+)
+
+var signatures = [kinds]struct {
+	name                string
+	ins, consts, params int
+}{
+	Input:      {"input", 0, 0, 3},
+	Position:   {"position", 0, 0, 1},
+	Gather:     {"gather", 1, 1, 0},
+	Add:        {"add", 2, 0, 0},
+	Offset:     {"offset", 1, 1, 0},
+	MatMul:     {"matmul", 1, 1, 0},
+	Requantise: {"requantise", 1, 0, 2},
+	Table:      {"table", 1, 1, 1},
+	LayerNorm:  {"layernorm", 1, 1, 2},
+	Attention:  {"attention", 3, 1, 2},
+	ArgMax:     {"argmax", 1, 0, 0},
+}
+
+func (k Kind) String() string {
+	if k == 0 || k >= kinds {
+		return fmt.Sprintf("kind %d", uint8(k))
+	}
+	return signatures[k].name
+}
+
+// Value names the result of an operation: its index in Program.Ops.
+type Value int
+
+// Op is one operation.
+type Op struct {
+	Kind   Kind
+	In     []Value // earlier operations
+	Consts []int   // indices in Program.Consts
+	Params []int64
+}
+
+// Const is a constant matrix, row-major. Elements are below Limit in
+// magnitude.
+type Const struct {
+	Rows, Cols int
+	Data       []int32
+}
+
+// Program is a list of operations, each using only earlier ones. It maps a
+// sequence of up to Rows input rows to as many output rows.
+type Program struct {
+	Rows    int // most positions of a sequence
+	Consts  []Const
+	Ops     []Op
+	Outputs []Value
+}
+
+// Range is an interval that holds every element of a value, whatever the
+// input.
+type Range struct{ Lo, Hi int64 }
+
+func (r Range) max() int64 { return max(-r.Lo, r.Hi) }
+
+// Facts is what can be said of a value without running the program.
+type Facts struct {
+	Cols  int
+	Range Range
+}
+
+// LayerNorm's key: the sum of squares is brought to [normKeyLo, normKeyHi) by
+// dividing by a power of four.
+const (
+	normKeyLo = 1 << 14
+	normKeyHi = 1 << 16
+)
+
+// Check proves that the program is well formed and that no run of it, on any
+// input within the declared ranges, can leave the bounds. It returns facts
+// about every value. A program that does not pass must not be run.
+func (p *Program) Check() ([]Facts, error) {
+	if p.Rows < 1 || p.Rows > MaxRows {
+		return nil, fmt.Errorf("exact: %d rows, want 1 to %d", p.Rows, MaxRows)
+	}
+	if len(p.Ops) == 0 || len(p.Ops) > MaxOps || len(p.Consts) > MaxConsts {
+		return nil, errors.New("exact: no or too many operations or constants")
+	}
+	for i, c := range p.Consts {
+		if c.Rows < 1 || c.Cols < 1 || c.Rows > MaxEncoded || c.Cols > MaxEncoded || c.Rows*c.Cols != len(c.Data) {
+			return nil, fmt.Errorf("exact: constant %d: %d by %d with %d elements", i, c.Rows, c.Cols, len(c.Data))
+		}
+		for _, x := range c.Data {
+			if x <= -Limit || x >= Limit {
+				return nil, fmt.Errorf("exact: constant %d: element %d out of bounds", i, x)
+			}
+		}
+	}
+	facts := make([]Facts, len(p.Ops))
+	inputs := 0
+	for i, op := range p.Ops {
+		f, err := p.infer(i, op, facts)
+		if err == nil && (f.Cols < 1 || f.Cols > MaxCols) {
+			err = fmt.Errorf("%d columns", f.Cols)
+		}
+		if err == nil && (f.Range.Lo > f.Range.Hi || f.Range.max() >= Limit) {
+			err = fmt.Errorf("result in [%d, %d] may leave the bounds", f.Range.Lo, f.Range.Hi)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("exact: operation %d (%s): %w", i, op.Kind, err)
+		}
+		if op.Kind == Input {
+			inputs++
+		}
+		facts[i] = f
+	}
+	if inputs != 1 {
+		return nil, fmt.Errorf("exact: %d inputs, want one", inputs)
+	}
+	if len(p.Outputs) == 0 || len(p.Outputs) > 16 {
+		return nil, errors.New("exact: want 1 to 16 outputs")
+	}
+	for _, v := range p.Outputs {
+		if v < 0 || int(v) >= len(p.Ops) {
+			return nil, fmt.Errorf("exact: output %d does not exist", v)
+		}
+	}
+	return facts, nil
+}
+
+// infer derives the facts of operation i, given those of all before it.
+func (p *Program) infer(i int, op Op, facts []Facts) (Facts, error) {
+	none := Facts{}
+	if op.Kind == 0 || op.Kind >= kinds {
+		return none, errors.New("unknown kind")
+	}
+	sig := signatures[op.Kind]
+	if len(op.In) != sig.ins || len(op.Consts) != sig.consts || len(op.Params) != sig.params {
+		return none, errors.New("wrong number of operands")
+	}
+	for _, v := range op.In {
+		if v < 0 || int(v) >= i {
+			return none, fmt.Errorf("uses value %d before it exists", v)
+		}
+	}
+	for _, c := range op.Consts {
+		if c < 0 || c >= len(p.Consts) {
+			return none, fmt.Errorf("uses constant %d, which does not exist", c)
+		}
+	}
+	x := none
+	if sig.ins > 0 {
+		x = facts[op.In[0]]
+	}
+	var c Const
+	if sig.consts > 0 {
+		c = p.Consts[op.Consts[0]]
+	}
+	switch op.Kind {
+	case Input:
+		if op.Params[0] < 1 || op.Params[0] > MaxCols {
+			return none, fmt.Errorf("%d columns", op.Params[0])
+		}
+		lo, hi := op.Params[1], op.Params[2]
+		if lo <= -Limit || hi >= Limit {
+			return none, errors.New("range out of bounds")
+		}
+		return Facts{int(op.Params[0]), Range{lo, hi}}, nil
+
+	case Position:
+		if op.Params[0] != int64(p.Rows) {
+			return none, errors.New("must count the program's rows")
+		}
+		return Facts{1, Range{0, int64(p.Rows) - 1}}, nil
+
+	case Gather:
+		if x.Cols != 1 || x.Range.Lo < 0 || x.Range.Hi >= int64(c.Rows) {
+			return none, fmt.Errorf("index in [%d, %d] for %d rows", x.Range.Lo, x.Range.Hi, c.Rows)
+		}
+		return Facts{c.Cols, rangeOf(c.Data)}, nil
+
+	case Add:
+		y := facts[op.In[1]]
+		if x.Cols != y.Cols {
+			return none, fmt.Errorf("%d and %d columns", x.Cols, y.Cols)
+		}
+		return Facts{x.Cols, Range{x.Range.Lo + y.Range.Lo, x.Range.Hi + y.Range.Hi}}, nil
+
+	case Offset:
+		if c.Rows != 1 || c.Cols != x.Cols {
+			return none, fmt.Errorf("constant is %d by %d for %d columns", c.Rows, c.Cols, x.Cols)
+		}
+		r := rangeOf(c.Data)
+		return Facts{x.Cols, Range{x.Range.Lo + r.Lo, x.Range.Hi + r.Hi}}, nil
+
+	case MatMul:
+		if c.Rows != x.Cols {
+			return none, fmt.Errorf("%d columns times %d rows", x.Cols, c.Rows)
+		}
+		// Any partial sum of column j is within max|x| times the column's
+		// sum of magnitudes, in any order of addition.
+		norms := make([]int64, c.Cols)
+		for k := range c.Rows {
+			for j, w := range c.Data[k*c.Cols : (k+1)*c.Cols] {
+				norms[j] += int64(max(w, -w))
+			}
+		}
+		var worst int64
+		for _, n := range norms {
+			worst = max(worst, n)
+		}
+		if worst >= Limit {
+			return none, errors.New("weights are too large")
+		}
+		b := worst * x.Range.max() // below 2^60
+		return Facts{c.Cols, Range{-b, b}}, nil
+
+	case Requantise:
+		shift, bits := op.Params[0], op.Params[1]
+		if shift < 0 || shift > 30 || bits < 2 || bits > 30 {
+			return none, fmt.Errorf("shift %d, %d bits", shift, bits)
+		}
+		return Facts{x.Cols, Range{requantise(x.Range.Lo, shift, bits), requantise(x.Range.Hi, shift, bits)}}, nil
+
+	case Table:
+		lo := op.Params[0]
+		if lo <= -Limit || lo >= Limit {
+			return none, errors.New("start out of bounds")
+		}
+		if c.Rows != 1 || x.Range.Lo < lo || x.Range.Hi >= lo+int64(c.Cols) {
+			return none, fmt.Errorf("key in [%d, %d], table covers [%d, %d)", x.Range.Lo, x.Range.Hi, lo, lo+int64(c.Cols))
+		}
+		return Facts{x.Cols, rangeOf(c.Data)}, nil
+
+	case LayerNorm:
+		return inferLayerNorm(x, c, op.Params[0], op.Params[1])
+
+	case Attention:
+		return p.inferAttention(x, facts[op.In[1]], facts[op.In[2]], c, op.Params[0], op.Params[1])
+
+	case ArgMax:
+		return Facts{1, Range{0, int64(x.Cols) - 1}}, nil
+	}
+	return none, errors.New("unknown kind")
+}
+
+func fits16(r Range) bool { return r.Lo >= math.MinInt16 && r.Hi <= math.MaxInt16 }
+
+func rangeOf(v []int32) Range {
+	r := Range{int64(v[0]), int64(v[0])}
+	for _, x := range v {
+		r.Lo, r.Hi = min(r.Lo, int64(x)), max(r.Hi, int64(x))
+	}
+	return r
+}
+
+func inferLayerNorm(x Facts, c Const, eps, shift int64) (Facts, error) {
+	if c.Rows != 1 || c.Cols != normKeyHi-normKeyLo {
+		return Facts{}, fmt.Errorf("table is %d by %d", c.Rows, c.Cols)
+	}
+	if eps < normKeyLo || eps >= 1<<40 || shift < 1 || shift > 30 {
+		return Facts{}, fmt.Errorf("epsilon %d, shift %d", eps, shift)
+	}
+	// |x - mean| <= hi - lo + 1, so the sum of squares stays below 2^60.
+	spread := x.Range.Hi - x.Range.Lo + 1
+	if spread >= 1<<23 {
+		return Facts{}, fmt.Errorf("input in [%d, %d] is too wide to square", x.Range.Lo, x.Range.Hi)
+	}
+	most := spread*spread*int64(x.Cols) + eps
+	_, highest := normKey(most)
+	// With S = m 4^e (rounded down), |x - mean| < sqrt(S+..) <= sqrt(m+1) 2^e
+	// and the factor is at most T[m]/2^e + 1/2: their product is below
+	// (isqrt(m)+1) (T[m] + 2^e).
+	var b int64
+	root := int64(128) // isqrt(normKeyLo)
+	for k, t := range c.Data {
+		if t < 0 {
+			return Facts{}, errors.New("table has a negative entry")
+		}
+		for (root+1)*(root+1) <= int64(k)+normKeyLo {
+			root++
+		}
+		b = max(b, (root+1)*(int64(t)+int64(1)<<highest))
+	}
+	if b >= Limit {
+		return Facts{}, fmt.Errorf("product may reach %d", b)
+	}
+	b = b>>shift + 1
+	return Facts{x.Cols, Range{-b, b}}, nil
+}
+
+func (p *Program) inferAttention(q, k, v Facts, c Const, heads, shift int64) (Facts, error) {
+	if heads < 1 || q.Cols != k.Cols || q.Cols != v.Cols || int64(q.Cols)%heads != 0 {
+		return Facts{}, fmt.Errorf("%d heads over %d, %d and %d columns", heads, q.Cols, k.Cols, v.Cols)
+	}
+	if c.Rows != 1 || c.Cols < 2 || shift < 0 || shift > 30 {
+		return Facts{}, fmt.Errorf("table is %d by %d, shift %d", c.Rows, c.Cols, shift)
+	}
+	for i, e := range c.Data {
+		if e < 0 || (i > 0 && e > c.Data[i-1]) {
+			return Facts{}, errors.New("table must fall and stay non-negative")
+		}
+	}
+	if c.Data[0] < 1 || c.Data[0] > math.MaxInt16 || !fits16(q.Range) || !fits16(k.Range) || !fits16(v.Range) {
+		return Facts{}, errors.New("operands and table must fit 16 bits, the table start above zero")
+	}
+	width := int64(q.Cols) / heads
+	// Differences of scores are keys, so scores have half the room.
+	if s := q.Range.max() * k.Range.max(); s >= Limit || 2*s*width >= Limit {
+		return Facts{}, fmt.Errorf("scores may reach %d", s*width)
+	}
+	weight := int64(c.Data[0]) * int64(p.Rows)
+	if weight >= Limit || weight*v.Range.max() >= Limit {
+		return Facts{}, fmt.Errorf("weighted sums may reach %d", weight*v.Range.max())
+	}
+	// A weighted mean rounded down stays within the values' range.
+	return Facts{q.Cols, v.Range}, nil
+}
+
+// Const adds a constant, or finds an equal one, and returns its index.
+func (p *Program) Const(rows, cols int, data []int32) int {
+	for i, c := range p.Consts {
+		if c.Rows == rows && c.Cols == cols && slices.Equal(c.Data, data) {
+			return i
+		}
+	}
+	p.Consts = append(p.Consts, Const{rows, cols, data})
+	return len(p.Consts) - 1
+}
+
+// Op adds an operation and returns its result.
+func (p *Program) Op(kind Kind, in []Value, consts []int, params ...int64) Value {
+	p.Ops = append(p.Ops, Op{kind, in, consts, params})
+	return Value(len(p.Ops) - 1)
+}
