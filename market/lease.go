@@ -108,6 +108,17 @@ func (l Lease) OfferKey() OfferKey { return OfferKey{l.Provider, l.Order.Trade, 
 // StakeKey is the stake the lease's bond is locked in.
 func (l Lease) StakeKey() StakeKey { return StakeKey{l.Provider, l.Order.Trade, l.Order.Denom} }
 
+// Channel is the payment channel of one of the lease's lanes: for a first lease
+// what square.Order.Channel gives, for a child the same with the child's id.
+func (l Lease) Channel(lane uint16) square.ChannelConfig {
+	return square.ChannelConfig{
+		Payer: l.Order.Buyer, PayerAuthorizer: l.Order.Authorizer,
+		Receiver: l.Provider, ReceiverAuthorizer: l.Provider,
+		Token: square.TokenAddress(l.Order.Denom), WithdrawDelay: l.Order.Drain,
+		Salt: square.LaneSalt(l.ID, lane),
+	}
+}
+
 // ChildID is the id of the nth lease of an order after its first, which
 // replaces parent: SHA-256 of "torg failover", the parent's id and n as a
 // big-endian 64-bit number.
