@@ -35,27 +35,36 @@ type Clock struct {
 	mu   sync.Mutex
 	last Head
 	seen time.Time // when last was first seen; carries a monotonic reading
-	next time.Time // when to ask again
 }
 
-// NewClock makes a clock that asks head at most once a second.
+// NewClock makes a clock that reads head. Its owner calls Refresh about once a
+// second.
 func NewClock(head func(context.Context) (Head, error)) *Clock { return &Clock{head: head} }
 
-// Now is the ledger's time, to about a block. It fails only when the ledger
-// could never be asked.
-func (c *Clock) Now(ctx context.Context) (time.Time, error) {
+// Refresh reads the newest block. On a failure the clock goes on from the last
+// one.
+func (c *Clock) Refresh(ctx context.Context) (Head, error) {
+	h, err := c.head(ctx)
+	if err != nil {
+		return Head{}, err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now := time.Now(); now.After(c.next) {
-		c.next = now.Add(time.Second)
-		h, err := c.head(ctx)
-		if err == nil && (c.seen.IsZero() || h.Height != c.last.Height) {
-			c.last, c.seen = h, now
-		}
-		if c.seen.IsZero() {
-			c.next = time.Time{}
-			return time.Time{}, err
-		}
+	if c.seen.IsZero() || h.Height > c.last.Height {
+		c.last, c.seen = h, time.Now()
 	}
-	return c.last.Time.Add(time.Since(c.seen)), nil
+	return h, nil
+}
+
+// Now is the ledger's time, to about a block. It fails only when no block was
+// ever read and none can be.
+func (c *Clock) Now(ctx context.Context) (time.Time, error) {
+	c.mu.Lock()
+	last, seen := c.last, c.seen
+	c.mu.Unlock()
+	if seen.IsZero() {
+		h, err := c.Refresh(ctx)
+		return h.Time, err
+	}
+	return last.Time.Add(time.Since(seen)), nil
 }

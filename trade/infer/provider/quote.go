@@ -1,0 +1,180 @@
+package provider
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+)
+
+// quoteTTL leaves room below square.QuoteTTL for the clock being a block or so
+// ahead.
+const quoteTTL = square.QuoteTTL - 5
+
+// maxQuotes bounds the quotes outstanding at once.
+const maxQuotes = 1024
+
+// quoted is a quote that was given and may become a lease.
+type quoted struct {
+	reply  infer.QuoteReply
+	spec   square.Hash
+	units  uint64
+	expiry time.Time // ledger time
+}
+
+// Offers lists what is sold, as last posted.
+func (p *Provider) Offers() infer.OffersReply {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := infer.OffersReply{Provider: p.addr, Offers: []square.Offer{}}
+	for _, o := range p.offers {
+		out.Offers = append(out.Offers, o)
+	}
+	slices.SortFunc(out.Offers, func(a, b square.Offer) int { return slices.Compare(a.Spec[:], b.Spec[:]) })
+	return out
+}
+
+// PostOffers puts every service on the ledger. An offer of one that is gone
+// lapses by itself.
+func (p *Provider) PostOffers(ctx context.Context) error {
+	now, err := p.clock.Now(ctx)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	services := make([]*service, 0, len(p.services))
+	for _, s := range p.services {
+		services = append(services, s)
+	}
+	p.mu.Unlock()
+	posted := map[square.Hash]square.Offer{}
+	var failed []error
+	for _, s := range services {
+		// The ledger's time in milliseconds grows, over restarts as well.
+		o := p.offer(s, now.Add(p.OfferTTL).Unix(), uint64(now.UnixMilli()))
+		if err := p.Ledger.PostOffer(ctx, o); err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		posted[o.ID(p.domain)] = o
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, o := range p.offers { // one whose successor was not posted is still the newest
+		replaced := false
+		for _, n := range posted {
+			replaced = replaced || n.Spec == o.Spec
+		}
+		if _, sold := p.services[o.Spec]; sold && !replaced && o.Expiry > now.Unix() {
+			posted[id] = o
+		}
+	}
+	p.offers = posted
+	return errors.Join(failed...)
+}
+
+// quote binds an offer to an order. The same order gets the same quote.
+func (p *Provider) quote(ctx context.Context, req infer.QuoteRequest) (infer.QuoteReply, error) {
+	o := req.Order
+	if err := o.Check(); err != nil {
+		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "%v", err)
+	}
+	if o.Trade != infer.Name {
+		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "order: trade %q is not sold here", o.Trade)
+	}
+	if err := (infer.Rules{}).CheckOrder(o); err != nil {
+		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "%v", err)
+	}
+	now, err := p.clock.Now(ctx)
+	if err != nil {
+		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the ledger's time is unknown: %v", err)
+	}
+	id := o.ID(p.domain)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q, ok := p.quotes[id]; ok {
+		if now.Before(q.expiry) {
+			return q.reply, nil
+		}
+		return infer.QuoteReply{}, refuse(infer.CodeStale, "the quote on this order has expired; make a new order")
+	}
+	if p.leases[id] != nil {
+		return infer.QuoteReply{}, refuse(infer.CodeStale, "this order is a lease already")
+	}
+	offer, ok := p.offers[req.Offer]
+	s := p.services[o.Spec]
+	switch {
+	case p.closing:
+		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the provider is shutting down")
+	case !ok || offer.Expiry <= now.Unix():
+		return infer.QuoteReply{}, refuse(infer.CodeUnknown, "no such offer, or it has lapsed: ask for the offers again")
+	case s == nil || offer.Spec != o.Spec:
+		return infer.QuoteReply{}, refuse(infer.CodeUnknown, "order: spec: the offer is for another model")
+	case o.Expiry <= now.Unix():
+		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "order: expiry has passed")
+	case o.Denom != offer.Denom:
+		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "order: denom %q: the offer is in %q", o.Denom, offer.Denom)
+	case len(p.quotes) >= maxQuotes:
+		return infer.QuoteReply{}, refuse(infer.CodeBusy, "too many quotes are outstanding; try again in %d s", quoteTTL)
+	}
+	if err := square.Within(offer.Rates, o.MaxRates); err != nil {
+		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "%v", err)
+	}
+	// The ledger enforces capacity; this only spares both sides a refusal.
+	used := o.Units
+	for _, q := range p.quotes {
+		if q.spec == o.Spec {
+			used += q.units
+		}
+	}
+	for _, l := range p.leases {
+		l.mu.Lock()
+		if l.rec.Order.Spec == o.Spec && !l.rec.State.Terminal() {
+			used += l.rec.Order.Units
+		}
+		l.mu.Unlock()
+	}
+	if o.Units > offer.Capacity || used > offer.Capacity {
+		return infer.QuoteReply{}, refuse(infer.CodeBusy, "order: units %d: the offer has no room for them", o.Units)
+	}
+	if o.JobValue > square.MaxUnits/p.BondTimes {
+		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "order: job_value is too large to bond")
+	}
+	expiry := now.Add(quoteTTL * time.Second)
+	q := square.Quote{
+		Provider: p.addr, Order: id, Offer: req.Offer, Rates: offer.Rates,
+		Bond: o.JobValue * p.BondTimes, Ready: true, Expiry: expiry.Unix(),
+	}
+	rand.Read(q.Nonce[:])
+	out := infer.QuoteReply{Quote: q, Sig: p.Key.Sign(q.Digest(p.domain))}
+	p.quotes[id] = quoted{reply: out, spec: o.Spec, units: o.Units, expiry: expiry}
+	return out, nil
+}
+
+// adopt takes up the leases that quotes became, and forgets quotes that lapsed.
+func (p *Provider) adopt(ctx context.Context, now time.Time) {
+	p.mu.Lock()
+	open := map[square.Hash]quoted{}
+	for id, q := range p.quotes {
+		open[id] = q
+	}
+	p.mu.Unlock()
+	for id, q := range open {
+		m, err := p.Ledger.Lease(ctx, id)
+		if err == nil && m.State == market.Active {
+			_, err = p.find(ctx, id)
+		}
+		lapsed := now.After(q.expiry.Add(square.QuoteTTL * time.Second))
+		if err == nil && m.State != market.Open || lapsed {
+			p.mu.Lock()
+			delete(p.quotes, id)
+			p.mu.Unlock()
+		}
+	}
+}

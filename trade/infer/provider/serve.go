@@ -1,0 +1,514 @@
+package provider
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+)
+
+// Handler answers the wire of package infer.
+func (p *Provider) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+infer.PathPrefix+"offers", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, p.Offers())
+	})
+	mux.HandleFunc("POST "+infer.PathPrefix+"quote", handle(p.quote))
+	mux.HandleFunc("POST "+infer.PathPrefix+"serve", p.serve)
+	mux.HandleFunc("POST "+infer.PathPrefix+"cancel", p.cancel)
+	mux.HandleFunc("POST "+infer.PathPrefix+"lane", handle(p.laneState))
+	mux.HandleFunc("POST "+infer.PathPrefix+"close", handle(p.closeLease))
+	return mux
+}
+
+// handle reads a request, answers it and writes the reply or the refusal.
+func handle[In, Out any](answer func(context.Context, In) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var in In
+		if err := read(w, r, &in); err != nil {
+			fail(w, err)
+			return
+		}
+		out, err := answer(r.Context(), in)
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		reply(w, out)
+	}
+}
+
+// read decodes one JSON value and nothing after it.
+func read(w http.ResponseWriter, r *http.Request, v any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, infer.MaxBody))
+	if err := d.Decode(v); err != nil {
+		return refuse(infer.CodeBadRequest, "request body: %v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return refuse(infer.CodeBadRequest, "request body: something follows the JSON value, or it is over %d bytes", infer.MaxBody)
+	}
+	return nil
+}
+
+func reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // the client is gone
+}
+
+var statuses = map[string]int{
+	infer.CodeBadRequest:  http.StatusBadRequest,
+	infer.CodePayment:     http.StatusPaymentRequired,
+	infer.CodeStale:       http.StatusConflict,
+	infer.CodeBusy:        http.StatusTooManyRequests,
+	infer.CodeUnknown:     http.StatusNotFound,
+	infer.CodeClosed:      http.StatusGone,
+	infer.CodeUnavailable: http.StatusServiceUnavailable,
+}
+
+func wireError(err error) *infer.WireError {
+	var we *infer.WireError
+	if !errors.As(err, &we) {
+		we = refuse(infer.CodeUnavailable, "%v; nothing was charged", err)
+	}
+	return we
+}
+
+func fail(w http.ResponseWriter, err error) {
+	we := wireError(err)
+	status := statuses[we.Code]
+	if status == 0 {
+		status = http.StatusServiceUnavailable
+	}
+	if we.Code == infer.CodeBusy {
+		w.Header().Set("Retry-After", "1")
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(we) // the client is gone
+}
+
+// work is an admitted request: paid for, its lane and a slot taken.
+type work struct {
+	l       *lease
+	ln      *lane
+	n       uint16
+	service *service
+	request infer.Request
+	digest  square.Hash
+	ceiling []uint64
+	max     uint64
+	done    bool
+}
+
+// serve admits a request, does it and charges it.
+func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
+	var req infer.ServeRequest
+	if err := read(w, r, &req); err != nil {
+		p.refused(w, err)
+		return
+	}
+	p.mu.Lock()
+	if p.closing {
+		p.mu.Unlock()
+		p.refused(w, refuse(infer.CodeUnavailable, "the provider is shutting down; nothing was charged"))
+		return
+	}
+	p.working.Add(1)
+	p.mu.Unlock()
+	defer p.working.Done()
+
+	wk, again, err := p.admit(r.Context(), req)
+	if err != nil {
+		p.refused(w, err)
+		return
+	}
+	out := &frames{w: w, rc: http.NewResponseController(w), timeout: p.WriteTimeout}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	if again != nil {
+		for i := range again.Deltas {
+			if out.send(infer.Frame{Delta: &again.Deltas[i]}) != nil {
+				return
+			}
+		}
+		_ = out.send(infer.Frame{Receipt: &again.Signed}) // the buyer may ask once more
+		return
+	}
+	defer wk.release()
+
+	ctx, secret, stop := p.cancellable(r.Context(), wk.l)
+	defer stop()
+	var kept answer
+	emit := func(d infer.Delta) error {
+		kept.add(d)
+		return out.send(infer.Frame{Delta: &d})
+	}
+	if err := out.send(infer.Frame{Start: &infer.Start{Cancel: secret}}); err != nil {
+		return // nobody listens; no work, no charge
+	}
+	made, err := wk.service.Engine.Run(ctx, Job{wk.request, req.Logprobs, req.Stream}, emit)
+	var signed infer.Signed
+	if err == nil {
+		signed, err = p.charge(wk, made, kept.deltas)
+	}
+	if err != nil {
+		p.count(func(s *Stats) { s.Failed++ })
+		p.Log.Warn("work failed, nothing charged", "lease", wk.l.id.Short(), "lane", wk.n, "seq", req.Seq, "err", err)
+		wk.release() // before the buyer can know, so that it may come back at once
+		_ = out.send(infer.Frame{Error: wireError(err)})
+		return
+	}
+	_ = out.send(infer.Frame{Receipt: &signed}) // on disk: the buyer finds it with POST lane
+}
+
+func (p *Provider) refused(w http.ResponseWriter, err error) {
+	p.count(func(s *Stats) { s.Refused++ })
+	fail(w, err)
+}
+
+// frames writes an answer, each frame at once.
+type frames struct {
+	w       io.Writer
+	rc      *http.ResponseController
+	timeout time.Duration
+}
+
+func (f *frames) send(fr infer.Frame) error {
+	b, err := json.Marshal(fr)
+	if err != nil {
+		return err
+	}
+	_ = f.rc.SetWriteDeadline(time.Now().Add(f.timeout)) // recorders have none
+	if _, err := f.w.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	return f.rc.Flush()
+}
+
+// answer keeps what was delivered, so that it can be delivered again: pieces of
+// text run together, verbatim events stay apart.
+type answer struct{ deltas []infer.Delta }
+
+func (a *answer) add(d infer.Delta) {
+	if n := len(a.deltas); n > 0 && d.Raw == nil && a.deltas[n-1].Raw == nil {
+		last := &a.deltas[n-1]
+		last.Text += d.Text
+		last.Tokens += d.Tokens
+		last.Logprobs = append(last.Logprobs, d.Logprobs...)
+		return
+	}
+	d.Logprobs = append([]infer.Logprob(nil), d.Logprobs...)
+	a.deltas = append(a.deltas, d)
+}
+
+// margin is how long before a lease's end a provider stops serving it, so that
+// there is time to redeem.
+func margin(o square.Order) time.Duration {
+	return min(15*time.Second, time.Duration(o.Duration)*time.Second/10)
+}
+
+// admit checks everything about a request, takes its lane and a slot, and has
+// the voucher on disk when it returns. For a request that was already answered
+// it returns the answer instead.
+func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *answerRecord, error) {
+	request, err := infer.DecodeRequest(req.Request)
+	if err != nil {
+		return nil, nil, refuse(infer.CodeBadRequest, "%v", err)
+	}
+	if req.Logprobs < 0 || req.Logprobs > 20 {
+		return nil, nil, refuse(infer.CodeBadRequest, "logprobs %d: want 0 to 20", req.Logprobs)
+	}
+	l, err := p.find(ctx, req.Lease)
+	if err != nil {
+		return nil, nil, err
+	}
+	l.mu.Lock()
+	order, rates := l.rec.Order, l.rec.Rates // neither changes
+	if uint64(req.Lane) >= order.Lanes {
+		l.mu.Unlock()
+		return nil, nil, refuse(infer.CodeUnknown, "lane %d: the lease has %d", req.Lane, order.Lanes)
+	}
+	ln := l.lane(p, req.Lane)
+	l.mu.Unlock()
+	if req.Voucher.Channel != ln.channel {
+		return nil, nil, refuse(infer.CodePayment, "the voucher is for another channel; this lane's is %s", ln.channel)
+	}
+	if err := req.Voucher.Verify(p.channel, order.Authorizer); err != nil {
+		return nil, nil, refuse(infer.CodePayment, "%v", err)
+	}
+	now, err := p.clock.Now(ctx)
+	if err != nil {
+		return nil, nil, refuse(infer.CodeUnavailable, "the ledger's time is unknown: %v", err)
+	}
+	wk := &work{service: p.service(order.Spec), l: l, ln: ln, n: req.Lane, request: request, digest: sha256.Sum256(req.Request), max: req.Voucher.Max}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ln.rec.Seq > 0 && req.Seq == ln.rec.Seq && wk.max == ln.rec.LastMax && wk.digest == ln.rec.LastRequest {
+		again, err := p.lastAnswer(l.id, req.Lane)
+		if err != nil {
+			return nil, nil, refuse(infer.CodeUnavailable, "the provider's disk failed; the request was charged before, and not again")
+		}
+		return nil, again, nil
+	}
+	switch {
+	case l.rec.Closed || l.rec.State != market.Active: // disputed as well: what is served then may never be paid
+		return nil, nil, refuse(infer.CodeClosed, "lease %s is %s", l.id.Short(), closedWord(l.rec))
+	case !now.Before(time.Unix(l.rec.Ends, 0).Add(-margin(order))):
+		return nil, nil, refuse(infer.CodeClosed, "lease %s is about to end", l.id.Short())
+	case ln.busy:
+		return nil, nil, refuse(infer.CodeBusy, "lane %d is working on a request", req.Lane)
+	case req.Seq != ln.rec.Seq+1:
+		return nil, nil, refuse(infer.CodeStale, "lane %d is at receipt %d, so the next is %d, not %d", req.Lane, ln.rec.Seq, ln.rec.Seq+1, req.Seq)
+	}
+	if wk.service == nil {
+		return nil, nil, refuse(infer.CodeUnavailable, "model %s is not served at the moment; nothing was charged", order.Spec.Short())
+	}
+	if wk.ceiling, err = wk.service.Engine.Ceiling(request); err != nil {
+		return nil, nil, badRequest(err)
+	}
+	price, err := square.Price(rates, wk.ceiling)
+	if err != nil {
+		return nil, nil, refuse(infer.CodeBadRequest, "%v", err)
+	}
+	if wk.max < ln.rec.Charged || wk.max-ln.rec.Charged < price {
+		return nil, nil, refuse(infer.CodePayment, "voucher of %d is too low: lane %d was charged %d and this request may cost %d", wk.max, req.Lane, ln.rec.Charged, price)
+	}
+	held := max(wk.max, ln.rec.Voucher.Max)
+	for n, other := range l.lanes {
+		if n != req.Lane {
+			held += other.rec.Voucher.Max // each at most MaxUnits and their sum at most the escrow
+		}
+	}
+	if held > order.Escrow {
+		return nil, nil, refuse(infer.CodePayment, "vouchers of %d in all are above the escrow of %d", held, order.Escrow)
+	}
+	select {
+	case wk.service.slots <- struct{}{}:
+	default:
+		return nil, nil, refuse(infer.CodeBusy, "all %d places of this model are taken", cap(wk.service.slots))
+	}
+	// The lane is ours. The lock is let go for the disk.
+	ln.busy = true
+	before := ln.rec.Voucher
+	if wk.max > before.Max || before.Channel.IsZero() {
+		ln.rec.Voucher = req.Voucher
+		rec := ln.rec
+		l.mu.Unlock()
+		err = p.Store.Update(func(tx *bolt.Tx) error { return put(tx, bucketLanes, laneKey(l.id, req.Lane), rec) })
+		l.mu.Lock()
+		if err != nil {
+			ln.rec.Voucher = before
+			wk.free()
+			p.Log.Error("voucher could not be stored, request refused", "lease", l.id.Short(), "lane", req.Lane, "err", err)
+			return nil, nil, refuse(infer.CodeUnavailable, "the provider's disk failed; nothing was charged")
+		}
+	}
+	return wk, nil, nil
+}
+
+func closedWord(r leaseRecord) string {
+	if r.Closed {
+		return "closed"
+	}
+	return string(r.State)
+}
+
+func badRequest(err error) error {
+	var we *infer.WireError
+	if errors.As(err, &we) {
+		return we
+	}
+	return refuse(infer.CodeBadRequest, "%v", err)
+}
+
+// free gives lane and slot back; the caller holds the lease's lock.
+func (wk *work) free() {
+	if !wk.done {
+		wk.done = true
+		wk.ln.busy = false
+		<-wk.service.slots
+	}
+}
+
+// release is free with the lock taken. It may be called again.
+func (wk *work) release() {
+	wk.l.mu.Lock()
+	defer wk.l.mu.Unlock()
+	wk.free()
+}
+
+// charge prices the work, signs the receipt, and has both on disk when it
+// returns. When the disk fails nothing is charged.
+func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (infer.Signed, error) {
+	if len(made.Units) != len(wk.ceiling) {
+		return infer.Signed{}, errors.New("the engine metered other units than the trade's")
+	}
+	if made.Counted != "" {
+		p.Log.Info("server reported no usage, units counted here", "lease", wk.l.id.Short(), "how", made.Counted)
+	}
+	result := made.Result.Encode()
+	l, ln := wk.l, wk.ln
+	l.mu.Lock()
+	rec := ln.rec // busy: nobody else changes it but the redeemer, Redeemed alone
+	rates, escrow := l.rec.Rates, l.rec.Order.Escrow
+	l.mu.Unlock()
+	units := append([]uint64(nil), made.Units...)
+	for i := range units {
+		if units[i] > wk.ceiling[i] {
+			p.Log.Warn("units above what was vouched for are not charged", "lease", l.id.Short(), "lane", wk.n,
+				"unit", rates[i].Unit, "metered", units[i], "charged", wk.ceiling[i])
+			units[i] = wk.ceiling[i]
+		}
+	}
+	price, err := square.Price(rates, units)
+	if err != nil {
+		return infer.Signed{}, err
+	}
+	rcpt := square.Receipt{
+		Lease: l.id, Lane: wk.n, Seq: rec.Seq + 1, Subject: wk.service.model.Subject,
+		Request: wk.digest, Result: sha256.Sum256(result), Units: units,
+		Price: price, Cumulative: rec.Charged + price, Time: p.Now().UnixMilli(),
+	}
+	signed := infer.Signed{Receipt: rcpt, Sig: p.Key.Sign(rcpt.Digest(p.domain)), Result: result, Body: made.Body}
+	rec.Seq, rec.Charged, rec.LastMax, rec.LastRequest = rcpt.Seq, rcpt.Cumulative, wk.max, wk.digest
+	stored := answerRecord{Signed: signed, Deltas: deltas}
+	err = p.Store.Update(func(tx *bolt.Tx) error {
+		key := laneKey(l.id, wk.n)
+		if err := put(tx, bucketAnswers, key, stored); err != nil {
+			return err
+		}
+		return put(tx, bucketLanes, key, rec)
+	})
+	if err != nil {
+		return infer.Signed{}, errors.New("the provider's disk failed")
+	}
+	l.mu.Lock()
+	rec.Redeemed = ln.rec.Redeemed
+	ln.rec = rec
+	wk.free()
+	risk := l.risk()
+	l.mu.Unlock()
+	p.count(func(s *Stats) {
+		s.Served++
+		s.Charged += price
+		if made.Counted != "" {
+			s.Counted++
+		}
+	})
+	if risk > p.maxRisk(escrow) {
+		p.wake()
+	}
+	return signed, nil
+}
+
+func (p *Provider) lastAnswer(id square.Hash, n uint16) (*answerRecord, error) {
+	var rec answerRecord
+	err := p.Store.View(func(tx *bolt.Tx) error {
+		return json.Unmarshal(tx.Bucket([]byte(bucketAnswers)).Get(laneKey(id, n)), &rec)
+	})
+	return &rec, err
+}
+
+// cancellable is a context that ends with the buyer's connection, with its
+// cancel call, or shortly before the lease ends.
+func (p *Provider) cancellable(ctx context.Context, l *lease) (context.Context, string, func()) {
+	left := 24 * time.Hour
+	if now, err := p.clock.Now(ctx); err == nil {
+		l.mu.Lock()
+		left = time.Unix(l.rec.Ends, 0).Sub(now) - margin(l.rec.Order)/2
+		l.mu.Unlock()
+	}
+	ctx, cancel := context.WithTimeout(ctx, left)
+	var b [16]byte
+	rand.Read(b[:])
+	secret := hex.EncodeToString(b[:])
+	p.mu.Lock()
+	p.cancels[secret] = cancel
+	p.mu.Unlock()
+	return ctx, secret, func() {
+		p.mu.Lock()
+		delete(p.cancels, secret)
+		p.mu.Unlock()
+		cancel()
+	}
+}
+
+func (p *Provider) cancel(w http.ResponseWriter, r *http.Request) {
+	var req infer.CancelRequest
+	if err := read(w, r, &req); err != nil {
+		fail(w, err)
+		return
+	}
+	p.mu.Lock()
+	stop := p.cancels[req.Cancel]
+	p.mu.Unlock()
+	if stop != nil { // one that has just ended needs no stopping
+		stop()
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (p *Provider) laneState(ctx context.Context, req infer.LaneRequest) (infer.LaneReply, error) {
+	l, err := p.find(ctx, req.Lease)
+	if err != nil {
+		return infer.LaneReply{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if uint64(req.Lane) >= l.rec.Order.Lanes {
+		return infer.LaneReply{}, refuse(infer.CodeUnknown, "lane %d: the lease has %d", req.Lane, l.rec.Order.Lanes)
+	}
+	ln := l.lane(p, req.Lane)
+	out := infer.LaneReply{Charged: ln.rec.Charged, Max: ln.rec.Voucher.Max, Seq: ln.rec.Seq, Busy: ln.busy}
+	if ln.rec.Seq > 0 {
+		a, err := p.lastAnswer(l.id, req.Lane)
+		if err != nil {
+			return infer.LaneReply{}, refuse(infer.CodeUnavailable, "the provider's disk failed")
+		}
+		out.Last = &a.Signed
+	}
+	return out, nil
+}
+
+func (p *Provider) closeLease(ctx context.Context, req infer.CloseRequest) (infer.CloseReply, error) {
+	l, err := p.find(ctx, req.Lease)
+	if err != nil {
+		return infer.CloseReply{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := square.VerifyClose(p.domain, l.rec.Order.Authorizer, l.id, req.Paid, req.Sig); err != nil {
+		return infer.CloseReply{}, refuse(infer.CodePayment, "%v", err)
+	}
+	var charged uint64
+	for n, ln := range l.lanes {
+		if ln.busy {
+			return infer.CloseReply{}, refuse(infer.CodeBusy, "lane %d is working on a request", n)
+		}
+		charged += ln.rec.Charged
+	}
+	if req.Paid != charged {
+		return infer.CloseReply{}, refuse(infer.CodeStale, "the lease was charged %d in all, not %d", charged, req.Paid)
+	}
+	if !l.rec.Closed {
+		rec := l.rec
+		rec.Closed, rec.Paid, rec.Consent = true, charged, p.Key.Sign(square.CloseDigest(p.domain, l.id, charged))
+		if err := p.saveLease(l.id, rec); err != nil {
+			return infer.CloseReply{}, refuse(infer.CodeUnavailable, "the provider's disk failed")
+		}
+		l.rec = rec
+		p.Log.Info("agreed to close", "lease", l.id.Short(), "paid", charged)
+	}
+	return infer.CloseReply{Sig: l.rec.Consent}, nil
+}
