@@ -4,6 +4,6 @@ import "github.com/spf13/cobra"
 
 func commands() []*cobra.Command {
 	return []*cobra.Command{
-		chatCommand(), configCommand(), versionCommand(),
+		chatCommand(), configCommand(), trainCommand(), versionCommand(),
 	}
 }

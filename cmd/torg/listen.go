@@ -1,0 +1,52 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"syscall"
+)
+
+// listen opens a TCP listener on addr, or on the first free port of the next
+// hundred when addr is taken. Port 0 takes any.
+func listen(cfg config, name string) (net.Listener, error) {
+	addr := cfg.get(name)
+	host, portText, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, cfg.bad(name, errors.New("write it host:port"))
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return nil, cfg.bad(name, errors.New("the port is a number from 0 to 65535"))
+	}
+	for p := port; p <= 65535 && p < port+100; p++ {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.FormatUint(p, 10)))
+		if err == nil {
+			return l, nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, cfg.bad(name, err)
+		}
+	}
+	return nil, cfg.bad(name, errors.New("this port and the next hundred are busy"))
+}
+
+// freeAddr finds an address near the setting's that something else will listen
+// on.
+func freeAddr(cfg config, name string) (string, error) {
+	l, err := listen(cfg, name)
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// port is the port of an address, for people.
+func port(addr string) string {
+	if _, p, err := net.SplitHostPort(addr); err == nil {
+		return p
+	}
+	return fmt.Sprintf("(%s)", addr)
+}
