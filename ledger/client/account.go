@@ -1,0 +1,252 @@
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/bits"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cometbft/cometbft/mempool"
+	rpctypes "github.com/cometbft/cometbft/rpc/core/types"
+	"github.com/cosmos/gogoproto/proto"
+
+	"cosmossdk.io/math"
+
+	codectypes "github.com/cosmos/cosmos-sdk/codec/types"
+	sdk "github.com/cosmos/cosmos-sdk/types"
+	txtypes "github.com/cosmos/cosmos-sdk/types/tx"
+	"github.com/cosmos/cosmos-sdk/types/tx/signing"
+	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
+	banktypes "github.com/cosmos/cosmos-sdk/x/bank/types"
+
+	"github.com/torg-network/torg/ledger/keys"
+	"github.com/torg-network/torg/square"
+)
+
+// Account submits transactions with one key. It is safe for concurrent use.
+type Account struct {
+	c    *Client
+	key  square.Key
+	addr square.Address
+
+	mu     sync.Mutex
+	number *uint64   // the account's number on the ledger, once known
+	last   time.Time // the newest timeout given out: what makes each transaction unique
+}
+
+// Account is the account of key.
+func (c *Client) Account(key square.Key) *Account {
+	return &Account{c: c, key: key, addr: key.Address()}
+}
+
+// Address is the account's.
+func (a *Account) Address() square.Address { return a.addr }
+
+// Gas bounds of a transaction: what any costs, and what each byte adds.
+const (
+	gasBase    = 150_000
+	gasPerByte = 40
+)
+
+// call is a message with the gas it may need beyond the base.
+type call struct {
+	msg proto.Message
+	gas uint64
+}
+
+// Send moves money to another account.
+func (a *Account) Send(ctx context.Context, to square.Address, amount square.Amount) (Result, error) {
+	return a.submit(ctx, a.send(to, amount))
+}
+
+func (a *Account) send(to square.Address, amount square.Amount) call {
+	return call{&banktypes.MsgSend{FromAddress: a.addr.String(), ToAddress: to.String(), Amount: coins(amount)}, 0}
+}
+
+// Post sends a transfer without waiting for a block. It returns once the
+// ledger has checked and queued it; Tx tells what became of it.
+func (a *Account) Post(ctx context.Context, to square.Address, amount square.Amount) (square.Hash, error) {
+	tx, err := a.sign(ctx, a.send(to, amount))
+	if err != nil {
+		return square.Hash{}, err
+	}
+	return tx.hash, a.c.broadcast(ctx, tx)
+}
+
+// Submit sends messages in one transaction, all or nothing, and waits for its
+// block. gas is what they need beyond a plain transfer.
+func (a *Account) Submit(ctx context.Context, gas uint64, msgs ...proto.Message) (Result, error) {
+	calls := make([]call, len(msgs))
+	for i, m := range msgs {
+		calls[i].msg = m
+	}
+	if len(calls) > 0 {
+		calls[0].gas = gas
+	}
+	return a.submit(ctx, calls...)
+}
+
+func (a *Account) submit(ctx context.Context, calls ...call) (Result, error) {
+	tx, err := a.sign(ctx, calls...)
+	if err != nil {
+		return Result{}, err
+	}
+	included := a.c.expect(tx.hash)
+	defer a.c.forget(tx.hash)
+	before := a.c.seen()
+	if err := a.c.broadcast(ctx, tx); err != nil {
+		return Result{}, err
+	}
+	late := time.NewTimer(time.Until(tx.until) + time.Second)
+	defer late.Stop()
+	for {
+		select {
+		case r := <-included:
+			return r, r.err
+		case <-ctx.Done():
+			u := &Unknown{Hash: tx.hash, Until: tx.until, Cause: ctx.Err()}
+			if a.c.seen() == before {
+				u.Cause = fmt.Errorf("%w: %w", ErrStalled, ctx.Err())
+			}
+			return Result{}, u
+		case <-a.c.done:
+			return Result{}, &Unknown{Hash: tx.hash, Until: tx.until, Cause: errors.New("the client was closed")}
+		case <-late.C:
+			// Once the ledger's clock is past the timeout, absence is final.
+			head, err := a.c.Head(ctx)
+			if err == nil && head.Time.After(tx.until) {
+				if r, err := a.c.Tx(ctx, tx.hash); !errors.Is(err, ErrNotFound) {
+					return r, err
+				}
+				return Result{}, fmt.Errorf("transaction %s: %w", tx.hash.Short(), ErrExpired)
+			}
+			late.Reset(time.Second)
+		}
+	}
+}
+
+type signed struct {
+	raw   []byte
+	hash  square.Hash
+	until time.Time
+}
+
+func (a *Account) sign(ctx context.Context, calls ...call) (signed, error) {
+	number, until, err := a.next(ctx)
+	if err != nil {
+		return signed{}, err
+	}
+	body := txtypes.TxBody{Unordered: true, TimeoutTimestamp: &until}
+	gas := uint64(gasBase)
+	for _, c := range calls {
+		m, err := codectypes.NewAnyWithValue(c.msg)
+		if err != nil {
+			return signed{}, err
+		}
+		body.Messages = append(body.Messages, m)
+		gas += c.gas + uint64(len(m.Value))*gasPerByte
+	}
+	pub, err := codectypes.NewAnyWithValue(keys.PubKeyOf(a.key))
+	if err != nil {
+		return signed{}, err
+	}
+	auth := txtypes.AuthInfo{
+		SignerInfos: []*txtypes.SignerInfo{{PublicKey: pub, ModeInfo: &txtypes.ModeInfo{
+			Sum: &txtypes.ModeInfo_Single_{Single: &txtypes.ModeInfo_Single{Mode: signing.SignMode_SIGN_MODE_DIRECT}},
+		}}},
+		Fee: &txtypes.Fee{GasLimit: gas, Amount: coins(a.c.opt.GasPrice.of(gas))},
+	}
+	bodyBytes, err := body.Marshal()
+	if err != nil {
+		return signed{}, err
+	}
+	authBytes, err := auth.Marshal()
+	if err != nil {
+		return signed{}, err
+	}
+	doc, err := (&txtypes.SignDoc{BodyBytes: bodyBytes, AuthInfoBytes: authBytes, ChainId: a.c.chainID, AccountNumber: number}).Marshal()
+	if err != nil {
+		return signed{}, err
+	}
+	raw, err := (&txtypes.TxRaw{BodyBytes: bodyBytes, AuthInfoBytes: authBytes, Signatures: [][]byte{keys.Sign(a.key, doc)}}).Marshal()
+	return signed{raw: raw, hash: sha256.Sum256(raw), until: until}, err
+}
+
+// next is the account's number and a timeout that no other transaction of the
+// account has.
+func (a *Account) next(ctx context.Context) (uint64, time.Time, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.number == nil {
+		r, err := authtypes.NewQueryClient(conn{a.c.rpc}).AccountInfo(ctx, &authtypes.QueryAccountInfoRequest{Address: a.addr.String()})
+		if errors.Is(err, ErrNotFound) {
+			return 0, time.Time{}, fmt.Errorf("account %s has never held money: %w", a.addr, ErrNotFound)
+		}
+		if err != nil {
+			return 0, time.Time{}, fmt.Errorf("account %s: %w", a.addr, err)
+		}
+		n := r.Info.AccountNumber
+		a.number = &n
+	}
+	until := time.Now().Add(a.c.opt.TTL).UTC()
+	if !until.After(a.last) {
+		until = a.last.Add(time.Nanosecond)
+	}
+	a.last = until
+	return *a.number, until, nil
+}
+
+// broadcast hands a transaction to the ledger. A nil error says that it was
+// checked and queued.
+func (c *Client) broadcast(ctx context.Context, tx signed) error {
+	type answer struct {
+		res *rpctypes.ResultBroadcastTx
+		err error
+	}
+	// A node whose consensus has failed may never answer.
+	got := make(chan answer, 1)
+	go func() {
+		res, err := c.rpc.BroadcastTxSync(ctx, tx.raw)
+		got <- answer{res, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return &Unknown{Hash: tx.hash, Until: tx.until, Cause: ctx.Err()}
+	case r := <-got:
+		switch {
+		case r.err != nil && (errors.As(r.err, new(mempool.ErrMempoolIsFull)) || strings.Contains(r.err.Error(), "mempool is full")):
+			return fmt.Errorf("%w: %w", ErrBusy, r.err)
+		case r.err != nil:
+			return &Unknown{Hash: tx.hash, Until: tx.until, Cause: r.err}
+		case r.res.Code != 0:
+			return &Refused{Hash: tx.hash, Code: r.res.Code, Codespace: r.res.Codespace, Log: r.res.Log}
+		}
+		return nil
+	}
+}
+
+func coins(a square.Amount) sdk.Coins {
+	if a.Units == 0 {
+		return nil
+	}
+	return sdk.Coins{{Denom: a.Denom, Amount: math.NewIntFromUint64(a.Units)}}
+}
+
+// of is the fee for gas, rounded up.
+func (p Price) of(gas uint64) square.Amount {
+	if p.PerGas == 0 || p.Units == 0 {
+		return square.Amount{}
+	}
+	hi, lo := bits.Mul64(gas, p.Units)
+	lo, carry := bits.Add64(lo, p.PerGas-1, 0)
+	hi += carry
+	if hi >= p.PerGas {
+		return square.Utorg(square.MaxUnits)
+	}
+	q, _ := bits.Div64(hi, lo, p.PerGas)
+	return square.Utorg(q)
+}

@@ -1,0 +1,241 @@
+// Package client is how programs talk to the ledger: in the words of square and
+// market, over a node in the same process or one reached by URL.
+//
+// Reading is by queries on a [Client]. Writing is by an [Account], which owns a
+// key: its transactions are unordered, each with its own timeout, so any number
+// may be under way at once and none waits for, or is refused because of,
+// another. What is submitted is included or refused, or else its outcome is
+// unknown: then the error is an [Unknown] that carries the hash to look it up
+// by, and it must not be taken for a failure.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cometbft/cometbft/libs/bytes"
+	rpcclient "github.com/cometbft/cometbft/rpc/client"
+	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+	rpctypes "github.com/cometbft/cometbft/rpc/core/types"
+	cmttypes "github.com/cometbft/cometbft/types"
+
+	"github.com/torg-network/torg/square"
+)
+
+// Node is the ledger a client talks to; *node.Node is one.
+type Node interface {
+	RPC() rpcclient.Client
+	ChainID() string
+	WaitHeight(ctx context.Context, h int64) error
+}
+
+// rpc is what a client needs of CometBFT.
+type rpc interface {
+	ABCIQueryWithOptions(context.Context, string, bytes.HexBytes, rpcclient.ABCIQueryOptions) (*rpctypes.ResultABCIQuery, error)
+	BroadcastTxSync(context.Context, cmttypes.Tx) (*rpctypes.ResultBroadcastTx, error)
+	Block(context.Context, *int64) (*rpctypes.ResultBlock, error)
+	BlockResults(context.Context, *int64) (*rpctypes.ResultBlockResults, error)
+	Status(context.Context) (*rpctypes.ResultStatus, error)
+	Tx(context.Context, []byte, bool) (*rpctypes.ResultTx, error)
+}
+
+// Options tune a client.
+type Options struct {
+	GasPrice Price         // what a unit of gas is paid; zero: nothing
+	TTL      time.Duration // how long a transaction may wait for its block; 0: one minute
+}
+
+// Price is a price of gas as a fraction, so that it can be below one base unit.
+type Price struct {
+	Units, PerGas uint64 // Units utorg for PerGas gas
+}
+
+// Client talks to one ledger. It is safe for concurrent use; Close it.
+type Client struct {
+	rpc     rpc
+	wait    func(context.Context, int64) error
+	chainID string
+	opt     Options
+	ledger  square.Domain
+	channel square.Domain
+
+	stop context.CancelFunc
+	done chan struct{}
+
+	mu       sync.Mutex
+	height   int64
+	waiting  map[square.Hash]chan Result
+	watchers map[*watcher]struct{}
+}
+
+// New is a client of a node in this process.
+func New(ctx context.Context, n Node, o Options) (*Client, error) {
+	return open(ctx, n.RPC(), n.ChainID(), n.WaitHeight, o)
+}
+
+// Dial is a client of the node whose CometBFT RPC is at url.
+func Dial(ctx context.Context, url string, o Options) (*Client, error) {
+	if !strings.Contains(url, "://") {
+		url = "http://" + url
+	}
+	h, err := rpchttp.New(url, "/websocket")
+	if err != nil {
+		return nil, fmt.Errorf("ledger at %s: %w", url, err)
+	}
+	s, err := h.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ledger at %s: %w: %w", url, ErrUnreachable, err)
+	}
+	return open(ctx, h, s.NodeInfo.Network, poll(h), o)
+}
+
+// poll waits for a height by asking.
+func poll(r rpc) func(context.Context, int64) error {
+	return func(ctx context.Context, h int64) error {
+		t := time.NewTicker(100 * time.Millisecond)
+		defer t.Stop()
+		for {
+			if s, err := r.Status(ctx); err == nil && s.SyncInfo.LatestBlockHeight >= h {
+				return nil
+			}
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+				return fmt.Errorf("waiting for block %d: %w", h, ctx.Err())
+			}
+		}
+	}
+}
+
+func open(ctx context.Context, r rpc, chainID string, wait func(context.Context, int64) error, o Options) (*Client, error) {
+	if o.TTL == 0 {
+		o.TTL = time.Minute
+	}
+	s, err := r.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	run, stop := context.WithCancel(context.Background())
+	c := &Client{
+		rpc: r, wait: wait, chainID: chainID, opt: o, stop: stop, done: make(chan struct{}),
+		ledger: square.LedgerDomain(chainID), channel: square.ChannelDomain(chainID),
+		height:  s.SyncInfo.LatestBlockHeight,
+		waiting: map[square.Hash]chan Result{}, watchers: map[*watcher]struct{}{},
+	}
+	go c.follow(run)
+	return c, nil
+}
+
+// Close ends the client. Subscriptions close; transactions under way are
+// reported as unknown.
+func (c *Client) Close() {
+	c.stop()
+	<-c.done
+}
+
+// ChainID names the ledger.
+func (c *Client) ChainID() string { return c.chainID }
+
+// Domain is what offers, orders, quotes, receipts and deposits are signed
+// under.
+func (c *Client) Domain() square.Domain { return c.ledger }
+
+// ChannelDomain is what channel configs and vouchers are signed under.
+func (c *Client) ChannelDomain() square.Domain { return c.channel }
+
+// Head is the ledger's newest block.
+type Head struct {
+	Height int64
+	Time   time.Time
+}
+
+// Head asks for the newest block.
+func (c *Client) Head(ctx context.Context) (Head, error) {
+	s, err := c.rpc.Status(ctx)
+	if err != nil {
+		return Head{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return Head{s.SyncInfo.LatestBlockHeight, s.SyncInfo.LatestBlockTime}, nil
+}
+
+// WaitHeight returns once block h is committed; ErrStalled if ctx ends before
+// any new block came.
+func (c *Client) WaitHeight(ctx context.Context, h int64) error {
+	before := c.seen()
+	err := c.wait(ctx, h)
+	if err != nil && ctx.Err() != nil && c.seen() == before {
+		return fmt.Errorf("%w: %w", ErrStalled, err)
+	}
+	return err
+}
+
+func (c *Client) seen() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.height
+}
+
+// BlockHash is the hash of a block, from which a Beacon is made. Old blocks are
+// forgotten.
+func (c *Client) BlockHash(ctx context.Context, height int64) (h square.Hash, err error) {
+	b, err := c.rpc.Block(ctx, &height)
+	switch {
+	case err != nil && strings.Contains(err.Error(), "must be less than or equal to"):
+		return h, fmt.Errorf("block %d: %w: not made yet", height, ErrNotFound)
+	case err != nil && strings.Contains(err.Error(), "is not available"):
+		return h, fmt.Errorf("block %d: %w: forgotten", height, ErrNotFound)
+	case err != nil:
+		return h, fmt.Errorf("block %d: %w", height, err)
+	case len(b.BlockID.Hash) != len(h):
+		return h, fmt.Errorf("block %d: %w", height, ErrNotFound)
+	}
+	copy(h[:], b.BlockID.Hash)
+	return h, nil
+}
+
+// Beacon is the randomness of a block for a label.
+func (c *Client) Beacon(ctx context.Context, height int64, label []byte) (square.Hash, error) {
+	h, err := c.BlockHash(ctx, height)
+	if err != nil {
+		return h, err
+	}
+	return square.Beacon(h, label), nil
+}
+
+// Tx looks up what became of a transaction: its result, a *Refused if it
+// failed, ErrNotFound if no block has it (yet).
+func (c *Client) Tx(ctx context.Context, hash square.Hash) (Result, error) {
+	const tries = 5 // the index is a moment behind the block
+	for try := 1; ; try++ {
+		r, err := c.rpc.Tx(ctx, hash[:], false)
+		switch {
+		case err == nil:
+			res := result(hash, r.Height, &r.TxResult)
+			return res, res.err
+		case !strings.Contains(err.Error(), "not found"):
+			return Result{}, fmt.Errorf("transaction %s: %w", hash.Short(), err)
+		case try == tries:
+			return Result{}, fmt.Errorf("transaction %s: %w", hash.Short(), ErrNotFound)
+		}
+		select {
+		case <-ctx.Done():
+			return Result{}, fmt.Errorf("transaction %s: %w", hash.Short(), ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Errors that callers tell apart. A refusal by the market wraps the market's
+// own errors as well.
+var (
+	ErrNotFound     = errors.New("not found")
+	ErrInsufficient = errors.New("not enough money")
+	ErrStalled      = errors.New("the ledger makes no blocks")
+	ErrUnreachable  = errors.New("the ledger cannot be reached")
+	ErrBusy         = errors.New("the ledger takes no more transactions at the moment")
+	ErrExpired      = errors.New("no block took the transaction before its timeout")
+)

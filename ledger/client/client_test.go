@@ -1,0 +1,141 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/torg-network/torg/ledger/client"
+	"github.com/torg-network/torg/ledger/devnet"
+	"github.com/torg-network/torg/ledger/node"
+	"github.com/torg-network/torg/square"
+)
+
+// open runs a ledger and a client of it for one test.
+func open(t testing.TB, s devnet.Spec) (*node.Node, *client.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	n, err := devnet.Memory(ctx, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Stop)
+	c, err := client.New(ctx, n, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return n, c
+}
+
+func balance(t testing.TB, c *client.Client, who square.Address) uint64 {
+	t.Helper()
+	b, err := c.Balance(t.Context(), who, square.Denom)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Units
+}
+
+func TestSend(t *testing.T) {
+	n, c := open(t, devnet.Spec{Settings: node.Settings{BlockTime: 20 * time.Millisecond, RPC: "127.0.0.1:26957"}})
+	ctx := t.Context()
+	from := c.Account(devnet.Key(0))
+	stranger, err := square.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := balance(t, c, from.Address())
+
+	r, err := from.Send(ctx, stranger.Address(), square.Utorg(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Height == 0 || r.Hash.IsZero() {
+		t.Fatalf("result %+v", r)
+	}
+	if got := balance(t, c, stranger.Address()); got != 5 {
+		t.Fatalf("received %d", got)
+	}
+	if got := balance(t, c, from.Address()); got != before-5 {
+		t.Fatalf("paid %d", before-got)
+	}
+	if again, err := c.Tx(ctx, r.Hash); err != nil || again.Height != r.Height {
+		t.Fatalf("looked up: %+v, %v", again, err)
+	}
+	if _, err := c.Tx(ctx, square.Hash{1}); !errors.Is(err, client.ErrNotFound) {
+		t.Fatalf("a transaction nobody sent: %v", err)
+	}
+
+	// Many at once from one key: none waits for or is refused for another.
+	var wg sync.WaitGroup
+	errs := make(chan error, 100)
+	for range 100 {
+		wg.Go(func() {
+			_, err := from.Send(ctx, stranger.Address(), square.Utorg(1))
+			errs <- err
+		})
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := balance(t, c, stranger.Address()); got != 105 {
+		t.Fatalf("received %d of 105", got)
+	}
+
+	// Refusals name their cause and move nothing.
+	var refused *client.Refused
+	if _, err := from.Send(ctx, stranger.Address(), square.Utorg(1<<60)); !errors.As(err, &refused) || !errors.Is(err, client.ErrInsufficient) {
+		t.Fatalf("too much: %v", err)
+	}
+	poor, _ := square.NewKey()
+	if _, err := c.Account(poor).Send(ctx, from.Address(), square.Utorg(1)); !errors.Is(err, client.ErrNotFound) {
+		t.Fatalf("an account that never was: %v", err)
+	}
+
+	// A context that ends first leaves the outcome unknown, and it can be
+	// looked up.
+	short, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	_, err = from.Send(short, stranger.Address(), square.Utorg(1))
+	var unknown *client.Unknown
+	if !errors.As(err, &unknown) {
+		t.Fatalf("short context: %v", err)
+	}
+	if err := n.WaitHeight(ctx, n.Height()+3); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Tx(ctx, unknown.Hash); err != nil && !errors.Is(err, client.ErrNotFound) {
+		t.Fatalf("looking up an unknown outcome: %v", err)
+	}
+
+	// The same by URL.
+	far, err := client.Dial(ctx, "127.0.0.1:26957", client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	if _, err := far.Account(devnet.Key(1)).Send(ctx, stranger.Address(), square.Utorg(7)); err != nil {
+		t.Fatal(err)
+	}
+	h, err := c.BlockHash(ctx, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g, err := far.BlockHash(ctx, 2); err != nil || g != h || h.IsZero() {
+		t.Fatalf("block hash %v and %v: %v", h, g, err)
+	}
+	if _, err := c.BlockHash(ctx, 1<<40); !errors.Is(err, client.ErrNotFound) {
+		t.Fatalf("a block to come: %v", err)
+	}
+	if _, err := client.Dial(ctx, "127.0.0.1:1", client.Options{}); !errors.Is(err, client.ErrUnreachable) {
+		t.Fatalf("nobody there: %v", err)
+	}
+}
