@@ -197,9 +197,9 @@ func (pl *plan) run(ws *workspace, rows []row) {
 				for j, e := range x {
 					x16[j] = int16(e)
 				}
-				dots16(y, x16, w, n, xcols, cols)
+				matmul16(y, x16, w, n, xcols, cols)
 			} else {
-				dots32(y, x, pl.steps[i].w32, n, xcols, cols)
+				matmul32(y, x, pl.steps[i].w32, n, xcols, cols)
 			}
 		case Requantise:
 			requantiseAll(y, x, op.Params[0], op.Params[1])
@@ -236,36 +236,21 @@ func (pl *plan) output(ws *workspace, o, r int) []int32 {
 
 func (pl *plan) newSequence() *sequence { return &sequence{cache: make([]int16, pl.cache)} }
 
-// dots16 sets y[r][j] to the dot product of x[r] and w[j], for n rows, k
-// elements a product and m products a row. All partial sums fit 32 bits.
-func dots16(y []int32, x, w []int16, n, k, m int) {
-	for j := range m {
-		wj := w[j*k : (j+1)*k]
+// matmul16 sets y[r][j] to the dot product of x[r] and w[j], for n rows, k
+// elements a product and m products a row. A few rows of w stay in the
+// nearest cache while all rows of x pass.
+func matmul16(y []int32, x, w []int16, n, k, m int) {
+	const block = 32
+	for j := 0; j < m; j += block {
+		to := min(m, j+block)
 		for r := range n {
-			y[r*m+j] = dot16(x[r*k:(r+1)*k], wj)
+			dots(y[r*m+j:r*m+to], x[r*k:(r+1)*k], w[j*k:to*k], k)
 		}
 	}
 }
 
-// dot16 sums in four chains; the order is free because nothing can overflow.
-func dot16(a, b []int16) int32 {
-	b = b[:len(a)]
-	var s0, s1, s2, s3 int32
-	for len(a) >= 8 {
-		x, y := a[:8:8], b[:8:8]
-		s0 += int32(x[0])*int32(y[0]) + int32(x[4])*int32(y[4])
-		s1 += int32(x[1])*int32(y[1]) + int32(x[5])*int32(y[5])
-		s2 += int32(x[2])*int32(y[2]) + int32(x[6])*int32(y[6])
-		s3 += int32(x[3])*int32(y[3]) + int32(x[7])*int32(y[7])
-		a, b = a[8:], b[8:]
-	}
-	for i, e := range a {
-		s0 += int32(e) * int32(b[i])
-	}
-	return s0 + s1 + s2 + s3
-}
-
-func dots32(y, x, w []int32, n, k, m int) {
+// matmul32 is matmul16 for elements that do not fit 16 bits.
+func matmul32(y, x, w []int32, n, k, m int) {
 	for j := range m {
 		wj := w[j*k : (j+1)*k]
 		for r := range n {
@@ -342,10 +327,9 @@ func (pl *plan) attention(ws *workspace, i int, y, q, k, v []int32, rows []row) 
 		for h := range heads {
 			qh := x16[h*width : (h+1)*width]
 			at := kAt + h*width
+			dots(scores, qh, w.seq.cache[at:at+(n-1)*cols+width], cols)
 			top := int32(-Limit)
-			for j := range scores {
-				s := dot16(qh, w.seq.cache[at+j*cols:][:width])
-				scores[j] = s
+			for _, s := range scores {
 				top = max(top, s)
 			}
 			acc := ws.acc[:width]
@@ -358,9 +342,7 @@ func (pl *plan) attention(ws *workspace, i int, y, q, k, v []int32, rows []row) 
 					continue
 				}
 				z += e
-				for c, x := range w.seq.cache[at+j*cols:][:width] {
-					acc[c] += e * int32(x)
-				}
+				weigh(acc, w.seq.cache[at+j*cols:][:width], e)
 			}
 			out := y[r*cols+h*width:][:width]
 			for c, a := range acc {

@@ -38,10 +38,13 @@ const (
 // eps is LayerNorm's epsilon of package train.
 const eps = 1e-5
 
-// GPT quantises p and returns the model file. calibration is text like that
-// the model will meet; some 50,000 bytes suffice.
-func GPT(p *train.Params, name string, calibration []byte) ([]byte, error) {
-	peaks, err := p.Peaks(calibration)
+// CalibrationBytes is how much of the text given to GPT is used.
+const CalibrationBytes = 50_000
+
+// GPT quantises p and returns the model file. text is like that the model
+// will meet; its beginning is used to calibrate.
+func GPT(p *train.Params, name string, text []byte) ([]byte, error) {
+	peaks, err := p.Peaks(text[:min(len(text), CalibrationBytes)])
 	if err != nil {
 		return nil, fmt.Errorf("quantise: %w", err)
 	}

@@ -1,0 +1,362 @@
+package exact
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"testing"
+)
+
+// randomProgram builds a program that passes Check: a stack of random
+// operations kept in bounds by requantising.
+func randomProgram(r *rand.Rand) *Program {
+	p := &Program{Rows: 2 * (1 + r.IntN(40))}
+	consts := func(rows, cols int, most int32) int {
+		data := make([]int32, rows*cols)
+		for i := range data {
+			data[i] = r.Int32N(2*most+1) - most
+		}
+		if r.IntN(4) == 0 { // extremes
+			for i := range data {
+				data[i] = most
+			}
+		}
+		return p.Const(rows, cols, data)
+	}
+	vocab := 1 + r.IntN(300)
+	in := p.Op(Input, nil, nil, 1, 0, int64(vocab-1))
+	width := 4 * (1 + r.IntN(16))
+	x := p.Op(Add, []Value{
+		p.Op(Gather, []Value{in}, []int{consts(vocab, width, 1<<12)}),
+		p.Op(Gather, []Value{p.Op(Position, nil, nil, int64(p.Rows))}, []int{consts(p.Rows, width, 1<<12)}),
+	}, nil)
+	for range 1 + r.IntN(6) {
+		switch r.IntN(6) {
+		case 0: // wide weights: the 32-bit path
+			n := p.Op(Requantise, []Value{x}, nil, int64(r.IntN(4)), int64(8))
+			y := p.Op(MatMul, []Value{n}, []int{consts(width, width, 100_000)})
+			x = p.Op(Requantise, []Value{y}, nil, 12, 18)
+		case 1: // layernorm
+			data := make([]int32, normKeyHi-normKeyLo)
+			for i := range data {
+				data[i] = 1 << 21
+			}
+			n := p.Op(LayerNorm, []Value{x}, []int{p.Const(1, len(data), data)}, normKeyLo+int64(r.IntN(9999)), int64(12+r.IntN(5)))
+			y := p.Op(MatMul, []Value{n}, []int{consts(width, width, 20)})
+			x = p.Op(Requantise, []Value{y}, nil, 3, 15)
+		case 2: // table
+			n := p.Op(Requantise, []Value{x}, nil, 3, 8)
+			x = p.Op(Table, []Value{n}, []int{consts(1, 256, 1<<14)}, -128)
+		case 3: // attention
+			part := func(bits int64) Value {
+				n := p.Op(Requantise, []Value{x}, nil, 2, 12)
+				return p.Op(Requantise, []Value{p.Op(MatMul, []Value{n}, []int{consts(width, width, 300)})}, nil, 9, bits)
+			}
+			table := make([]int32, 1+1+r.IntN(400))
+			e := int32(1 + r.IntN(2000))
+			for i := range table {
+				table[i] = e
+				e -= min(e, r.Int32N(40))
+			}
+			x = p.Op(Attention, []Value{part(11), part(11), part(11)}, []int{p.Const(1, len(table), table)}, []int64{1, 2, 4}[r.IntN(3)], int64(r.IntN(12)))
+		case 4: // residual, offset
+			n := p.Op(Requantise, []Value{x}, nil, 0, 15)
+			x = p.Op(Add, []Value{n, p.Op(Offset, []Value{n}, []int{consts(1, width, 1<<15)})}, nil)
+		case 5: // change of width
+			n := p.Op(Requantise, []Value{x}, nil, 1, 12)
+			w := 4 * (1 + r.IntN(16))
+			x = p.Op(MatMul, []Value{n}, []int{consts(width, w, 2047)})
+			x = p.Op(Requantise, []Value{x}, nil, 10, 16)
+			width = w
+		}
+	}
+	p.Outputs = []Value{x, p.Op(ArgMax, []Value{x}, nil)}
+	if r.IntN(3) == 0 {
+		p.Outputs = append(p.Outputs, Value(r.IntN(len(p.Ops))))
+	}
+	return p
+}
+
+func randomInput(r *rand.Rand, p *Program, n int) [][]int32 {
+	in := make([][]int32, n)
+	top := p.Ops[0].Params[2]
+	for i := range in {
+		in[i] = []int32{int32(r.Int64N(top + 1))}
+		switch r.IntN(8) {
+		case 0:
+			in[i][0] = 0
+		case 1:
+			in[i][0] = int32(top)
+		}
+	}
+	return in
+}
+
+// newTestModel compiles p without a file.
+func newTestModel(t testing.TB, p *Program) *Model {
+	t.Helper()
+	m, err := newModel(Card{Name: "test"}, p, [32]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestEngineEqualsInterpreter(t *testing.T) {
+	for seed := range uint64(150) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		p := randomProgram(r)
+		m := newTestModel(t, p)
+		in := randomInput(r, p, 1+r.IntN(p.Rows))
+		want, err := p.Interpret(in)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		got, err := m.Run(in)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("seed %d: engine differs from interpreter", seed)
+		}
+	}
+}
+
+// TestBatchedDecode interleaves several sequences, a random number of rows of
+// each at a time, and expects what each gives alone.
+func TestBatchedDecode(t *testing.T) {
+	for seed := range uint64(40) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		p := randomProgram(r)
+		m := newTestModel(t, p)
+		type session struct {
+			in   [][]int32
+			want [][][]int32
+			seq  *sequence
+		}
+		var ss []*session
+		left := 0
+		for range 1 + r.IntN(5) {
+			in := randomInput(r, p, 1+r.IntN(p.Rows))
+			want, err := p.Interpret(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ss = append(ss, &session{in, want, m.plan.newSequence()})
+			left += len(in)
+		}
+		ws := m.plan.newWorkspace()
+		for left > 0 {
+			var rows []row
+			var whose []*session
+			for _, s := range ss {
+				n := min(r.IntN(4), len(s.in)-s.seq.n, chunkRows-len(rows))
+				for i := range n {
+					at := s.seq.n + i
+					rows = append(rows, row{s.seq, at, s.in[at]})
+					whose = append(whose, s)
+				}
+			}
+			if len(rows) == 0 {
+				continue
+			}
+			m.plan.run(ws, rows)
+			left -= len(rows)
+			for i, w := range rows {
+				for o := range p.Outputs {
+					if got, want := m.plan.output(ws, o, i), whose[i].want[o][w.at]; !reflect.DeepEqual(got, want) {
+						t.Fatalf("seed %d: output %d of row %d: %v, want %v", seed, o, w.at, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestExtremes drives a program whose constants are all as large as Check
+// permits: sums come within a factor of two of the limit and stay right.
+func TestExtremes(t *testing.T) {
+	for _, sign := range []int32{1, -1} {
+		p := &Program{Rows: 64}
+		fill := func(rows, cols int, x int32) int {
+			data := make([]int32, rows*cols)
+			for i := range data {
+				data[i] = x
+			}
+			return p.Const(rows, cols, data)
+		}
+		in := p.Op(Input, nil, nil, 32, -32768, 32767)
+		y := p.Op(MatMul, []Value{in}, []int{fill(32, 8, sign*1023)}) // 32*1023*2^15 < 2^30
+		n := p.Op(Requantise, []Value{y}, nil, 15, 11)
+		a := p.Op(Attention, []Value{n, n, n}, []int{fill(1, 2, 16383)}, 2, 0) // 64*16383*2^10 < 2^30
+		p.Outputs = []Value{y, n, a}
+		m := newTestModel(t, p)
+		for _, x := range []int32{-32768, 32767} {
+			rows := make([][]int32, 64)
+			for i := range rows {
+				rows[i] = make([]int32, 32)
+				for j := range rows[i] {
+					rows[i][j] = x
+				}
+			}
+			want, err := p.Interpret(rows)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w := want[0][0][0]; w != x*sign*1023*32 {
+				t.Fatalf("sum is %d", w)
+			}
+			got, err := m.Run(rows)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Fatalf("sign %d input %d: engine differs", sign, x)
+			}
+		}
+	}
+}
+
+// TestCheckRefuses changes one thing at a time in good programs so that a
+// bound breaks.
+func TestCheckRefuses(t *testing.T) {
+	ones := func(n int, x int32) []int32 {
+		v := make([]int32, n)
+		for i := range v {
+			v[i] = x
+		}
+		return v
+	}
+	matmul := func(w int32, lo, hi int64) *Program {
+		p := &Program{Rows: 4}
+		x := p.Op(Input, nil, nil, 16, lo, hi)
+		p.Outputs = []Value{p.Op(MatMul, []Value{x}, []int{p.Const(16, 1, ones(16, w))})}
+		return p
+	}
+	attention := func(rows int, bits int64, e int32) *Program {
+		p := &Program{Rows: rows}
+		x := p.Op(Requantise, []Value{p.Op(Input, nil, nil, 32, -1<<20, 1<<20)}, nil, 0, bits)
+		p.Outputs = []Value{p.Op(Attention, []Value{x, x, x}, []int{p.Const(1, 2, []int32{e, 0})}, 1, 4)}
+		return p
+	}
+	norm := func(hi int64, entry int32, eps int64) *Program {
+		p := &Program{Rows: 4}
+		x := p.Op(Input, nil, nil, 64, -hi, hi)
+		p.Outputs = []Value{p.Op(LayerNorm, []Value{x}, []int{p.Const(1, normKeyHi-normKeyLo, ones(normKeyHi-normKeyLo, entry))}, eps, 8)}
+		return p
+	}
+	table := func(lo int64, n int) *Program {
+		p := &Program{Rows: 4}
+		x := p.Op(Input, nil, nil, 1, -8, 7)
+		p.Outputs = []Value{p.Op(Table, []Value{x}, []int{p.Const(1, n, ones(n, 1))}, lo)}
+		return p
+	}
+	for _, c := range []struct {
+		name      string
+		good, bad *Program
+	}{
+		{"sum of products", matmul(2047, -32768, 32767), matmul(2048, -32768, 32767)},
+		{"input range", matmul(1, 0, Limit/16-1), matmul(1, 0, Limit/16)},
+		{"scores", attention(64, 12, 1000), attention(64, 13, 1000)},
+		{"weighted sum", attention(64, 12, 8191), attention(64, 12, 8192)},
+		{"exponentials start", attention(64, 12, 1), attention(64, 12, 0)},
+		{"squares", norm(1<<21, 1<<20, 1<<14), norm(1<<22, 1<<20, 1<<14)},
+		{"inverse roots", norm(1<<12, 1<<21, 1<<14), norm(1<<12, 1<<23, 1<<14)},
+		{"epsilon", norm(1<<12, 1<<20, 1<<14), norm(1<<12, 1<<20, 1<<14-1)},
+		{"table start", table(-8, 16), table(-7, 16)},
+		{"table end", table(-8, 16), table(-8, 15)},
+	} {
+		if _, err := c.good.Check(); err != nil {
+			t.Errorf("%s: good program refused: %v", c.name, err)
+		}
+		if _, err := c.bad.Check(); err == nil {
+			t.Errorf("%s: bad program accepted", c.name)
+		}
+	}
+}
+
+// TestLayerNormBound searches rows for the largest product and expects it
+// within the bound that Check derives.
+func TestLayerNormBound(t *testing.T) {
+	data := make([]int32, normKeyHi-normKeyLo)
+	for k := range data { // 2^21 sqrt(2) / sqrt(key / 2^14): steep like the real one
+		root := 1
+		for root*root < k+normKeyLo {
+			root++
+		}
+		data[k] = int32((3 << 27) / root)
+	}
+	p := &Program{Rows: 1}
+	p.Ops = nil
+	x := p.Op(Input, nil, nil, 16, -1<<20, 1<<20)
+	p.Outputs = []Value{p.Op(LayerNorm, []Value{x}, []int{p.Const(1, len(data), data)}, normKeyLo, 1)}
+	facts, err := p.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := facts[p.Outputs[0]].Range.Hi
+	r := rand.New(rand.NewPCG(1, 1))
+	var worst int64
+	for range 20000 {
+		in := make([]int32, 16)
+		in[0] = int32(1) << r.IntN(21)
+		for j := 1; j < 16; j++ {
+			in[j] = int32(r.IntN(1 + r.IntN(1<<r.IntN(20))))
+		}
+		out, err := p.Interpret([][]int32{in})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, y := range out[0][0] {
+			worst = max(worst, int64(y), -int64(y))
+		}
+	}
+	if worst > bound || worst < bound/2 {
+		t.Errorf("largest result %d, bound %d", worst, bound)
+	}
+}
+
+// TestDots compares the fast dot products with the plain ones at the edge of
+// what Check permits.
+func TestDots(t *testing.T) {
+	if fastDots == nil {
+		t.Skip("this machine has no fast dot products")
+	}
+	r := rand.New(rand.NewPCG(1, 7))
+	for range 500 {
+		n := 16 * (1 + r.IntN(8))
+		stride := n + r.IntN(20)
+		x, w := make([]int16, n), make([]int16, 8*stride)
+		most := int32((Limit - 1) / 32768 / n)
+		for i := range x {
+			x[i] = int16(r.Uint32())
+			if r.IntN(3) == 0 {
+				x[i] = -32768
+			}
+		}
+		for i := range w {
+			w[i] = int16(r.Int32N(2*most+1) - most)
+			if r.IntN(3) == 0 {
+				w[i] = int16(most)
+			}
+		}
+		y := make([]int32, 8)
+		dots(y, x, w, stride)
+		for j := range y {
+			if want := dot(x, w[j*stride:][:n]); y[j] != want {
+				t.Fatalf("n=%d stride=%d: product %d is %d, want %d", n, stride, j, y[j], want)
+			}
+		}
+	}
+}
+
+// TestPlainEngine repeats the engine's tests without assembly.
+func TestPlainEngine(t *testing.T) {
+	if fastDots == nil {
+		t.Skip("the other tests ran without already")
+	}
+	defer func(f func(*[8]int32, []int16, []int16, int)) { fastDots = f }(fastDots)
+	fastDots = nil
+	TestEngineEqualsInterpreter(t)
+	TestBatchedDecode(t)
+	TestExtremes(t)
+}
