@@ -1,0 +1,440 @@
+// Package admin is how the command line talks to a running torg: API keys,
+// receipts, leases, audits. It answers only requests that come from this
+// machine, are addressed to it by a loopback name, are not a web page's, and
+// carry the admin token, which lies in a file only its owner can read.
+//
+//	GET    /admin/v1/status
+//	GET    /admin/v1/keys                     → {"data":[Key…]}
+//	POST   /admin/v1/keys                     Grant → {"key":Key,"secret":"torg-…"}
+//	GET    /admin/v1/keys/{id}                → Key
+//	POST   /admin/v1/keys/{id}/revoke         → Key
+//	POST   /admin/v1/keys/{id}/budget         {"budget":"123"|null} → Key
+//	GET    /admin/v1/receipts?limit=&before=  → {"data":[Receipt…]}, newest first
+//	GET    /admin/v1/receipts/{id}            → Receipt, with its evidence
+//	POST   /admin/v1/receipts/{id}/audit      → Audit
+//	GET    /admin/v1/leases                   → {"data":[Lease…]}
+//	POST   /admin/v1/leases/{id}/close        → Lease
+//
+// A failure is {"error":{"code","message"}} with the status that fits: 400, 401,
+// 403, 404, 501 where this process has no such thing, 500.
+package admin
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/torg-network/torg/gateway/keys"
+	"github.com/torg-network/torg/square"
+)
+
+// Receipt is one paid request. Evidence is set when a single one is asked for.
+type Receipt struct {
+	ID       square.Hash      `json:"id"`
+	Provider square.Address   `json:"provider"`
+	Model    string           `json:"model"`
+	Denom    string           `json:"denom"`
+	Receipt  square.Receipt   `json:"receipt"`
+	Sig      square.Signature `json:"signature"`
+	Audited  string           `json:"audited,omitempty"` // "", "ok", "fraud" or why it could not be told
+	Evidence *square.Evidence `json:"evidence,omitempty"`
+}
+
+// Lease is one standing or ended lease of this buyer's.
+type Lease struct {
+	ID       square.Hash    `json:"id"`
+	Provider square.Address `json:"provider"`
+	Model    string         `json:"model"`
+	State    string         `json:"state"`
+	Denom    string         `json:"denom"`
+	Escrow   uint64         `json:"escrow,string"`
+	Owed     uint64         `json:"owed,string"` // by receipts, paid out or not
+	Lanes    int            `json:"lanes"`
+	Busy     int            `json:"busy"`
+	Ends     time.Time      `json:"ends,omitzero"`
+}
+
+// Audit is what a re-execution found.
+type Audit struct {
+	Receipt square.Hash    `json:"receipt"`
+	Verdict square.Verdict `json:"verdict"`
+	Took    time.Duration  `json:"took_ns"`
+}
+
+// ErrNotFound is wrapped by a source that has no such receipt or lease.
+var ErrNotFound = errors.New("not found")
+
+// Receipts lists what was paid for, newest first, older than before where that
+// is set.
+type Receipts interface {
+	Receipts(ctx context.Context, before time.Time, limit int) ([]Receipt, error)
+	Receipt(ctx context.Context, id square.Hash) (Receipt, error)
+}
+
+// Leases lists and ends leases.
+type Leases interface {
+	Leases(ctx context.Context) ([]Lease, error)
+	CloseLease(ctx context.Context, id square.Hash) (Lease, error)
+}
+
+// Auditor re-executes the work of a receipt.
+type Auditor interface {
+	Audit(ctx context.Context, receipt square.Hash) (Audit, error)
+}
+
+// Config is what the endpoints stand on. What is nil answers 501.
+type Config struct {
+	Token    string // see Token
+	Keys     *keys.Store
+	Receipts Receipts
+	Leases   Leases
+	Auditor  Auditor
+	// Status is any JSON value that says how this process is.
+	Status func(context.Context) (any, error)
+	Log    *slog.Logger
+}
+
+// Token reads the admin token from a file, making both where there is none.
+func Token(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		if t := string(bytes.TrimSpace(b)); len(t) >= 32 {
+			return t, nil
+		}
+		return "", fmt.Errorf("admin token %s: too short; delete the file and start torg again", path)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	var raw [32]byte
+	rand.Read(raw[:]) // never fails
+	t := hex.EncodeToString(raw[:])
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	_, err = f.WriteString(t + "\n")
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	return t, nil
+}
+
+// maxBody bounds a request's body, maxList a list's length.
+const (
+	maxBody = 64 << 10
+	maxList = 1000
+)
+
+type handler struct {
+	Config
+	hash [32]byte
+}
+
+// New makes the handler of everything below /admin/v1/.
+func New(cfg Config) http.Handler {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	h := &handler{Config: cfg, hash: sha256.Sum256([]byte(cfg.Token))}
+	mux := http.NewServeMux()
+	for pattern, f := range map[string]func(*http.Request) (any, error){
+		"GET /admin/v1/status":               h.status,
+		"GET /admin/v1/keys":                 h.listKeys,
+		"POST /admin/v1/keys":                h.createKey,
+		"GET /admin/v1/keys/{id}":            h.getKey,
+		"POST /admin/v1/keys/{id}/revoke":    h.revokeKey,
+		"POST /admin/v1/keys/{id}/budget":    h.setBudget,
+		"GET /admin/v1/receipts":             h.listReceipts,
+		"GET /admin/v1/receipts/{id}":        h.getReceipt,
+		"POST /admin/v1/receipts/{id}/audit": h.audit,
+		"GET /admin/v1/leases":               h.listLeases,
+		"POST /admin/v1/leases/{id}/close":   h.closeLease,
+		"/admin/v1/": func(r *http.Request) (any, error) {
+			return nil, refuse(http.StatusNotFound, "unknown_url", r.Method+" "+r.URL.Path+" is not an admin endpoint")
+		},
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			err := h.admit(r)
+			var out any
+			if err == nil {
+				r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+				out, err = f(r)
+			}
+			h.answer(w, r, out, err)
+		})
+	}
+	return mux
+}
+
+// admit keeps out everyone but this machine's owner. The checks of Host and
+// Origin keep out web pages, which can reach loopback through a browser.
+func (h *handler) admit(r *http.Request) error {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !addr.Addr().Unmap().IsLoopback() {
+		return refuse(http.StatusForbidden, "not_local", "admin endpoints answer this machine only")
+	}
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	if !strings.EqualFold(host, "localhost") && (err != nil || !ip.IsLoopback()) {
+		return refuse(http.StatusForbidden, "not_local", "admin endpoints answer under a loopback name only")
+	}
+	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		return refuse(http.StatusForbidden, "not_local", "admin endpoints do not answer web pages")
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	got := sha256.Sum256([]byte(token))
+	if h.Token == "" || !strings.EqualFold(scheme, "bearer") || subtle.ConstantTimeCompare(got[:], h.hash[:]) != 1 {
+		return refuse(http.StatusUnauthorized, "unauthorized", "the admin token is missing or wrong; it lies in the running torg's home")
+	}
+	return nil
+}
+
+// failure is an error with a status.
+type failure struct {
+	status  int
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+func (f *failure) Error() string { return f.Message }
+
+func refuse(status int, code, message string) *failure { return &failure{status, code, message} }
+
+func absent(what string) *failure {
+	return refuse(http.StatusNotImplemented, "absent", "this process keeps no "+what)
+}
+
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, out any, err error) {
+	status := http.StatusOK
+	if err != nil {
+		var f *failure
+		switch {
+		case errors.As(err, &f):
+		case errors.Is(err, ErrNotFound), errors.Is(err, keys.ErrUnknown):
+			f = refuse(http.StatusNotFound, "not_found", err.Error())
+		default:
+			f = refuse(http.StatusInternalServerError, "internal", err.Error())
+			h.Log.WarnContext(r.Context(), "admin request failed", "path", r.URL.Path, "error", err)
+		}
+		status, out = f.status, map[string]any{"error": f}
+	}
+	b, err := json.Marshal(out)
+	if err != nil {
+		status, b = http.StatusInternalServerError, []byte(`{"error":{"code":"internal","message":"the answer could not be written"}}`)
+		h.Log.ErrorContext(r.Context(), "admin answer", "path", r.URL.Path, "error", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store") // an answer may hold a key's secret
+	w.WriteHeader(status)
+	w.Write(append(b, '\n'))
+}
+
+func read(r *http.Request, v any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return refuse(http.StatusBadRequest, "bad_request", "the body: "+err.Error())
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return refuse(http.StatusBadRequest, "bad_request", "the body: there is more after the JSON value")
+	}
+	return nil
+}
+
+func list[T any](v []T) map[string]any {
+	if v == nil {
+		v = []T{}
+	}
+	return map[string]any{"data": v}
+}
+
+func (h *handler) status(r *http.Request) (any, error) {
+	if h.Status == nil {
+		return nil, absent("status")
+	}
+	return h.Status(r.Context())
+}
+
+func (h *handler) listKeys(*http.Request) (any, error) {
+	if h.Keys == nil {
+		return nil, absent("API keys")
+	}
+	return list(h.Keys.List()), nil
+}
+
+func (h *handler) getKey(r *http.Request) (any, error) {
+	if h.Keys == nil {
+		return nil, absent("API keys")
+	}
+	return h.Keys.Get(r.PathValue("id"))
+}
+
+// Grant is the body that creates a key.
+type Grant struct {
+	Name     string    `json:"name"`
+	Budget   *uint64   `json:"budget,string,omitempty"` // base units
+	Requests uint64    `json:"requests_per_minute,omitempty"`
+	Tokens   uint64    `json:"tokens_per_minute,omitempty"`
+	Expires  time.Time `json:"expires,omitzero"`
+}
+
+// Created is a new key. The secret is shown this once.
+type Created struct {
+	Key    keys.Key `json:"key"`
+	Secret string   `json:"secret"`
+}
+
+func (h *handler) createKey(r *http.Request) (any, error) {
+	if h.Keys == nil {
+		return nil, absent("API keys")
+	}
+	var g Grant
+	if err := read(r, &g); err != nil {
+		return nil, err
+	}
+	secret, k, err := h.Keys.Create(keys.Grant(g))
+	if errors.Is(err, keys.ErrGrant) {
+		return nil, refuse(http.StatusBadRequest, "bad_request", err.Error())
+	}
+	if err != nil {
+		return nil, err
+	}
+	h.Log.InfoContext(r.Context(), "API key created", "key", k.ID, "name", k.Name)
+	return Created{k, secret}, nil
+}
+
+func (h *handler) revokeKey(r *http.Request) (any, error) {
+	if h.Keys == nil {
+		return nil, absent("API keys")
+	}
+	k, err := h.Keys.Revoke(r.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	h.Log.InfoContext(r.Context(), "API key revoked", "key", k.ID)
+	return k, nil
+}
+
+func (h *handler) setBudget(r *http.Request) (any, error) {
+	if h.Keys == nil {
+		return nil, absent("API keys")
+	}
+	var q struct {
+		Budget *uint64 `json:"budget,string"`
+	}
+	if err := read(r, &q); err != nil {
+		return nil, err
+	}
+	k, err := h.Keys.SetBudget(r.PathValue("id"), q.Budget)
+	if errors.Is(err, keys.ErrGrant) {
+		return nil, refuse(http.StatusBadRequest, "bad_request", err.Error())
+	}
+	return k, err
+}
+
+func id(r *http.Request) (square.Hash, error) {
+	v, err := square.ParseHash(r.PathValue("id"))
+	if err != nil {
+		return v, refuse(http.StatusBadRequest, "bad_request", "the id: "+err.Error())
+	}
+	return v, nil
+}
+
+func (h *handler) listReceipts(r *http.Request) (any, error) {
+	if h.Receipts == nil {
+		return nil, absent("receipts")
+	}
+	limit, before := 100, time.Time{}
+	if s := r.URL.Query().Get("limit"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > maxList {
+			return nil, refuse(http.StatusBadRequest, "bad_request", fmt.Sprintf("limit: want 1 to %d", maxList))
+		}
+		limit = n
+	}
+	if s := r.URL.Query().Get("before"); s != "" {
+		t, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			return nil, refuse(http.StatusBadRequest, "bad_request", "before: want a time such as 2026-01-31T12:00:00Z")
+		}
+		before = t
+	}
+	out, err := h.Receipts.Receipts(r.Context(), before, limit)
+	if err != nil {
+		return nil, err
+	}
+	return list(out), nil
+}
+
+func (h *handler) getReceipt(r *http.Request) (any, error) {
+	if h.Receipts == nil {
+		return nil, absent("receipts")
+	}
+	id, err := id(r)
+	if err != nil {
+		return nil, err
+	}
+	return h.Receipts.Receipt(r.Context(), id)
+}
+
+func (h *handler) audit(r *http.Request) (any, error) {
+	if h.Auditor == nil {
+		return nil, absent("models to audit with")
+	}
+	id, err := id(r)
+	if err != nil {
+		return nil, err
+	}
+	return h.Auditor.Audit(r.Context(), id)
+}
+
+func (h *handler) listLeases(r *http.Request) (any, error) {
+	if h.Leases == nil {
+		return nil, absent("leases")
+	}
+	out, err := h.Leases.Leases(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return list(out), nil
+}
+
+func (h *handler) closeLease(r *http.Request) (any, error) {
+	if h.Leases == nil {
+		return nil, absent("leases")
+	}
+	id, err := id(r)
+	if err != nil {
+		return nil, err
+	}
+	l, err := h.Leases.CloseLease(r.Context(), id)
+	if err != nil {
+		return nil, err
+	}
+	h.Log.InfoContext(r.Context(), "lease closed", "lease_id", id.String())
+	return l, nil
+}

@@ -1,0 +1,210 @@
+// Package gateway is the buyer's side of the square: one HTTP server with the
+// OpenAI-compatible API ([openai]), its API keys ([keys]), the admin endpoints
+// that the command line uses ([admin]), metrics, health and tracing.
+//
+//	/v1/…              the OpenAI API
+//	/admin/v1/…        for the command line, from this machine only
+//	/metrics           Prometheus
+//	/healthz           the process answers
+//	/readyz            every check of the caller's passes
+//
+// Around all of it: a request id (the client's X-Request-Id where it is a plain
+// one, else a new one), one access log line a request, panic recovery, CORS and,
+// when a tracer provider is given, OpenTelemetry spans. Logs carry request,
+// key, provider, lease and receipt ids, never a secret, a prompt or an answer.
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/torg-network/torg/gateway/admin"
+	"github.com/torg-network/torg/gateway/openai"
+)
+
+// Config is what a gateway is made of. OpenAI.Seller is required.
+type Config struct {
+	// OpenAI configures the API. Its Keys also serve the admin endpoints, and
+	// its Observe is called beside the gateway's own metrics.
+	OpenAI openai.Config
+	// Admin mounts the admin endpoints when its Token is set.
+	Admin admin.Config
+	// Ready are the checks of /readyz.
+	Ready []Check
+	// Origins are the web origins that browsers may call from; "*" is any.
+	Origins []string
+	// Routes mounts more doors beside these, by http.ServeMux pattern.
+	Routes map[string]http.Handler
+	// Registry takes the metrics; nil makes a new one, with those of the
+	// process.
+	Registry *prometheus.Registry
+	// TracerProvider turns tracing on; the W3C traceparent of callers is
+	// followed.
+	TracerProvider trace.TracerProvider
+	// Grace is how long requests in flight may go on once Serve is told to
+	// end; 10 s.
+	Grace time.Duration
+	Log   *slog.Logger // nil is slog.Default()
+}
+
+// Check is one condition for being ready.
+type Check struct {
+	Name string
+	Run  func(context.Context) error
+}
+
+// Gateway is a configured gateway. It is an http.Handler.
+type Gateway struct {
+	cfg     Config
+	log     *slog.Logger
+	handler http.Handler
+	metrics *metrics
+}
+
+// New makes a gateway.
+func New(cfg Config) (*Gateway, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 10 * time.Second
+	}
+	if cfg.Registry == nil {
+		cfg.Registry = newRegistry()
+	}
+	g := &Gateway{cfg: cfg, log: cfg.Log, metrics: newMetrics()}
+	if err := g.metrics.register(cfg.Registry); err != nil {
+		return nil, fmt.Errorf("gateway metrics: %w", err)
+	}
+
+	door := cfg.OpenAI
+	if door.Log == nil {
+		door.Log = cfg.Log
+	}
+	door.Observe = func(ctx context.Context, e openai.Event) {
+		g.metrics.observe(e)
+		if rec := recordOf(ctx); rec != nil {
+			rec.event = &e
+		}
+		if cfg.OpenAI.Observe != nil {
+			cfg.OpenAI.Observe(ctx, e)
+		}
+	}
+	api, err := openai.New(door)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", g.cors(api))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Write([]byte("ok\n"))
+	})
+	mux.HandleFunc("GET /readyz", g.ready)
+	if cfg.Admin.Token != "" {
+		a := cfg.Admin
+		if a.Keys == nil {
+			a.Keys = cfg.OpenAI.Keys
+		}
+		if a.Log == nil {
+			a.Log = cfg.Log
+		}
+		mux.Handle("/admin/v1/", admin.New(a))
+	}
+	for pattern, h := range cfg.Routes {
+		mux.Handle(pattern, h)
+	}
+	g.handler = g.observe(mux)
+	if cfg.TracerProvider != nil {
+		g.handler = otelhttp.NewHandler(g.handler, "gateway",
+			otelhttp.WithTracerProvider(cfg.TracerProvider),
+			otelhttp.WithPropagators(propagation.TraceContext{}),
+			otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + routeOf(r) }))
+	}
+	return g, nil
+}
+
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }
+
+// Serve answers on ln until ctx ends, then lets requests in flight finish
+// within Config.Grace, cancels those that do not, and returns when all have
+// ended. It closes ln.
+func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	srv := &http.Server{
+		Handler:           g,
+		BaseContext:       func(net.Listener) context.Context { return work },
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("gateway: serve on %s: %w", ln.Addr(), err)
+	case <-ctx.Done():
+	}
+	grace, stop := context.WithTimeout(work, g.cfg.Grace)
+	err := srv.Shutdown(grace)
+	stop()
+	if err != nil {
+		// The grace is over: cancelled work pays what it owes and ends by
+		// itself; a second is plenty.
+		cancel()
+		last, stop := context.WithTimeout(context.Background(), time.Second)
+		err = srv.Shutdown(last)
+		stop()
+		if err != nil {
+			err = errors.Join(fmt.Errorf("gateway: requests in flight did not end: %w", err), srv.Close())
+		}
+	}
+	if serr := <-failed; !errors.Is(serr, http.ErrServerClosed) {
+		err = errors.Join(err, serr)
+	}
+	return err
+}
+
+// checkTimeout bounds one readiness check.
+const checkTimeout = 2 * time.Second
+
+func (g *Gateway) ready(w http.ResponseWriter, r *http.Request) {
+	checks := g.cfg.Ready
+	if k := g.cfg.OpenAI.Keys; k != nil {
+		checks = append(checks[:len(checks):len(checks)], Check{"keys", func(context.Context) error { return k.Err() }})
+	}
+	out := struct {
+		Ready  bool              `json:"ready"`
+		Checks map[string]string `json:"checks"`
+	}{true, map[string]string{}}
+	for _, c := range checks {
+		ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
+		err := c.Run(ctx)
+		cancel()
+		out.Checks[c.Name] = "ok"
+		if err != nil {
+			out.Ready, out.Checks[c.Name] = false, err.Error()
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if !out.Ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	json.NewEncoder(w).Encode(out)
+}

@@ -1,0 +1,503 @@
+// Package keys turns API keys into accounts: who may ask, how often, and how
+// much it may cost.
+//
+// # Keys
+//
+// A key is "torg-" and 32 random bytes in base32. Only its SHA-256 is stored,
+// so a stolen store opens nothing; a key's secret is shown once, when it is
+// created. Its ID ("key_" and twelve hex digits of the hash) names it in lists
+// and logs.
+//
+// # Budgets
+//
+// A budget is a number of base units. Around each request the store first
+// reserves the most it may cost ([Store.Begin]) and then settles what it did
+// cost ([Hold.Settle]). Reserved and spent together never exceed the budget,
+// however many requests run at once.
+//
+// # What survives a crash
+//
+// The truth is in memory; one goroutine writes it behind, everything that
+// queued up during one disk write going into the next (a group commit). Settle
+// returns when its spending is on disk, so settled money is never forgotten.
+// Reservations are journalled a few milliseconds after they are made; those
+// that a crash left open are released when the store opens, and reported
+// ([Store.Released]), for the work behind them may have been paid.
+package keys
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/torg-network/torg/square"
+)
+
+// Prefix begins every key.
+const Prefix = "torg-"
+
+// MaxName bounds a key's name, in bytes.
+const MaxName = 128
+
+// Key is an account as it is listed: everything but the secret.
+type Key struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Created  time.Time `json:"created"`
+	Expires  time.Time `json:"expires,omitzero"`
+	Disabled bool      `json:"disabled,omitempty"`
+	// Budget is the most base units the key may spend in all; nil is no limit.
+	Budget *uint64 `json:"budget,string,omitempty"`
+	Spent  uint64  `json:"spent,string"`
+	// Reserved is what requests in flight may still cost.
+	Reserved uint64 `json:"reserved,string"`
+	// Requests and Tokens limit what the key may ask a minute; 0 is no limit.
+	Requests uint64 `json:"requests_per_minute,omitempty"`
+	Tokens   uint64 `json:"tokens_per_minute,omitempty"`
+}
+
+// Left is what the key may still reserve; ok is false when it has no budget.
+func (k Key) Left() (units uint64, ok bool) {
+	if k.Budget == nil {
+		return 0, false
+	}
+	if used := k.Spent + k.Reserved; used < *k.Budget {
+		return *k.Budget - used, true
+	}
+	return 0, true
+}
+
+// Grant is what a new key is given.
+type Grant struct {
+	Name     string
+	Budget   *uint64 // base units; nil is no limit
+	Requests uint64  // a minute; 0 is no limit
+	Tokens   uint64  // a minute; 0 is no limit
+	Expires  time.Time
+}
+
+// Failures. All are wrapped; none contains a key.
+var (
+	ErrUnknown  = errors.New("no such API key")
+	ErrDisabled = errors.New("this API key was revoked")
+	ErrExpired  = errors.New("this API key has expired")
+	ErrClosed   = errors.New("the key store is closed")
+	ErrGrant    = errors.New("the key cannot be given that")
+)
+
+// RateError says that the key asks too often.
+type RateError struct {
+	What  string // "requests" or "tokens"
+	Limit uint64 // a minute
+	After time.Duration
+}
+
+func (e *RateError) Error() string {
+	return fmt.Sprintf("this key may use %d %s a minute; try again in %s", e.Limit, e.What, e.After.Round(time.Millisecond))
+}
+
+// BudgetError says that a request may cost more than the key has left.
+type BudgetError struct {
+	ID         string
+	Left, Need uint64
+}
+
+func (e *BudgetError) Error() string {
+	return fmt.Sprintf("the request may cost %s and key %s has %s left of its budget",
+		square.Utorg(e.Need), e.ID, square.Utorg(e.Left))
+}
+
+// Released is a reservation that a crash left open.
+type Released struct {
+	ID      string    `json:"id"` // of the key
+	Request string    `json:"request"`
+	Units   uint64    `json:"units,string"`
+	Since   time.Time `json:"since"`
+}
+
+type account struct {
+	Key
+	hash             square.Hash
+	requests, tokens bucket
+}
+
+// Store holds the accounts. Its methods may be called from many goroutines.
+type Store struct {
+	db       *bbolt.DB
+	now      func() time.Time
+	released []Released
+	kick     chan struct{} // there is something to write
+	stop     chan struct{}
+	stopped  chan struct{} // the writer has ended
+
+	mu     sync.Mutex
+	byHash map[square.Hash]*account
+	byID   map[string]*account
+	seq    uint64
+	next   *batch
+	broken error // the first failed write; nothing is admitted after it
+	closed bool
+}
+
+var (
+	bucketKeys  = []byte("keys")
+	bucketHolds = []byte("holds")
+)
+
+// Open opens or creates the store at path. now is the clock; nil is time.Now.
+func Open(path string, now func() time.Time) (*Store, error) {
+	if now == nil {
+		now = time.Now
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
+	if err != nil {
+		return nil, fmt.Errorf("key store %s: %w", path, err)
+	}
+	s := &Store{
+		db: db, now: now,
+		byHash: map[square.Hash]*account{}, byID: map[string]*account{},
+		kick: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	if err := s.load(); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("key store %s: %w", path, err)
+	}
+	s.next = newBatch()
+	go s.write()
+	return s, nil
+}
+
+func (s *Store) load() error {
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		kb, err := tx.CreateBucketIfNotExists(bucketKeys)
+		if err != nil {
+			return err
+		}
+		err = kb.ForEach(func(h, v []byte) error {
+			a := &account{}
+			if len(h) != len(a.hash) {
+				return fmt.Errorf("a key's hash has %d bytes", len(h))
+			}
+			copy(a.hash[:], h)
+			if err := json.Unmarshal(v, &a.Key); err != nil {
+				return fmt.Errorf("key %x: %w", h[:6], err)
+			}
+			a.Reserved = 0
+			s.add(a)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		hb, err := tx.CreateBucketIfNotExists(bucketHolds)
+		if err != nil {
+			return err
+		}
+		err = hb.ForEach(func(_, v []byte) error {
+			var r Released
+			if err := json.Unmarshal(v, &r); err != nil {
+				return fmt.Errorf("reservation: %w", err)
+			}
+			s.released = append(s.released, r)
+			return nil
+		})
+		if err != nil || len(s.released) == 0 {
+			return err
+		}
+		if err := tx.DeleteBucket(bucketHolds); err != nil {
+			return err
+		}
+		_, err = tx.CreateBucket(bucketHolds)
+		return err
+	})
+}
+
+func (s *Store) add(a *account) {
+	s.byHash[a.hash], s.byID[a.ID] = a, a
+}
+
+// Released are the reservations the last crash left open. They count no more.
+func (s *Store) Released() []Released { return slices.Clone(s.released) }
+
+// Create makes a key. The secret is returned once and kept nowhere.
+func (s *Store) Create(g Grant) (secret string, k Key, err error) {
+	switch {
+	case len(g.Name) > MaxName:
+		return "", Key{}, fmt.Errorf("%w: name: at most %d bytes", ErrGrant, MaxName)
+	case g.Budget != nil && *g.Budget > square.MaxUnits:
+		return "", Key{}, fmt.Errorf("%w: budget: larger than any supply", ErrGrant)
+	case !g.Expires.IsZero() && !g.Expires.After(s.now()):
+		return "", Key{}, fmt.Errorf("%w: expires: is in the past", ErrGrant)
+	}
+	var raw [32]byte
+	if _, err := rand.Read(raw[:]); err != nil {
+		return "", Key{}, fmt.Errorf("key: %w", err)
+	}
+	secret = Prefix + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(raw[:]))
+	a := &account{hash: sha256.Sum256([]byte(secret))}
+	a.Key = Key{
+		ID: "key_" + hex.EncodeToString(a.hash[:6]), Name: g.Name, Created: s.now().UTC().Truncate(time.Second),
+		Expires: g.Expires, Budget: clone(g.Budget), Requests: g.Requests, Tokens: g.Tokens,
+	}
+	s.mu.Lock()
+	if err := s.usable(); err != nil {
+		s.mu.Unlock()
+		return "", Key{}, err
+	}
+	if s.byID[a.ID] != nil {
+		s.mu.Unlock()
+		return "", Key{}, errors.New("key: two keys drew the same id; try again")
+	}
+	s.add(a)
+	k = a.copy()
+	b := s.touch(a)
+	s.mu.Unlock()
+	return secret, k, s.wait(b)
+}
+
+// List returns every key, oldest first.
+func (s *Store) List() []Key {
+	s.mu.Lock()
+	out := make([]Key, 0, len(s.byID))
+	for _, a := range s.byID {
+		out = append(out, a.copy())
+	}
+	s.mu.Unlock()
+	slices.SortFunc(out, func(a, b Key) int {
+		if c := a.Created.Compare(b.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return out
+}
+
+// Get returns one key by its ID.
+func (s *Store) Get(id string) (Key, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.byID[id]; a != nil {
+		return a.copy(), nil
+	}
+	return Key{}, fmt.Errorf("key %q: %w", id, ErrUnknown)
+}
+
+// Revoke disables a key for good. Requests in flight end and settle.
+func (s *Store) Revoke(id string) (Key, error) {
+	return s.change(id, func(a *account) { a.Disabled = true })
+}
+
+// SetBudget sets the most a key may spend in all; nil is no limit. A budget
+// below what is spent admits nothing more.
+func (s *Store) SetBudget(id string, budget *uint64) (Key, error) {
+	if budget != nil && *budget > square.MaxUnits {
+		return Key{}, fmt.Errorf("%w: budget: larger than any supply", ErrGrant)
+	}
+	return s.change(id, func(a *account) { a.Budget = clone(budget) })
+}
+
+func (s *Store) change(id string, f func(*account)) (Key, error) {
+	s.mu.Lock()
+	a := s.byID[id]
+	if a == nil {
+		s.mu.Unlock()
+		return Key{}, fmt.Errorf("key %q: %w", id, ErrUnknown)
+	}
+	if err := s.usable(); err != nil {
+		s.mu.Unlock()
+		return Key{}, err
+	}
+	f(a)
+	k := a.copy()
+	b := s.touch(a)
+	s.mu.Unlock()
+	return k, s.wait(b)
+}
+
+// Check says whose key this is. It admits nothing and counts nothing.
+func (s *Store) Check(secret string) (Key, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, err := s.find(secret)
+	if err != nil {
+		return Key{}, err
+	}
+	return a.copy(), nil
+}
+
+func (s *Store) find(secret string) (*account, error) {
+	if !strings.HasPrefix(secret, Prefix) || len(secret) > 128 {
+		return nil, ErrUnknown
+	}
+	a := s.byHash[sha256.Sum256([]byte(secret))]
+	switch {
+	case a == nil:
+		return nil, ErrUnknown
+	case a.Disabled:
+		return nil, ErrDisabled
+	case !a.Expires.IsZero() && !s.now().Before(a.Expires):
+		return nil, ErrExpired
+	}
+	return a, nil
+}
+
+// Need is the most one request may use.
+type Need struct {
+	Units   uint64 // base units of money
+	Tokens  uint64
+	Request string // its id, for the journal
+}
+
+// Begin admits one request: it checks the key, its rates and its budget, and
+// takes the need from all of them at once or from none. The caller must Settle
+// the hold.
+func (s *Store) Begin(secret string, n Need) (*Hold, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	a, err := s.find(secret)
+	if err != nil {
+		return nil, err
+	}
+	if n.Units > square.MaxUnits {
+		return nil, errors.New("reservation: larger than any supply")
+	}
+	now := s.now()
+	if wait := a.requests.wait(now, a.Requests, 1); wait > 0 {
+		return nil, &RateError{What: "requests", Limit: a.Requests, After: wait}
+	}
+	// A request larger than a whole minute's tokens is admitted when the
+	// minute is untouched, and then uses it up.
+	tokens := n.Tokens
+	if a.Tokens > 0 && tokens > a.Tokens {
+		tokens = a.Tokens
+	}
+	if wait := a.tokens.wait(now, a.Tokens, tokens); wait > 0 {
+		return nil, &RateError{What: "tokens", Limit: a.Tokens, After: wait}
+	}
+	left, budgeted := a.Left()
+	if budgeted && n.Units > left || budgeted && left == 0 {
+		return nil, &BudgetError{ID: a.ID, Left: left, Need: n.Units}
+	}
+	a.requests.take(1)
+	a.tokens.take(tokens)
+	a.Reserved += n.Units
+	s.seq++
+	h := &Hold{s: s, a: a, seq: s.seq, units: n.Units, tokens: tokens, budgeted: budgeted}
+	s.next.holds[h.seq] = Released{ID: a.ID, Request: n.Request, Units: n.Units, Since: now.UTC()}
+	s.later()
+	return h, nil
+}
+
+// Hold is an admitted request's reservation.
+type Hold struct {
+	s             *Store
+	a             *account
+	seq           uint64
+	units, tokens uint64
+	budgeted      bool
+	settled       bool // under s.mu
+}
+
+// ID is the key's.
+func (h *Hold) ID() string { return h.a.ID }
+
+// Limit is the most the request may cost; 0 when the key has no budget.
+func (h *Hold) Limit() uint64 {
+	if !h.budgeted {
+		return 0
+	}
+	return h.units
+}
+
+// Reserved is what was reserved, budget or not.
+func (h *Hold) Reserved() uint64 { return h.units }
+
+// Settle replaces the reservation by what the request did cost and returns
+// when that is on disk. Only the first call counts.
+func (h *Hold) Settle(units, tokens uint64) error {
+	s := h.s
+	s.mu.Lock()
+	if h.settled {
+		s.mu.Unlock()
+		return nil
+	}
+	h.settled = true
+	a := h.a
+	a.Reserved -= h.units
+	a.Spent += min(units, square.MaxUnits-min(a.Spent, square.MaxUnits))
+	a.tokens.adjust(int64(h.tokens) - int64(min(tokens, 1<<40)))
+	if _, here := s.next.holds[h.seq]; here {
+		delete(s.next.holds, h.seq) // it never reached the disk
+	} else {
+		s.next.ended = append(s.next.ended, h.seq)
+	}
+	if units == 0 { // nothing a caller would wait for
+		s.later()
+		s.mu.Unlock()
+		return nil
+	}
+	b := s.touch(a)
+	s.mu.Unlock()
+	return s.wait(b)
+}
+
+// Err is the first failed write, after which nothing is admitted.
+func (s *Store) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.usable()
+}
+
+func (s *Store) usable() error {
+	switch {
+	case s.closed:
+		return ErrClosed
+	case s.broken != nil:
+		return fmt.Errorf("the key store cannot write: %w", s.broken)
+	}
+	return nil
+}
+
+// Close writes what is left and closes the file.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	close(s.stop)
+	<-s.stopped
+	s.mu.Lock()
+	err := s.broken
+	s.mu.Unlock()
+	return errors.Join(err, s.db.Close())
+}
+
+func (a *account) copy() Key {
+	k := a.Key
+	k.Budget = clone(a.Budget)
+	return k
+}
+
+func clone(n *uint64) *uint64 {
+	if n == nil {
+		return nil
+	}
+	v := *n
+	return &v
+}

@@ -1,0 +1,202 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/torg-network/torg/gateway/openai"
+)
+
+// record collects what one access log line says.
+type record struct {
+	status int
+	bytes  int64
+	event  *openai.Event
+}
+
+type recordKey struct{}
+
+func recordOf(ctx context.Context) *record {
+	r, _ := ctx.Value(recordKey{}).(*record)
+	return r
+}
+
+// writer notes status and size.
+type writer struct {
+	http.ResponseWriter
+	rec *record
+}
+
+func (w *writer) WriteHeader(code int) {
+	if w.rec.status == 0 && code >= 200 {
+		w.rec.status = code
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (w *writer) Write(b []byte) (int, error) {
+	if w.rec.status == 0 {
+		w.rec.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.rec.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach flushing and deadlines.
+func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// observe gives each request an id, a log line, a count, and a 500 instead of
+// a crash.
+func (g *Gateway) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		id := r.Header.Get("X-Request-Id")
+		if !plain(id) {
+			id = newRequestID()
+		}
+		rec := &record{}
+		ctx := openai.WithRequestID(context.WithValue(r.Context(), recordKey{}, rec), id)
+		r = r.WithContext(ctx) // the mux writes the route it chose into this one
+		w.Header().Set("X-Request-Id", id)
+		g.metrics.inFlight.Inc()
+		defer func() {
+			g.metrics.inFlight.Dec()
+			p := recover()
+			if p != nil && p != http.ErrAbortHandler {
+				g.log.ErrorContext(ctx, "panic", "request_id", id, "route", routeOf(r), "panic", p, "stack", string(debug.Stack()))
+				if rec.status == 0 {
+					openai.WriteInternal(&writer{w, rec})
+					p = nil
+				} else {
+					p = http.ErrAbortHandler // the answer had begun: cut it off
+				}
+			}
+			if rec.status == 0 {
+				rec.status = http.StatusOK
+			}
+			g.metrics.requests.WithLabelValues(routeOf(r), strconv.Itoa(rec.status)).Inc()
+			g.access(ctx, r, rec, id, time.Since(began))
+			if p != nil {
+				panic(p)
+			}
+		}()
+		next.ServeHTTP(&writer{w, rec}, r)
+	})
+}
+
+// routeOf is the pattern that served the request, so that labels are few.
+func routeOf(r *http.Request) string {
+	_, path, ok := strings.Cut(r.Pattern, " ")
+	if !ok {
+		path = r.Pattern
+	}
+	if path == "" {
+		return "none"
+	}
+	return path
+}
+
+func (g *Gateway) access(ctx context.Context, r *http.Request, rec *record, id string, took time.Duration) {
+	level := slog.LevelInfo
+	switch r.URL.Path {
+	case "/healthz", "/readyz", "/metrics":
+		level = slog.LevelDebug
+	}
+	e := rec.event
+	span := trace.SpanFromContext(ctx)
+	if e != nil && span.IsRecording() {
+		span.SetAttributes(
+			attribute.String("gen_ai.request.model", e.Model),
+			attribute.Int64("gen_ai.usage.input_tokens", int64(e.Prompt)),
+			attribute.Int64("gen_ai.usage.output_tokens", int64(e.Completion)),
+			attribute.String("torg.provider", e.Provider.String()),
+			attribute.String("torg.lease", e.Lease.String()),
+			attribute.String("torg.receipt", e.Receipt.String()))
+	}
+	if !g.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("request_id", id), slog.String("method", r.Method), slog.String("route", routeOf(r)),
+		slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.Duration("took", took),
+	}
+	if c := span.SpanContext(); c.HasTraceID() {
+		attrs = append(attrs, slog.String("trace_id", c.TraceID().String()))
+	}
+	if e != nil {
+		if e.Key != "" {
+			attrs = append(attrs, slog.String("key", e.Key))
+		}
+		attrs = append(attrs, slog.String("model", e.Model))
+		if !e.Receipt.IsZero() {
+			attrs = append(attrs, slog.String("provider", e.Provider.String()), slog.String("lease_id", e.Lease.String()),
+				slog.String("receipt", e.Receipt.String()), slog.Uint64("prompt_tokens", e.Prompt),
+				slog.Uint64("completion_tokens", e.Completion), slog.String("cost", e.Cost.String()),
+				slog.Duration("ttft", e.TTFT), slog.Duration("overhead", e.Overhead))
+		}
+		if e.Err != nil {
+			attrs = append(attrs, slog.String("error", e.Err.Error()))
+		}
+	}
+	g.log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// plain reports whether a client's request id may stand in logs and headers.
+func plain(id string) bool {
+	if id == "" || len(id) > 64 {
+		return false
+	}
+	for _, c := range []byte(id) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func newRequestID() string {
+	var b [12]byte
+	rand.Read(b[:]) // never fails
+	return "req_" + hex.EncodeToString(b[:])
+}
+
+// cors lets browsers call from the configured origins. Keys travel in a header
+// and never in a cookie, so credentials are not allowed.
+func (g *Gateway) cors(next http.Handler) http.Handler {
+	any := slices.Contains(g.cfg.Origins, "*")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origin := r.Header.Get("Origin")
+		if origin != "" && len(g.cfg.Origins) > 0 {
+			h := w.Header()
+			h.Add("Vary", "Origin")
+			if any || slices.Contains(g.cfg.Origins, origin) {
+				h.Set("Access-Control-Allow-Origin", origin)
+				h.Set("Access-Control-Expose-Headers", "Torg-Receipt, Torg-Provider, Torg-Lease, Torg-Cost, X-Request-Id, Retry-After")
+				if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+					h.Set("Access-Control-Allow-Methods", "GET, POST")
+					if ask := r.Header.Get("Access-Control-Request-Headers"); len(ask) <= 1024 {
+						h.Set("Access-Control-Allow-Headers", ask) // whatever an SDK adds
+					}
+					h.Set("Access-Control-Max-Age", "600")
+					w.WriteHeader(http.StatusNoContent)
+					return
+				}
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,444 @@
+package openai
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/torg-network/torg/gateway/keys"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/infer/meter"
+)
+
+// generation is one answer to be made: what to ask, and what its view needs.
+type generation struct {
+	route   string
+	id      string
+	created int64
+	asked   string // the model's name as the client wrote it
+	model   buyer.Model
+	ask     buyer.Ask
+	stream  bool
+	usage   bool   // the client asked for the usage chunk
+	seed    *seed  // of an exact answer
+	echo    string // what the answer's text begins with
+}
+
+// view writes answers in the form of one endpoint. The streaming methods are
+// called in order: begin, any number of piece, then end or fail.
+type view interface {
+	begin(*stream) error
+	piece(*stream, piece) error
+	end(*stream, *outcome) error
+	fail(*stream, *Error) error
+	whole(*outcome) ([]byte, error)
+}
+
+// piece is a part of an answer: valid UTF-8, or one event of an upstream
+// server.
+type piece struct {
+	text     string
+	logprobs []infer.Logprob
+	raw      json.RawMessage
+}
+
+// outcome is a finished answer.
+type outcome struct {
+	buyer.Answer
+	text     string          // exact
+	logprobs []infer.Logprob // exact
+	usage    usage
+}
+
+// usage is what an answer took and cost. Each endpoint has its own names for
+// the tokens.
+type usage struct {
+	prompt, completion uint64
+	upstream           json.RawMessage // an upstream server's own object, kept
+	cost               square.Amount
+}
+
+// paid is what the square adds to an answer.
+type paid struct {
+	Provider string `json:"provider,omitempty"`
+	Lease    string `json:"lease,omitempty"`
+	Receipt  string `json:"receipt,omitempty"`
+	Seed     *seed  `json:"seed,omitempty"`
+}
+
+func (g *generation) paid(o *outcome) paid {
+	return paid{o.Provider.String(), o.Lease.String(), o.Answer.Receipt.String(), g.seed}
+}
+
+// price is what the square adds to a usage object.
+type price struct {
+	Cost    json.Number `json:"cost,omitempty"` // TORG
+	Details costDetails `json:"cost_details"`
+}
+
+type costDetails struct {
+	Amount string `json:"amount"` // base units
+	Denom  string `json:"denom"`
+}
+
+func priceOf(c square.Amount) price {
+	p := price{Details: costDetails{strconv.FormatUint(c.Units, 10), c.Denom}}
+	if c.Denom == square.Denom {
+		p.Cost = json.Number(decimal(c.Units, 6))
+	}
+	return p
+}
+
+// tokens is usage in the names of chat, completions and embeddings.
+func (u usage) tokens() (json.RawMessage, error) {
+	if u.upstream != nil {
+		p := priceOf(u.cost)
+		set := map[string]any{"cost_details": p.Details}
+		if p.Cost != "" {
+			set["cost"] = p.Cost
+		}
+		return patch(u.upstream, set)
+	}
+	return json.Marshal(struct {
+		Prompt     uint64 `json:"prompt_tokens"`
+		Completion uint64 `json:"completion_tokens"`
+		Total      uint64 `json:"total_tokens"`
+		price
+	}{u.prompt, u.completion, u.prompt + u.completion, priceOf(u.cost)})
+}
+
+// patch sets members of a JSON object; a nil value removes one.
+func patch(object json.RawMessage, set map[string]any) (json.RawMessage, error) {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(object, &m); err != nil || m == nil {
+		return nil, errors.New("not a JSON object")
+	}
+	for k, v := range set {
+		if v == nil {
+			delete(m, k)
+			continue
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		m[k] = b
+	}
+	return json.Marshal(m)
+}
+
+// find chooses the model a request names. Where both exact and other models
+// carry the name, the exact one is meant.
+func (h *Handler) find(ctx context.Context, name string) (buyer.Model, string, error) {
+	if name == "" {
+		return buyer.Model{}, "", invalid("model", "model: is missing; GET /v1/models lists what is offered")
+	}
+	all, err := h.cfg.Seller.Models(ctx)
+	if err != nil {
+		return buyer.Model{}, "", err
+	}
+	offers := offering(all, name)
+	if len(offers) == 0 {
+		return buyer.Model{}, "", noModel(name)
+	}
+	chosen, mixed := offers[0], false
+	for _, m := range offers[1:] {
+		mixed = mixed || m.Exact != chosen.Exact
+		if m.Exact && !chosen.Exact {
+			chosen = m
+		}
+	}
+	if mixed {
+		name = chosen.Digest.String()
+	}
+	return chosen, name, nil
+}
+
+// newID makes an answer's id in OpenAI's style.
+func newID(prefix string) string {
+	var b [18]byte
+	rand.Read(b[:]) // never fails
+	return prefix + base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// hold admits the request under its API key and reserves the most it can cost.
+// It returns nil without a key store.
+func (h *Handler) hold(r *http.Request, asks ...buyer.Ask) (*keys.Hold, error) {
+	if h.cfg.Keys == nil {
+		return nil, nil
+	}
+	all, err := h.cfg.Seller.Models(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	need := keys.Need{Request: RequestID(r.Context())}
+	for _, a := range asks {
+		var most, tokens uint64
+		for _, m := range offering(all, a.Model) {
+			units, err := meter.Ceiling(a.Request, m.Context)
+			if err != nil {
+				return nil, problem(http.StatusBadRequest, typeInvalid, "invalid_request", err.Error())
+			}
+			p, err := square.Price(m.Rates, units)
+			if err != nil {
+				continue // an offer nobody can price is never taken
+			}
+			if a.Route.MaxPrompt > 0 && rate(m, infer.UnitPrompt) > a.Route.MaxPrompt ||
+				a.Route.MaxCompletion > 0 && rate(m, infer.UnitCompletion) > a.Route.MaxCompletion {
+				continue // nor is one above the client's limit
+			}
+			most, tokens = max(most, p), max(tokens, units[0]+units[1])
+		}
+		need.Units, need.Tokens = need.Units+most, need.Tokens+tokens
+	}
+	return h.cfg.Keys.Begin(bearer(r), need)
+}
+
+// request is the account of one request at a seller: what was asked, spent and
+// waited for.
+type request struct {
+	h     *Handler
+	ctx   context.Context
+	hold  *keys.Hold
+	event Event
+
+	waiting time.Duration // in Seller.Do, outside emit
+	unknown bool
+}
+
+// begin admits a request. The caller calls done when the answer is written.
+func (h *Handler) begin(r *http.Request, event Event, asks ...buyer.Ask) (*request, error) {
+	hold, err := h.hold(r, asks...)
+	if err != nil {
+		return nil, err
+	}
+	q := &request{h: h, ctx: r.Context(), hold: hold, event: event}
+	if hold != nil {
+		q.event.Key = hold.ID()
+	}
+	return q, nil
+}
+
+// do asks the seller and counts.
+func (q *request) do(a buyer.Ask, emit func(infer.Delta) error) (buyer.Answer, error) {
+	if q.hold != nil {
+		if limit := q.hold.Limit(); limit > 0 {
+			a.MaxCost = limit - min(limit, q.event.Cost.Units)
+			if a.MaxCost == 0 {
+				return buyer.Answer{}, buyer.ErrBudget
+			}
+		}
+	}
+	asked, inside := time.Now(), time.Duration(0)
+	answer, err := q.h.cfg.Seller.Do(q.ctx, a, func(d infer.Delta) error {
+		t := time.Now()
+		if q.event.TTFT == 0 {
+			q.event.TTFT = t.Sub(arrival(q.ctx))
+		}
+		err := emit(d)
+		inside += time.Since(t)
+		return err
+	})
+	q.waiting += time.Since(asked) - inside
+	e := &q.event
+	e.Err = err
+	if err != nil {
+		q.unknown = q.unknown || errors.Is(err, buyer.ErrUnknown)
+		return answer, err
+	}
+	e.Provider, e.Lease, e.Receipt = answer.Provider, answer.Lease, answer.Receipt
+	e.Cost = square.Amount{Units: e.Cost.Units + answer.Cost.Units, Denom: answer.Cost.Denom}
+	if u := answer.Signed.Receipt.Units; len(u) == 2 {
+		e.Prompt, e.Completion = e.Prompt+u[0], e.Completion+u[1]
+	}
+	return answer, nil
+}
+
+// done settles the account. It runs after the answer is on its way, since the
+// settling waits for the disk. What ended in an unknown way counts as the most
+// it may have cost, so that a budget is never exceeded.
+func (q *request) done() {
+	e := &q.event
+	e.Total = time.Since(arrival(q.ctx))
+	e.Overhead = e.Total - q.waiting
+	if q.hold != nil {
+		units := e.Cost.Units
+		if q.unknown {
+			units = max(units, q.hold.Reserved())
+		}
+		if err := q.hold.Settle(units, e.Prompt+e.Completion); err != nil {
+			q.h.log.ErrorContext(q.ctx, "spending not recorded", "key", e.Key, "units", units, "receipt", e.Receipt.String(), "error", err)
+		}
+	}
+	if q.h.cfg.Observe != nil {
+		q.h.cfg.Observe(q.ctx, *e)
+	}
+}
+
+// generate asks for one answer and has v write it.
+func (h *Handler) generate(w http.ResponseWriter, r *http.Request, g *generation, v view) error {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	q, err := h.begin(r.WithContext(ctx), Event{Route: g.route, Model: g.model.ID, Exact: g.model.Exact, Stream: g.stream}, g.ask)
+	if err != nil {
+		return err
+	}
+	defer q.done()
+
+	o := &outcome{}
+	var text strings.Builder
+	var out *stream
+	began := false
+	give := func(p piece) error {
+		if p.text == "" && p.raw == nil && len(p.logprobs) == 0 {
+			return nil
+		}
+		if out == nil {
+			text.WriteString(p.text)
+			o.logprobs = append(o.logprobs, p.logprobs...)
+			return nil
+		}
+		if !began {
+			began = true
+			if err := v.begin(out); err != nil {
+				return err
+			}
+		}
+		return v.piece(out, p)
+	}
+	if g.stream {
+		out = newStream(w, h.cfg.KeepAlive, h.cfg.ReadTimeout)
+		defer out.close()
+	}
+
+	var whole runes
+	var logprobs []infer.Logprob // of text that is held back
+	answer, err := q.do(g.ask, func(d infer.Delta) error {
+		if d.Raw != nil {
+			return give(piece{raw: d.Raw})
+		}
+		logprobs = append(logprobs, d.Logprobs...)
+		s := whole.add(d.Text)
+		if s == "" {
+			return nil
+		}
+		p := piece{text: g.echo + s, logprobs: logprobs}
+		g.echo, logprobs = "", nil
+		return give(p)
+	})
+	if err != nil {
+		return h.broke(out, began, v, err)
+	}
+	if answer.Result.Finish == infer.FinishError || answer.Result.Finish == infer.FinishCancelled {
+		setPaid(w.Header(), answer)
+		return h.broke(out, began, v, brokenOff(ctx, answer))
+	}
+	last := piece{text: g.echo + whole.rest()}
+	if answer.Result.Finish != infer.FinishStop {
+		last.logprobs = logprobs // else they are the stop sequence's
+	}
+	if g.stream && !began && last.text == "" && !g.model.Exact {
+		last.text = string(answer.Result.Text) // an upstream server that did not stream
+	}
+	if err := give(last); err != nil {
+		return h.broke(out, began, v, err)
+	}
+	o.Answer, o.text = answer, text.String()
+	o.usage = usage{cost: answer.Cost}
+	if u := answer.Signed.Receipt.Units; len(u) == 2 {
+		o.usage.prompt, o.usage.completion = u[0], u[1]
+	}
+	setPaid(w.Header(), answer)
+	if out != nil {
+		if !began {
+			if err := v.begin(out); err != nil {
+				return h.broke(out, began, v, err)
+			}
+		}
+		if err := v.end(out, o); err != nil {
+			return h.broke(out, true, v, err)
+		}
+		return nil
+	}
+	b, err := v.whole(o)
+	if err != nil {
+		return problem(http.StatusBadGateway, typeServer, "provider_failed", "the provider's answer could not be read: "+err.Error())
+	}
+	writeBytes(w, b)
+	return nil
+}
+
+// broke ends an answer that failed: as an HTTP error while that is possible,
+// else as an event. A client that went away is told nothing.
+func (h *Handler) broke(out *stream, began bool, v view, err error) error {
+	if out == nil || !out.started() {
+		if out != nil {
+			out.close()
+		}
+		return err
+	}
+	e := typed(err)
+	if !began {
+		if berr := v.begin(out); berr != nil {
+			return nil
+		}
+	}
+	if ferr := v.fail(out, e); ferr != nil {
+		h.log.Debug("the client is gone", "error", ferr)
+	}
+	return nil
+}
+
+// brokenOff says why an answer that was charged has no end.
+func brokenOff(ctx context.Context, a buyer.Answer) *Error {
+	e := problem(http.StatusBadGateway, typeServer, "provider_failed", "the provider failed in the middle of its answer")
+	if a.Result.Finish == infer.FinishCancelled {
+		e = problem(http.StatusBadGateway, typeServer, "cancelled", "the provider broke the answer off")
+		switch ctx.Err() {
+		case context.DeadlineExceeded:
+			e = problem(http.StatusGatewayTimeout, typeServer, "timeout", "the answer took longer than this gateway waits")
+		case context.Canceled:
+			e = problem(499, typeServer, "cancelled", "the client went away")
+		}
+	}
+	e.NoRetry = true
+	e.Message += fmt.Sprintf("; what was given cost %s (receipt %s)", a.Cost, a.Receipt)
+	return e
+}
+
+func setPaid(h http.Header, a buyer.Answer) {
+	h.Set("Torg-Provider", a.Provider.String())
+	h.Set("Torg-Lease", a.Lease.String())
+	h.Set("Torg-Receipt", a.Receipt.String())
+	h.Set("Torg-Cost", strconv.FormatUint(a.Cost.Units, 10)+a.Cost.Denom)
+}
+
+func finish(f infer.Finish) string {
+	if f == infer.FinishLength {
+		return "length"
+	}
+	return "stop"
+}
+
+type requestIDKey struct{}
+
+// WithRequestID tells the handler the request's id; the gateway's middleware
+// calls it.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestIDKey{}, id)
+}
+
+// RequestID is the request's id, or empty.
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
