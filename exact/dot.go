@@ -36,10 +36,26 @@ func dot(a, b []int16) int32 {
 	return s0 + s1 + s2 + s3
 }
 
-// weigh adds e times v[c] to acc[c] for all c.
-func weigh(acc []int32, v []int16, e int32) {
-	v = v[:len(acc)]
-	for c, x := range v {
-		acc[c] += e * int32(x)
+// weigh sets acc[c] to the sum over all rows r of e[r] times column c of row r.
+// Rows are stored in pairs, the two elements of a column next to each other:
+// column c of row r is v[r/2*stride+2*c+r%2]. The length of e is even.
+func weigh(acc []int32, e, v []int16, stride int) {
+	c := 0
+	if fastWeigh != nil && len(e) > 0 {
+		for ; c+16 <= len(acc); c += 16 {
+			fastWeigh((*[16]int32)(acc[c:]), e, v[2*c:], stride)
+		}
+	}
+	if c == len(acc) {
+		return
+	}
+	acc, v = acc[c:], v[2*c:]
+	clear(acc)
+	for r := 0; r < len(e); r += 2 {
+		e0, e1 := int32(e[r]), int32(e[r+1])
+		pair := v[r/2*stride:][:2*len(acc)]
+		for c := range acc {
+			acc[c] += e0*int32(pair[2*c]) + e1*int32(pair[2*c+1])
+		}
 	}
 }

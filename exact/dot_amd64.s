@@ -59,3 +59,30 @@ loop:
 	VMOVDQU Y1, (DI)
 	VZEROUPPER
 	RET
+
+// func weigh16AVX2(acc *[16]int32, e, v *int16, pairs, stride int)
+TEXT ·weigh16AVX2(SB), NOSPLIT, $0-40
+	MOVQ acc+0(FP), DI
+	MOVQ e+8(FP), SI
+	MOVQ v+16(FP), AX
+	MOVQ pairs+24(FP), CX
+	MOVQ stride+32(FP), DX
+	SHLQ $1, DX // bytes
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+
+pair:
+	VPBROADCASTD (SI), Y2
+	VPMADDWD (AX), Y2, Y3
+	VPMADDWD 32(AX), Y2, Y4
+	VPADDD Y3, Y0, Y0
+	VPADDD Y4, Y1, Y1
+	ADDQ $4, SI
+	ADDQ DX, AX
+	DECQ CX
+	JNZ pair
+
+	VMOVDQU Y0, (DI)
+	VMOVDQU Y1, 32(DI)
+	VZEROUPPER
+	RET

@@ -2,5 +2,9 @@
 
 package exact
 
-// fastDots computes eight dot products; nil where there is none.
-var fastDots func(y *[8]int32, x, w []int16, stride int)
+// Fast versions of eight dot products and sixteen weighted sums; nil where
+// there are none.
+var (
+	fastDots  func(y *[8]int32, x, w []int16, stride int)
+	fastWeigh func(acc *[16]int32, e, v []int16, stride int)
+)

@@ -32,7 +32,7 @@ type plan struct {
 type packed struct {
 	w16  []int16 // MatMul: [out][in] when weights and input fit 16 bits
 	w32  []int32 // MatMul: [out][in] otherwise
-	keys int     // Attention: where the keys start in the cache; values follow
+	keys int     // Attention: where the keys start in the cache; values follow, rows in pairs (see weigh)
 }
 
 // sequence is the state of one sequence: keys and values of the rows so far.
@@ -53,6 +53,7 @@ type workspace struct {
 	buf    [][]int32
 	x16    []int16
 	scores []int32
+	e      []int16
 	acc    []int32
 	rows   []row
 	tokens []int32
@@ -128,7 +129,7 @@ func compile(p *Program) (*plan, error) {
 			pl.steps[i].w32 = w
 		case Attention:
 			pl.steps[i].keys = pl.cache
-			pl.cache += 2 * p.Rows * facts[i].Cols
+			pl.cache += (p.Rows + p.Rows + p.Rows%2) * facts[i].Cols
 		}
 	}
 	if pl.cache > MaxEncoded {
@@ -139,7 +140,7 @@ func compile(p *Program) (*plan, error) {
 }
 
 func (pl *plan) newWorkspace() *workspace {
-	ws := &workspace{scores: make([]int32, pl.prog.Rows), rows: make([]row, 0, chunkRows), tokens: make([]int32, chunkRows)}
+	ws := &workspace{scores: make([]int32, pl.prog.Rows), e: make([]int16, pl.prog.Rows+1), rows: make([]row, 0, chunkRows), tokens: make([]int32, chunkRows)}
 	widest := 0
 	for _, w := range pl.width {
 		ws.buf = append(ws.buf, make([]int32, chunkRows*w))
@@ -310,9 +311,9 @@ func (pl *plan) attention(ws *workspace, i int, y, q, k, v []int32, rows []row) 
 	kAt := pl.steps[i].keys
 	vAt := kAt + pl.prog.Rows*cols
 	for r, w := range rows {
-		kd, vd := w.seq.cache[kAt+w.at*cols:][:cols], w.seq.cache[vAt+w.at*cols:][:cols]
+		kd, vd := w.seq.cache[kAt+w.at*cols:][:cols], w.seq.cache[vAt+w.at/2*2*cols:][:2*cols]
 		for c := range cols {
-			kd[c], vd[c] = int16(k[r*cols+c]), int16(v[r*cols+c])
+			kd[c], vd[2*c+w.at%2] = int16(k[r*cols+c]), int16(v[r*cols+c])
 		}
 	}
 	half := int32(1) << shift >> 1
@@ -332,18 +333,17 @@ func (pl *plan) attention(ws *workspace, i int, y, q, k, v []int32, rows []row) 
 			for _, s := range scores {
 				top = max(top, s)
 			}
-			acc := ws.acc[:width]
-			clear(acc)
+			// An odd last row is paired with weight zero.
+			e := ws.e[:n+n%2]
+			e[len(e)-1] = 0
 			var z int32
-			at = vAt + h*width
 			for j, s := range scores {
-				e := table[min((top-s+half)>>(uint(shift)&31), last)]
-				if e == 0 {
-					continue
-				}
-				z += e
-				weigh(acc, w.seq.cache[at+j*cols:][:width], e)
+				x := table[min((top-s+half)>>(uint(shift)&31), last)]
+				e[j] = int16(x)
+				z += x
 			}
+			acc := ws.acc[:width]
+			weigh(acc, e, w.seq.cache[vAt+2*h*width:], 2*cols)
 			out := y[r*cols+h*width:][:width]
 			for c, a := range acc {
 				out[c] = int32(floorDiv(int64(a), int64(z)))

@@ -349,13 +349,48 @@ func TestDots(t *testing.T) {
 	}
 }
 
+// TestWeigh does the same for weighted sums.
+func TestWeigh(t *testing.T) {
+	if fastWeigh == nil {
+		t.Skip("this machine has no fast weighted sums")
+	}
+	r := rand.New(rand.NewPCG(1, 8))
+	for range 500 {
+		cols, pairs := 1+r.IntN(50), 1+r.IntN(70)
+		stride := 2*cols + r.IntN(9)
+		most := int32((Limit - 1) / 32768 / (2 * pairs))
+		e, v := make([]int16, 2*pairs), make([]int16, pairs*stride)
+		for i := range e {
+			e[i] = int16(r.Int32N(most + 1))
+		}
+		for i := range v {
+			v[i] = int16(r.Uint32())
+			if r.IntN(3) == 0 {
+				v[i] = -32768
+			}
+		}
+		got := make([]int32, cols)
+		weigh(got, e, v, stride)
+		for c := range got {
+			var want int32
+			for i, x := range e {
+				want += int32(x) * int32(v[i/2*stride+2*c+i%2])
+			}
+			if got[c] != want {
+				t.Fatalf("%d columns, %d pairs: column %d is %d, want %d", cols, pairs, c, got[c], want)
+			}
+		}
+	}
+}
+
 // TestPlainEngine repeats the engine's tests without assembly.
 func TestPlainEngine(t *testing.T) {
 	if fastDots == nil {
 		t.Skip("the other tests ran without already")
 	}
-	defer func(f func(*[8]int32, []int16, []int16, int)) { fastDots = f }(fastDots)
-	fastDots = nil
+	d, w := fastDots, fastWeigh
+	defer func() { fastDots, fastWeigh = d, w }()
+	fastDots, fastWeigh = nil, nil
 	TestEngineEqualsInterpreter(t)
 	TestBatchedDecode(t)
 	TestExtremes(t)
