@@ -68,6 +68,14 @@ func put[K comparable, V any](m *Memory, to map[K]V, k K, v V) {
 	to[k] = v
 }
 
+// drop deletes a map entry so that Atomically can take it back.
+func drop[K comparable, V any](m *Memory, from map[K]V, k K) {
+	if old, had := from[k]; had && m.marks > 0 {
+		m.undo = append(m.undo, func() { from[k] = old })
+	}
+	delete(from, k)
+}
+
 func (m *Memory) Lease(id square.Hash) (Lease, error) {
 	l, ok := m.leases[id]
 	if !ok {
@@ -79,16 +87,18 @@ func (m *Memory) Lease(id square.Hash) (Lease, error) {
 func (m *Memory) SetLease(l Lease) error {
 	put(m, m.leases, l.ID, l)
 	heap.Push(&m.queue, deadline{l.Deadline, l.ID})
+	if len(m.queue) > 64+8*len(m.leases) { // mostly stale: start over
+		m.queue = m.queue[:0]
+		for _, l := range m.leases {
+			m.queue = append(m.queue, deadline{l.Deadline, l.ID})
+		}
+		heap.Init(&m.queue)
+	}
 	return nil
 }
 
 func (m *Memory) DropLease(id square.Hash) error {
-	if l, ok := m.leases[id]; ok {
-		if m.marks > 0 {
-			m.undo = append(m.undo, func() { m.leases[id] = l })
-		}
-		delete(m.leases, id)
-	}
+	drop(m, m.leases, id)
 	return nil
 }
 
@@ -128,10 +138,14 @@ func (m *Memory) Move(from, to Pot, a square.Amount) error {
 	}
 	if from != Minted {
 		k := potDenom{from, a.Denom}
-		if m.pots[k] < a.Units {
-			return fmt.Errorf("%w: %v has %d %s of %d", ErrFunds, from, m.pots[k], a.Denom, a.Units)
+		switch has := m.pots[k]; {
+		case has < a.Units:
+			return fmt.Errorf("%w: %v has %d %s of %d", ErrFunds, from, has, a.Denom, a.Units)
+		case has == a.Units:
+			drop(m, m.pots, k)
+		default:
+			put(m, m.pots, k, has-a.Units)
 		}
-		put(m, m.pots, k, m.pots[k]-a.Units)
 	} else {
 		// What was minted is counted, so that money can be shown to be conserved.
 		k := potDenom{Minted, a.Denom}

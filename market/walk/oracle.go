@@ -103,7 +103,9 @@ func (o *Oracle) flow(from, to market.Pot, units uint64, denom string) {
 	if from == market.Minted {
 		o.pots[f] += units
 	} else {
-		o.pots[f] -= units
+		if o.pots[f] -= units; o.pots[f] == 0 {
+			delete(o.pots, f)
+		}
 	}
 	o.pots[t] += units
 }

@@ -151,8 +151,8 @@ func (w *Walker) Next() Op {
 		op = w.open()
 	case w.chance(5):
 		op = w.side()
-	case len(w.ended) > 0 && w.chance(12):
-		op = w.after(pick(w, w.ended))
+	case len(w.ended) > 0 && w.chance(min(40, 5+len(w.ended)/10)):
+		op = w.after(pick(w, w.ended[:min(len(w.ended), 1+w.rng.IntN(20))])) // the first to end most often
 	default:
 		op = w.act(pick(w, w.live))
 	}
@@ -165,7 +165,7 @@ func (w *Walker) Next() Op {
 
 // tick lets a little time pass, mostly none.
 func (w *Walker) tick() {
-	if w.chance(30) {
+	if w.chance(12) {
 		w.now += 1 + w.rng.Int64N(3)
 	}
 }
@@ -270,8 +270,8 @@ func (w *Walker) after(id square.Hash) Op {
 	if w.now >= l.Deadline && w.chance(80) {
 		return Op{Verb: Prune, By: pick(w, w.Others), Lease: id}
 	}
-	if len(w.ended) > 200 {
-		w.now += 50
+	if len(w.ended) > 300 {
+		w.now += 10
 	}
 	// All of these must be refused.
 	op := w.verb(pick(w, verbs), l)
@@ -297,7 +297,7 @@ func sensible(l market.Lease) []Verb {
 		}
 		return []Verb{Claim, Claim, Claim, Claim, Claim, Claim, Cancel, Abandon}
 	case market.Draining:
-		return []Verb{Redeem, Redeem, Redeem, Redeem, Close, Challenge}
+		return []Verb{Redeem, Redeem, Redeem, Close, Challenge, Challenge}
 	case market.Claimed:
 		return []Verb{Accept, Accept, Challenge, Challenge}
 	case market.Disputed:
@@ -317,10 +317,10 @@ func (w *Walker) act(id square.Hash) Op {
 	switch n := w.rng.IntN(1000); {
 	case left <= 0 && n < 850:
 		return w.verb(Poke, l)
-	case n < 30 && left > 0: // to the deadline, or just before or after
+	case n < 15 && left > 0: // to the deadline, or just before or after
 		w.now += left + w.rng.Int64N(3) - 1
 		return w.verb(Poke, l)
-	case n < 31: // everyone is silent
+	case n < 16: // everyone is silent
 		w.now += 2000
 		return w.verb(Poke, l)
 	}

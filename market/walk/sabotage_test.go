@@ -1,0 +1,389 @@
+package walk
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+)
+
+// saboteur is one bug in the machine, made from outside: by other parameters,
+// by altering an operation before the machine sees it, or by lying to the
+// machine about the store and to the store about the machine. What it leaves
+// nil it leaves alone.
+type saboteur struct {
+	name     string
+	params   func(*market.Params)
+	op       func(*Op)
+	lease    func(Op, *market.Lease)                       // as read
+	setLease func(Op, *market.Lease)                       // as written
+	stake    func(Op, *market.Stake)                       // as read
+	setStake func(Op, *market.Stake, market.Stake)         // as written, over what
+	offer    func(Op, *market.Offer)                       // as read
+	setOffer func(Op, *market.Offer, market.Offer)         // as written, over what
+	used     func(Op, bool) bool                           // as read
+	move     func(Op, market.Transfer) []market.Transfer   // as written
+	after    func(Op, []market.Event, *market.Memory) bool // done behind the machine's back; reports whether it was
+}
+
+// bent is the store as a saboteur shows it.
+type bent struct {
+	market.Store
+	by *saboteur
+	op *Op
+}
+
+func (b bent) Lease(id square.Hash) (market.Lease, error) {
+	l, err := b.Store.Lease(id)
+	if err == nil && b.by.lease != nil {
+		b.by.lease(*b.op, &l)
+	}
+	return l, err
+}
+
+func (b bent) SetLease(l market.Lease) error {
+	if b.by.setLease != nil {
+		b.by.setLease(*b.op, &l)
+	}
+	return b.Store.SetLease(l)
+}
+
+func (b bent) Stake(k market.StakeKey) (market.Stake, error) {
+	s, err := b.Store.Stake(k)
+	if b.by.stake != nil {
+		b.by.stake(*b.op, &s)
+	}
+	return s, err
+}
+
+func (b bent) SetStake(k market.StakeKey, s market.Stake) error {
+	if b.by.setStake != nil {
+		old, _ := b.Store.Stake(k)
+		b.by.setStake(*b.op, &s, old)
+	}
+	return b.Store.SetStake(k, s)
+}
+
+func (b bent) Offer(k market.OfferKey) (market.Offer, error) {
+	o, err := b.Store.Offer(k)
+	if err == nil && b.by.offer != nil {
+		b.by.offer(*b.op, &o)
+	}
+	return o, err
+}
+
+func (b bent) SetOffer(o market.Offer) error {
+	if b.by.setOffer != nil {
+		old, _ := b.Store.Offer(o.Key())
+		b.by.setOffer(*b.op, &o, old)
+	}
+	return b.Store.SetOffer(o)
+}
+
+func (b bent) Used(h square.Hash) (bool, error) {
+	was, err := b.Store.Used(h)
+	if b.by.used != nil {
+		was = b.by.used(*b.op, was)
+	}
+	return was, err
+}
+
+func (b bent) Move(from, to market.Pot, a square.Amount) error {
+	ts := []market.Transfer{{From: from, To: to, Amount: a}}
+	if b.by.move != nil {
+		ts = b.by.move(*b.op, ts[0])
+	}
+	for _, t := range ts {
+		if t.Amount.Units == 0 {
+			continue
+		}
+		if err := b.Store.Move(t.From, t.To, t.Amount); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// between matches a transfer by the kinds of its pots.
+func between(t market.Transfer, from, to market.PotKind) bool {
+	return t.From.Kind == from && t.To.Kind == to
+}
+
+func once(t market.Transfer) []market.Transfer  { return []market.Transfer{t} }
+func twice(t market.Transfer) []market.Transfer { return []market.Transfer{t, t} }
+
+var saboteurs = []saboteur{
+	{name: "pays the provider twice", move: func(op Op, t market.Transfer) []market.Transfer {
+		if op.Verb == Redeem && between(t, market.PotEscrow, market.PotAccount) {
+			return twice(t)
+		}
+		return once(t)
+	}},
+	{name: "loses the refund", move: func(op Op, t market.Transfer) []market.Transfer {
+		if op.Verb == Poke && between(t, market.PotEscrow, market.PotAccount) {
+			return nil
+		}
+		return once(t)
+	}},
+	{name: "refunds to nobody in particular", move: func(op Op, t market.Transfer) []market.Transfer {
+		if op.Verb == Cancel && between(t, market.PotEscrow, market.PotAccount) {
+			t.To = market.Account(square.Address{0x0e, 19: 1})
+		}
+		return once(t)
+	}},
+	{name: "slashes twice", move: func(op Op, t market.Transfer) []market.Transfer {
+		if between(t, market.PotStake, market.PotBurned) {
+			return twice(t)
+		}
+		return once(t)
+	}},
+	{name: "pays a stale voucher", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Redeem {
+			l.Lanes = make([]uint64, len(l.Lanes))
+		}
+	}},
+	{name: "wakes a lease that has ended", lease: func(op Op, l *market.Lease) {
+		if l.State == market.Failed && op.Verb != Prune {
+			l.State, l.Deadline = market.Active, op.Now+1
+		}
+	}},
+	{name: "takes 6 % of the bond for a no-show", params: func(p *market.Params) { p.AbandonBps = 600 }},
+	{name: "takes 5 % of the bond for a late result", params: func(p *market.Params) { p.LateBps = 500 }},
+	{name: "gives the reporter 30.01 %", params: func(p *market.Params) { p.ReporterBps = 3001 }},
+	{name: "charges 2.01 % for cancelling", params: func(p *market.Params) { p.CancelBps = 201 }},
+	{name: "takes a fee of 1.99 %", params: func(p *market.Params) { p.FeeBps = 199 }},
+	{name: "burns less than half of the fee", params: func(p *market.Params) { p.TreasuryBps = 5001 }},
+	{name: "holds no pay back", params: func(p *market.Params) { p.HoldbackTimes = 0 }},
+	{name: "emits more than it burned", params: func(p *market.Params) { p.EmissionBps = 9999 }},
+	{name: "draws judges only twice", params: func(p *market.Params) { p.Redraws = 1 }},
+	{name: "pays a bounty of 51", params: func(p *market.Params) { p.PokeBounty = 51 }},
+	{name: "lets the fee's remainder vanish", move: func(op Op, t market.Transfer) []market.Transfer {
+		if between(t, market.PotEscrow, market.PotBurned) {
+			t.Amount.Units--
+		}
+		return once(t)
+	}},
+	{name: "pays the treasury's part to the provider", move: func(op Op, t market.Transfer) []market.Transfer {
+		if op.Verb == Redeem && t.To == market.Treasury {
+			t.To = market.Account(op.By)
+		}
+		return once(t)
+	}},
+	{name: "mints the bounty", move: func(op Op, t market.Transfer) []market.Transfer {
+		if op.Verb == Poke && t.From.Kind == market.PotEscrow && t.To == market.Account(op.By) {
+			t.From = market.Minted
+		}
+		return once(t)
+	}},
+	{name: "keeps the challenger's bond", move: func(op Op, t market.Transfer) []market.Transfer {
+		if t.From.Kind == market.PotChallenge {
+			t.To = market.Treasury
+		}
+		return once(t)
+	}},
+	{name: "makes no buyer whole", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Judge && op.Verdict == square.VerdictFraud {
+			l.Paid = 0
+		}
+	}, setLease: func(op Op, l *market.Lease) {
+		if l.State == market.Slashed {
+			for _, n := range l.Lanes {
+				l.Paid += n
+			}
+		}
+	}},
+	{name: "forgets the evidence", setLease: func(op Op, l *market.Lease) {
+		if l.Dispute != nil {
+			d := *l.Dispute
+			d.Evidence = square.Hash{}
+			l.Dispute = &d
+		}
+	}},
+	{name: "hears a challenge without evidence", op: func(op *Op) {
+		if op.Verb == Challenge && op.Hash.IsZero() {
+			op.Hash = square.Hash{1}
+		}
+	}},
+	{name: "hears the same evidence again", used: func(op Op, was bool) bool { return was && op.Verb != Challenge }},
+	{name: "uses a quote again", used: func(op Op, was bool) bool { return was && op.Verb == Challenge }},
+	{name: "leaks capacity", setOffer: func(op Op, o *market.Offer, old market.Offer) {
+		if o.InUse < old.InUse {
+			o.InUse = old.InUse
+		}
+	}},
+	{name: "leases more than there is", offer: func(op Op, o *market.Offer) {
+		if op.Verb == Match || op.Verb == OpenMatched {
+			o.Capacity += 5
+		}
+	}, setOffer: func(op Op, o *market.Offer, old market.Offer) {
+		if op.Verb == Match || op.Verb == OpenMatched {
+			o.Capacity -= 5
+		}
+	}},
+	{name: "forgets units in use when the offer is renewed", setOffer: func(op Op, o *market.Offer, old market.Offer) {
+		if op.Verb == Offer {
+			o.InUse = 0
+		}
+	}},
+	{name: "leases what was withdrawn", offer: func(op Op, o *market.Offer) { o.Withdrawn = false }},
+	{name: "unlocks no bond", setStake: func(op Op, s *market.Stake, old market.Stake) {
+		if op.Verb == Cancel || op.Verb == Accept {
+			s.Locked = old.Locked
+		}
+	}},
+	{name: "locks no bond", setStake: func(op Op, s *market.Stake, old market.Stake) {
+		if op.Verb == OpenMatched {
+			s.Locked = old.Locked
+		}
+	}},
+	{name: "unbonds what is locked", stake: func(op Op, s *market.Stake) {
+		if op.Verb == Unbond {
+			s.Locked = 0
+		}
+	}},
+	{name: "pays unbonding stake out early", stake: func(op Op, s *market.Stake) {
+		if op.Verb == Unbonded {
+			s.Until = 0
+		}
+	}},
+	{name: "never ends an idle lease", lease: func(op Op, l *market.Lease) {
+		if l.State == market.Active && l.Order.Mode == square.ModeStream && l.Deadline < l.Ends {
+			l.Deadline = math.MaxInt64
+		}
+	}, setLease: func(op Op, l *market.Lease) {
+		if l.Deadline == math.MaxInt64 {
+			l.Deadline = min(l.Ends, l.Touched+int64(l.Order.Idle))
+		}
+	}},
+	{name: "pokes early", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Poke && op.Now == l.Deadline-1 {
+			l.Deadline--
+		}
+	}},
+	{name: "prunes early", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Prune {
+			l.Deadline -= 100
+		}
+	}},
+	{name: "takes operations after the deadline", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Redeem {
+			l.Deadline += 5
+		}
+	}},
+	{name: "pays lanes more than the escrow", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Redeem {
+			l.Escrow += 10
+		}
+	}, move: func(op Op, t market.Transfer) []market.Transfer {
+		if op.Verb == Redeem && t.From.Kind == market.PotEscrow && t.Amount.Units >= 10 {
+			u := t
+			u.Amount.Units = 10
+			u.From = market.Treasury
+			t.Amount.Units -= 10
+			return []market.Transfer{t, u}
+		}
+		return once(t)
+	}},
+	{name: "counts a stale voucher as life", after: func(op Op, ev []market.Event, m *market.Memory) bool {
+		l, err := m.Lease(op.Lease)
+		if err != nil || op.Verb != Redeem || len(ev) > 0 || l.State != market.Active || l.Touched == op.Now {
+			return false
+		}
+		l.Touched = op.Now
+		l.Deadline = min(l.Ends, l.Touched+int64(l.Order.Idle))
+		_ = m.SetLease(l)
+		return true
+	}},
+	{name: "settles a close before the provider's notice", setLease: func(op Op, l *market.Lease) {
+		if op.Verb == Close && l.State == market.Draining {
+			l.Deadline = op.Now + 1
+		}
+	}},
+	{name: "lets clocks run through a dispute", setLease: func(op Op, l *market.Lease) {
+		if op.Verb == Judge && l.State == market.Active {
+			l.Deadline = op.Now + 1
+		}
+	}},
+	{name: "gives a child all its parent's failovers", setLease: func(op Op, l *market.Lease) {
+		if l.Nth > 0 {
+			l.Order.Failover++
+		}
+	}},
+	{name: "leaves the escrow behind at failover", move: func(op Op, t market.Transfer) []market.Transfer {
+		if between(t, market.PotEscrow, market.PotEscrow) {
+			t.Amount.Units /= 2
+		}
+		return once(t)
+	}},
+	{name: "lets anyone cancel and be refunded", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Cancel {
+			l.Order.Buyer = op.By
+		}
+	}},
+	{name: "remembers no lease after it ended", after: func(op Op, ev []market.Event, m *market.Memory) bool {
+		for _, e := range ev {
+			if e.Kind == market.EvEnded {
+				_ = m.DropLease(e.Lease)
+				return true
+			}
+		}
+		return false
+	}},
+}
+
+// TestSaboteurs requires that the walk notices every one of the saboteurs, and
+// none where there is none.
+func TestSaboteurs(t *testing.T) {
+	const most = 20_000
+	var report strings.Builder
+	if len(saboteurs) < 20 {
+		t.Fatalf("only %d saboteurs", len(saboteurs))
+	}
+	for _, by := range append(saboteurs, saboteur{}) {
+		h := newHistory(3)
+		if by.params != nil {
+			by.params(&h.machine.Params)
+		}
+		var current Op
+		store := bent{h.tap, &by, &current}
+		h.apply = func(op Op) ([]market.Event, error) {
+			if by.op != nil {
+				by.op(&op)
+			}
+			current = op
+			events, err := op.Apply(h.machine, store)
+			if err == nil && by.after != nil && by.after(op, events, h.memory) {
+				h.tap.Leases[op.Lease] = true
+			}
+			return events, err
+		}
+		var caught error
+		n := 0
+		for ; n < most && caught == nil; n++ {
+			caught = h.step()
+			if caught == nil && n%1000 == 999 {
+				caught = h.oracle.CheckAll(h.memory, h.walker.Denoms)
+			}
+		}
+		switch {
+		case by.name == "" && caught != nil:
+			t.Errorf("nobody sabotaged, yet: %v", caught)
+		case by.name != "" && caught == nil:
+			t.Errorf("%s: not noticed in %d steps", by.name, most)
+		case by.name != "":
+			fmt.Fprintf(&report, "%6d  %-50s %s\n", n, by.name, brief(caught))
+		}
+	}
+	t.Logf("%d saboteurs, by the step that gave them away:\n%s", len(saboteurs), &report)
+}
+
+func brief(err error) string {
+	s := strings.Join(strings.Fields(err.Error()), " ")
+	if len(s) > 150 {
+		s = s[:150] + "…"
+	}
+	return s
+}
