@@ -1,0 +1,193 @@
+package buyer
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+)
+
+func (d *Desk) replayer(subject square.Hash) infer.Replayer {
+	for _, m := range d.cfg.Models {
+		if m.Subject() == subject {
+			return m
+		}
+	}
+	return nil
+}
+
+// draw decides whether an answer is audited and, if so, queues it on disk.
+func (d *Desk) draw(rec Record, bond, jobValue uint64) {
+	if d.cfg.Policy != square.PolicyAudit || d.replayer(rec.Evidence.Receipt.Subject) == nil {
+		return
+	}
+	var beacon square.Hash
+	rand.Read(beacon[:])
+	// Re-execution detects every wrong answer: a detection power of one.
+	if !market.Drawn(beacon, market.AuditProbability(jobValue, bond, 10_000)) {
+		return
+	}
+	lease := rec.Evidence.Receipt.Lease
+	d.mu.Lock()
+	d.pending[lease]++
+	d.mu.Unlock()
+	err := d.cfg.Store.Update(func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte(bucketAudits)).Put(rec.ID[:], nil)
+	})
+	if err != nil {
+		d.audited(lease)
+		d.cfg.Log.Warn("audit could not be queued", "receipt", rec.ID.Short(), "err", err)
+		return
+	}
+	wake(d.audits)
+}
+
+func (d *Desk) audited(lease square.Hash) {
+	d.mu.Lock()
+	if d.pending[lease]--; d.pending[lease] <= 0 {
+		delete(d.pending, lease)
+	}
+	d.mu.Unlock()
+}
+
+// auditor makes the audits that were drawn, one at a time, until ctx ends.
+func (d *Desk) auditor(ctx context.Context) {
+	retry := time.NewTicker(2 * time.Second)
+	defer retry.Stop()
+	for {
+		d.auditDue(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.audits:
+		case <-retry.C:
+		}
+	}
+}
+
+// auditDue makes the audits of the queue. One that cannot be made now, or whose
+// challenge is not judged yet, stays in it.
+func (d *Desk) auditDue(ctx context.Context) {
+	var due []square.Hash
+	_ = d.cfg.Store.View(func(tx *bolt.Tx) error { // on a failure nothing is due this time
+		return tx.Bucket([]byte(bucketAudits)).ForEach(func(k, _ []byte) error {
+			if len(k) == 32 {
+				due = append(due, square.Hash(k))
+			}
+			return nil
+		})
+	})
+	for _, id := range due {
+		if ctx.Err() != nil {
+			return
+		}
+		rec, err := d.Receipt(ctx, id)
+		if err == nil {
+			_, err = d.Audit(ctx, id)
+		}
+		if err != nil && !errors.Is(err, ErrNoReceipt) {
+			if ctx.Err() == nil && !errors.Is(err, errJudging) {
+				d.cfg.Log.Warn("audit failed, will try again", "receipt", id.Short(), "err", err)
+			}
+			continue
+		}
+		err = d.cfg.Store.Update(func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucketAudits)).Delete(id[:]) })
+		if err == nil {
+			d.audited(rec.Evidence.Receipt.Lease)
+		}
+	}
+}
+
+// Audit re-executes an answer and notes what it finds. A wrong answer is
+// challenged on the ledger while its lease is open, and its provider is asked
+// no more.
+func (d *Desk) Audit(ctx context.Context, id square.Hash) (Audit, error) {
+	rec, err := d.Receipt(ctx, id)
+	if err != nil {
+		return AuditNone, err
+	}
+	switch rec.Audit {
+	case AuditEqual, AuditDifferent, AuditSlashed, AuditUpheld:
+		return rec.Audit, nil
+	case AuditChallenged:
+		return d.followUp(ctx, rec)
+	}
+	// The judge's own rules, so that no challenge is made that it would not
+	// uphold.
+	verdict, err := infer.Rules{Models: d.cfg.Models}.Judge(rec.Evidence)
+	if err != nil {
+		return AuditNone, fmt.Errorf("audit %s: %w", id.Short(), err)
+	}
+	if verdict == square.VerdictOK {
+		return AuditEqual, d.note(id, AuditEqual, "")
+	}
+	lease := rec.Evidence.Receipt.Lease
+	log := d.cfg.Log.With("lease", lease.Short(), "provider", rec.Provider.String(), "receipt", id.Short())
+	log.Error("audit: the answer is not what the model gives")
+	d.shun(seatKey{rec.Provider, rec.Evidence.Receipt.Subject}, d.cfg.Shun)
+	m, err := d.cfg.Ledger.Lease(ctx, lease)
+	switch {
+	case errors.Is(err, market.ErrNotFound) || err == nil && (m.State.Terminal() || m.State == market.Disputed):
+		return AuditDifferent, d.note(id, AuditDifferent, "the lease is "+string(m.State)+" already")
+	case err != nil:
+		return AuditNone, err
+	}
+	if err := d.cfg.Ledger.Challenge(ctx, lease, rec.Evidence); err != nil {
+		return AuditNone, fmt.Errorf("challenge: %w", err)
+	}
+	log.Info("challenged")
+	rec.Audit = AuditChallenged
+	if err := d.note(id, AuditChallenged, ""); err != nil {
+		return AuditChallenged, err
+	}
+	return d.followUp(ctx, rec)
+}
+
+// errJudging says that the judges have not found yet.
+var errJudging = errors.New("the challenge is not judged yet")
+
+// followUp sees what became of a challenge.
+func (d *Desk) followUp(ctx context.Context, rec Record) (Audit, error) {
+	m, err := d.cfg.Ledger.Lease(ctx, rec.Evidence.Receipt.Lease)
+	switch {
+	case errors.Is(err, market.ErrNotFound):
+		return AuditDifferent, d.note(rec.ID, AuditDifferent, "the ledger has forgotten the lease")
+	case err != nil:
+		return AuditChallenged, err
+	case m.State == market.Slashed:
+		return AuditSlashed, d.note(rec.ID, AuditSlashed, "")
+	case m.State == market.Disputed:
+		return AuditChallenged, errJudging
+	case m.State == market.Failed:
+		return AuditDifferent, d.note(rec.ID, AuditDifferent, "the judges were silent")
+	}
+	d.shun(seatKey{rec.Provider, rec.Evidence.Receipt.Subject}, 0)
+	return AuditUpheld, d.note(rec.ID, AuditUpheld, "the judge found the answer right")
+}
+
+// shun asks a provider's model no more for so long, by the ledger's time.
+func (d *Desk) shun(k seatKey, long time.Duration) {
+	now, err := d.clock.Now(context.Background())
+	if err != nil {
+		now = d.cfg.Now()
+	}
+	until := now.Add(long).Unix()
+	d.mu.Lock()
+	d.seat(k).shunned = until
+	d.mu.Unlock()
+	err = d.cfg.Store.Update(func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte(bucketShunned)).Put(k.bytes(), binary.BigEndian.AppendUint64(nil, uint64(until)))
+	})
+	if err != nil {
+		d.cfg.Log.Warn("a shunned provider could not be noted", "provider", k.provider.String(), "err", err)
+	}
+	wake(d.kick)
+}

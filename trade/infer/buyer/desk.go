@@ -1,0 +1,420 @@
+package buyer
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/chain"
+)
+
+// Ledger is what a buyer needs of the ledger. Its account is the buyer's. An
+// implementation wraps ErrStalled when the ledger makes no blocks.
+type Ledger interface {
+	Head(ctx context.Context) (chain.Head, error)
+	// Offers lists the trade's newest offers.
+	Offers(ctx context.Context) ([]square.Offer, error)
+	// Lease returns market.ErrNotFound, wrapped, for one the ledger never had
+	// or has forgotten.
+	Lease(ctx context.Context, id square.Hash) (market.Lease, error)
+	Balance(ctx context.Context, denom string) (uint64, error)
+	// Open opens and matches a lease in one transaction.
+	Open(ctx context.Context, o square.Order, q square.Quote, sig square.Signature) error
+	// Close ends a lease: at once on the sum the provider agreed to, or, without
+	// consent, after its notice.
+	Close(ctx context.Context, lease square.Hash, consent *Consent) error
+	Challenge(ctx context.Context, lease square.Hash, e square.Evidence) error
+	Poke(ctx context.Context, lease square.Hash) error
+}
+
+// Consent is a provider's agreement to a final sum.
+type Consent struct {
+	Paid uint64
+	Sig  square.Signature
+}
+
+// Store is the disk; a journal.Journal is one.
+type Store interface {
+	Update(func(*bolt.Tx) error) error
+	View(func(*bolt.Tx) error) error
+}
+
+// Buckets are the store's buckets that a desk keeps its state in.
+var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketAudits, bucketShunned}
+
+const (
+	bucketLeases   = "buyer.leases"   // lease → leaseRecord
+	bucketLanes    = "buyer.lanes"    // lease ‖ lane → laneRecord
+	bucketReceipts = "buyer.receipts" // receipt → Record
+	bucketByTime   = "buyer.time"     // unix milliseconds ‖ receipt
+	bucketByLease  = "buyer.lease"    // lease ‖ lane ‖ seq ‖ receipt
+	bucketAudits   = "buyer.audits"   // receipt → nothing: audits to make
+	bucketShunned  = "buyer.shunned"  // provider ‖ model → ledger time until when, unix seconds
+)
+
+// Config is what a desk is made of. Zero values have defaults.
+type Config struct {
+	Key     square.Key     // the authorizer: signs vouchers
+	Buyer   square.Address // whose money it is; zero: the key's own
+	ChainID string
+	Ledger  Ledger
+	Store   Store
+	Denom   string       // offers in others are not seen (square.Denom)
+	HTTP    *http.Client // to providers
+
+	// The terms of a standing lease.
+	Escrow    uint64        // 10 TORG; less when the balance is less
+	JobValue  uint64        // the most one request may cost (0.1 TORG)
+	Lanes     int           // requests at once (8)
+	Duration  time.Duration // 1 hour
+	Idle      time.Duration // the duration: a lease does not end by silence
+	Drain     time.Duration // 60 s
+	Challenge time.Duration // 60 s
+	Policy    square.Policy // audit
+	Failover  uint64
+
+	Wait    time.Duration // for a free lane, or a lease (10 s)
+	Silence time.Duration // of a provider that works; then it is given up (2 min)
+	Grace   time.Duration // for the receipt of cancelled work (2 s)
+	Refresh time.Duration // of the offers (5 s)
+	Shun    time.Duration // a provider that was caught is not asked (30 days)
+	Eager   bool          // open a lease with every provider seen, not at the first request
+
+	// Models re-execute: answers of exact models that are among them are
+	// audited.
+	Models []infer.Replayer
+	// Retain bounds how long receipts are kept (30 days), MaxReceipts how many
+	// (1,000,000).
+	Retain      time.Duration
+	MaxReceipts int
+
+	Log *slog.Logger
+	Now func() time.Time // the wall clock that dates receipts
+}
+
+// Desk buys inference. Do is safe for concurrent use; Run does the chores.
+//
+// # Money
+//
+// A lane's voucher, and the request it pays for, are on disk before they are
+// sent. So after a crash the desk knows what it may owe: it asks the provider
+// how the lane stands (POST lane), and takes a charge only with a receipt that
+// verifies. What a lane owes is never more than its last verified receipt says
+// and one request; a lane whose provider cannot show a receipt for what it
+// claims is abandoned.
+//
+// # Audits
+//
+// Whether an answer is audited is drawn after its receipt is stored, from this
+// machine's cryptographic randomness. A beacon from the ledger would serve
+// third parties that have to believe in the draw. Here nobody has to: the
+// gateway pays for its own audits, a provider cannot foresee them since the
+// draw is made after it has signed, and what an audit finds convinces by
+// re-execution alone. The draw costs no block.
+type Desk struct {
+	cfg     Config
+	domain  square.Domain
+	channel square.Domain
+	clock   *chain.Clock
+	http    *http.Client
+	kick    chan struct{}
+	audits  chan struct{}
+	working sync.WaitGroup
+
+	mu      sync.Mutex
+	seats   map[seatKey]*seat
+	leases  map[square.Hash]*lease
+	changed chan struct{}       // closed and replaced when a lane or a lease comes free
+	listed  time.Time           // when offers were last read, monotonic
+	pending map[square.Hash]int // audits to make, by lease
+	stored  int                 // receipts
+	closed  bool
+}
+
+var _ Seller = (*Desk)(nil)
+
+// New reads the disk; leases that stood before stand again.
+func New(cfg Config) (*Desk, error) {
+	switch {
+	case cfg.Key.IsZero():
+		return nil, errors.New("buyer: key is missing")
+	case cfg.Ledger == nil || cfg.Store == nil:
+		return nil, errors.New("buyer: ledger and store are required")
+	case cfg.ChainID == "":
+		return nil, errors.New("buyer: chain id is required")
+	case cfg.Lanes > square.MaxLanes:
+		return nil, fmt.Errorf("buyer: lanes is %d: at most %d", cfg.Lanes, square.MaxLanes)
+	}
+	if cfg.Buyer.IsZero() {
+		cfg.Buyer = cfg.Key.Address()
+	}
+	def(&cfg.Denom, square.Denom)
+	def(&cfg.Escrow, 10*square.UnitsPerTorg)
+	def(&cfg.JobValue, square.UnitsPerTorg/10)
+	def(&cfg.Lanes, 8)
+	def(&cfg.Duration, time.Hour)
+	def(&cfg.Idle, min(cfg.Duration, 24*time.Hour))
+	def(&cfg.Drain, time.Minute)
+	def(&cfg.Challenge, time.Minute)
+	def(&cfg.Policy, square.PolicyAudit)
+	def(&cfg.Wait, 10*time.Second)
+	def(&cfg.Silence, 2*time.Minute)
+	def(&cfg.Grace, 2*time.Second)
+	def(&cfg.Refresh, 5*time.Second)
+	def(&cfg.Shun, 30*24*time.Hour)
+	def(&cfg.Retain, 30*24*time.Hour)
+	def(&cfg.MaxReceipts, 1_000_000)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	d := &Desk{
+		cfg: cfg, domain: square.LedgerDomain(cfg.ChainID), channel: square.ChannelDomain(cfg.ChainID),
+		clock: chain.NewClock(cfg.Ledger.Head), http: cfg.HTTP,
+		kick: make(chan struct{}, 1), audits: make(chan struct{}, 1),
+		seats: map[seatKey]*seat{}, leases: map[square.Hash]*lease{},
+		changed: make(chan struct{}), pending: map[square.Hash]int{},
+	}
+	if d.http == nil {
+		d.http = &http.Client{
+			Transport: &http.Transport{
+				DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+				MaxIdleConnsPerHost: 2 * square.MaxLanes, IdleConnTimeout: time.Minute,
+				DisableCompression: true,
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
+	}
+	return d, d.load()
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// seatKey is a provider's model.
+type seatKey struct {
+	provider square.Address
+	spec     square.Hash
+}
+
+func (k seatKey) bytes() []byte { return append(append([]byte(nil), k.provider[:]...), k.spec[:]...) }
+
+// seat is what the desk knows of a provider's model: its newest offer, the
+// leases on it, and how it did lately. Guarded by Desk.mu.
+type seat struct {
+	key     seatKey
+	offer   square.Offer
+	id      square.Hash // the offer's
+	leases  []*lease    // usable ones
+	opening bool
+	failed  error     // of the last opening
+	retry   time.Time // no new opening before; monotonic
+	shunned int64     // ledger time until which it is not asked: it was caught
+
+	asked    bool
+	ttft     time.Duration
+	rate     float64 // tokens per second
+	failures float64 // 0..1
+}
+
+// phase is where a lease is in this desk's hands.
+type phase string
+
+const (
+	opening  phase = "opening"  // the transaction may or may not be on the ledger
+	standing phase = "standing" // requests are paid from it
+	retiring phase = "retiring" // to be closed when its lanes are idle and its audits made
+	closing  phase = "closing"  // the ledger was told; its end is awaited
+	over     phase = "over"
+)
+
+// lease is one lease of this desk's. Guarded by Desk.mu.
+type lease struct {
+	id    square.Hash
+	rec   leaseRecord
+	lanes []*lane
+	tries int       // of closing it
+	retry time.Time // monotonic
+}
+
+type leaseRecord struct {
+	Phase    phase          `json:"phase"`
+	Order    square.Order   `json:"order"`
+	Provider square.Address `json:"provider"`
+	Rates    []square.Rate  `json:"rates"`
+	Bond     uint64         `json:"bond,string"`
+	Ends     int64          `json:"ends"`
+	Endpoint string         `json:"endpoint"`
+	Model    string         `json:"model"`
+	Context  uint64         `json:"context"`
+}
+
+type lane struct {
+	n       uint16
+	channel square.Hash
+	rec     laneRecord
+	busy    bool
+	lost    bool // abandoned: the provider cannot account for it
+	tries   int
+	retry   time.Time // of asking how it stands; monotonic
+}
+
+// laneRecord is what the disk keeps of a lane.
+type laneRecord struct {
+	Charged uint64   `json:"charged,string"` // by verified receipts
+	Seq     uint64   `json:"seq"`
+	Max     uint64   `json:"max,string"` // of the highest voucher ever signed
+	Pending *pending `json:"pending,omitempty"`
+	Lost    bool     `json:"lost,omitempty"`
+}
+
+// pending is a request that was paid for and whose end is not known.
+type pending struct {
+	Max     uint64 `json:"max,string"`
+	Request []byte `json:"request"`
+}
+
+// promised is the sum of what may be claimed from the lease.
+func (l *lease) promised() (sum uint64) {
+	for _, ln := range l.lanes {
+		sum += ln.rec.Max
+	}
+	return sum
+}
+
+func (l *lease) charged() (sum uint64) {
+	for _, ln := range l.lanes {
+		sum += ln.rec.Charged
+	}
+	return sum
+}
+
+// margin is how long before its end a lease takes no more requests; a little
+// more than the provider's own.
+func (l *lease) margin() time.Duration {
+	return min(20*time.Second, time.Duration(l.rec.Order.Duration)*time.Second/8)
+}
+
+func (d *Desk) newLease(id square.Hash, rec leaseRecord) *lease {
+	l := &lease{id: id, rec: rec}
+	for n := range rec.Order.Lanes {
+		l.lanes = append(l.lanes, &lane{
+			n: uint16(n), channel: rec.Order.Channel(d.domain, rec.Provider, uint16(n)).ID(d.channel),
+		})
+	}
+	return l
+}
+
+// seat returns the provider's model, known or new. Callers hold d.mu.
+func (d *Desk) seat(k seatKey) *seat {
+	s := d.seats[k]
+	if s == nil {
+		s = &seat{key: k}
+		d.seats[k] = s
+	}
+	return s
+}
+
+// notify wakes whoever waits for a lane or a lease. Callers hold d.mu.
+func (d *Desk) notify() {
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // awake already
+	}
+}
+
+func laneKey(lease square.Hash, n uint16) []byte {
+	return append(append(make([]byte, 0, 34), lease[:]...), byte(n>>8), byte(n))
+}
+
+func put(tx *bolt.Tx, bucket string, key []byte, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return tx.Bucket([]byte(bucket)).Put(key, b)
+}
+
+func (d *Desk) saveLease(id square.Hash, rec leaseRecord) error {
+	return d.cfg.Store.Update(func(tx *bolt.Tx) error { return put(tx, bucketLeases, id[:], rec) })
+}
+
+func (d *Desk) load() error {
+	return d.cfg.Store.View(func(tx *bolt.Tx) error {
+		err := tx.Bucket([]byte(bucketLeases)).ForEach(func(k, v []byte) error {
+			var rec leaseRecord
+			if err := json.Unmarshal(v, &rec); err != nil || len(k) != 32 || rec.Order.Lanes > square.MaxLanes {
+				return fmt.Errorf("buyer: lease %x on disk is damaged: %w", k, err)
+			}
+			l := d.newLease(square.Hash(k), rec)
+			for _, ln := range l.lanes {
+				if b := tx.Bucket([]byte(bucketLanes)).Get(laneKey(l.id, ln.n)); b != nil {
+					if err := json.Unmarshal(b, &ln.rec); err != nil {
+						return fmt.Errorf("buyer: lease %x lane %d on disk: %w", k, ln.n, err)
+					}
+					ln.lost = ln.rec.Lost
+				}
+			}
+			d.leases[l.id] = l
+			if rec.Phase == standing {
+				s := d.seat(seatKey{rec.Provider, rec.Order.Spec})
+				s.leases = append(s.leases, l)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = tx.Bucket([]byte(bucketShunned)).ForEach(func(k, v []byte) error {
+			if len(k) != 52 || len(v) != 8 {
+				return fmt.Errorf("buyer: shunned provider %x on disk is damaged", k)
+			}
+			d.seat(seatKey{square.Address(k[:20]), square.Hash(k[20:])}).shunned = int64(binary.BigEndian.Uint64(v))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		d.stored = tx.Bucket([]byte(bucketReceipts)).Stats().KeyN
+		return tx.Bucket([]byte(bucketAudits)).ForEach(func(k, _ []byte) error {
+			if rec, err := record(tx, square.Hash(k)); err == nil {
+				d.pending[rec.Evidence.Receipt.Lease]++
+			}
+			return nil
+		})
+	})
+}
+
+// Close refuses new requests and waits for those that run. Leases stay
+// standing; a desk on the same store takes them up again. Run must have
+// returned.
+func (d *Desk) Close() {
+	d.mu.Lock()
+	d.closed = true
+	d.notify()
+	d.mu.Unlock()
+	d.working.Wait()
+}

@@ -1,0 +1,270 @@
+package buyer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/infer/provider"
+)
+
+// rates are 1 utorg a prompt token and 2.5 a completion token, so that rounding
+// is seen.
+var rates = []square.Rate{
+	{Unit: infer.UnitPrompt, PerMillion: 1_000_000},
+	{Unit: infer.UnitCompletion, PerMillion: 2_500_000},
+}
+
+// seller is a provider with its HTTP server and disk.
+type seller struct {
+	*provider.Provider
+	cfg    provider.Config
+	path   string
+	addr   string
+	server *http.Server
+	store  *journal.Journal
+	stop   func()
+}
+
+func newKey(t testing.TB) square.Key {
+	t.Helper()
+	k, err := square.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// sell opens a provider with a stake.
+func sell(t testing.TB, l *fake.Ledger, capacity int, engines ...provider.Engine) *seller {
+	t.Helper()
+	key := newKey(t)
+	l.Fund(key.Address(), 1_000_000_000)
+	if err := l.Bond(key.Address(), 900_000_000); err != nil {
+		t.Fatal(err)
+	}
+	s := &seller{path: filepath.Join(t.TempDir(), "provider.db"), addr: "127.0.0.1:0"}
+	s.cfg = provider.Config{
+		Key: key, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: key.Address()},
+		Tick: 20 * time.Millisecond,
+	}
+	for _, e := range engines {
+		s.cfg.Services = append(s.cfg.Services, provider.Service{Engine: e, Rates: rates, Denom: square.Denom, Capacity: capacity})
+	}
+	s.start(t)
+	t.Cleanup(func() {
+		if s.stop != nil {
+			s.stop()
+		}
+	})
+	return s
+}
+
+// start serves from disk, on the address it had before.
+func (s *seller) start(t testing.TB) {
+	t.Helper()
+	ln, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = ln.Addr().String()
+	s.cfg.Endpoint = "http://" + s.addr
+	if s.store, err = journal.Open(s.path, provider.Buckets...); err != nil {
+		t.Fatal(err)
+	}
+	if s.cfg.Store == nil || s.cfg.Store != nil && !keepStore(s.cfg.Store) {
+		s.cfg.Store = s.store
+	}
+	if s.Provider, err = provider.New(s.cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PostOffers(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.Run(ctx) })
+	s.server = &http.Server{Handler: s.Handler()}
+	running.Go(func() { _ = s.server.Serve(ln) })
+	p, store, server := s.Provider, s.store, s.server
+	s.stop = func() {
+		server.Close()
+		cancel()
+		running.Wait()
+		cctx, done := context.WithTimeout(context.Background(), time.Second)
+		defer done()
+		_ = p.Close(cctx)
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+		s.stop = nil
+	}
+}
+
+func keepStore(s provider.Store) bool { _, ok := s.(*faulty); return ok }
+
+// kill ends a provider as a crash would: connections break, nothing is
+// redeemed, the disk keeps what it has.
+func (s *seller) kill() {
+	s.cfg.Ledger.(fake.Account).Refuse(errors.New("killed"))
+	s.stop()
+	s.cfg.Ledger.(fake.Account).Refuse(nil)
+}
+
+type shop struct {
+	*buyer.Desk
+	cfg  buyer.Config
+	path string
+	stop func()
+}
+
+func buy(t testing.TB, l *fake.Ledger, set func(*buyer.Config)) *shop {
+	t.Helper()
+	owner, key := newKey(t), newKey(t)
+	l.Fund(owner.Address(), 1_000_000_000)
+	d := &shop{path: filepath.Join(t.TempDir(), "buyer.db")}
+	d.cfg = buyer.Config{
+		Key: key, Buyer: owner.Address(), ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: owner.Address()},
+		Escrow: 100_000_000, JobValue: 1_000_000, Lanes: 8,
+	}
+	if set != nil {
+		set(&d.cfg)
+	}
+	d.start(t)
+	t.Cleanup(func() {
+		if d.stop != nil {
+			d.stop()
+		}
+	})
+	return d
+}
+
+func (d *shop) start(t testing.TB) {
+	t.Helper()
+	store, err := journal.Open(d.path, buyer.Buckets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.cfg.Store = store
+	if d.Desk, err = buyer.New(d.cfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	desk := d.Desk
+	running.Go(func() { _ = desk.Run(ctx) })
+	d.stop = func() {
+		cancel()
+		running.Wait()
+		desk.Close()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+		d.stop = nil
+	}
+}
+
+func ask(model string, n int, tokens uint32) buyer.Ask {
+	return buyer.Ask{Model: model, Request: infer.Request{
+		Kind: infer.Exact, MaxTokens: tokens, TopP: 10_000, Prompt: fmt.Appendf(nil, "question %d", n),
+	}}
+}
+
+// TestExactSettlement pays ten thousand requests from one lease over eight
+// lanes in parallel, and the money agrees to the unit.
+func TestExactSettlement(t *testing.T) {
+	requests := 10_000
+	if testing.Short() {
+		requests = 500
+	}
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	s := sell(t, l, 16, toy)
+	d := buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{toy} })
+	before, _ := l.Balance(d.cfg.Buyer)
+
+	started := time.Now()
+	work := make(chan int)
+	var (
+		workers sync.WaitGroup
+		mu      sync.Mutex
+		sum     uint64
+		failed  error
+	)
+	for range 8 {
+		workers.Go(func() {
+			for n := range work {
+				ans, err := d.Do(t.Context(), ask("toy", n, uint32(n%7)+1), nil)
+				mu.Lock()
+				sum += ans.Signed.Receipt.Price
+				if err != nil {
+					failed = err
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for n := range requests {
+		work <- n
+	}
+	close(work)
+	workers.Wait()
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	took := time.Since(started)
+	t.Logf("%d requests in %v: %.0f/s", requests, took.Round(time.Millisecond), float64(requests)/took.Seconds())
+
+	leases := l.Leases()
+	if len(leases) != 1 {
+		t.Fatalf("%d leases were opened, want 1", len(leases))
+	}
+	waitFor(t, "audits", func() bool { // so that the close is not held up
+		recs, err := d.LeaseReceipts(t.Context(), leases[0].ID, requests+1)
+		return err == nil && len(recs) == requests
+	})
+	if err := d.CloseAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	recs, err := d.LeaseReceipts(t.Context(), leases[0].ID, requests+1)
+	if err != nil || len(recs) != requests {
+		t.Fatalf("%d receipts are stored, want %d (%v)", len(recs), requests, err)
+	}
+	var stored uint64
+	for _, r := range recs {
+		stored += r.Evidence.Receipt.Price
+	}
+	end := l.Leases()[0]
+	after, _ := l.Balance(d.cfg.Buyer)
+	if stored != sum || end.Paid != sum || before-after != sum || s.Stats().Charged != sum {
+		t.Errorf("receipts %d, stored %d, paid %d, out of the buyer's account %d, charged by the provider %d", sum, stored, end.Paid, before-after, s.Stats().Charged)
+	}
+	if end.State != "settled" || end.Reason != "agreed" || end.Escrow != 0 {
+		t.Errorf("the lease is %s (%s) with %d in escrow", end.State, end.Reason, end.Escrow)
+	}
+	if !l.Conserved() {
+		t.Error("money was made or lost")
+	}
+	t.Logf("transactions: %d open, %d redeem, %d close", l.Count("open"), l.Count("redeem"), l.Count("close"))
+}
+
+func waitFor(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("waited in vain for %s", what)
+}

@@ -1,0 +1,499 @@
+package buyer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/meter"
+)
+
+// Do asks. See Seller.
+func (d *Desk) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Answer, error) {
+	if err := a.Request.Check(); err != nil {
+		return Answer{}, &infer.WireError{Code: infer.CodeBadRequest, Message: err.Error()}
+	}
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return Answer{}, errors.New("the desk is closed")
+	}
+	d.working.Add(1)
+	d.mu.Unlock()
+	defer d.working.Done()
+
+	seats, err := d.route(ctx, a)
+	if err != nil {
+		return Answer{}, err
+	}
+	var failed []error
+	for _, s := range seats {
+		out := &outlet{emit: emit}
+		ans, err := d.try(ctx, s, a, out)
+		var we *infer.WireError
+		if err == nil || out.begun || ctx.Err() != nil || errors.As(err, &we) && we.Code == infer.CodeBadRequest {
+			return ans, err
+		}
+		failed = append(failed, err)
+	}
+	return Answer{}, together(failed)
+}
+
+// together is the error of a request that every provider failed. Where all
+// failed alike it is that failure.
+func together(failed []error) error {
+	for _, kind := range []error{ErrStalled, ErrFunds, ErrBudget, ErrBusy, ErrUnknown} {
+		if !slices.ContainsFunc(failed, func(e error) bool { return !errors.Is(e, kind) }) {
+			return failed[0]
+		}
+	}
+	words := make([]string, len(failed))
+	unknown := false
+	for i, e := range failed {
+		words[i] = e.Error()
+		unknown = unknown || errors.Is(e, ErrUnknown)
+	}
+	if unknown { // money may have been spent: that must not be lost in the words
+		return fmt.Errorf("%w: %w: %s", ErrProvider, ErrUnknown, strings.Join(words, "; "))
+	}
+	return fmt.Errorf("%w: %s", ErrProvider, strings.Join(words, "; "))
+}
+
+// outlet passes pieces on and remembers whether the client has seen any.
+type outlet struct {
+	emit  func(infer.Delta) error
+	begun bool
+	err   error // the client takes no more
+}
+
+func (o *outlet) send(d infer.Delta) error {
+	if o.err != nil || o.emit == nil {
+		return o.err
+	}
+	o.begun = true
+	o.err = o.emit(d)
+	return o.err
+}
+
+// try asks one provider, on one lane.
+func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, error) {
+	h, price, err := d.acquire(ctx, s, a.Request, a.MaxCost)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer d.release(h)
+	started := time.Now()
+	body := a.Request.Encode()
+	// busy: the lane's record is this request's alone.
+	rec := h.ln.rec
+	most := rec.Charged + price
+	req := infer.ServeRequest{
+		Lease: h.l.id, Lane: h.ln.n, Seq: rec.Seq + 1, Voucher: square.SignVoucher(d.channel, h.ln.channel, most, d.cfg.Key),
+		Request: body, Logprobs: a.Logprobs, Stream: a.Stream,
+	}
+	if err := d.pend(h, &pending{Max: most, Request: body}); err != nil {
+		return Answer{}, fmt.Errorf("the disk failed, nothing was sent: %w", err)
+	}
+	sp := spoken{kind: a.Request.Kind}
+	signed, ttft, err := d.converse(ctx, h, req, out, &sp)
+	if err != nil {
+		if refusal := (errRefused{}); !errors.As(err, &refusal) || refusal.Code != infer.CodeBadRequest && refusal.Code != infer.CodeBusy {
+			d.saw(s, errors.Is(err, context.Canceled), 0, 0)
+		}
+		return d.afterFailure(ctx, s, h, a, out, err)
+	}
+	result, err := d.verify(h, body, price, signed, &sp)
+	if err != nil {
+		d.distrust(s, h, err)
+		return Answer{}, fmt.Errorf("provider %s: %w: %w", s.key.provider, ErrUnknown, err)
+	}
+	if err := d.commit(h, s, body, signed, ttft); err != nil {
+		// The provider is owed this all the same; the lane is asked again when
+		// the disk is back.
+		d.cfg.Log.Error("receipt could not be stored", "lease", h.l.id.Short(), "lane", h.ln.n, "err", err)
+	}
+	rate := 0.0
+	if took := time.Since(started) - ttft; took > 0 && signed.Receipt.Units[1] > 1 {
+		rate = float64(signed.Receipt.Units[1]) / took.Seconds()
+	}
+	cut := result.Kind != infer.Embed && (result.Finish == infer.FinishError || result.Finish == infer.FinishCancelled && ctx.Err() == nil && out.err == nil)
+	d.saw(s, !cut, ttft, rate)
+	return d.answer(s, h, signed, result, ttft), nil
+}
+
+func (d *Desk) answer(s *seat, h held, signed infer.Signed, result infer.Result, ttft time.Duration) Answer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := d.model(s)
+	m.Rates = h.l.rec.Rates
+	return Answer{
+		Provider: s.key.provider, Model: m, Lease: h.l.id, Receipt: signed.Receipt.Digest(d.domain),
+		Signed: signed, Result: result, TTFT: ttft,
+		Cost: square.Amount{Units: signed.Receipt.Price, Denom: h.l.rec.Order.Denom},
+	}
+}
+
+// pend puts what a lane is about to owe on disk. nil clears it: nothing was
+// owed.
+func (d *Desk) pend(h held, p *pending) error {
+	d.mu.Lock()
+	rec := h.ln.rec
+	rec.Pending = p
+	if p != nil {
+		rec.Max = max(rec.Max, p.Max)
+	}
+	// In memory first: whoever counts promises must see this one.
+	before := h.ln.rec
+	h.ln.rec = rec
+	d.mu.Unlock()
+	err := d.cfg.Store.Update(func(tx *bolt.Tx) error { return put(tx, bucketLanes, laneKey(h.l.id, h.ln.n), rec) })
+	if err != nil && p != nil {
+		d.mu.Lock()
+		h.ln.rec = before // never sent
+		d.mu.Unlock()
+	}
+	return err
+}
+
+// errRefused says that the provider refused the request before any work.
+type errRefused struct{ *infer.WireError }
+
+func (e errRefused) Unwrap() error { return e.WireError }
+
+// converse sends a request and reads its answer to the end. An ended ctx, or a
+// client that takes no more, cancels the work; the receipt is still waited for,
+// Grace long.
+func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out *outlet, sp *spoken) (infer.Signed, time.Duration, error) {
+	started := time.Now()
+	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	type read struct {
+		frame infer.Frame
+		err   error
+	}
+	in := make(chan read)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		res, err := d.post(rctx, h.l.rec.Endpoint, "serve", req)
+		if err == nil {
+			defer res.Body.Close()
+		} else if we := (*infer.WireError)(nil); errors.As(err, &we) {
+			err = errRefused{we}
+		}
+		fs := frames{}
+		if err == nil {
+			fs = newFrames(res.Body)
+		}
+		for {
+			r := read{err: err}
+			if err == nil {
+				r.frame, r.err = fs.next()
+			}
+			select {
+			case in <- r:
+			case <-rctx.Done():
+				return
+			}
+			if r.err != nil {
+				return
+			}
+			if r.frame.Receipt != nil || r.frame.Error != nil {
+				_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<10)) // so that the connection is used again
+				return
+			}
+		}
+	}()
+	defer func() { stop(); <-ended }()
+
+	silence := time.NewTimer(d.cfg.Silence)
+	defer silence.Stop()
+	var (
+		ttft   time.Duration
+		secret string
+		gone   = ctx.Done()
+		asked  bool // to cancel
+		late   bool // the client has gone
+	)
+	cancel := func() {
+		if late && !asked && secret != "" {
+			asked = true
+			cctx, done := context.WithTimeout(rctx, d.cfg.Grace)
+			_ = d.call(cctx, h.l.rec.Endpoint, "cancel", infer.CancelRequest{Cancel: secret}, nil) // else the grace ends it
+			done()
+		}
+	}
+	leave := func() {
+		if !late {
+			late = true
+			silence.Reset(d.cfg.Grace)
+			cancel()
+		}
+	}
+	for {
+		select {
+		case <-gone:
+			gone = nil
+			leave()
+		case <-silence.C:
+			if late {
+				return infer.Signed{}, ttft, fmt.Errorf("cancelled, and no receipt came: %w", context.Canceled)
+			}
+			return infer.Signed{}, ttft, fmt.Errorf("the provider was silent for %s", d.cfg.Silence)
+		case r := <-in:
+			if r.err != nil {
+				if errors.Is(r.err, io.EOF) || errors.Is(r.err, io.ErrUnexpectedEOF) {
+					r.err = errors.New("the provider broke off")
+				}
+				return infer.Signed{}, ttft, r.err
+			}
+			if !late {
+				silence.Reset(d.cfg.Silence)
+			}
+			switch f := r.frame; {
+			case f.Start != nil:
+				secret = f.Start.Cancel
+				cancel()
+			case f.Delta != nil:
+				if ttft == 0 {
+					ttft = time.Since(started)
+				}
+				if err := sp.add(*f.Delta); err != nil {
+					return infer.Signed{}, ttft, err
+				}
+				if !late && out.send(*f.Delta) != nil {
+					leave()
+				}
+			case f.Error != nil:
+				return infer.Signed{}, ttft, errRefused{f.Error}
+			case f.Receipt != nil:
+				return *f.Receipt, ttft, nil
+			default:
+				return infer.Signed{}, ttft, errors.New("the provider sent an empty frame")
+			}
+		}
+	}
+}
+
+// afterFailure finds out what a request that ended without a receipt cost.
+func (d *Desk) afterFailure(ctx context.Context, s *seat, h held, a Ask, out *outlet, cause error) (Answer, error) {
+	cause = fmt.Errorf("provider %s: %w", s.key.provider, cause)
+	var refusal errRefused
+	if errors.As(cause, &refusal) {
+		switch refusal.Code {
+		case infer.CodeStale:
+			// The lane moved on without us; ask below.
+		case infer.CodeClosed, infer.CodeUnknown:
+			// The lease is no good any more. It is wound up with what we know.
+			if err := d.move(h.l, retiring); err != nil {
+				d.cfg.Log.Warn("lease could not be noted", "lease", h.l.id.Short(), "err", err)
+			}
+			wake(d.kick)
+			fallthrough
+		default:
+			if err := d.pend(h, nil); err != nil {
+				d.cfg.Log.Warn("lane could not be noted", "lease", h.l.id.Short(), "err", err)
+			}
+			return Answer{}, cause
+		}
+	}
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Grace)
+	defer cancel()
+	signed, err := d.resync(rctx, h)
+	switch {
+	case err != nil:
+		return Answer{}, fmt.Errorf("%w: %w", ErrUnknown, cause)
+	case signed == nil: // nothing was charged
+		return Answer{}, cause
+	}
+	// It was charged, and what it made is known after all.
+	result, err := infer.DecodeResult(signed.Result)
+	if err != nil {
+		return Answer{}, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	ans := d.answer(s, h, *signed, result, 0)
+	if ctx.Err() != nil || out.err != nil {
+		return ans, nil // as asked
+	}
+	return ans, fmt.Errorf("%w: charged %d: %w", ErrUnknown, signed.Receipt.Price, cause)
+}
+
+// resync asks the provider how a lane stands whose last request ended without
+// a receipt, and takes over a charge that verifies. It returns the receipt of
+// the request, or nil when it was not charged; an error leaves the lane as it
+// is. The caller holds the lane.
+func (d *Desk) resync(ctx context.Context, h held) (*infer.Signed, error) {
+	ln := h.ln
+	p := ln.rec.Pending
+	if p == nil {
+		return nil, nil
+	}
+	var st infer.LaneReply
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		var err error
+		st, err = d.askLane(ctx, h.l.rec.Endpoint, h.l.id, ln.n)
+		if err != nil {
+			ln.tries++
+			ln.retry = time.Now().Add(min(time.Second<<min(ln.tries, 6), time.Minute))
+			return nil, err
+		}
+		if !st.Busy {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+	ln.tries = 0
+	s := d.seatOf(h.l)
+	switch {
+	case st.Seq == ln.rec.Seq && st.Charged == ln.rec.Charged:
+		return nil, d.pend(h, nil)
+	case st.Seq == ln.rec.Seq+1 && st.Last != nil:
+		_, err := d.verify(h, p.Request, p.Max-ln.rec.Charged, *st.Last, nil)
+		if err == nil {
+			return st.Last, d.commit(h, s, p.Request, *st.Last, 0)
+		}
+		d.abandon(h, err)
+		return nil, err
+	}
+	err := fmt.Errorf("the provider says the lane is at receipt %d, charged %d; ours is %d, %d", st.Seq, st.Charged, ln.rec.Seq, ln.rec.Charged)
+	d.abandon(h, err)
+	return nil, err
+}
+
+func (d *Desk) seatOf(l *lease) *seat {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.seat(seatKey{l.rec.Provider, l.rec.Order.Spec})
+}
+
+// abandon gives a lane up: its provider cannot account for it.
+func (d *Desk) abandon(h held, why error) {
+	d.mu.Lock()
+	h.ln.lost, h.ln.rec.Lost = true, true
+	rec := h.ln.rec
+	d.mu.Unlock()
+	d.cfg.Log.Warn("lane abandoned", "lease", h.l.id.Short(), "lane", h.ln.n, "provider", h.l.rec.Provider.String(), "err", why)
+	if err := d.cfg.Store.Update(func(tx *bolt.Tx) error { return put(tx, bucketLanes, laneKey(h.l.id, h.ln.n), rec) }); err != nil {
+		d.cfg.Log.Warn("lane could not be noted", "lease", h.l.id.Short(), "err", err)
+	}
+}
+
+// distrust abandons the lane and asks the provider no more.
+func (d *Desk) distrust(s *seat, h held, why error) {
+	d.abandon(h, why)
+	d.saw(s, false, 0, 0)
+	d.shun(s.key, d.cfg.Shun)
+}
+
+// spoken gathers what a provider delivered, to hold it against what it signs.
+type spoken struct {
+	kind   infer.Kind
+	text   strings.Builder
+	tokens int
+}
+
+func (sp *spoken) add(d infer.Delta) error {
+	text := d.Text
+	if d.Raw != nil {
+		ev, err := meter.ReadEvent(d.Raw)
+		if err != nil || !json.Valid(d.Raw) {
+			return errors.New("the provider passed on an event that is no JSON")
+		}
+		text = ev.Text
+	}
+	if sp.text.Len()+len(text) > infer.MaxResult {
+		return errors.New("the provider's answer is too long")
+	}
+	sp.text.WriteString(text)
+	sp.tokens += d.Tokens
+	return nil
+}
+
+// reader is a Replayer that can also read tokens.
+type reader interface {
+	Text(infer.Request, infer.Result) string
+}
+
+// verify checks everything about a receipt: who signed it, that it is the next
+// of its lane, that it is for this request and this result, that its price is
+// what its units cost and within what was vouched for, and (where sp is what
+// was delivered) that what was signed is what was delivered.
+func (d *Desk) verify(h held, request []byte, price uint64, s infer.Signed, sp *spoken) (infer.Result, error) {
+	r, l, rec := s.Receipt, h.l, h.ln.rec
+	switch {
+	case r.Lease != l.id || r.Lane != h.ln.n:
+		return infer.Result{}, errors.New("the receipt is for another lane")
+	case r.Seq != rec.Seq+1:
+		return infer.Result{}, fmt.Errorf("the receipt is number %d, not %d", r.Seq, rec.Seq+1)
+	case r.Subject != l.rec.Order.Spec:
+		return infer.Result{}, errors.New("the receipt is for another model")
+	case r.Request != sha256.Sum256(request):
+		return infer.Result{}, errors.New("the receipt is for another request")
+	case r.Result != sha256.Sum256(s.Result):
+		return infer.Result{}, errors.New("the receipt is for another result")
+	case len(r.Units) != len(l.rec.Rates):
+		return infer.Result{}, errors.New("the receipt meters other units")
+	case r.Price > price:
+		return infer.Result{}, fmt.Errorf("the receipt charges %d of at most %d", r.Price, price)
+	case r.Cumulative != rec.Charged+r.Price:
+		return infer.Result{}, fmt.Errorf("the receipt's sum is %d, not %d", r.Cumulative, rec.Charged+r.Price)
+	}
+	if err := trade.Charged(l.rec.Rates, r); err != nil {
+		return infer.Result{}, err
+	}
+	if err := r.Verify(d.domain, l.rec.Provider, s.Sig); err != nil {
+		return infer.Result{}, err
+	}
+	res, err := infer.DecodeResult(s.Result)
+	if err != nil {
+		return infer.Result{}, err
+	}
+	req, err := infer.DecodeRequest(request)
+	if err != nil {
+		return infer.Result{}, err
+	}
+	if res.Kind != req.Kind {
+		return infer.Result{}, fmt.Errorf("a request of kind %q was answered with %q", req.Kind, res.Kind)
+	}
+	switch res.Kind {
+	case infer.Exact:
+		if uint64(len(res.Tokens)) != r.Units[1] || uint64(len(res.Tokens)) > uint64(req.MaxTokens) {
+			return infer.Result{}, fmt.Errorf("%d tokens were metered, %d given", r.Units[1], len(res.Tokens))
+		}
+		if sp == nil {
+			break
+		}
+		if sp.tokens != len(res.Tokens) {
+			return infer.Result{}, fmt.Errorf("%d tokens were delivered, %d signed for", sp.tokens, len(res.Tokens))
+		}
+		for _, m := range d.cfg.Models {
+			if t, ok := m.(reader); ok && m.Subject() == r.Subject {
+				want, got := t.Text(req, res), sp.text.String()
+				if got != want && !(res.Finish == infer.FinishCancelled && strings.HasPrefix(want, got)) {
+					return infer.Result{}, errors.New("the text delivered is not the text signed for")
+				}
+			}
+		}
+	case infer.Opaque:
+		if sp != nil && s.Body == nil && sp.text.String() != string(res.Text) ||
+			s.Body != nil && string(s.Body) != string(res.Text) {
+			return infer.Result{}, errors.New("the answer delivered is not the answer signed for")
+		}
+	}
+	return res, nil
+}

@@ -1,0 +1,25 @@
+package buyer_test
+
+import (
+	"errors"
+	"sync/atomic"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/torg-network/torg/trade/infer/provider"
+)
+
+// faulty is a disk that can be full.
+type faulty struct {
+	provider.Store
+	full atomic.Bool
+}
+
+var errFull = errors.New("no space left on device")
+
+func (f *faulty) Update(fn func(*bolt.Tx) error) error {
+	if f.full.Load() {
+		return errFull
+	}
+	return f.Store.Update(fn)
+}

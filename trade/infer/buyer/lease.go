@@ -1,0 +1,574 @@
+package buyer
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/meter"
+)
+
+// held is a lane in the hands of one request.
+type held struct {
+	l  *lease
+	ln *lane
+}
+
+// acquire takes a free lane of a lease on the seat that can still pay for a
+// request of this price, and opens a lease where there is none.
+func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, maxCost uint64) (held, uint64, error) {
+	timeout := time.NewTimer(d.cfg.Wait)
+	defer timeout.Stop()
+	for {
+		now, err := d.clock.Now(ctx)
+		if err != nil {
+			return held{}, 0, fmt.Errorf("%w: %w", ErrStalled, err)
+		}
+		d.mu.Lock()
+		if d.closed {
+			d.mu.Unlock()
+			return held{}, 0, errors.New("the desk is closed")
+		}
+		room := false // some lease could pay, its lanes are busy
+		for _, l := range s.leases {
+			if !now.Before(time.Unix(l.rec.Ends, 0).Add(-l.margin())) {
+				continue
+			}
+			price, err := ceilingPrice(l.rec.Rates, r, l.rec.Context)
+			if err != nil {
+				d.mu.Unlock()
+				return held{}, 0, err
+			}
+			if err := affordable(price, l.rec.Order.JobValue, maxCost); err != nil {
+				d.mu.Unlock()
+				return held{}, 0, err
+			}
+			left := l.rec.Order.Escrow - l.promised()
+			for _, ln := range l.lanes {
+				if ln.lost {
+					continue
+				}
+				// A voucher that was signed and not used up still counts.
+				more := max(ln.rec.Max, ln.rec.Charged+price) - ln.rec.Max
+				if more > left {
+					continue
+				}
+				room = true
+				if !ln.busy && ln.rec.Pending == nil {
+					ln.busy = true
+					d.mu.Unlock()
+					return held{l, ln}, price, nil
+				}
+			}
+		}
+		if !room {
+			price, err := ceilingPrice(s.offer.Rates, r, contextLength(s.offer))
+			if err == nil {
+				err = affordable(price, d.cfg.JobValue, maxCost)
+			}
+			switch {
+			case err != nil:
+				d.mu.Unlock()
+				return held{}, 0, err
+			case s.offer.Expiry <= now.Unix():
+				d.mu.Unlock()
+				return held{}, 0, fmt.Errorf("provider %s: its offer has lapsed", s.key.provider)
+			case !s.opening && time.Now().Before(s.retry):
+				err := s.failed
+				d.mu.Unlock()
+				return held{}, 0, err
+			case !s.opening:
+				s.opening = true
+				d.mu.Unlock()
+				// A client that goes away must not leave a transaction half
+				// looked after.
+				octx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+				err := d.open(octx, s, price)
+				cancel()
+				if err != nil {
+					return held{}, 0, err
+				}
+				continue
+			}
+		}
+		changed := d.changed
+		d.mu.Unlock()
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return held{}, 0, fmt.Errorf("provider %s: %w", s.key.provider, ErrBusy)
+		case <-ctx.Done():
+			return held{}, 0, ctx.Err()
+		}
+	}
+}
+
+func affordable(price, jobValue, maxCost uint64) error {
+	if maxCost > 0 && price > maxCost {
+		return fmt.Errorf("%w: it could cost %d base units and %d are left; lower max_tokens", ErrBudget, price, maxCost)
+	}
+	if price > jobValue {
+		return fmt.Errorf("%w: it could cost %d base units and leases are made for requests of at most %d; lower max_tokens", ErrBudget, price, jobValue)
+	}
+	return nil
+}
+
+func ceilingPrice(rates []square.Rate, r infer.Request, context uint64) (uint64, error) {
+	units, err := meter.Ceiling(r, context)
+	if err != nil {
+		return 0, &infer.WireError{Code: infer.CodeBadRequest, Message: err.Error()}
+	}
+	return square.Price(rates, units)
+}
+
+// open opens a lease on a seat whose opening flag the caller has set, and
+// clears it.
+func (d *Desk) open(ctx context.Context, s *seat, price uint64) (err error) {
+	defer func() {
+		d.mu.Lock()
+		s.opening = false
+		s.failed, s.retry = err, time.Time{}
+		if err != nil {
+			s.retry = time.Now().Add(500 * time.Millisecond)
+		}
+		d.notify()
+		d.mu.Unlock()
+	}()
+	for attempt := 0; ; attempt++ {
+		d.mu.Lock()
+		offer, id := s.offer, s.id
+		d.mu.Unlock()
+		err = d.openOn(ctx, s, offer, id, price)
+		var we *infer.WireError
+		if attempt == 0 && errors.As(err, &we) && we.Code == infer.CodeUnknown && d.list(ctx, 0) == nil {
+			continue // a newer offer has replaced the one we know
+		}
+		return err
+	}
+}
+
+func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID square.Hash, price uint64) error {
+	now, err := d.clock.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrStalled, err)
+	}
+	balance, err := d.cfg.Ledger.Balance(ctx, d.cfg.Denom)
+	if err != nil {
+		return fmt.Errorf("open a lease: %w", err)
+	}
+	// A tenth stays for fees.
+	escrow := min(d.cfg.Escrow, balance/10*9)
+	if escrow < d.cfg.JobValue || escrow < price {
+		return fmt.Errorf("%w: it is %s, and a lease needs at least %d base units", ErrFunds,
+			square.Amount{Units: balance, Denom: d.cfg.Denom}, max(d.cfg.JobValue, price)/9*10+10)
+	}
+	seconds := func(t time.Duration) uint64 { return uint64(max(t/time.Second, 1)) }
+	// Half of the offer at most, so that the next lease fits beside this one.
+	lanes := min(uint64(d.cfg.Lanes), max(offer.Capacity/2, 1))
+	o := square.Order{
+		Buyer: d.cfg.Buyer, Authorizer: d.cfg.Key.Address(), Trade: infer.Name, Mode: square.ModeStream,
+		Spec: offer.Spec, Denom: d.cfg.Denom, Escrow: escrow, MaxRates: offer.Rates, JobValue: d.cfg.JobValue,
+		Policy: d.cfg.Policy, Lanes: lanes, Units: lanes, Start: 20, Idle: seconds(d.cfg.Idle),
+		Duration: seconds(d.cfg.Duration), Challenge: seconds(d.cfg.Challenge), Drain: seconds(d.cfg.Drain),
+		Failover: d.cfg.Failover, Expiry: now.Add(time.Minute).Unix(),
+	}
+	rand.Read(o.Salt[:])
+	id := o.ID(d.domain)
+	var q infer.QuoteReply
+	if err := d.call(ctx, offer.Endpoint, "quote", infer.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
+		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
+	}
+	switch quote := q.Quote; {
+	case quote.Provider != s.key.provider || quote.Order != id || quote.Offer != offerID:
+		return fmt.Errorf("quote by %s: it is for something else", s.key.provider)
+	case !quote.Ready || quote.Expiry <= now.Unix():
+		return fmt.Errorf("quote by %s: it is not ready, or has expired", s.key.provider)
+	}
+	if err := square.Within(q.Quote.Rates, o.MaxRates); err != nil {
+		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
+	}
+	if err := q.Quote.Verify(d.domain, q.Sig); err != nil {
+		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
+	}
+	rec := leaseRecord{
+		Phase: opening, Order: o, Provider: s.key.provider, Rates: q.Quote.Rates, Bond: q.Quote.Bond,
+		Endpoint: offer.Endpoint, Model: offer.Subject, Context: contextLength(offer),
+	}
+	// On disk before the money moves: a crash must not forget an escrow.
+	if err := d.saveLease(id, rec); err != nil {
+		return fmt.Errorf("open a lease: %w", err)
+	}
+	l := d.newLease(id, rec)
+	d.mu.Lock()
+	d.leases[id] = l
+	d.mu.Unlock()
+	if err := d.cfg.Ledger.Open(ctx, o, q.Quote, q.Sig); err != nil {
+		// Whether it is on the ledger all the same, the chores find out.
+		return fmt.Errorf("open a lease with %s: %w", s.key.provider, err)
+	}
+	d.cfg.Log.Info("lease opened", "lease", id.Short(), "order", id.String(), "provider", s.key.provider.String(), "model", offer.Subject, "escrow", escrow)
+	return d.settleOpening(ctx, l, now)
+}
+
+// settleOpening finds out what became of a lease that was being opened.
+func (d *Desk) settleOpening(ctx context.Context, l *lease, now time.Time) error {
+	m, err := d.cfg.Ledger.Lease(ctx, l.id)
+	gone := errors.Is(err, market.ErrNotFound) && now.Unix() > l.rec.Order.Expiry+5
+	if err != nil && !gone {
+		return fmt.Errorf("lease %s: %w", l.id.Short(), err)
+	}
+	d.mu.Lock()
+	rec := l.rec
+	switch {
+	case gone || m.State.Terminal():
+		rec.Phase = over
+	case m.State == market.Active:
+		rec.Phase, rec.Ends, rec.Bond, rec.Rates = standing, m.Ends, m.Bonded, m.Rates
+	case m.State == market.Draining:
+		rec.Phase, rec.Ends = closing, m.Ends
+	}
+	was := l.rec.Phase
+	l.rec = rec
+	if was == opening && rec.Phase == standing {
+		s := d.seat(seatKey{rec.Provider, rec.Order.Spec})
+		s.leases = append(s.leases, l)
+		d.notify()
+	}
+	d.mu.Unlock()
+	return d.saveLease(l.id, rec)
+}
+
+// Run does the chores until ctx ends: it reads offers, renews, closes and
+// prunes leases, asks after lanes whose last request ended without a word, and
+// audits.
+func (d *Desk) Run(ctx context.Context) error {
+	audited := make(chan struct{})
+	go func() { defer close(audited); d.auditor(ctx) }()
+	defer func() { <-audited }()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var prune time.Time
+	for {
+		d.chores(ctx)
+		if time.Now().After(prune) {
+			prune = time.Now().Add(time.Minute)
+			if err := d.prune(); err != nil {
+				d.cfg.Log.Warn("receipts could not be pruned", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-d.kick:
+		}
+	}
+}
+
+func (d *Desk) chores(ctx context.Context) {
+	// A ledger that hangs must not hang the chores that do without it.
+	lctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	_, err := d.clock.Refresh(lctx)
+	if err == nil {
+		err = d.list(lctx, d.cfg.Refresh)
+	}
+	cancel()
+	if err != nil && ctx.Err() == nil {
+		d.cfg.Log.Debug("ledger does not answer", "err", err)
+	}
+	now, err := d.clock.Now(ctx)
+	if err != nil {
+		return
+	}
+	d.mu.Lock()
+	leases := make([]*lease, 0, len(d.leases))
+	for _, l := range d.leases {
+		leases = append(leases, l)
+	}
+	var renew []*seat
+	for _, s := range d.seats {
+		if d.wants(s, now) {
+			s.opening = true
+			renew = append(renew, s)
+		}
+	}
+	d.mu.Unlock()
+	for _, s := range renew {
+		octx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		if err := d.open(octx, s, 0); err != nil && ctx.Err() == nil {
+			d.cfg.Log.Warn("lease could not be opened ahead", "provider", s.key.provider.String(), "err", err)
+			d.mu.Lock()
+			s.retry = time.Now().Add(5 * time.Second)
+			d.mu.Unlock()
+		}
+		cancel()
+	}
+	for _, l := range leases {
+		d.tend(ctx, l, now)
+	}
+}
+
+// wants reports whether a lease should be opened on a seat before a request
+// needs it: the last one is nearly used up. Callers hold d.mu.
+func (d *Desk) wants(s *seat, now time.Time) bool {
+	if s.opening || s.shunned > now.Unix() || time.Now().Before(s.retry) || s.offer.Subject == "" || s.offer.Expiry <= now.Unix() {
+		return false
+	}
+	if len(s.leases) == 0 {
+		return d.cfg.Eager
+	}
+	l := s.leases[len(s.leases)-1]
+	return l.rec.Phase == standing && l.charged() > 0 && d.worn(l, now)
+}
+
+// worn reports whether a lease is nearly used up: a quarter of its escrow or a
+// fifth of its time is left.
+func (d *Desk) worn(l *lease, now time.Time) bool {
+	life := time.Duration(l.rec.Order.Duration) * time.Second
+	return l.promised() > l.rec.Order.Escrow/4*3 || time.Unix(l.rec.Ends, 0).Sub(now) < max(life/5, l.margin()+2*time.Second)
+}
+
+// tend looks after one lease.
+func (d *Desk) tend(ctx context.Context, l *lease, now time.Time) {
+	d.mu.Lock()
+	rec := l.rec
+	s := d.seat(seatKey{rec.Provider, rec.Order.Spec})
+	wait := time.Now().Before(l.retry)
+	if rec.Phase == standing {
+		i := slices.Index(s.leases, l)
+		newer := i >= 0 && i < len(s.leases)-1
+		ended := !now.Before(time.Unix(rec.Ends, 0).Add(-l.margin()))
+		empty := rec.Order.Escrow-l.promised() < rec.Order.JobValue
+		if ended || empty || newer && d.worn(l, now) || s.shunned > now.Unix() {
+			rec.Phase, l.rec.Phase = retiring, retiring
+			s.leases = slices.DeleteFunc(s.leases, func(x *lease) bool { return x == l })
+			d.notify()
+		}
+	}
+	var stuck []*lane
+	busy := false
+	for _, ln := range l.lanes {
+		busy = busy || ln.busy
+		if !ln.busy && !ln.lost && ln.rec.Pending != nil && time.Now().After(ln.retry) {
+			stuck = append(stuck, ln)
+		}
+	}
+	d.mu.Unlock()
+
+	for _, ln := range stuck {
+		d.mu.Lock()
+		free := !ln.busy && ln.rec.Pending != nil
+		ln.busy = ln.busy || free
+		d.mu.Unlock()
+		if free {
+			rctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			if _, err := d.resync(rctx, held{l, ln}); err != nil && ctx.Err() == nil {
+				d.cfg.Log.Debug("lane is still unknown", "lease", l.id.Short(), "lane", ln.n, "err", err)
+			}
+			cancel()
+			d.release(held{l, ln})
+		}
+	}
+	switch {
+	case wait || busy:
+	case rec.Phase == opening:
+		d.again(l, d.settleOpening(ctx, l, now))
+	case rec.Phase == retiring && len(stuck) == 0:
+		d.again(l, d.finish(ctx, l, false))
+	case rec.Phase == closing:
+		d.again(l, d.watch(ctx, l, now))
+	case rec.Phase == standing:
+		d.again(l, d.glance(ctx, l))
+	case rec.Phase == over:
+		d.forget(l)
+	}
+}
+
+// again spaces what is done about a lease.
+func (d *Desk) again(l *lease, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.retry = time.Now().Add(2 * time.Second)
+	if err == nil {
+		l.tries = 0
+	} else {
+		l.tries++
+		l.retry = time.Now().Add(min(time.Second<<min(l.tries, 5), 30*time.Second))
+		d.cfg.Log.Debug("lease needs another try", "lease", l.id.Short(), "phase", l.rec.Phase, "err", err)
+	}
+}
+
+// glance sees whether a standing lease still stands on the ledger.
+func (d *Desk) glance(ctx context.Context, l *lease) error {
+	m, err := d.cfg.Ledger.Lease(ctx, l.id)
+	if errors.Is(err, market.ErrNotFound) {
+		m.State = market.Settled
+	} else if err != nil {
+		return err
+	}
+	switch {
+	case m.State.Terminal():
+		return d.move(l, over)
+	case m.State == market.Draining:
+		return d.move(l, closing)
+	}
+	return nil
+}
+
+// move puts a lease into another phase; only a standing one is used.
+func (d *Desk) move(l *lease, to phase) error {
+	d.mu.Lock()
+	l.rec.Phase = to
+	rec := l.rec
+	if to != standing {
+		s := d.seat(seatKey{rec.Provider, rec.Order.Spec})
+		s.leases = slices.DeleteFunc(s.leases, func(x *lease) bool { return x == l })
+		d.notify()
+	}
+	d.mu.Unlock()
+	return d.saveLease(l.id, rec)
+}
+
+// finish closes a retired lease: with the provider's consent at once, without
+// it, after a few tries, with notice.
+func (d *Desk) finish(ctx context.Context, l *lease, now bool) error {
+	d.mu.Lock()
+	paid, tries, waiting := l.charged(), l.tries, d.pending[l.id]
+	rec := l.rec
+	d.mu.Unlock()
+	if waiting > 0 && !now {
+		return nil // audits: only an open lease can be challenged
+	}
+	m, err := d.cfg.Ledger.Lease(ctx, l.id)
+	switch {
+	case errors.Is(err, market.ErrNotFound) || err == nil && m.State.Terminal():
+		return d.move(l, over)
+	case err != nil:
+		return err
+	case m.State == market.Disputed:
+		return nil
+	}
+	req := infer.CloseRequest{Lease: l.id, Paid: paid, Sig: d.cfg.Key.Sign(square.CloseDigest(d.domain, l.id, paid))}
+	var reply infer.CloseReply
+	cctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	err = d.call(cctx, rec.Endpoint, "close", req, &reply)
+	cancel()
+	if err == nil {
+		err = square.VerifyClose(d.domain, rec.Provider, l.id, paid, reply.Sig)
+	}
+	if err != nil {
+		if tries < 3 && !now {
+			return fmt.Errorf("consent to close: %w", err)
+		}
+		if m.State == market.Draining {
+			return d.move(l, closing)
+		}
+		d.cfg.Log.Warn("provider does not agree to close, giving notice", "lease", l.id.Short(), "provider", rec.Provider.String(), "err", err)
+		if err := d.cfg.Ledger.Close(ctx, l.id, nil); err != nil {
+			return err
+		}
+		return d.move(l, closing)
+	}
+	if err := d.cfg.Ledger.Close(ctx, l.id, &Consent{Paid: paid, Sig: reply.Sig}); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	d.cfg.Log.Info("lease closed", "lease", l.id.Short(), "provider", rec.Provider.String(), "paid", paid)
+	return d.move(l, over)
+}
+
+// watch waits for the end of a lease that was given notice.
+func (d *Desk) watch(ctx context.Context, l *lease, now time.Time) error {
+	m, err := d.cfg.Ledger.Lease(ctx, l.id)
+	if errors.Is(err, market.ErrNotFound) || err == nil && m.State.Terminal() {
+		return d.move(l, over)
+	}
+	if err == nil && now.Unix() > m.Deadline+1 {
+		err = d.cfg.Ledger.Poke(ctx, l.id)
+	}
+	return err
+}
+
+// forget drops a lease that is over; its receipts stay.
+func (d *Desk) forget(l *lease) {
+	err := d.cfg.Store.Update(func(tx *bolt.Tx) error {
+		for _, ln := range l.lanes {
+			if err := tx.Bucket([]byte(bucketLanes)).Delete(laneKey(l.id, ln.n)); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket([]byte(bucketLeases)).Delete(l.id[:])
+	})
+	if err != nil {
+		d.cfg.Log.Warn("ended lease could not be dropped", "lease", l.id.Short(), "err", err)
+		return
+	}
+	d.mu.Lock()
+	delete(d.leases, l.id)
+	d.mu.Unlock()
+}
+
+// release gives a lane back.
+func (d *Desk) release(h held) {
+	d.mu.Lock()
+	h.ln.busy = false
+	d.notify()
+	worn := false
+	if s := d.seats[seatKey{h.l.rec.Provider, h.l.rec.Order.Spec}]; s != nil && !s.opening {
+		worn = h.l.promised() > h.l.rec.Order.Escrow/4*3
+	}
+	d.mu.Unlock()
+	if worn {
+		wake(d.kick)
+	}
+}
+
+// CloseAll closes every lease, with the providers' consent where they give it,
+// and returns when the ledger has been told of all. New requests open new
+// leases; close the desk's doors first.
+func (d *Desk) CloseAll(ctx context.Context) error {
+	d.mu.Lock()
+	var open []*lease
+	for _, l := range d.leases {
+		if l.rec.Phase == standing || l.rec.Phase == retiring {
+			l.rec.Phase = retiring
+			s := d.seat(seatKey{l.rec.Provider, l.rec.Order.Spec})
+			s.leases = slices.DeleteFunc(s.leases, func(x *lease) bool { return x == l })
+			open = append(open, l)
+		}
+	}
+	d.notify()
+	d.mu.Unlock()
+	var failed []error
+	for _, l := range open {
+		for {
+			d.mu.Lock()
+			busy := slices.ContainsFunc(l.lanes, func(ln *lane) bool { return ln.busy })
+			done := l.rec.Phase == over || l.rec.Phase == closing
+			changed := d.changed
+			d.mu.Unlock()
+			if done {
+				break
+			}
+			if !busy {
+				if err := d.finish(ctx, l, true); err != nil {
+					failed = append(failed, fmt.Errorf("lease %s: %w", l.id.Short(), err))
+				}
+				break
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return errors.Join(append(failed, ctx.Err())...)
+			}
+		}
+	}
+	return errors.Join(failed...)
+}

@@ -1,0 +1,218 @@
+package buyer
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+)
+
+// Audit is what is known of an answer's truth.
+type Audit string
+
+const (
+	AuditNone       Audit = ""           // not looked at
+	AuditEqual      Audit = "equal"      // re-executed: the same
+	AuditDifferent  Audit = "different"  // re-executed: not the same, and no challenge was possible
+	AuditChallenged Audit = "challenged" // not the same; the ledger was told
+	AuditSlashed    Audit = "slashed"    // and the provider's bond is gone
+	AuditUpheld     Audit = "upheld"     // the judge found against us
+)
+
+// Record is a receipt with all that an audit needs.
+type Record struct {
+	ID       square.Hash     `json:"id"`
+	Time     time.Time       `json:"time"` // this machine's
+	Provider square.Address  `json:"provider"`
+	Model    string          `json:"model"`
+	Denom    string          `json:"denom"`
+	TTFT     time.Duration   `json:"ttft"`
+	Audit    Audit           `json:"audit"`
+	Note     string          `json:"note,omitempty"` // of the audit
+	Evidence square.Evidence `json:"evidence"`
+}
+
+// ErrNoReceipt says that a receipt was never had, or is no longer kept.
+var ErrNoReceipt = errors.New("no such receipt; the desk keeps them for a bounded time")
+
+func record(tx *bolt.Tx, id square.Hash) (Record, error) {
+	var r Record
+	b := tx.Bucket([]byte(bucketReceipts)).Get(id[:])
+	if b == nil {
+		return r, fmt.Errorf("receipt %s: %w", id.Short(), ErrNoReceipt)
+	}
+	return r, json.Unmarshal(b, &r)
+}
+
+func timeKey(t time.Time, id square.Hash) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, uint64(max(t.UnixMilli(), 0))), id[:]...)
+}
+
+func leaseKey(r square.Receipt, id square.Hash) []byte {
+	return append(binary.BigEndian.AppendUint64(laneKey(r.Lease, r.Lane), r.Seq), id[:]...)
+}
+
+// commit moves a lane on by a verified receipt and stores the receipt. In
+// memory the lane moves on even when the disk fails: the provider has been
+// promised the money.
+func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft time.Duration) error {
+	d.mu.Lock()
+	lrec := h.ln.rec
+	lrec.Charged, lrec.Seq, lrec.Pending = signed.Receipt.Cumulative, signed.Receipt.Seq, nil
+	h.ln.rec = lrec
+	model, bond, job := h.l.rec.Model, h.l.rec.Bond, h.l.rec.Order.JobValue
+	d.mu.Unlock()
+	rec := Record{
+		ID: signed.Receipt.Digest(d.domain), Time: d.cfg.Now(), Provider: s.key.provider, Model: model,
+		Denom: h.l.rec.Order.Denom, TTFT: ttft,
+		Evidence: square.Evidence{Receipt: signed.Receipt, Sig: signed.Sig, Request: request, Result: signed.Result},
+	}
+	b, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	err = d.cfg.Store.Update(func(tx *bolt.Tx) error {
+		if err := put(tx, bucketLanes, laneKey(h.l.id, h.ln.n), lrec); err != nil {
+			return err
+		}
+		if err := tx.Bucket([]byte(bucketReceipts)).Put(rec.ID[:], b); err != nil {
+			return err
+		}
+		if err := tx.Bucket([]byte(bucketByTime)).Put(timeKey(rec.Time, rec.ID), nil); err != nil {
+			return err
+		}
+		return tx.Bucket([]byte(bucketByLease)).Put(leaseKey(rec.Evidence.Receipt, rec.ID), nil)
+	})
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.stored++
+	d.mu.Unlock()
+	// Only now is it drawn: the provider has signed.
+	d.draw(rec, bond, job)
+	return nil
+}
+
+// Receipt returns one receipt.
+func (d *Desk) Receipt(_ context.Context, id square.Hash) (rec Record, err error) {
+	err = d.cfg.Store.View(func(tx *bolt.Tx) error {
+		rec, err = record(tx, id)
+		return err
+	})
+	return rec, err
+}
+
+// Receipts returns at most n receipts, the newest before a time first; a zero
+// time is now.
+func (d *Desk) Receipts(_ context.Context, before time.Time, n int) (out []Record, err error) {
+	from := []byte{0xff}
+	if !before.IsZero() {
+		from = timeKey(before, square.Hash{})
+	}
+	err = d.cfg.Store.View(func(tx *bolt.Tx) error {
+		c := tx.Bucket([]byte(bucketByTime)).Cursor()
+		k, _ := c.Seek(from)
+		if k == nil {
+			k, _ = c.Last()
+		} else {
+			k, _ = c.Prev()
+		}
+		for ; k != nil && len(out) < n; k, _ = c.Prev() {
+			rec, err := record(tx, square.Hash(k[8:]))
+			if err != nil {
+				return err
+			}
+			out = append(out, rec)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// LeaseReceipts returns at most n receipts of a lease, by lane and number.
+func (d *Desk) LeaseReceipts(_ context.Context, lease square.Hash, n int) (out []Record, err error) {
+	err = d.cfg.Store.View(func(tx *bolt.Tx) error {
+		c := tx.Bucket([]byte(bucketByLease)).Cursor()
+		for k, _ := c.Seek(lease[:]); bytes.HasPrefix(k, lease[:]) && len(out) < n; k, _ = c.Next() {
+			rec, err := record(tx, square.Hash(k[len(k)-32:]))
+			if err != nil {
+				return err
+			}
+			out = append(out, rec)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// note changes what is known of an answer's truth.
+func (d *Desk) note(id square.Hash, a Audit, words string) error {
+	return d.cfg.Store.Update(func(tx *bolt.Tx) error {
+		rec, err := record(tx, id)
+		if err != nil {
+			return err
+		}
+		rec.Audit, rec.Note = a, words
+		return put(tx, bucketReceipts, id[:], rec)
+	})
+}
+
+// pruneBatch bounds how many receipts one transaction drops.
+const pruneBatch = 500
+
+// prune drops receipts that are too old or too many, but none whose audit is
+// due.
+func (d *Desk) prune() error {
+	for {
+		dropped := 0
+		d.mu.Lock()
+		over := d.stored - d.cfg.MaxReceipts
+		d.mu.Unlock()
+		oldest := timeKey(d.cfg.Now().Add(-d.cfg.Retain), square.Hash{})
+		err := d.cfg.Store.Update(func(tx *bolt.Tx) error {
+			dropped = 0
+			times, leases, recs := tx.Bucket([]byte(bucketByTime)), tx.Bucket([]byte(bucketByLease)), tx.Bucket([]byte(bucketReceipts))
+			var keys [][]byte
+			c := times.Cursor()
+			for k, _ := c.First(); k != nil && len(keys) < pruneBatch; k, _ = c.Next() {
+				if len(keys) >= over && bytes.Compare(k, oldest) >= 0 {
+					break
+				}
+				keys = append(keys, bytes.Clone(k))
+			}
+			for _, k := range keys {
+				id := square.Hash(k[8:])
+				if tx.Bucket([]byte(bucketAudits)).Get(id[:]) != nil {
+					continue
+				}
+				rec, err := record(tx, id)
+				if err == nil {
+					err = leases.Delete(leaseKey(rec.Evidence.Receipt, id))
+				}
+				if err = errors.Join(err, times.Delete(k), recs.Delete(id[:])); err != nil {
+					return err
+				}
+				dropped++
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		d.mu.Lock()
+		d.stored -= dropped
+		d.mu.Unlock()
+		if dropped < pruneBatch {
+			return nil
+		}
+	}
+}

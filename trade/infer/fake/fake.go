@@ -1,0 +1,293 @@
+// Package fake is a ledger in memory for this trade's tests: market.Machine over
+// market.Memory, with the checks that the ledger makes before it (signatures of
+// quotes, vouchers, consents and receipts) and the trade's judge. Its clock is
+// the test's.
+package fake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/infer/chain"
+)
+
+// ChainID is the fake ledger's.
+const ChainID = "torg-fake-1"
+
+// Ledger is a ledger in memory. Use New.
+type Ledger struct {
+	Machine market.Machine
+	Rules   infer.Rules
+
+	mu      sync.Mutex
+	mem     *market.Memory
+	base    time.Time
+	started time.Time
+	height  uint64
+	stalled bool
+	refuse  error
+	count   map[string]int
+}
+
+// New makes an empty ledger at a time.
+func New(models ...infer.Replayer) *Ledger {
+	return &Ledger{
+		Machine: market.Machine{Params: market.Default()}, Rules: infer.Rules{Models: models},
+		mem: market.NewMemory(), base: time.Unix(1_800_000_000, 0), started: time.Now(), count: map[string]int{},
+	}
+}
+
+var (
+	domain  = square.LedgerDomain(ChainID)
+	channel = square.ChannelDomain(ChainID)
+)
+
+// Jump moves the ledger's clock.
+func (l *Ledger) Jump(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.base = l.base.Add(d)
+}
+
+// Stall stops blocks: reads go on, transactions fail. Its clock stands.
+func (l *Ledger) Stall(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stalled != on {
+		l.base, l.started = time.Unix(l.now(), 0), time.Now()
+	}
+	l.stalled = on
+}
+
+// Refuse makes every transaction fail with err, until nil.
+func (l *Ledger) Refuse(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refuse = err
+}
+
+// Count is how many transactions of a kind were carried out.
+func (l *Ledger) Count(kind string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.count[kind]
+}
+
+func (l *Ledger) now() int64 {
+	if l.stalled {
+		return l.base.Unix()
+	}
+	return l.base.Add(time.Since(l.started)).Unix()
+}
+
+// Fund mints money into an account.
+func (l *Ledger) Fund(a square.Address, units uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.mem.Fund(a, square.Utorg(units)); err != nil {
+		panic(err)
+	}
+}
+
+// Bond stakes money of an account in the trade.
+func (l *Ledger) Bond(a square.Address, units uint64) error {
+	return l.do("bond", func() error {
+		_, err := l.Machine.Bond(l.mem, l.now(), a, infer.Name, square.Utorg(units))
+		return err
+	})
+}
+
+// Balance is what an account, or its stake, holds.
+func (l *Ledger) Balance(a square.Address) (account, stake uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mem.Balance(market.Account(a), square.Denom), l.mem.Balance(market.StakePot(a, infer.Name), square.Denom)
+}
+
+// Conserved reports whether no money was made or lost.
+func (l *Ledger) Conserved() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mem.Total(square.Denom) == l.mem.Balance(market.Minted, square.Denom)
+}
+
+// Leases are all leases.
+func (l *Ledger) Leases() []market.Lease {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mem.Leases()
+}
+
+// do carries out a transaction: one block each.
+func (l *Ledger) do(kind string, f func() error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stalled {
+		return fmt.Errorf("%s: %w", kind, buyer.ErrStalled)
+	}
+	if l.refuse != nil {
+		return fmt.Errorf("%s: %w", kind, l.refuse)
+	}
+	err := l.mem.Atomically(f)
+	if err == nil {
+		l.count[kind]++
+		l.height++
+	}
+	return err
+}
+
+// Account is the ledger as one account's client sees it. It is both a
+// provider's and a buyer's.
+type Account struct {
+	*Ledger
+	Self square.Address
+}
+
+var _ buyer.Ledger = Account{}
+
+// Head is the newest block: one a second and one a transaction.
+func (a Account) Head(context.Context) (chain.Head, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	h := chain.Head{Height: a.height + uint64(now), Time: time.Unix(now, 0)}
+	h.Hash = square.Keccak(fmt.Appendf(nil, "%d", h.Height))
+	return h, nil
+}
+
+func (a Account) Offers(context.Context) ([]square.Offer, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []square.Offer
+	for _, o := range a.mem.Offers() {
+		if !o.Withdrawn && o.Expiry > a.now() {
+			out = append(out, o.Offer)
+		}
+	}
+	return out, nil
+}
+
+func (a Account) Lease(_ context.Context, id square.Hash) (market.Lease, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l, err := a.mem.Lease(id)
+	l.Lanes = slices.Clone(l.Lanes)
+	return l, err
+}
+
+func (a Account) Balance(_ context.Context, denom string) (uint64, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.mem.Balance(market.Account(a.Self), denom), nil
+}
+
+func (a Account) PostOffer(_ context.Context, o square.Offer) error {
+	return a.do("offer", func() error {
+		if o.Provider != a.Self {
+			return errors.New("offer: signed by another account")
+		}
+		if err := a.Rules.CheckOffer(o); err != nil {
+			return err
+		}
+		_, err := a.Machine.PostOffer(a.mem, a.now(), o.ID(domain), o)
+		return err
+	})
+}
+
+func (a Account) Open(_ context.Context, o square.Order, q square.Quote, sig square.Signature) error {
+	return a.do("open", func() error {
+		if o.Buyer != a.Self {
+			return errors.New("order: signed by another account")
+		}
+		if err := a.Rules.CheckOrder(o); err != nil {
+			return err
+		}
+		if err := q.Verify(domain, sig); err != nil {
+			return err
+		}
+		_, err := a.Machine.OpenMatched(a.mem, a.now(), o.ID(domain), o, q, q.Digest(domain))
+		return err
+	})
+}
+
+func (a Account) Redeem(_ context.Context, id square.Hash, claims []chain.Claim) error {
+	return a.do("redeem", func() error {
+		l, err := a.mem.Lease(id)
+		if err != nil {
+			return err
+		}
+		var list []market.Claim
+		for _, c := range claims {
+			want := l.Order.Channel(domain, l.Provider, c.Lane).ID(channel)
+			if c.Voucher.Channel != want || c.Amount > c.Voucher.Max {
+				return fmt.Errorf("redeem: lane %d: the voucher is not for this", c.Lane)
+			}
+			if err := c.Voucher.Verify(channel, l.Order.Authorizer); err != nil {
+				return err
+			}
+			list = append(list, market.Claim{Lane: c.Lane, Cumulative: c.Amount})
+		}
+		_, err = a.Machine.Redeem(a.mem, a.now(), a.Self, id, list, false)
+		return err
+	})
+}
+
+func (a Account) Close(_ context.Context, id square.Hash, consent *buyer.Consent) error {
+	return a.do("close", func() error {
+		var sum *uint64
+		if consent != nil {
+			l, err := a.mem.Lease(id)
+			if err != nil {
+				return err
+			}
+			if err := square.VerifyClose(domain, l.Provider, id, consent.Paid, consent.Sig); err != nil {
+				return err
+			}
+			sum = &consent.Paid
+		}
+		_, err := a.Machine.Close(a.mem, a.now(), a.Self, id, sum)
+		return err
+	})
+}
+
+// Challenge is judged at once, as the ledger judges what it can re-execute.
+func (a Account) Challenge(_ context.Context, id square.Hash, e square.Evidence) error {
+	return a.do("challenge", func() error {
+		l, err := a.mem.Lease(id)
+		if err != nil {
+			return err
+		}
+		if e.Receipt.Lease != id || e.Receipt.Subject != l.Order.Spec {
+			return errors.New("challenge: the receipt is for something else")
+		}
+		if err := e.Receipt.Verify(domain, l.Provider, e.Sig); err != nil {
+			return err
+		}
+		verdict, err := a.Rules.Judge(e)
+		if err != nil {
+			return err
+		}
+		value := e.Receipt.Price
+		bond := a.Machine.LeastBond(l.Order, value)
+		if _, err := a.Machine.Challenge(a.mem, a.now(), a.Self, id, e.Hash(domain), value, bond); err != nil {
+			return err
+		}
+		_, err = a.Machine.Judge(a.mem, a.now(), id, verdict)
+		return err
+	})
+}
+
+func (a Account) Poke(_ context.Context, id square.Hash) error {
+	return a.do("poke", func() error {
+		_, err := a.Machine.Poke(a.mem, a.now(), a.Self, id)
+		return err
+	})
+}
