@@ -4,6 +4,6 @@ import "github.com/spf13/cobra"
 
 func commands() []*cobra.Command {
 	return []*cobra.Command{
-		chatCommand(), configCommand(), trainCommand(), versionCommand(),
+		chatCommand(), configCommand(), keyCommand(), trainCommand(), versionCommand(),
 	}
 }
