@@ -203,8 +203,9 @@ func (m *Memory) Stakes() map[StakeKey]Stake { return m.stakes }
 func (m *Memory) Due(now int64, n int) (due []square.Hash) {
 	for len(due) < n && len(m.queue) > 0 && m.queue[0].at <= now {
 		d := heap.Pop(&m.queue).(deadline)
-		// An entry whose lease has moved on is stale.
-		if l, ok := m.leases[d.lease]; ok && l.Deadline == d.at {
+		// An entry whose lease has moved on is stale; a lease that was written
+		// twice with one deadline has two.
+		if l, ok := m.leases[d.lease]; ok && l.Deadline == d.at && !slices.Contains(due, d.lease) {
 			due = append(due, d.lease)
 		}
 	}
