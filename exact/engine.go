@@ -17,6 +17,13 @@ import (
 // small.
 const chunkRows = 32
 
+// What running a program may need in memory, in elements: of 2 bytes for each
+// sequence, of 4 bytes for each concurrent call.
+const (
+	maxCache  = 1 << 26
+	maxValues = 1 << 25
+)
+
 // plan is a program compiled for the engine. It is immutable.
 type plan struct {
 	prog  *Program
@@ -106,37 +113,51 @@ func compile(p *Program) (*plan, error) {
 		}
 	}
 
+	// By constant: operations may share one.
+	w16, w32 := make([][]int16, len(p.Consts)), make([][]int32, len(p.Consts))
 	for i, op := range p.Ops {
 		switch op.Kind {
 		case MatMul:
-			c := p.Consts[op.Consts[0]]
-			if fits16(facts[op.In[0]].Range) && c.width() <= 2 && facts[i].Range.max() < Limit {
-				w := make([]int16, len(c.Data))
-				for k := range c.Rows {
-					for j := range c.Cols {
-						w[j*c.Rows+k] = int16(c.Data[k*c.Cols+j])
+			at := op.Consts[0]
+			c := p.Consts[at]
+			if fits16(facts[op.In[0]].Range) && c.width() <= 2 {
+				if w16[at] == nil {
+					w16[at] = make([]int16, len(c.Data))
+					for j, x := range transposed(c) {
+						w16[at][j] = int16(x)
 					}
 				}
-				pl.steps[i].w16 = w
+				pl.steps[i].w16 = w16[at]
 				continue
 			}
-			w := make([]int32, len(c.Data))
-			for k := range c.Rows {
-				for j := range c.Cols {
-					w[j*c.Rows+k] = c.Data[k*c.Cols+j]
-				}
+			if w32[at] == nil {
+				w32[at] = transposed(c)
 			}
-			pl.steps[i].w32 = w
+			pl.steps[i].w32 = w32[at]
 		case Attention:
 			pl.steps[i].keys = pl.cache
 			pl.cache += (p.Rows + p.Rows + p.Rows%2) * facts[i].Cols
 		}
 	}
-	if pl.cache > MaxEncoded {
-		return nil, fmt.Errorf("exact: a sequence would need %d cached elements", pl.cache)
+	values := 0
+	for _, w := range pl.width {
+		values += w * chunkRows
+	}
+	if pl.cache > maxCache || values > maxValues {
+		return nil, fmt.Errorf("exact: running would need %d cached elements a sequence (limit %d) and %d at once (limit %d)", pl.cache, maxCache, values, maxValues)
 	}
 	pl.spare.New = func() any { return pl.newWorkspace() }
 	return pl, nil
+}
+
+func transposed(c Const) []int32 {
+	w := make([]int32, len(c.Data))
+	for k := range c.Rows {
+		for j := range c.Cols {
+			w[j*c.Rows+k] = c.Data[k*c.Cols+j]
+		}
+	}
+	return w
 }
 
 func (pl *plan) newWorkspace() *workspace {

@@ -299,7 +299,7 @@ func (m *Model) MACs(prompt, n int) uint64 {
 	}
 	prompt, n = max(prompt, 1), max(n, 0)
 	// Each new window repeats at most half a context and the newest row.
-	windows := uint64(n)/uint64(c/2) + 1
+	windows := uint64(n)/uint64(max(1, c/2)) + 1
 	rows := uint64(min(prompt, c)) + uint64(n) + windows*uint64(c/2+1)
 	return rows * perRow
 }

@@ -1,6 +1,7 @@
 package exact
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -121,6 +122,9 @@ func (p *Program) Check() ([]Facts, error) {
 	if len(p.Ops) == 0 || len(p.Ops) > MaxOps || len(p.Consts) > MaxConsts {
 		return nil, errors.New("exact: no or too many operations or constants")
 	}
+	// Traits are found once for each constant, however many operations share
+	// it, so that checking takes time proportional to the program's size.
+	known := make([]traits, len(p.Consts))
 	for i, c := range p.Consts {
 		if c.Rows < 1 || c.Cols < 1 || c.Rows > MaxEncoded || c.Cols > MaxEncoded || c.Rows*c.Cols != len(c.Data) {
 			return nil, fmt.Errorf("exact: constant %d: %d by %d with %d elements", i, c.Rows, c.Cols, len(c.Data))
@@ -130,11 +134,12 @@ func (p *Program) Check() ([]Facts, error) {
 				return nil, fmt.Errorf("exact: constant %d: element %d out of bounds", i, x)
 			}
 		}
+		known[i] = traitsOf(c)
 	}
 	facts := make([]Facts, len(p.Ops))
 	inputs := 0
 	for i, op := range p.Ops {
-		f, err := p.infer(i, op, facts)
+		f, err := p.infer(i, op, facts, known)
 		if err == nil && (f.Cols < 1 || f.Cols > MaxCols) {
 			err = fmt.Errorf("%d columns", f.Cols)
 		}
@@ -164,7 +169,7 @@ func (p *Program) Check() ([]Facts, error) {
 }
 
 // infer derives the facts of operation i, given those of all before it.
-func (p *Program) infer(i int, op Op, facts []Facts) (Facts, error) {
+func (p *Program) infer(i int, op Op, facts []Facts, known []traits) (Facts, error) {
 	none := Facts{}
 	if op.Kind == 0 || op.Kind >= kinds {
 		return none, errors.New("unknown kind")
@@ -188,8 +193,9 @@ func (p *Program) infer(i int, op Op, facts []Facts) (Facts, error) {
 		x = facts[op.In[0]]
 	}
 	var c Const
+	var ct traits
 	if sig.consts > 0 {
-		c = p.Consts[op.Consts[0]]
+		c, ct = p.Consts[op.Consts[0]], known[op.Consts[0]]
 	}
 	switch op.Kind {
 	case Input:
@@ -212,7 +218,7 @@ func (p *Program) infer(i int, op Op, facts []Facts) (Facts, error) {
 		if x.Cols != 1 || x.Range.Lo < 0 || x.Range.Hi >= int64(c.Rows) {
 			return none, fmt.Errorf("index in [%d, %d] for %d rows", x.Range.Lo, x.Range.Hi, c.Rows)
 		}
-		return Facts{c.Cols, rangeOf(c.Data)}, nil
+		return Facts{c.Cols, ct.all}, nil
 
 	case Add:
 		y := facts[op.In[1]]
@@ -225,29 +231,18 @@ func (p *Program) infer(i int, op Op, facts []Facts) (Facts, error) {
 		if c.Rows != 1 || c.Cols != x.Cols {
 			return none, fmt.Errorf("constant is %d by %d for %d columns", c.Rows, c.Cols, x.Cols)
 		}
-		r := rangeOf(c.Data)
-		return Facts{x.Cols, Range{x.Range.Lo + r.Lo, x.Range.Hi + r.Hi}}, nil
+		return Facts{x.Cols, Range{x.Range.Lo + ct.all.Lo, x.Range.Hi + ct.all.Hi}}, nil
 
 	case MatMul:
 		if c.Rows != x.Cols {
 			return none, fmt.Errorf("%d columns times %d rows", x.Cols, c.Rows)
 		}
-		// Any partial sum of column j is within max|x| times the column's
+		// Any partial sum of a column is within max|x| times the column's
 		// sum of magnitudes, in any order of addition.
-		norms := make([]int64, c.Cols)
-		for k := range c.Rows {
-			for j, w := range c.Data[k*c.Cols : (k+1)*c.Cols] {
-				norms[j] += int64(max(w, -w))
-			}
-		}
-		var worst int64
-		for _, n := range norms {
-			worst = max(worst, n)
-		}
-		if worst >= Limit {
+		if ct.norm >= Limit {
 			return none, errors.New("weights are too large")
 		}
-		b := worst * x.Range.max() // below 2^60
+		b := ct.norm * x.Range.max() // below 2^60
 		return Facts{c.Cols, Range{-b, b}}, nil
 
 	case Requantise:
@@ -265,13 +260,13 @@ func (p *Program) infer(i int, op Op, facts []Facts) (Facts, error) {
 		if c.Rows != 1 || x.Range.Lo < lo || x.Range.Hi >= lo+int64(c.Cols) {
 			return none, fmt.Errorf("key in [%d, %d], table covers [%d, %d)", x.Range.Lo, x.Range.Hi, lo, lo+int64(c.Cols))
 		}
-		return Facts{x.Cols, rangeOf(c.Data)}, nil
+		return Facts{x.Cols, ct.all}, nil
 
 	case LayerNorm:
-		return inferLayerNorm(x, c, op.Params[0], op.Params[1])
+		return inferLayerNorm(x, c, ct, op.Params[0], op.Params[1])
 
 	case Attention:
-		return p.inferAttention(x, facts[op.In[1]], facts[op.In[2]], c, op.Params[0], op.Params[1])
+		return p.inferAttention(x, facts[op.In[1]], facts[op.In[2]], c, ct, op.Params[0], op.Params[1])
 
 	case ArgMax:
 		return Facts{1, Range{0, int64(x.Cols) - 1}}, nil
@@ -289,7 +284,40 @@ func rangeOf(v []int32) Range {
 	return r
 }
 
-func inferLayerNorm(x Facts, c Const, eps, shift int64) (Facts, error) {
+// traits are what inference needs to know of a constant.
+type traits struct {
+	all     Range
+	norm    int64 // greatest sum of magnitudes of a column
+	falling bool  // one row that starts above zero, falls and stays non-negative
+	// For a table of LayerNorm: the greatest (isqrt(key)+1) times the entry.
+	rooted int64
+}
+
+func traitsOf(c Const) traits {
+	t := traits{all: rangeOf(c.Data)}
+	norms := make([]int64, c.Cols)
+	for k := range c.Rows {
+		for j, w := range c.Data[k*c.Cols : (k+1)*c.Cols] {
+			norms[j] += int64(max(w, -w))
+		}
+	}
+	t.norm = slices.Max(norms)
+	if c.Rows == 1 {
+		t.falling = c.Data[0] > 0 && t.all.Lo >= 0 && slices.IsSortedFunc(c.Data, func(a, b int32) int { return cmp.Compare(b, a) })
+	}
+	if c.Rows == 1 && c.Cols == normKeyHi-normKeyLo {
+		root := int64(128) // isqrt(normKeyLo)
+		for k, e := range c.Data {
+			for (root+1)*(root+1) <= int64(k)+normKeyLo {
+				root++
+			}
+			t.rooted = max(t.rooted, (root+1)*int64(e))
+		}
+	}
+	return t
+}
+
+func inferLayerNorm(x Facts, c Const, ct traits, eps, shift int64) (Facts, error) {
 	if c.Rows != 1 || c.Cols != normKeyHi-normKeyLo {
 		return Facts{}, fmt.Errorf("table is %d by %d", c.Rows, c.Cols)
 	}
@@ -303,20 +331,13 @@ func inferLayerNorm(x Facts, c Const, eps, shift int64) (Facts, error) {
 	}
 	most := spread*spread*int64(x.Cols) + eps
 	_, highest := normKey(most)
-	// With S = m 4^e (rounded down), |x - mean| < sqrt(S+..) <= sqrt(m+1) 2^e
-	// and the factor is at most T[m]/2^e + 1/2: their product is below
-	// (isqrt(m)+1) (T[m] + 2^e).
-	var b int64
-	root := int64(128) // isqrt(normKeyLo)
-	for k, t := range c.Data {
-		if t < 0 {
-			return Facts{}, errors.New("table has a negative entry")
-		}
-		for (root+1)*(root+1) <= int64(k)+normKeyLo {
-			root++
-		}
-		b = max(b, (root+1)*(int64(t)+int64(1)<<highest))
+	if ct.all.Lo < 0 {
+		return Facts{}, errors.New("table has a negative entry")
 	}
+	// With key m: |x - mean| <= sqrt(S) < (isqrt(m)+1) 2^e, and the factor is
+	// at most T[m]/2^e + 1/2. Their product is at most
+	// (isqrt(m)+1) (T[m] + 2^e/2), where isqrt(m)+1 <= 256.
+	b := ct.rooted + 256<<highest
 	if b >= Limit {
 		return Facts{}, fmt.Errorf("product may reach %d", b)
 	}
@@ -324,20 +345,18 @@ func inferLayerNorm(x Facts, c Const, eps, shift int64) (Facts, error) {
 	return Facts{x.Cols, Range{-b, b}}, nil
 }
 
-func (p *Program) inferAttention(q, k, v Facts, c Const, heads, shift int64) (Facts, error) {
+func (p *Program) inferAttention(q, k, v Facts, c Const, ct traits, heads, shift int64) (Facts, error) {
 	if heads < 1 || q.Cols != k.Cols || q.Cols != v.Cols || int64(q.Cols)%heads != 0 {
 		return Facts{}, fmt.Errorf("%d heads over %d, %d and %d columns", heads, q.Cols, k.Cols, v.Cols)
 	}
 	if c.Rows != 1 || c.Cols < 2 || shift < 0 || shift > 30 {
 		return Facts{}, fmt.Errorf("table is %d by %d, shift %d", c.Rows, c.Cols, shift)
 	}
-	for i, e := range c.Data {
-		if e < 0 || (i > 0 && e > c.Data[i-1]) {
-			return Facts{}, errors.New("table must fall and stay non-negative")
-		}
+	if !ct.falling {
+		return Facts{}, errors.New("table must start above zero, fall and stay non-negative")
 	}
-	if c.Data[0] < 1 || c.Data[0] > math.MaxInt16 || !fits16(q.Range) || !fits16(k.Range) || !fits16(v.Range) {
-		return Facts{}, errors.New("operands and table must fit 16 bits, the table start above zero")
+	if c.Data[0] > math.MaxInt16 || !fits16(q.Range) || !fits16(k.Range) || !fits16(v.Range) {
+		return Facts{}, errors.New("operands and table must fit 16 bits")
 	}
 	width := int64(q.Cols) / heads
 	// Differences of scores are keys, so scores have half the room.
