@@ -1,7 +1,9 @@
 package buyer_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -34,6 +36,7 @@ type seller struct {
 	addr   string
 	server *http.Server
 	store  *journal.Journal
+	disk   *faulty // between the provider and its store, if set
 	stop   func()
 }
 
@@ -83,8 +86,10 @@ func (s *seller) start(t testing.TB) {
 	if s.store, err = journal.Open(s.path, provider.Buckets...); err != nil {
 		t.Fatal(err)
 	}
-	if s.cfg.Store == nil || s.cfg.Store != nil && !keepStore(s.cfg.Store) {
-		s.cfg.Store = s.store
+	s.cfg.Store = s.store
+	if s.disk != nil {
+		s.disk.Store = s.store
+		s.cfg.Store = s.disk
 	}
 	if s.Provider, err = provider.New(s.cfg); err != nil {
 		t.Fatal(err)
@@ -112,7 +117,20 @@ func (s *seller) start(t testing.TB) {
 	}
 }
 
-func keepStore(s provider.Store) bool { _, ok := s.(*faulty); return ok }
+// lane asks how a lane stands.
+func (s *seller) lane(id square.Hash, lane uint16) (infer.LaneReply, error) {
+	var out infer.LaneReply
+	body, _ := json.Marshal(infer.LaneRequest{Lease: id, Lane: lane})
+	res, err := http.Post("http://"+s.addr+infer.PathPrefix+"lane", "application/json", bytes.NewReader(body))
+	if err != nil {
+		return out, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return out, fmt.Errorf("status %d", res.StatusCode)
+	}
+	return out, json.NewDecoder(res.Body).Decode(&out)
+}
 
 // kill ends a provider as a crash would: connections break, nothing is
 // redeemed, the disk keeps what it has.

@@ -54,12 +54,13 @@ type Store interface {
 }
 
 // Buckets are the store's buckets that a provider keeps its state in.
-var Buckets = []string{bucketLeases, bucketLanes, bucketAnswers}
+var Buckets = []string{bucketLeases, bucketLanes, bucketAnswers, bucketOffers}
 
 const (
 	bucketLeases  = "provider.leases"  // lease → leaseRecord
 	bucketLanes   = "provider.lanes"   // lease ‖ lane → laneRecord
 	bucketAnswers = "provider.answers" // lease ‖ lane → answerRecord
+	bucketOffers  = "provider.offers"  // "nonce" → the last offer's
 )
 
 // Service is an engine and its price.

@@ -3,9 +3,12 @@ package provider
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"slices"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
@@ -55,8 +58,11 @@ func (p *Provider) PostOffers(ctx context.Context) error {
 	posted := map[square.Hash]square.Offer{}
 	var failed []error
 	for _, s := range services {
-		// The ledger's time in milliseconds grows, over restarts as well.
-		o := p.offer(s, now.Add(p.OfferTTL).Unix(), uint64(now.UnixMilli()))
+		nonce, err := p.nonce(now)
+		if err != nil {
+			return err
+		}
+		o := p.offer(s, now.Add(p.OfferTTL).Unix(), nonce)
 		if err := p.Ledger.PostOffer(ctx, o); err != nil {
 			failed = append(failed, err)
 			continue
@@ -76,6 +82,20 @@ func (p *Provider) PostOffers(ctx context.Context) error {
 	}
 	p.offers = posted
 	return errors.Join(failed...)
+}
+
+// nonce is larger than every one before: the ledger's time in milliseconds, so
+// that a lost disk does not matter, or one more than the last.
+func (p *Provider) nonce(now time.Time) (n uint64, err error) {
+	err = p.Store.Update(func(tx *bolt.Tx) error {
+		n = uint64(now.UnixMilli())
+		b := tx.Bucket([]byte(bucketOffers))
+		if last := b.Get([]byte("nonce")); len(last) == 8 {
+			n = max(n, binary.BigEndian.Uint64(last)+1)
+		}
+		return b.Put([]byte("nonce"), binary.BigEndian.AppendUint64(nil, n))
+	})
+	return n, err
 }
 
 // quote binds an offer to an order. The same order gets the same quote.

@@ -23,7 +23,7 @@ import (
 func (p *Provider) Run(ctx context.Context) error {
 	tick := time.NewTicker(p.Tick)
 	defer tick.Stop()
-	var offerAt time.Time
+	var offerAt time.Time // no sooner; after a failure
 	for {
 		p.chores(ctx, &offerAt)
 		select {
@@ -50,8 +50,7 @@ func (p *Provider) chores(ctx context.Context, offerAt *time.Time) {
 	if err != nil {
 		return
 	}
-	if time.Now().After(*offerAt) {
-		*offerAt = time.Now().Add(p.OfferTTL / 2)
+	if p.offersDue(now) && time.Now().After(*offerAt) {
 		if err := p.PostOffers(ctx); err != nil && ctx.Err() == nil {
 			p.Log.Warn("offers could not be posted", "err", err)
 			*offerAt = time.Now().Add(min(p.OfferTTL/2, 5*p.Tick))
@@ -61,6 +60,20 @@ func (p *Provider) chores(ctx context.Context, offerAt *time.Time) {
 	for _, l := range p.open() {
 		p.tend(ctx, l, now, false)
 	}
+}
+
+// offersDue reports whether a service has no offer for the next half of
+// OfferTTL.
+func (p *Provider) offersDue(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fresh := 0
+	for _, o := range p.offers {
+		if p.services[o.Spec] != nil && o.Expiry > now.Add(p.OfferTTL/2).Unix() {
+			fresh++
+		}
+	}
+	return fresh < len(p.services)
 }
 
 func (p *Provider) open() []*lease {

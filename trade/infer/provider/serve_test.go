@@ -1,0 +1,572 @@
+package provider_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/infer/provider"
+)
+
+var rates = []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 1_000_000}, {Unit: infer.UnitCompletion, PerMillion: 2_500_000}}
+
+var (
+	domain  = square.LedgerDomain(fake.ChainID)
+	channel = square.ChannelDomain(fake.ChainID)
+)
+
+// bench is a provider and a buyer that speaks the bare wire.
+type bench struct {
+	t      testing.TB
+	l      *fake.Ledger
+	p      *provider.Provider
+	cfg    provider.Config
+	store  *journal.Journal
+	path   string
+	server *httptest.Server
+	buyer  square.Key
+	lease  square.Hash
+	order  square.Order
+}
+
+func key(t testing.TB) square.Key {
+	t.Helper()
+	k, err := square.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func newBench(t testing.TB, e provider.Engine, set func(*provider.Config)) *bench {
+	t.Helper()
+	b := &bench{t: t, l: fake.New(), buyer: key(t), path: filepath.Join(t.TempDir(), "p.db")}
+	k := key(t)
+	b.l.Fund(k.Address(), 1e9)
+	b.l.Fund(b.buyer.Address(), 1e9)
+	if err := b.l.Bond(k.Address(), 9e8); err != nil {
+		t.Fatal(err)
+	}
+	b.cfg = provider.Config{
+		Key: k, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: b.l, Self: k.Address()}, Endpoint: "http://provider.test",
+		Services: []provider.Service{{Engine: e, Rates: rates, Denom: square.Denom, Capacity: 2}},
+		Tick:     10 * time.Millisecond,
+	}
+	if set != nil {
+		set(&b.cfg)
+	}
+	b.start()
+	t.Cleanup(func() {
+		b.server.Close()
+		b.store.Close()
+	})
+	return b
+}
+
+func (b *bench) start() {
+	b.t.Helper()
+	var err error
+	if b.store, err = journal.Open(b.path, provider.Buckets...); err != nil {
+		b.t.Fatal(err)
+	}
+	b.cfg.Store = b.store
+	if b.p, err = provider.New(b.cfg); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := b.p.PostOffers(b.t.Context()); err != nil {
+		b.t.Fatal(err)
+	}
+	b.server = httptest.NewServer(b.p.Handler())
+}
+
+// chores runs the provider's until the test, or stop, ends them.
+func (b *bench) chores() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = b.p.Run(ctx) })
+	stop = func() { cancel(); running.Wait() }
+	b.t.Cleanup(stop)
+	return stop
+}
+
+func (b *bench) newOrder(escrow uint64) square.Order {
+	o := b.p.Offers().Offers[0]
+	order := square.Order{
+		Buyer: b.buyer.Address(), Authorizer: b.buyer.Address(), Trade: infer.Name, Mode: square.ModeStream,
+		Spec: o.Spec, Denom: o.Denom, Escrow: escrow, MaxRates: rates, JobValue: escrow / 2, Policy: square.PolicyAudit,
+		Lanes: 2, Units: 1, Start: 20, Idle: 600, Duration: 3600, Challenge: 60, Drain: 60,
+		Expiry: time.Unix(1_800_000_000, 0).Add(time.Hour).Unix(),
+	}
+	order.Salt = square.Keccak(key(b.t).Bytes())
+	return order
+}
+
+// post calls the provider and returns status and body.
+func (b *bench) post(call string, body any) (int, []byte) {
+	b.t.Helper()
+	raw, ok := body.([]byte)
+	if !ok {
+		var err error
+		if raw, err = json.Marshal(body); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	res, err := http.Post(b.server.URL+infer.PathPrefix+call, "application/json", bytes.NewReader(raw))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	out, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return res.StatusCode, out
+}
+
+// open opens a lease.
+func (b *bench) open(escrow uint64) {
+	b.t.Helper()
+	b.order = b.newOrder(escrow)
+	status, body := b.post("quote", infer.QuoteRequest{Order: b.order, Offer: b.p.Offers().Offers[0].ID(domain)})
+	var q infer.QuoteReply
+	if err := json.Unmarshal(body, &q); err != nil || status != 200 {
+		b.t.Fatalf("quote: %d %s", status, body)
+	}
+	acc := fake.Account{Ledger: b.l, Self: b.buyer.Address()}
+	if err := acc.Open(b.t.Context(), b.order, q.Quote, q.Sig); err != nil {
+		b.t.Fatal(err)
+	}
+	b.lease = b.order.ID(domain)
+}
+
+func (b *bench) voucher(lane uint16, max uint64) square.Voucher {
+	return square.SignVoucher(channel, b.order.Channel(domain, b.p.Address(), lane).ID(channel), max, b.buyer)
+}
+
+func request(prompt string, tokens uint32) []byte {
+	return infer.Request{Kind: infer.Exact, MaxTokens: tokens, TopP: 10000, Prompt: []byte(prompt)}.Encode()
+}
+
+// frames splits an answer.
+func frames(t testing.TB, body []byte) (out []infer.Frame) {
+	t.Helper()
+	s := bufio.NewScanner(bytes.NewReader(body))
+	s.Buffer(nil, 16<<20)
+	for s.Scan() {
+		var f infer.Frame
+		if err := json.Unmarshal(s.Bytes(), &f); err != nil {
+			t.Fatalf("frame %q: %v", s.Bytes(), err)
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+func receipt(t testing.TB, body []byte) infer.Signed {
+	t.Helper()
+	fs := frames(t, body)
+	if len(fs) == 0 || fs[len(fs)-1].Receipt == nil {
+		t.Fatalf("no receipt in %s", body)
+	}
+	return *fs[len(fs)-1].Receipt
+}
+
+func refusal(t testing.TB, status int, body []byte, want string) {
+	t.Helper()
+	var we infer.WireError
+	if err := json.Unmarshal(body, &we); err != nil || we.Code != want || status < 400 {
+		t.Errorf("status %d, %s; want a refusal with code %s", status, bytes.TrimSpace(body), want)
+	}
+}
+
+func (b *bench) charged(lane uint16) infer.LaneReply {
+	b.t.Helper()
+	status, body := b.post("lane", infer.LaneRequest{Lease: b.lease, Lane: lane})
+	var st infer.LaneReply
+	if err := json.Unmarshal(body, &st); err != nil || status != 200 {
+		b.t.Fatalf("lane: %d %s", status, body)
+	}
+	return st
+}
+
+// TestVouchers presents what must be refused; none of it is charged.
+func TestVouchers(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	b.open(1000)
+	req := request("0123456789", 4) // costs at most 10 + 2.5*4 = 20
+	good := infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20), Request: req}
+	vary := func(f func(*infer.ServeRequest)) infer.ServeRequest {
+		r := good
+		f(&r)
+		return r
+	}
+	other := key(t)
+	flipped := b.voucher(0, 20)
+	flipped.Max = 21
+	for _, c := range []struct {
+		name string
+		req  infer.ServeRequest
+		code string
+	}{
+		{"too low", vary(func(r *infer.ServeRequest) { r.Voucher = b.voucher(0, 19) }), infer.CodePayment},
+		{"by another key", vary(func(r *infer.ServeRequest) {
+			r.Voucher = square.SignVoucher(channel, good.Voucher.Channel, 20, other)
+		}), infer.CodePayment},
+		{"altered", vary(func(r *infer.ServeRequest) { r.Voucher = flipped }), infer.CodePayment},
+		{"another lane's", vary(func(r *infer.ServeRequest) { r.Voucher = b.voucher(1, 20) }), infer.CodePayment},
+		{"over the escrow", vary(func(r *infer.ServeRequest) { r.Voucher = b.voucher(0, 1001) }), infer.CodePayment},
+		{"missing", vary(func(r *infer.ServeRequest) { r.Voucher = square.Voucher{} }), infer.CodePayment},
+		{"no such lane", vary(func(r *infer.ServeRequest) { r.Lane = 2 }), infer.CodeUnknown},
+		{"no such lease", vary(func(r *infer.ServeRequest) { r.Lease[0] ^= 1 }), infer.CodeUnknown},
+		{"out of turn", vary(func(r *infer.ServeRequest) { r.Seq = 2 }), infer.CodeStale},
+		{"request that is none", vary(func(r *infer.ServeRequest) { r.Request = append([]byte{}, req[:20]...) }), infer.CodeBadRequest},
+		{"opaque for an exact model", vary(func(r *infer.ServeRequest) {
+			r.Request = append(req[:0:0], req...)
+			r.Request = infer.Request{Kind: 'q'}.Encode()
+		}), infer.CodeBadRequest},
+	} {
+		status, body := b.post("serve", c.req)
+		t.Run(c.name, func(t *testing.T) { refusal(t, status, body, c.code) })
+	}
+	if st := b.charged(0); st.Charged != 0 || st.Max != 0 || st.Seq != 0 {
+		t.Errorf("after refusals the lane stands at %+v", st)
+	}
+
+	status, body := b.post("serve", good)
+	first := receipt(t, body)
+	if status != 200 || first.Receipt.Price != 20 || first.Receipt.Cumulative != 20 {
+		t.Fatalf("status %d, receipt %+v", status, first.Receipt)
+	}
+	if err := first.Receipt.Verify(domain, b.p.Address(), first.Sig); err != nil {
+		t.Error(err)
+	}
+	// The same again: the same answer, charged once.
+	_, again := b.post("serve", good)
+	second := receipt(t, again)
+	if a, b := join(frames(t, body)), join(frames(t, again)); a != b || first.Sig != second.Sig {
+		t.Errorf("presented again: %q then %q, the same receipt %v", a, b, first.Sig == second.Sig)
+	}
+	// The same voucher with another request, and an old voucher for the next one.
+	status, body = b.post("serve", vary(func(r *infer.ServeRequest) { r.Request = request("another ask", 1) }))
+	refusal(t, status, body, infer.CodeStale)
+	status, body = b.post("serve", vary(func(r *infer.ServeRequest) { r.Seq = 2 }))
+	refusal(t, status, body, infer.CodePayment)
+	// Both lanes together stay within the escrow.
+	status, body = b.post("serve", infer.ServeRequest{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 981), Request: req})
+	refusal(t, status, body, infer.CodePayment)
+	status, body = b.post("serve", infer.ServeRequest{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 980), Request: req})
+	if status != 200 || receipt(t, body).Receipt.Price != 20 {
+		t.Errorf("status %d: %s", status, body)
+	}
+	if got := b.p.Stats(); got.Charged != 40 || got.Served != 2 {
+		t.Errorf("stats are %+v, want 2 requests charged at 40", got)
+	}
+}
+
+func join(fs []infer.Frame) (s string) {
+	for _, f := range fs {
+		if f.Delta != nil {
+			s += f.Delta.Text
+		}
+	}
+	return s
+}
+
+// TestRestart: what was charged before a restart is known, shown and redeemed
+// after it.
+func TestRestart(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	b.open(1000)
+	req := infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20), Request: request("0123456789", 4)}
+	_, body := b.post("serve", req)
+	first := receipt(t, body)
+	b.server.Close()
+	if err := b.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	if st := b.charged(0); st.Charged != 20 || st.Seq != 1 || st.Last == nil || st.Last.Sig != first.Sig {
+		t.Errorf("after a restart the lane stands at %+v", st)
+	}
+	_, body = b.post("serve", req)
+	if again := receipt(t, body); again.Sig != first.Sig {
+		t.Error("after a restart the same request got another receipt")
+	}
+	stop := b.chores()
+	wait(t, "redemption", func() bool { return b.p.Owed() == 0 })
+	stop()
+	if m := b.l.Leases()[0]; m.Paid != 20 {
+		t.Errorf("paid %d, want 20", m.Paid)
+	}
+}
+
+func wait(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("waited in vain for %s", what)
+}
+
+// TestRedeem: money is redeemed when too much waits, when it waited long, and
+// at the end; failures are tried again, and never more than was charged.
+func TestRedeem(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.MaxRisk = 50; c.RedeemEvery = time.Hour })
+	b.open(1000)
+	stop := b.chores()
+	serve := func(lane uint16, seq uint64) {
+		t.Helper()
+		_, body := b.post("serve", infer.ServeRequest{Lease: b.lease, Lane: lane, Seq: seq, Voucher: b.voucher(lane, 20*seq+100), Request: request("0123456789", 4)})
+		receipt(t, body)
+	}
+	serve(0, 1)
+	serve(1, 1)
+	time.Sleep(50 * time.Millisecond)
+	if n := b.l.Count("redeem"); n != 0 {
+		t.Fatalf("%d redemptions of 40 at a limit of 50", n)
+	}
+	b.l.Refuse(io.ErrUnexpectedEOF) // the ledger does not take it at first
+	serve(0, 2)
+	time.Sleep(50 * time.Millisecond)
+	b.l.Refuse(nil)
+	wait(t, "redemption", func() bool { return b.l.Leases()[0].Paid == 60 })
+	if n := b.l.Count("redeem"); n != 1 {
+		t.Errorf("%d redemptions for two lanes, want 1", n)
+	}
+	serve(1, 2)
+	stop()
+	if err := b.p.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m := b.l.Leases()[0]; m.Paid != 80 || m.Lanes[0] != 40 || m.Lanes[1] != 40 {
+		t.Errorf("paid %d over lanes %v, want 40 each", m.Paid, m.Lanes)
+	}
+}
+
+// TestIdleRedeem: a charge is redeemed well before the lease would fall idle.
+func TestIdleRedeem(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	o := b.newOrder(1000)
+	o.Idle = 2
+	status, body := b.post("quote", infer.QuoteRequest{Order: o, Offer: b.p.Offers().Offers[0].ID(domain)})
+	var q infer.QuoteReply
+	if err := json.Unmarshal(body, &q); err != nil || status != 200 {
+		t.Fatalf("quote: %d %s", status, body)
+	}
+	if err := (fake.Account{Ledger: b.l, Self: b.buyer.Address()}).Open(t.Context(), o, q.Quote, q.Sig); err != nil {
+		t.Fatal(err)
+	}
+	b.order, b.lease = o, o.ID(domain)
+	b.chores()
+	b.post("serve", infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20), Request: request("0123456789", 4)})
+	start := time.Now()
+	wait(t, "redemption", func() bool { return b.l.Leases()[0].Paid == 20 })
+	if took := time.Since(start); took > 1200*time.Millisecond {
+		t.Errorf("redeemed after %v of 2 s", took)
+	}
+}
+
+// TestClose: consent only to the exact sum, asked by the authorizer; then the
+// lease serves no more.
+func TestClose(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	b.open(1000)
+	req := infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20), Request: request("0123456789", 4)}
+	b.post("serve", req)
+	sign := func(k square.Key, paid uint64) infer.CloseRequest {
+		return infer.CloseRequest{Lease: b.lease, Paid: paid, Sig: k.Sign(square.CloseDigest(domain, b.lease, paid))}
+	}
+	status, body := b.post("close", sign(key(t), 20))
+	refusal(t, status, body, infer.CodePayment)
+	for _, paid := range []uint64{0, 19, 21} {
+		status, body = b.post("close", sign(b.buyer, paid))
+		refusal(t, status, body, infer.CodeStale)
+	}
+	status, body = b.post("close", sign(b.buyer, 20))
+	var ok infer.CloseReply
+	if err := json.Unmarshal(body, &ok); err != nil || status != 200 {
+		t.Fatalf("close: %d %s", status, body)
+	}
+	if err := square.VerifyClose(domain, b.p.Address(), b.lease, 20, ok.Sig); err != nil {
+		t.Error(err)
+	}
+	req.Seq, req.Voucher = 2, b.voucher(0, 40)
+	status, body = b.post("serve", req)
+	refusal(t, status, body, infer.CodeClosed)
+}
+
+// TestQuotes: malformed orders are refused, and one order has one quote.
+func TestQuotes(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	offer := b.p.Offers().Offers[0].ID(domain)
+	good := b.newOrder(1000)
+	for name, f := range map[string]func(*square.Order, *square.Hash){
+		"no escrow":     func(o *square.Order, _ *square.Hash) { o.Escrow = 0 },
+		"another trade": func(o *square.Order, _ *square.Hash) { o.Trade = "store" },
+		"a result":      func(o *square.Order, _ *square.Hash) { o.Mode, o.Lanes = square.ModeResult, 0 },
+		"other units":   func(o *square.Order, _ *square.Hash) { o.MaxRates = []square.Rate{{Unit: "second", PerMillion: 9}} },
+		"too cheap": func(o *square.Order, _ *square.Hash) {
+			o.MaxRates = []square.Rate{rates[0], {Unit: rates[1].Unit, PerMillion: 1}}
+		},
+		"another model":  func(o *square.Order, _ *square.Hash) { o.Spec[0] ^= 1 },
+		"another denom":  func(o *square.Order, _ *square.Hash) { o.Denom = "uusd" },
+		"another offer":  func(_ *square.Order, id *square.Hash) { id[0] ^= 1 },
+		"expired":        func(o *square.Order, _ *square.Hash) { o.Expiry = 1 },
+		"too many units": func(o *square.Order, _ *square.Hash) { o.Units = 3 },
+	} {
+		o, id := good, offer
+		f(&o, &id)
+		if status, body := b.post("quote", infer.QuoteRequest{Order: o, Offer: id}); status == 200 {
+			t.Errorf("%s: quoted: %s", name, body)
+		}
+	}
+	for _, body := range []string{"", "{", "[]", `{"order":{"buyer":"x"}}`, `{"order":{}} {}`, strings.Repeat("[", 100_000)} {
+		status, out := b.post("quote", []byte(body))
+		refusal(t, status, out, infer.CodeBadRequest)
+	}
+	_, one := b.post("quote", infer.QuoteRequest{Order: good, Offer: offer})
+	_, two := b.post("quote", infer.QuoteRequest{Order: good, Offer: offer})
+	if !bytes.Equal(one, two) {
+		t.Error("one order got two quotes")
+	}
+	var q infer.QuoteReply
+	if err := json.Unmarshal(one, &q); err != nil {
+		t.Fatal(err)
+	}
+	if ttl := q.Quote.Expiry - 1_800_000_000; ttl > square.QuoteTTL+2 || !q.Quote.Ready || q.Quote.Bond == 0 {
+		t.Errorf("the quote is %+v", q.Quote)
+	}
+}
+
+// TestOversize: a body over the limit is cut off.
+func TestOversize(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	body := append([]byte(`{"request":"`), bytes.Repeat([]byte("A"), infer.MaxBody)...)
+	status, out := b.post("serve", append(body, `"}`...))
+	refusal(t, status, out, infer.CodeBadRequest)
+}
+
+// TestBusy: one request a lane, and no more at once than there is capacity.
+func TestBusy(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy", Pace: 20 * time.Millisecond}, func(c *provider.Config) { c.Services[0].Capacity = 1 })
+	b.open(1000)
+	long := infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 60), Request: request("0123456789", 20)}
+	done := make(chan []byte)
+	go func() {
+		res, err := http.Post(b.server.URL+infer.PathPrefix+"serve", "application/json", jsonBody(long))
+		if err != nil {
+			done <- nil
+			return
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		done <- body
+	}()
+	wait(t, "work", func() bool { return b.charged(0).Busy })
+	status, body := b.post("serve", long)
+	refusal(t, status, body, infer.CodeBusy)
+	status, body = b.post("serve", infer.ServeRequest{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 60), Request: request("0123456789", 1)})
+	refusal(t, status, body, infer.CodeBusy)
+	if r := receipt(t, <-done).Receipt; r.Price != 60 {
+		t.Errorf("charged %d, want 60", r.Price)
+	}
+}
+
+func jsonBody(v any) io.Reader {
+	b, _ := json.Marshal(v)
+	return bytes.NewReader(b)
+}
+
+// TestDisconnect: a buyer that goes away stops the work, and is charged what it
+// was sent.
+func TestDisconnect(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy", Pace: 5 * time.Millisecond}, nil)
+	b.open(10_000)
+	ctx, cancel := context.WithCancel(t.Context())
+	req, _ := http.NewRequestWithContext(ctx, "POST", b.server.URL+infer.PathPrefix+"serve",
+		jsonBody(infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 5000), Request: request("0123456789", 1000)}))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(res.Body)
+	for range 6 {
+		if _, err := in.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	res.Body.Close()
+	wait(t, "the end", func() bool { return !b.charged(0).Busy })
+	st := b.charged(0)
+	if st.Last == nil {
+		t.Fatal("nothing was charged")
+	}
+	r, err := infer.DecodeResult(st.Last.Result)
+	if err != nil || r.Finish != infer.FinishCancelled || len(r.Tokens) < 5 || len(r.Tokens) > 100 {
+		t.Errorf("%d tokens, finish %q, %v", len(r.Tokens), r.Finish, err)
+	}
+	if want, _ := square.Price(rates, []uint64{10, uint64(len(r.Tokens))}); st.Charged != want {
+		t.Errorf("charged %d for %d tokens, want %d", st.Charged, len(r.Tokens), want)
+	}
+}
+
+// TestEnded: a lease that has ended on the ledger serves no more.
+func TestEnded(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	b.open(1000)
+	req := infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20), Request: request("0123456789", 4)}
+	b.post("serve", req)
+	b.chores()
+	acc := fake.Account{Ledger: b.l, Self: b.buyer.Address()}
+	if err := acc.Close(t.Context(), b.lease, nil); err != nil { // notice
+		t.Fatal(err)
+	}
+	wait(t, "redemption", func() bool { return b.l.Leases()[0].Paid == 20 })
+	req.Seq, req.Voucher = 2, b.voucher(0, 40)
+	status, body := b.post("serve", req)
+	refusal(t, status, body, infer.CodeClosed)
+	b.l.Jump(2 * time.Minute)
+	wait(t, "the poke", func() bool { return b.l.Leases()[0].State == market.Settled })
+}
+
+// FuzzServe: nothing that is posted makes the provider fall over or charge.
+func FuzzServe(f *testing.F) {
+	b := newBench(f, fake.Toy{Name: "toy"}, nil)
+	b.open(1000)
+	good, _ := json.Marshal(infer.ServeRequest{Lease: b.lease, Seq: 9, Voucher: b.voucher(0, 20), Request: request("hello", 4)})
+	f.Add(good)
+	f.Add([]byte(`{}`))
+	f.Add([]byte(`{"lane":65535,"voucher":{"maxClaimableAmount":"18446744073709551615"}}`))
+	f.Add([]byte(`{"request":"dG9yZy9pbmZlci8xeA=="}`))
+	f.Add([]byte(`null`))
+	h := b.p.Handler()
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, call := range []string{"serve", "quote", "cancel", "lane", "close"} {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("POST", infer.PathPrefix+call, bytes.NewReader(body)))
+			if call == "serve" && w.Code == 200 {
+				t.Errorf("served: %s", body)
+			}
+		}
+		if c := b.p.Stats().Charged; c != 0 {
+			t.Fatalf("charged %d", c)
+		}
+	})
+}
