@@ -1,6 +1,9 @@
 package keys
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // bucket is a token bucket that holds one minute's allowance when full. What
 // it counts is not money, so it may be a float.
@@ -26,7 +29,8 @@ func (b *bucket) wait(now time.Time, limit, n uint64) time.Duration {
 		b.at = now
 	}
 	if short := float64(n) - b.level; short > 1e-9 {
-		return max(time.Duration(short/perSecond*float64(time.Second)), time.Millisecond)
+		ms := math.Ceil(short/perSecond*1000 - 1e-6)
+		return time.Duration(max(ms, 1)) * time.Millisecond
 	}
 	return 0
 }

@@ -185,6 +185,9 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return b, nil
 }
 
+// embedded are names in Go's path of a field that are not in the client's.
+var embedded = strings.NewReplacer("envelope.", "", "sampling.", "", "message.", "")
+
 // decode reads JSON into v and names the field that does not fit.
 func decode(b []byte, v any) error {
 	err := json.Unmarshal(b, v)
@@ -196,7 +199,8 @@ func decode(b []byte, v any) error {
 	case errors.As(err, &ours):
 		return ours
 	case errors.As(err, &kind) && kind.Field != "":
-		return invalid(kind.Field, "%s: a %s does not fit here", kind.Field, kind.Value)
+		field := embedded.Replace(kind.Field)
+		return invalid(field, "%s: a %s does not fit here", field, kind.Value)
 	case errors.As(err, &kind):
 		return problem(http.StatusBadRequest, typeInvalid, "invalid_json", "the request body must be a JSON object")
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
@@ -279,7 +280,7 @@ func (v *responsesView) response(status string, output []responseItem, o *outcom
 			m["status"] = "incomplete"
 			m["incomplete_details"] = map[string]string{"reason": "max_output_tokens"}
 		}
-		m["completed_at"] = v.g.created + int64(o.TTFT.Seconds())
+		m["completed_at"] = time.Now().Unix()
 	}
 	if e != nil {
 		code := "server_error"

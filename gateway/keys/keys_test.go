@@ -1,0 +1,352 @@
+package keys
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/torg-network/torg/square"
+)
+
+// clock is a time that tests move.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func open(t testing.TB, path string) (*Store, *clock) {
+	t.Helper()
+	c := &clock{now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
+	s, err := Open(path, c.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s, c
+}
+
+func create(t testing.TB, s *Store, g Grant) (string, string) {
+	t.Helper()
+	secret, k, err := s.Create(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret, k.ID
+}
+
+func units(n uint64) *uint64 { return &n }
+
+func TestLife(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.db")
+	s, c := open(t, path)
+	secret, id := create(t, s, Grant{Name: "ci", Budget: units(100), Requests: 5, Expires: c.Now().Add(time.Hour)})
+	if k, err := s.Check(secret); err != nil || k.ID != id || k.Name != "ci" || *k.Budget != 100 {
+		t.Fatalf("%+v %v", k, err)
+	}
+	for _, bad := range []string{"", "torg-", secret + "a", secret[:len(secret)-1], "sk-" + secret} {
+		if _, err := s.Check(bad); !errors.Is(err, ErrUnknown) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	h, err := s.Begin(secret, Need{Units: 60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Settle(41, 10); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Settle(41, 10); err != nil { // a second call changes nothing
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Begin(secret, Need{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("begin after close: %v", err)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(raw, []byte(secret[len(Prefix):])) {
+		t.Error("the file holds the secret")
+	}
+	if st, _ := os.Stat(path); st.Mode().Perm() != 0o600 {
+		t.Errorf("the file's mode is %v", st.Mode())
+	}
+
+	s, c = open(t, path)
+	k, err := s.Get(id)
+	if err != nil || k.Spent != 41 || k.Reserved != 0 || len(s.Released()) != 0 {
+		t.Fatalf("after reopening: %+v %v, released %v", k, err, s.Released())
+	}
+	if _, err := s.SetBudget(id, units(50)); err != nil {
+		t.Fatal(err)
+	}
+	var over *BudgetError
+	if _, err := s.Begin(secret, Need{Units: 10}); !errors.As(err, &over) || over.Left != 9 {
+		t.Errorf("over budget: %v", err)
+	}
+	if h, err := s.Begin(secret, Need{Units: 9}); err != nil || h.Limit() != 9 {
+		t.Errorf("to the unit: %v", err)
+	}
+	if _, err := s.Begin(secret, Need{Units: 0}); !errors.As(err, &over) {
+		t.Errorf("an empty budget admits: %v", err)
+	}
+	if _, err := s.SetBudget(id, nil); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := s.Begin(secret, Need{Units: 1 << 40}); err != nil || h.Limit() != 0 {
+		t.Errorf("without a budget: %v", err)
+	}
+	if _, err := s.Begin(secret, Need{Units: square.MaxUnits + 1}); err == nil {
+		t.Error("more than any supply was reserved")
+	}
+	c.add(time.Hour)
+	if _, err := s.Check(secret); !errors.Is(err, ErrExpired) {
+		t.Errorf("expired: %v", err)
+	}
+	secret, id = create(t, s, Grant{})
+	if _, err := s.Revoke(id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Begin(secret, Need{}); !errors.Is(err, ErrDisabled) {
+		t.Errorf("revoked: %v", err)
+	}
+	if _, err := s.Revoke("key_none"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("revoke nobody: %v", err)
+	}
+	if n := len(s.List()); n != 2 {
+		t.Errorf("%d keys", n)
+	}
+	for _, g := range []Grant{{Name: string(make([]byte, MaxName+1))}, {Budget: units(square.MaxUnits + 1)}, {Expires: c.Now()}} {
+		if _, _, err := s.Create(g); !errors.Is(err, ErrGrant) {
+			t.Errorf("%+v: %v", g, err)
+		}
+	}
+}
+
+// TestParallel: a thousand requests race for one budget. Reserved and spent
+// never exceed it, and what is spent is what was settled, to the unit.
+func TestParallel(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.db")
+	s, _ := open(t, path)
+	const budget = 5000
+	secret, id := create(t, s, Grant{Budget: units(budget)})
+	var settled, refused atomic.Uint64
+	var wg sync.WaitGroup
+	for i := range 1000 {
+		wg.Go(func() {
+			need := uint64(i%37 + 1)
+			h, err := s.Begin(secret, Need{Units: need})
+			var over *BudgetError
+			if errors.As(err, &over) {
+				refused.Add(1)
+				return
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if k, _ := s.Get(id); k.Spent+k.Reserved > budget {
+				t.Errorf("%d spent and %d reserved of %d", k.Spent, k.Reserved, budget)
+			}
+			cost := need - uint64(i)%need
+			settled.Add(cost)
+			if err := h.Settle(cost, 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	k, _ := s.Get(id)
+	if k.Spent != settled.Load() || k.Reserved != 0 || refused.Load() == 0 {
+		t.Errorf("spent %d, settled %d, reserved %d, refused %d", k.Spent, settled.Load(), k.Reserved, refused.Load())
+	}
+	// To the exact unit: what is left can be had, one more cannot.
+	if _, err := s.SetBudget(id, units(k.Spent+10)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Begin(secret, Need{Units: 11}); err == nil {
+		t.Error("one unit too many")
+	}
+	h, err := s.Begin(secret, Need{Units: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Settle(10, 0); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s, _ = open(t, path)
+	if again, _ := s.Get(id); again.Spent != k.Spent+10 {
+		t.Errorf("on disk: %d, want %d", again.Spent, k.Spent+10)
+	}
+}
+
+// TestCrash copies the file while requests run, which is what a crash leaves
+// behind: settled spending is all there, open reservations are released and
+// reported.
+func TestCrash(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, filepath.Join(dir, "keys.db"))
+	secret, id := create(t, s, Grant{Budget: units(1000)})
+	done, err := s.Begin(secret, Need{Units: 300, Request: "req_done"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flying, err := s.Begin(secret, Need{Units: 500, Request: "req_flying"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); holds(t, s) != 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the reservations do not reach the disk")
+		}
+	}
+	if err := done.Settle(123, 0); err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(dir, "crashed.db")
+	err = s.db.View(func(tx *bbolt.Tx) error { return tx.CopyFile(copied, 0o600) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := flying.Settle(500, 0); err != nil { // after the crash: the copy knows nothing of it
+		t.Fatal(err)
+	}
+
+	after, _ := open(t, copied)
+	k, err := after.Get(id)
+	if err != nil || k.Spent != 123 || k.Reserved != 0 {
+		t.Fatalf("%+v %v", k, err)
+	}
+	r := after.Released()
+	if len(r) != 1 || r[0].Request != "req_flying" || r[0].Units != 500 || r[0].ID != id {
+		t.Errorf("released %+v", r)
+	}
+	if h, err := after.Begin(secret, Need{Units: 877}); err != nil {
+		t.Errorf("what was released is not there: %v", err)
+	} else if err := h.Settle(877, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := after.Begin(secret, Need{Units: 1}); err == nil {
+		t.Error("one unit too many after the crash")
+	}
+	after.Close()
+	if again, _ := open(t, copied); len(again.Released()) != 0 {
+		t.Errorf("released twice: %v", again.Released())
+	}
+}
+
+func holds(t *testing.T, s *Store) (n int) {
+	t.Helper()
+	err := s.db.View(func(tx *bbolt.Tx) error { n = tx.Bucket(bucketHolds).Stats().KeyN; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestBroken: when the disk fails, nothing is admitted any more.
+func TestBroken(t *testing.T) {
+	s, _ := open(t, filepath.Join(t.TempDir(), "keys.db"))
+	secret, _ := create(t, s, Grant{})
+	h, err := s.Begin(secret, Need{Units: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.db.Close()
+	if err := h.Settle(5, 0); err == nil {
+		t.Error("settled on a closed disk")
+	}
+	if _, err := s.Begin(secret, Need{}); err == nil || s.Err() == nil {
+		t.Error("a store that cannot write admits requests")
+	}
+}
+
+func TestRates(t *testing.T) {
+	s, c := open(t, filepath.Join(t.TempDir(), "keys.db"))
+	secret, _ := create(t, s, Grant{Requests: 60, Tokens: 1000})
+	begin := func(tokens uint64) (*Hold, time.Duration) {
+		t.Helper()
+		h, err := s.Begin(secret, Need{Tokens: tokens})
+		var rate *RateError
+		if errors.As(err, &rate) {
+			return nil, rate.After
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h, 0
+	}
+	for i := range 60 {
+		if h, _ := begin(1); h == nil {
+			t.Fatalf("request %d was refused", i)
+		} else {
+			h.Settle(0, 0) // it used no token after all
+		}
+	}
+	if _, after := begin(1); after != time.Second {
+		t.Errorf("the 61st may come in %v, want 1s", after)
+	}
+	c.add(time.Second)
+	if h, _ := begin(1); h == nil {
+		t.Error("a second later it is refused")
+	} else {
+		h.Settle(0, 0)
+	}
+	c.add(time.Hour)
+	// Larger than the limit: admitted once, alone.
+	h, _ := begin(5000)
+	if h == nil {
+		t.Fatal("a request larger than a minute's tokens is never admitted")
+	}
+	if _, after := begin(100); after != 6*time.Second {
+		t.Errorf("100 tokens of 1000 a minute in %v, want 6s", after)
+	}
+	h.Settle(0, 2000) // more than was taken: the debt is waited off
+	if _, after := begin(0); after != time.Minute {
+		t.Errorf("after a debt of 1000: %v, want 1m", after)
+	}
+	c.add(61 * time.Second)
+	if h, _ := begin(10); h == nil {
+		t.Error("the debt is never forgotten")
+	}
+}
+
+func BenchmarkBeginSettle(b *testing.B) {
+	s, _ := open(b, filepath.Join(b.TempDir(), "keys.db"))
+	secret, _ := create(b, s, Grant{})
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			h, err := s.Begin(secret, Need{Units: 1})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := h.Settle(1, 1); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
