@@ -470,3 +470,19 @@ func TestEmbed(t *testing.T) {
 		t.Error("embedded nothing")
 	}
 }
+
+// TestNoAllocationPerToken expects a long answer to allocate little more than
+// a short one: only the growing token list.
+func TestNoAllocationPerToken(t *testing.T) {
+	m := textModel(t, 1, 16)
+	count := func(n int) float64 {
+		return testing.AllocsPerRun(20, func() {
+			if _, err := m.Generate(context.Background(), Request{MaxTokens: n, Temperature: 800, TopP: 9000}, func(Token) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if short, long := count(10), count(1010); long-short > 60 {
+		t.Errorf("1000 more tokens cost %g more allocations", long-short)
+	}
+}

@@ -8,9 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/quantise"
@@ -94,56 +92,4 @@ func TestAnswer(t *testing.T) {
 	if err != nil || v.Agreed != len(res.Tokens) || v.Finish != exact.Length {
 		t.Errorf("verify: %+v, %v", v, err)
 	}
-}
-
-// cpu is the processor time this process has used.
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// perCPU reports n tokens an iteration as tokens per processor second.
-func perCPU(b *testing.B, n int, work func()) {
-	start := cpu()
-	for b.Loop() {
-		work()
-	}
-	b.ReportMetric(float64(n*b.N)/(cpu()-start).Seconds(), "tok/cpu-s")
-}
-
-var benchRequest = exact.Request{Prompt: []byte("It is a truth "), MaxTokens: 114, Temperature: 700, TopP: 9000}
-
-func BenchmarkDecode(b *testing.B) {
-	perCPU(b, benchRequest.MaxTokens, func() {
-		if _, err := Model().Generate(context.Background(), benchRequest, nil); err != nil {
-			b.Fatal(err)
-		}
-	})
-}
-
-func BenchmarkPrefill(b *testing.B) {
-	in := make([][]int32, 128)
-	for i, c := range corpus.HeldOut()[0][:128] {
-		in[i] = []int32{int32(c)}
-	}
-	perCPU(b, len(in), func() {
-		if _, err := Model().Run(in); err != nil {
-			b.Fatal(err)
-		}
-	})
-}
-
-func BenchmarkVerify(b *testing.B) {
-	res, err := Model().Generate(context.Background(), benchRequest, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	perCPU(b, len(res.Tokens), func() {
-		if v, err := Model().Verify(context.Background(), benchRequest, res.Tokens); err != nil || v.Agreed != len(res.Tokens) {
-			b.Fatal(v, err)
-		}
-	})
 }

@@ -1,0 +1,40 @@
+//go:build unix
+
+package nano
+
+import (
+	"context"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// cpu is the processor time this process has used.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// benchmark reports the tokens that work makes per processor second.
+func benchmark(b *testing.B, work func(context.Context) (int, error)) {
+	if _, err := work(context.Background()); err != nil { // load, warm up
+		b.Fatal(err)
+	}
+	tokens := 0
+	start := cpu()
+	for b.Loop() {
+		n, err := work(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		tokens += n
+	}
+	b.ReportMetric(float64(tokens)/(cpu()-start).Seconds(), "tok/cpu-s")
+}
+
+func BenchmarkDecode(b *testing.B)  { benchmark(b, Decode) }
+func BenchmarkPrefill(b *testing.B) { benchmark(b, Prefill) }
+func BenchmarkVerify(b *testing.B)  { benchmark(b, Verify) }
