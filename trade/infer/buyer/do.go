@@ -42,6 +42,9 @@ func (d *Desk) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Ans
 		out := &outlet{emit: emit}
 		ans, err := d.try(ctx, s, a, out)
 		var we *infer.WireError
+		if errors.As(err, &we) && we.Code == infer.CodeClosed && ctx.Err() == nil {
+			ans, err = d.try(ctx, s, a, out) // on another lease; that one has ended
+		}
 		if err == nil || out.begun || ctx.Err() != nil || errors.As(err, &we) && we.Code == infer.CodeBadRequest {
 			return ans, err
 		}

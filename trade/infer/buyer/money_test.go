@@ -323,7 +323,7 @@ func TestClockJumps(t *testing.T) {
 	wall := func() time.Time { mu.Lock(); defer mu.Unlock(); return time.Now().Add(jump) }
 	s := sell(t, l, 16, toy)
 	s.stop()
-	s.cfg.Now = wall
+	s.cfg.Now, s.cfg.RedeemEvery = wall, 20*time.Millisecond
 	s.start(t)
 	d := buy(t, l, func(c *buyer.Config) { c.Now = wall; c.Refresh = 50 * time.Millisecond })
 	for i, by := range []time.Duration{0, time.Hour, -time.Hour, 0} {
@@ -337,7 +337,9 @@ func TestClockJumps(t *testing.T) {
 	if n := l.Count("open"); n != 1 {
 		t.Errorf("%d leases were opened, want 1", n)
 	}
+	waitFor(t, "redemption", func() bool { return s.Owed() == 0 })
 	l.Jump(2 * time.Hour) // the lease is over, and so is the offer
+	time.Sleep(100 * time.Millisecond)
 	waitFor(t, "a new lease", func() bool {
 		_, err := d.Do(t.Context(), ask("toy", 9, 3), nil)
 		return err == nil && l.Count("open") == 2
@@ -358,6 +360,7 @@ func TestClockJumps(t *testing.T) {
 	var paid uint64
 	for _, x := range l.Leases() {
 		paid += x.Paid
+		t.Logf("lease %s: %s (%s), paid %d", x.ID.Short(), x.State, x.Reason, x.Paid)
 	}
 	if want := s.Stats().Charged; paid != want {
 		t.Errorf("%d was paid of the %d charged", paid, want)

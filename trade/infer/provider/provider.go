@@ -152,8 +152,8 @@ type lease struct {
 type leaseRecord struct {
 	Order   square.Order     `json:"order"`
 	Rates   []square.Rate    `json:"rates"`
-	State   market.State     `json:"state"` // as last seen
-	Ends    int64            `json:"ends"`
+	State   market.State     `json:"state"`  // as last seen
+	Until   int64            `json:"until"`  // the ledger's deadline: its end, or T_idle after the last redemption
 	Closed  bool             `json:"closed"` // consent to close was signed for Paid
 	Paid    uint64           `json:"paid,string"`
 	Consent square.Signature `json:"consent"`
@@ -382,7 +382,7 @@ func (p *Provider) find(ctx context.Context, id square.Hash) (*lease, error) {
 	}
 	l = &lease{
 		id: id, lanes: map[uint16]*lane{}, lastPaid: time.Now(),
-		rec: leaseRecord{Order: m.Order, Rates: m.Rates, State: m.State, Ends: m.Ends},
+		rec: leaseRecord{Order: m.Order, Rates: m.Rates, State: m.State, Until: m.Deadline},
 	}
 	if err := p.saveLease(id, l.rec); err != nil {
 		return nil, refuse(infer.CodeUnavailable, "lease %s: the provider's disk failed; nothing was charged", id.Short())

@@ -119,7 +119,7 @@ func (p *Provider) tend(ctx context.Context, l *lease, now time.Time, last bool)
 	risk := l.risk()
 	every := min(p.RedeemEvery, time.Duration(l.rec.Order.Idle)*time.Second*2/5)
 	due := last || time.Since(l.lastPaid) >= every || risk > p.maxRisk(l.rec.Order.Escrow) ||
-		l.rec.State == market.Draining || !now.Before(time.Unix(l.rec.Ends, 0).Add(-margin(l.rec.Order)))
+		l.rec.State == market.Draining || !now.Before(time.Unix(l.rec.Until, 0).Add(-margin(l.rec.Order)))
 	var claims []chain.Claim
 	if risk > 0 && due && (last || time.Now().After(l.redeemAt)) {
 		for n, ln := range l.lanes {
@@ -143,7 +143,7 @@ func (p *Provider) tend(ctx context.Context, l *lease, now time.Time, last bool)
 		}
 		return
 	}
-	l.failures, l.lastPaid = 0, time.Now()
+	l.failures, l.lastPaid, l.lookAt = 0, time.Now(), time.Time{}
 	p.redeemed(l, claims)
 	p.Log.Info("redeemed", "lease", l.id.Short(), "amount", risk, "lanes", len(claims))
 }
@@ -204,10 +204,7 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 	}
 	rec, changed := l.rec, m.State != l.rec.State
 	rec.State = m.State
-	if m.Ends != 0 {
-		changed = changed || rec.Ends != m.Ends
-		rec.Ends = m.Ends
-	}
+	rec.Until = m.Deadline
 	l.rec = rec
 	lost := l.risk()
 	l.mu.Unlock()

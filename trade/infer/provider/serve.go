@@ -211,10 +211,10 @@ func (a *answer) add(d infer.Delta) {
 	a.deltas = append(a.deltas, d)
 }
 
-// margin is how long before a lease's end a provider stops serving it, so that
+// margin is how long before a lease's deadline a provider stops serving it, so that
 // there is time to redeem.
 func margin(o square.Order) time.Duration {
-	return min(15*time.Second, time.Duration(o.Duration)*time.Second/10)
+	return min(15*time.Second, time.Duration(min(o.Duration, o.Idle))*time.Second/10)
 }
 
 // admit checks everything about a request, takes its lane and a slot, and has
@@ -264,8 +264,12 @@ func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *a
 	switch {
 	case l.rec.Closed || l.rec.State != market.Active: // disputed as well: what is served then may never be paid
 		return nil, nil, refuse(infer.CodeClosed, "lease %s is %s", l.id.Short(), closedWord(l.rec))
-	case !now.Before(time.Unix(l.rec.Ends, 0).Add(-margin(order))):
+	case !now.Before(time.Unix(l.rec.Until, 0).Add(-margin(order))):
 		return nil, nil, refuse(infer.CodeClosed, "lease %s is about to end", l.id.Short())
+	case l.risk() > 2*p.maxRisk(order.Escrow):
+		// The redeemer tries and cannot: the ledger stands still. What is not
+		// redeemed by the lease's deadline is lost.
+		return nil, nil, refuse(infer.CodeUnavailable, "too much of lease %s waits to be redeemed; nothing was charged", l.id.Short())
 	case ln.busy:
 		return nil, nil, refuse(infer.CodeBusy, "lane %d is working on a request", req.Lane)
 	case req.Seq != ln.rec.Seq+1:
@@ -426,7 +430,7 @@ func (p *Provider) cancellable(ctx context.Context, l *lease) (context.Context, 
 	left := 24 * time.Hour
 	if now, err := p.clock.Now(ctx); err == nil {
 		l.mu.Lock()
-		left = time.Unix(l.rec.Ends, 0).Sub(now) - margin(l.rec.Order)/2
+		left = time.Unix(l.rec.Until, 0).Sub(now) - margin(l.rec.Order)/2
 		l.mu.Unlock()
 	}
 	ctx, cancel := context.WithTimeout(ctx, left)
