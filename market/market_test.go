@@ -193,3 +193,19 @@ func TestChannel(t *testing.T) {
 		t.Errorf("ChildID: %s, want %s", got, want)
 	}
 }
+
+// BenchmarkRedeem is one redemption of one lane, over maps.
+func BenchmarkRedeem(b *testing.B) {
+	st := newStory()
+	for _, line := range []string{"fund ann units=1000000000000", "fund bob units=10000", "bond bob units=5000", "offer bob",
+		"order one ann provider=bob ready escrow=1000000000000"} {
+		st.play(strings.Fields(line))
+	}
+	id, bob, n := st.names["one"], person("bob"), uint64(0)
+	for b.Loop() {
+		n += 50
+		if _, err := st.m.Redeem(st.store, st.now, bob, id, []Claim{{0, n}}, false); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
