@@ -70,7 +70,10 @@ import (
 	upgradekeeper "github.com/cosmos/cosmos-sdk/x/upgrade/keeper"
 	upgradetypes "github.com/cosmos/cosmos-sdk/x/upgrade/types"
 
+	"github.com/torg-network/torg/ledger/bond"
+	"github.com/torg-network/torg/ledger/channel"
 	"github.com/torg-network/torg/ledger/keys"
+	"github.com/torg-network/torg/ledger/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
 )
@@ -86,6 +89,7 @@ type App struct {
 	Accounts authkeeper.AccountKeeper
 	Bank     bankkeeper.BaseKeeper
 	Staking  *stakingkeeper.Keeper
+	Market   *market.Keeper
 
 	feegrant     feegrantkeeper.Keeper
 	modules      *module.Manager
@@ -115,6 +119,9 @@ var permissions = map[string][]string{
 	stakingtypes.NotBondedPoolName:      {authtypes.Burner, authtypes.Staking},
 	stakingtypes.KeyRotationFeePoolName: {authtypes.Burner},
 	govtypes.ModuleName:                 {authtypes.Burner},
+	market.Name:                         {authtypes.Minter, authtypes.Burner},
+	market.Treasury:                     nil,
+	channel.Name:                        nil,
 }
 
 // Authority is the one account that may change parameters: governance.
@@ -184,6 +191,7 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 		authtypes.StoreKey, banktypes.StoreKey, stakingtypes.StoreKey, slashingtypes.StoreKey,
 		distrtypes.StoreKey, minttypes.StoreKey, govtypes.StoreKey, upgradetypes.StoreKey,
 		evidencetypes.StoreKey, feegrant.StoreKey, authzkeeper.StoreKey, consensustypes.StoreKey,
+		market.Name, channel.Name,
 	} {
 		store[name] = storetypes.NewKVStoreKey(name)
 	}
@@ -205,6 +213,15 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 	evid := evidencekeeper.NewKeeper(cdc, runtime.NewKVStoreService(store[evidencetypes.StoreKey]), a.Staking, slash, accounts(), runtime.ProvideCometInfoService())
 	govs := govkeeper.NewKeeper(cdc, runtime.NewKVStoreService(store[govtypes.StoreKey]), a.Accounts, a.Bank, distr, a.MsgServiceRouter(),
 		govtypes.DefaultConfig(), authority, govkeeper.NewDefaultCalculateVoteResultsAndVotingPower(a.Staking))
+	leases, err := market.NewKeeper(cdc, runtime.NewKVStoreService(store[market.Name]), a.Bank, authority, c.Trades, owner())
+	if err != nil {
+		return err
+	}
+	channels, err := channel.NewKeeper(cdc, runtime.NewKVStoreService(store[channel.Name]), a.Bank)
+	if err != nil {
+		return err
+	}
+	a.Market = leases
 
 	a.modules = module.NewManager(
 		auth.NewAppModule(cdc, a.Accounts, nil),
@@ -220,17 +237,21 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 		authzmodule.NewAppModule(cdc, grants, a.Accounts, a.Bank, a.Interfaces),
 		consensus.NewAppModule(cdc, params),
 		genutil.NewAppModule(a.Accounts, a.Staking, a, a.Tx),
+		market.Module{Keeper: leases},
+		bond.Module{Market: leases},
+		channel.Module{Keeper: channels},
 	)
 	a.modules.SetOrderPreBlockers(upgradetypes.ModuleName, authtypes.ModuleName)
 	a.modules.SetOrderBeginBlockers(minttypes.ModuleName, distrtypes.ModuleName, slashingtypes.ModuleName, evidencetypes.ModuleName,
 		stakingtypes.ModuleName, authz.ModuleName)
 	// Bank first: it settles what the block moved. Staking last: it answers
 	// with the validators of the next block.
-	a.modules.SetOrderEndBlockers(banktypes.ModuleName, govtypes.ModuleName, feegrant.ModuleName, stakingtypes.ModuleName)
+	a.modules.SetOrderEndBlockers(banktypes.ModuleName, govtypes.ModuleName, feegrant.ModuleName,
+		market.Name, channel.Name, stakingtypes.ModuleName)
 	order := []string{
 		authtypes.ModuleName, banktypes.ModuleName, distrtypes.ModuleName, stakingtypes.ModuleName, slashingtypes.ModuleName,
 		govtypes.ModuleName, minttypes.ModuleName, genutiltypes.ModuleName, evidencetypes.ModuleName, authz.ModuleName,
-		feegrant.ModuleName, upgradetypes.ModuleName, consensustypes.ModuleName,
+		feegrant.ModuleName, upgradetypes.ModuleName, consensustypes.ModuleName, market.Name, channel.Name,
 	}
 	a.modules.SetOrderInitGenesis(order...)
 	a.modules.SetOrderExportGenesis(order...)
@@ -277,6 +298,15 @@ func moduleAddresses() map[string]bool {
 	}
 	delete(out, Authority()) // governance may be paid
 	return out
+}
+
+// owner tells which module an account is of; none for people's.
+func owner() func(sdk.AccAddress) string {
+	names := map[string]string{}
+	for name := range permissions {
+		names[string(authtypes.NewModuleAddress(name))] = name
+	}
+	return func(a sdk.AccAddress) string { return names[string(a)] }
 }
 
 func refusePeer(string) *abci.ResponseQuery {

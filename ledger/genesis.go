@@ -22,6 +22,9 @@ import (
 	"github.com/cosmos/cosmos-sdk/x/staking"
 	stakingtypes "github.com/cosmos/cosmos-sdk/x/staking/types"
 
+	"github.com/torg-network/torg/ledger/api/marketv1"
+	"github.com/torg-network/torg/ledger/market"
+	puremarket "github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
 
@@ -37,6 +40,8 @@ type Genesis struct {
 	Time       time.Time // now, if zero
 	Balances   []Balance
 	Validators []Validator
+	Market     *puremarket.Params // market.Default, if nil
+	Judges     []square.Address   // of what the ledger cannot re-execute
 }
 
 // Balance is what an account owns at the start.
@@ -145,6 +150,17 @@ func (g Genesis) Doc() (*cmttypes.GenesisDoc, error) {
 	slash := slashingtypes.DefaultGenesisState()
 	slash.Params.SignedBlocksWindow = 10_000
 	put(slashingtypes.ModuleName, slash)
+
+	leases := market.DefaultGenesis()
+	numbers := puremarket.Default()
+	if g.Market != nil {
+		numbers = *g.Market
+	}
+	leases.Params = marketv1.FromParams(numbers, g.Judges)
+	if err := market.CheckParams(leases.Params); err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	put(market.Name, leases)
 
 	raw, err := json.Marshal(state)
 	if err != nil {

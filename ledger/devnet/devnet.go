@@ -18,6 +18,7 @@ import (
 	"github.com/torg-network/torg/ledger"
 	"github.com/torg-network/torg/ledger/keys"
 	"github.com/torg-network/torg/ledger/node"
+	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
 )
@@ -30,6 +31,8 @@ type Spec struct {
 	Balances []ledger.Balance
 	Trades   []trade.Rules
 	Settings node.Settings
+	Market   *market.Params   // market.Default, if nil
+	Judges   []square.Address // of what the ledger cannot re-execute
 	// Operators own the validators, one each. Missing ones get a key of their
 	// own, whose mnemonic is kept in the home.
 	Operators []square.Address
@@ -76,7 +79,7 @@ func Memory(ctx context.Context, s Spec) (*node.Node, error) {
 		operator = s.Operators[0]
 	}
 	doc, err := ledger.Genesis{
-		ChainID: s.ChainID, Time: time.Now(), Balances: s.Balances,
+		ChainID: s.ChainID, Time: time.Now(), Balances: s.Balances, Market: s.Market, Judges: s.Judges,
 		Validators: []ledger.Validator{{Name: "validator-0", Operator: operator, Key: validator.PubKey(), Stake: stake}},
 	}.Doc()
 	if err != nil {
@@ -103,7 +106,7 @@ func InitHomes(dir string, n int, s Spec) ([]node.Home, error) {
 		return nil, fmt.Errorf("%d validators need %d hosts (host:port) to reach each other at", n, n)
 	}
 	s = s.filled()
-	g := ledger.Genesis{ChainID: s.ChainID, Time: time.Now(), Balances: s.Balances}
+	g := ledger.Genesis{ChainID: s.ChainID, Time: time.Now(), Balances: s.Balances, Market: s.Market, Judges: s.Judges}
 	homes := make([]node.Home, n)
 	words := make([]string, n)
 	consensus := make([]ed25519.PrivKey, n)

@@ -1,0 +1,126 @@
+package market
+
+import (
+	"context"
+	"fmt"
+
+	"cosmossdk.io/collections"
+
+	sdk "github.com/cosmos/cosmos-sdk/types"
+
+	"github.com/torg-network/torg/ledger/api/marketv1"
+	pure "github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+)
+
+// EndBlock carries out what is due: deadlines of leases, stake on its way out,
+// and what need not be remembered any more; at most Cap of each.
+func (k *Keeper) EndBlock(ctx context.Context) error {
+	due, err := k.due(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range due {
+		k.attempt(ctx, "lease "+id.Short(), func(m pure.Machine, s pure.Store, now int64) ([]pure.Event, error) {
+			l, err := s.Lease(id)
+			if err != nil {
+				return nil, err
+			}
+			if l.State.Terminal() {
+				return m.Prune(s, now, id)
+			}
+			return m.Poke(s, now, square.Address{}, id)
+		})
+	}
+	free, err := k.unbonded(ctx)
+	if err != nil {
+		return err
+	}
+	for _, key := range free {
+		k.attempt(ctx, "stake of "+key.Provider.String(), func(m pure.Machine, s pure.Store, now int64) ([]pure.Event, error) {
+			return m.FinishUnbond(s, now, key)
+		})
+	}
+	return k.forgetUsed(ctx)
+}
+
+// attempt runs an operation that nobody asked for: if it fails, which only a
+// broken invariant could cause, the block goes on without it.
+func (k *Keeper) attempt(ctx context.Context, what string, op func(pure.Machine, pure.Store, int64) ([]pure.Event, error)) {
+	c := sdk.UnwrapSDKContext(ctx)
+	try, keep := c.CacheContext()
+	if err := k.Run(try, op); err != nil {
+		c.Logger().Error("the end of a block could not move "+what, "err", err)
+		c.EventManager().EmitEvent(sdk.NewEvent(EventType+".stuck", sdk.NewAttribute("what", what), sdk.NewAttribute("error", err.Error())))
+		return
+	}
+	keep()
+}
+
+func (k *Keeper) due(ctx context.Context) (ids []square.Hash, err error) {
+	it, err := k.leases.Indexes.Deadline.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now(ctx)))
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for ; it.Valid() && len(ids) < Cap; it.Next() {
+		id, err := it.PrimaryKey()
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, square.Hash(id))
+	}
+	return ids, nil
+}
+
+func (k *Keeper) unbonded(ctx context.Context) (keys []pure.StakeKey, err error) {
+	from := collections.PairPrefix[int64, []byte](1)
+	until := collections.PairPrefix[int64, []byte](now(ctx) + 1)
+	it, err := k.stakes.Indexes.Until.Iterate(ctx, new(collections.Range[collections.Pair[int64, []byte]]).StartInclusive(from).EndExclusive(until))
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for ; it.Valid() && len(keys) < Cap; it.Next() {
+		pk, err := it.PrimaryKey()
+		if err != nil {
+			return nil, err
+		}
+		m, err := k.stakes.Get(ctx, pk)
+		if err != nil {
+			return nil, err
+		}
+		key, _, err := marketv1.Stake(m)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+func (k *Keeper) forgetUsed(ctx context.Context) error {
+	it, err := k.forget.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now(ctx)))
+	if err != nil {
+		return err
+	}
+	var old []collections.Pair[int64, []byte]
+	for ; it.Valid() && len(old) < Cap; it.Next() {
+		p, err := it.Key()
+		if err != nil {
+			it.Close()
+			return err
+		}
+		old = append(old, p)
+	}
+	it.Close()
+	for _, p := range old {
+		if err := k.forget.Remove(ctx, p); err != nil {
+			return err
+		}
+		if err := k.used.Remove(ctx, p.K2()); err != nil {
+			return fmt.Errorf("used %x: %w", p.K2(), err)
+		}
+	}
+	return nil
+}

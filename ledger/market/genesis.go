@@ -1,0 +1,120 @@
+package market
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"cosmossdk.io/collections"
+
+	"github.com/torg-network/torg/ledger/api/bondv1"
+	"github.com/torg-network/torg/ledger/api/marketv1"
+	"github.com/torg-network/torg/ledger/api/squarev1"
+	pure "github.com/torg-network/torg/market"
+)
+
+// DefaultGenesis is an empty market under the default parameters, without
+// judges.
+func DefaultGenesis() *marketv1.GenesisState {
+	return &marketv1.GenesisState{Params: marketv1.FromParams(pure.Default(), nil)}
+}
+
+func (k *Keeper) initGenesis(ctx context.Context, g *marketv1.GenesisState) error {
+	if err := CheckParams(g.Params); err != nil {
+		return err
+	}
+	s := state{k, ctx}
+	if err := k.params.Set(ctx, g.Params); err != nil {
+		return err
+	}
+	for _, m := range g.Offers {
+		o, err := m.Market()
+		if err != nil {
+			return err
+		}
+		if err := s.SetOffer(o); err != nil {
+			return err
+		}
+	}
+	for _, m := range g.Leases {
+		l, err := m.Market()
+		if err != nil {
+			return err
+		}
+		if err := s.SetLease(l); err != nil {
+			return err
+		}
+	}
+	for _, m := range g.Stakes {
+		key, st, err := marketv1.Stake(m)
+		if err != nil {
+			return err
+		}
+		if err := s.SetStake(key, st); err != nil {
+			return err
+		}
+	}
+	for _, u := range g.Used {
+		if len(u.Hash) != 32 {
+			return fmt.Errorf("used: %d bytes are no hash", len(u.Hash))
+		}
+		if err := s.Use([32]byte(u.Hash), u.Until); err != nil {
+			return err
+		}
+	}
+	for _, t := range g.Totals {
+		if err := k.totals.Set(ctx, t.Denom, t); err != nil {
+			return err
+		}
+	}
+	for _, e := range g.Evidence {
+		var r squarev1.Reader
+		lease, hash := r.Hash("evidence: lease", e.Lease), r.Hash("evidence: hash", e.Hash)
+		if r.Err != nil {
+			return r.Err
+		}
+		if err := k.evidence.Set(ctx, collections.Join(lease[:], hash[:]), e.Evidence); err != nil {
+			return err
+		}
+	}
+	for _, v := range g.Votes {
+		var r squarev1.Reader
+		lease, judge := r.Hash("vote: lease", v.Lease), r.Address("vote: judge", v.Judge)
+		if r.Err != nil {
+			return r.Err
+		}
+		if err := k.votes.Set(ctx, collections.Join(lease[:], judge[:]), v); err != nil {
+			return err
+		}
+	}
+	return k.pruned.Set(ctx, g.Pruned)
+}
+
+func (k *Keeper) exportGenesis(ctx context.Context) (*marketv1.GenesisState, error) {
+	g := &marketv1.GenesisState{}
+	var err error
+	if g.Params, err = k.params.Get(ctx); err != nil {
+		return nil, err
+	}
+	if g.Pruned, err = k.pruned.Get(ctx); err != nil && !errors.Is(err, collections.ErrNotFound) {
+		return nil, err
+	}
+	return g, errors.Join(
+		k.offers.Walk(ctx, nil, func(_ []byte, o marketv1.Offer) (bool, error) { g.Offers = append(g.Offers, o); return false, nil }),
+		k.leases.Walk(ctx, nil, func(_ []byte, l marketv1.Lease) (bool, error) { g.Leases = append(g.Leases, l); return false, nil }),
+		k.stakes.Walk(ctx, nil, func(_ []byte, s bondv1.Stake) (bool, error) { g.Stakes = append(g.Stakes, s); return false, nil }),
+		k.used.Walk(ctx, nil, func(h []byte, until int64) (bool, error) {
+			g.Used = append(g.Used, marketv1.Used{Hash: h, Until: until})
+			return false, nil
+		}),
+		k.totals.Walk(ctx, nil, func(_ string, t marketv1.Total) (bool, error) { g.Totals = append(g.Totals, t); return false, nil }),
+		k.evidence.Walk(ctx, nil, func(p collections.Pair[[]byte, []byte], e squarev1.Evidence) (bool, error) {
+			g.Evidence = append(g.Evidence, marketv1.StoredEvidence{Lease: fmt.Sprintf("%x", p.K1()), Hash: fmt.Sprintf("%x", p.K2()), Evidence: e})
+			return false, nil
+		}),
+		k.votes.Walk(ctx, nil, func(_ collections.Pair[[]byte, []byte], v marketv1.Vote) (bool, error) {
+			g.Votes = append(g.Votes, v)
+			return false, nil
+		}),
+	)
+}

@@ -1,0 +1,21 @@
+package market
+
+import (
+	"context"
+
+	sdk "github.com/cosmos/cosmos-sdk/types"
+
+	"github.com/torg-network/torg/ledger/api/marketv1"
+	"github.com/torg-network/torg/ledger/keys"
+)
+
+// msgServer answers the module's messages, one file each. The ante handler has
+// checked that the message's signer signed the transaction.
+type msgServer struct{ *Keeper }
+
+var _ marketv1.MsgServer = msgServer{}
+
+// charge takes the gas of n signature checks, before they are made.
+func charge(ctx context.Context, n int) {
+	sdk.UnwrapSDKContext(ctx).GasMeter().ConsumeGas(uint64(n)*keys.VerifyGas, "signatures")
+}

@@ -1,0 +1,321 @@
+package market
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+
+	"cosmossdk.io/collections"
+	"cosmossdk.io/math"
+
+	sdk "github.com/cosmos/cosmos-sdk/types"
+	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
+	stakingtypes "github.com/cosmos/cosmos-sdk/x/staking/types"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/torg-network/torg/ledger/api/bondv1"
+	"github.com/torg-network/torg/ledger/api/marketv1"
+	"github.com/torg-network/torg/ledger/api/squarev1"
+	pure "github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+)
+
+type queryServer struct{ *Keeper }
+
+var _ marketv1.QueryServer = queryServer{}
+
+// Page turns a request's limit and cursor into their use.
+func Page(limit uint64, after string) (int, []byte, error) {
+	if limit == 0 {
+		limit = 100
+	}
+	if limit > 1000 {
+		return 0, nil, status.Error(codes.InvalidArgument, "limit is at most 1000")
+	}
+	cursor, err := hex.DecodeString(after)
+	if err != nil {
+		return 0, nil, status.Error(codes.InvalidArgument, "after: want the last answer's next")
+	}
+	return int(limit), cursor, nil
+}
+
+// scan bounds how many entries one query looks at for each it may answer with.
+const scan = 20
+
+func notFound(err error) error {
+	if errors.Is(err, collections.ErrNotFound) || errors.Is(err, pure.ErrNotFound) {
+		return status.Error(codes.NotFound, "not found")
+	}
+	return err
+}
+
+func (q queryServer) Params(ctx context.Context, _ *marketv1.QueryParamsRequest) (*marketv1.QueryParamsResponse, error) {
+	p, err := q.params.Get(ctx)
+	return &marketv1.QueryParamsResponse{Params: p}, err
+}
+
+func (q queryServer) Lease(ctx context.Context, r *marketv1.QueryLeaseRequest) (*marketv1.QueryLeaseResponse, error) {
+	id, err := square.ParseHash(r.Id)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	m, err := q.leases.Get(ctx, id[:])
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return q.projected(ctx, m)
+}
+
+// projected adds how a lease would end by itself.
+func (q queryServer) projected(ctx context.Context, m marketv1.Lease) (*marketv1.QueryLeaseResponse, error) {
+	l, err := m.Market()
+	if err != nil {
+		return nil, err
+	}
+	params, err := q.params.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := pure.Machine{Params: params.Market()}.Project(state{q.Keeper, ctx}, now(ctx), l.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &marketv1.QueryLeaseResponse{Lease: m, Projection: marketv1.Projection{
+		State: string(p.State), Reason: string(p.Reason), At: p.At,
+		ToBuyer: p.To(pure.Account(l.Order.Buyer)), ToProvider: p.To(pure.Account(l.Provider)),
+	}}, nil
+}
+
+func (q queryServer) Leases(ctx context.Context, r *marketv1.QueryLeasesRequest) (*marketv1.QueryLeasesResponse, error) {
+	limit, after, err := Page(r.Limit, r.After)
+	if err != nil {
+		return nil, err
+	}
+	out := &marketv1.QueryLeasesResponse{}
+	looked := 0
+	visit := func(id []byte) (stop bool, err error) {
+		if len(out.Leases) == limit || looked == limit*scan {
+			out.Next = hex.EncodeToString(after)
+			return true, nil
+		}
+		looked++
+		after = bytes.Clone(id)
+		m, err := q.leases.Get(ctx, id)
+		if err != nil {
+			return true, err
+		}
+		if r.Buyer != "" && m.Order.Buyer != r.Buyer || r.Provider != "" && m.Provider != r.Provider ||
+			r.Trade != "" && m.Order.Trade != r.Trade || r.State != "" && m.State != r.State {
+			return false, nil
+		}
+		l, err := q.projected(ctx, m)
+		if err != nil {
+			return true, err
+		}
+		out.Leases = append(out.Leases, *l)
+		return false, nil
+	}
+	by := func(ref string) *collections.PairRange[string, []byte] {
+		p := collections.NewPrefixedPairRange[string, []byte](ref)
+		if len(after) > 0 {
+			p = p.StartExclusive(after)
+		}
+		return p
+	}
+	pair := func(_ string, id []byte) (bool, error) { return visit(id) }
+	switch idx := q.leases.Indexes; {
+	case r.Buyer != "":
+		err = idx.Buyer.Walk(ctx, by(r.Buyer), pair)
+	case r.Provider != "":
+		err = idx.Provider.Walk(ctx, by(r.Provider), pair)
+	case r.State != "":
+		err = idx.State.Walk(ctx, by(r.State), pair)
+	default:
+		err = q.leases.Walk(ctx, rest(after), func(id []byte, _ marketv1.Lease) (bool, error) { return visit(id) })
+	}
+	return out, err
+}
+
+// rest is what comes after a cursor.
+func rest(after []byte) *collections.Range[[]byte] {
+	r := new(collections.Range[[]byte])
+	if len(after) > 0 {
+		r = r.StartExclusive(after)
+	}
+	return r
+}
+
+func (q queryServer) Offers(ctx context.Context, r *marketv1.QueryOffersRequest) (*marketv1.QueryOffersResponse, error) {
+	limit, after, err := Page(r.Limit, r.After)
+	if err != nil {
+		return nil, err
+	}
+	out := &marketv1.QueryOffersResponse{}
+	looked := 0
+	at := now(ctx)
+	visit := func(key []byte) (bool, error) {
+		if len(out.Offers) == limit || looked == limit*scan {
+			out.Next = hex.EncodeToString(after)
+			return true, nil
+		}
+		looked++
+		after = bytes.Clone(key)
+		o, err := q.offers.Get(ctx, key)
+		if err != nil {
+			return true, err
+		}
+		if r.Provider != "" && o.Offer.Provider != r.Provider || r.Spec != "" && o.Offer.Spec != r.Spec ||
+			r.Trade != "" && o.Offer.Trade != r.Trade || !r.All && (o.Withdrawn || o.Offer.Expiry <= at) {
+			return false, nil
+		}
+		out.Offers = append(out.Offers, o)
+		return false, nil
+	}
+	switch {
+	case r.Provider != "":
+		who, perr := square.ParseAddress(r.Provider)
+		if perr != nil {
+			return nil, status.Error(codes.InvalidArgument, perr.Error())
+		}
+		err = q.offers.Walk(ctx, of(who, after), func(key []byte, _ marketv1.Offer) (bool, error) { return visit(key) })
+	case r.Trade != "":
+		p := collections.NewPrefixedPairRange[string, []byte](r.Trade)
+		if len(after) > 0 {
+			p = p.StartExclusive(after)
+		}
+		err = q.offers.Indexes.Trade.Walk(ctx, p, func(_ string, key []byte) (bool, error) { return visit(key) })
+	default:
+		err = q.offers.Walk(ctx, rest(after), func(key []byte, _ marketv1.Offer) (bool, error) { return visit(key) })
+	}
+	return out, err
+}
+
+// of is the range of keys that begin with an address, after a cursor.
+func of(who square.Address, after []byte) *collections.Range[[]byte] {
+	r := new(collections.Range[[]byte]).Prefix(who[:])
+	if len(after) > 0 {
+		r = new(collections.Range[[]byte]).StartExclusive(after).EndExclusive(storeEnd(who))
+	}
+	return r
+}
+
+// storeEnd is the first key after all that begin with an address.
+func storeEnd(who square.Address) []byte {
+	end := bytes.Clone(who[:])
+	for i := len(end) - 1; i >= 0; i-- {
+		end[i]++
+		if end[i] != 0 {
+			return end
+		}
+	}
+	return bytes.Repeat([]byte{0xff}, len(who)+1)
+}
+
+// Stakes answers package bond's query.
+func (k *Keeper) Stakes(ctx context.Context, r *bondv1.QueryStakesRequest) (*bondv1.QueryStakesResponse, error) {
+	limit, after, err := Page(r.Limit, r.After)
+	if err != nil {
+		return nil, err
+	}
+	ranged := rest(after)
+	if r.Provider != "" {
+		who, err := square.ParseAddress(r.Provider)
+		if err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+		ranged = of(who, after)
+	}
+	out := &bondv1.QueryStakesResponse{}
+	looked := 0
+	return out, k.stakes.Walk(ctx, ranged, func(key []byte, s bondv1.Stake) (bool, error) {
+		if len(out.Stakes) == limit || looked == limit*scan {
+			out.Next = hex.EncodeToString(after)
+			return true, nil
+		}
+		looked++
+		after = bytes.Clone(key)
+		if r.Trade == "" || s.Trade == r.Trade {
+			out.Stakes = append(out.Stakes, s)
+		}
+		return false, nil
+	})
+}
+
+func (q queryServer) Evidence(ctx context.Context, r *marketv1.QueryEvidenceRequest) (*marketv1.QueryEvidenceResponse, error) {
+	var rd squarev1.Reader
+	lease, hash := rd.Hash("lease", r.Lease), rd.Hash("hash", r.Hash)
+	if rd.Err != nil {
+		return nil, status.Error(codes.InvalidArgument, rd.Err.Error())
+	}
+	e, err := q.evidence.Get(ctx, collections.Join(lease[:], hash[:]))
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return &marketv1.QueryEvidenceResponse{Evidence: e}, nil
+}
+
+// Supply walks every balance, lease and stake. It costs what the ledger is
+// large, so it is for auditors and tests, and never part of a block.
+func (q queryServer) Supply(ctx context.Context, r *marketv1.QuerySupplyRequest) (*marketv1.QuerySupplyResponse, error) {
+	if err := sdk.ValidateDenom(r.Denom); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	out := &marketv1.QuerySupplyResponse{Denom: r.Denom}
+	held := math.ZeroInt() // by the market's account
+	sum := math.ZeroInt()
+	q.bank.IterateAllBalances(ctx, func(who sdk.AccAddress, c sdk.Coin) bool {
+		if c.Denom != r.Denom {
+			return false
+		}
+		sum = sum.Add(c.Amount)
+		n := c.Amount.Uint64()
+		switch q.pots(who) {
+		case "":
+			out.Accounts += n
+		case Name:
+			held = c.Amount
+		case Treasury:
+			out.Treasury += n
+		case "channel":
+			out.Channels += n
+		case stakingtypes.BondedPoolName, stakingtypes.NotBondedPoolName:
+			out.Validators += n
+		default:
+			out.Other += n
+		}
+		return false
+	})
+	err := errors.Join(
+		q.leases.Walk(ctx, nil, func(_ []byte, l marketv1.Lease) (bool, error) {
+			if l.Order.Denom == r.Denom {
+				out.Escrow += l.Escrow
+				if l.Dispute != nil {
+					out.Challenges += l.Dispute.Bond
+				}
+			}
+			return false, nil
+		}),
+		q.stakes.Walk(ctx, nil, func(_ []byte, s bondv1.Stake) (bool, error) {
+			if s.Denom == r.Denom {
+				out.Stake += s.Total
+			}
+			return false, nil
+		}))
+	if err != nil {
+		return nil, err
+	}
+	t, err := q.totals.Get(ctx, r.Denom)
+	if err != nil && !errors.Is(err, collections.ErrNotFound) {
+		return nil, err
+	}
+	out.Burned, out.Minted = t.Burned, t.Minted
+	supply := q.bank.GetSupply(ctx, r.Denom).Amount
+	out.Supply = supply.Uint64()
+	out.Balanced = sum.Equal(supply) && held.Equal(math.NewIntFromUint64(out.Escrow+out.Stake+out.Challenges))
+	return out, nil
+}
+
+// Address is the account of one of the market's pots.
+func Address(name string) sdk.AccAddress { return authtypes.NewModuleAddress(name) }
