@@ -385,6 +385,36 @@ func TestExponentials(t *testing.T) {
 	}
 }
 
+// TestChooseEqualsDefinition includes many equal logits, and nuclei that are
+// reached exactly.
+func TestChooseEqualsDefinition(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 9))
+	for i := range 3000 {
+		logits := make([]int32, 1+r.IntN(40))
+		spread := 1 + r.Int32N(1<<r.IntN(15))
+		if i%4 == 0 {
+			spread = 1
+		}
+		for j := range logits {
+			logits[j] = r.Int32N(spread) - spread/2
+		}
+		req := randomRequest(r)
+		if i%3 == 0 { // k of n equal weights
+			req.TopP = 10000 * r.IntN(len(logits)+1) / len(logits)
+		}
+		if got, want := newSampler(len(logits)).choose(logits, 10, &req, i), slowChoose(logits, 10, req, i); got != want {
+			t.Fatalf("case %d: chose %d, want %d of %v at temperature %d, top_p %d", i, got, want, logits, req.Temperature, req.TopP)
+		}
+	}
+	// Four equal weights: half of them are two.
+	s := newSampler(4)
+	for i := range 200 {
+		if id := s.choose([]int32{7, 7, 7, 7}, 10, &Request{Temperature: 1000, TopP: 5000}, i); id > 1 {
+			t.Fatalf("token %d is outside the nucleus", id)
+		}
+	}
+}
+
 func TestSamplingFollowsProbabilities(t *testing.T) {
 	logits := []int32{1024, 0, -1024, 1024 - 710} // 1, 0, -1, 0.307 nats
 	req := Request{Temperature: 1000, TopP: 10000}
