@@ -23,7 +23,6 @@ type Claim struct {
 type Head struct {
 	Height uint64
 	Time   time.Time
-	Hash   square.Hash
 }
 
 // Clock tells the ledger's time without asking the ledger each time, and while

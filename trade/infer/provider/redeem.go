@@ -104,7 +104,7 @@ func (p *Provider) maxRisk(escrow uint64) uint64 {
 
 // tend looks after one lease: what the ledger says of it, and what it owes.
 func (p *Provider) tend(ctx context.Context, l *lease, now time.Time, last bool) {
-	if time.Now().After(l.lookAt) {
+	if last || time.Now().After(l.lookAt) {
 		l.lookAt = time.Now().Add(5 * p.Tick)
 		p.look(ctx, l, now)
 	}

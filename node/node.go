@@ -1,0 +1,228 @@
+// Package node is a machine on the square: its key, what it serves, the HTTP
+// server that buyers reach, and the supervisor that keeps the provider's chores
+// going and ends them in order.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/infer/provider"
+)
+
+// Price is what a kind of model costs here.
+type Price struct {
+	Rates    []square.Rate // prompt_tokens, completion_tokens
+	Denom    string        // square.Denom when empty
+	Capacity int           // requests at once; 0: twice the cores
+}
+
+// Upstream is an OpenAI-compatible server whose models are sold.
+type Upstream struct {
+	provider.Upstream
+	Price
+	Only []string // its models that are sold; all when empty
+}
+
+// Config is what a node is made of.
+type Config struct {
+	Key     square.Key
+	ChainID string
+	Ledger  provider.Ledger
+	Dir     string // state; the node makes it and is its only user
+	Listen  string // "127.0.0.1:8700"; port 0 takes a free one
+	// Endpoint is where buyers reach Listen, when that is not the address
+	// itself.
+	Endpoint string
+
+	Exact      []*exact.Model
+	ExactPrice Price
+	Upstreams  []Upstream
+	// Engines are sold beside them, priced one by one.
+	Engines []provider.Service
+
+	BondTimes   uint64
+	OfferTTL    time.Duration
+	RedeemEvery time.Duration
+	MaxRisk     uint64
+	Discover    time.Duration // how often upstream servers are asked for their models (1 min)
+	Drain       time.Duration // how long Run lets requests end when it stops (10 s)
+
+	// Handler, if set, answers what is not the inference wire: metrics, health.
+	Handler http.Handler
+	Log     *slog.Logger
+}
+
+// Node is a running machine's parts. Open it, then Run it.
+type Node struct {
+	Provider *provider.Provider
+	cfg      Config
+	journal  *journal.Journal
+	listener net.Listener
+	server   *http.Server
+}
+
+// Open takes the disk and the port, and is ready to Run. Leases that were open
+// before are served again.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	if cfg.Dir == "" || cfg.Listen == "" {
+		return nil, errors.New("node: dir and listen are required")
+	}
+	if cfg.Discover <= 0 {
+		cfg.Discover = time.Minute
+	}
+	if cfg.Drain <= 0 {
+		cfg.Drain = 10 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("node: listen: %w", err)
+	}
+	if cfg.Endpoint == "" {
+		cfg.Endpoint = "http://" + listener.Addr().String()
+	}
+	j, err := journal.Open(filepath.Join(cfg.Dir, "provider.db"), provider.Buckets...)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("node: %w", err), listener.Close())
+	}
+	n := &Node{cfg: cfg, journal: j, listener: listener}
+	n.Provider, err = provider.New(provider.Config{
+		Key: cfg.Key, ChainID: cfg.ChainID, Ledger: cfg.Ledger, Store: j, Endpoint: cfg.Endpoint,
+		Services: n.services(ctx), BondTimes: cfg.BondTimes, OfferTTL: cfg.OfferTTL,
+		RedeemEvery: cfg.RedeemEvery, MaxRisk: cfg.MaxRisk, Log: cfg.Log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, j.Close(), listener.Close())
+	}
+	n.server = &http.Server{
+		Handler:           n.handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second, // of a whole request; answers have their own, a frame each
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
+	return n, nil
+}
+
+// Endpoint is where buyers reach the node.
+func (n *Node) Endpoint() string { return n.cfg.Endpoint }
+
+func (n *Node) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/torg/", n.Provider.Handler())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "ok\n") // the client is gone
+	})
+	if n.cfg.Handler != nil {
+		mux.Handle("/", n.cfg.Handler)
+	}
+	return mux
+}
+
+// services lists what is sold now. An upstream server that does not answer has
+// no models; it is asked again.
+func (n *Node) services(ctx context.Context) []provider.Service {
+	facts := Hardware().Attributes()
+	out := slices.Clone(n.cfg.Engines)
+	add := func(e provider.Engine, p Price) {
+		if p.Denom == "" {
+			p.Denom = square.Denom
+		}
+		if p.Capacity == 0 {
+			p.Capacity = 2 * Hardware().Cores
+		}
+		out = append(out, provider.Service{Engine: e, Rates: p.Rates, Denom: p.Denom, Capacity: p.Capacity, Attributes: facts})
+	}
+	for _, m := range n.cfg.Exact {
+		add(provider.Exact(m), n.cfg.ExactPrice)
+	}
+	for _, u := range n.cfg.Upstreams {
+		models, err := u.Models(ctx)
+		if err != nil {
+			n.cfg.Log.Warn("upstream server has no models to sell for now", "err", err)
+			continue
+		}
+		for _, m := range models {
+			if len(u.Only) == 0 || slices.Contains(u.Only, m.Name) {
+				add(u.Engine(m), u.Price)
+			}
+		}
+	}
+	return out
+}
+
+// Run serves until ctx ends, then lets requests end, redeems what is owed and
+// gives disk and port back. It returns early when the server fails.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var running sync.WaitGroup
+	served := make(chan error, 1)
+	running.Go(func() { served <- n.server.Serve(n.listener) })
+	running.Go(func() { _ = n.Provider.Run(ctx) }) // ends with ctx
+	if len(n.cfg.Upstreams) > 0 {
+		running.Go(func() { n.discover(ctx) })
+	}
+	n.cfg.Log.Info("node serves", "provider", n.Provider.Address().String(), "endpoint", n.cfg.Endpoint)
+
+	var failed error
+	select {
+	case <-ctx.Done():
+	case failed = <-served:
+	}
+	cancel()
+	// New requests are refused while running ones end; then, with the chores
+	// over, what is owed is redeemed.
+	stop, done := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.Drain)
+	defer done()
+	err := n.server.Shutdown(stop)
+	if err != nil {
+		err = n.server.Close() // buyers that hang on are cut off, and charged what they got
+	}
+	running.Wait()
+	if failed != nil && !errors.Is(failed, http.ErrServerClosed) {
+		err = errors.Join(fmt.Errorf("node: serve: %w", failed), err)
+	}
+	return errors.Join(err, n.Provider.Close(stop), n.journal.Close())
+}
+
+// discover keeps the list of upstream models up to date.
+func (n *Node) discover(ctx context.Context) {
+	tick := time.NewTicker(n.cfg.Discover)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		list := n.services(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err := n.Provider.SetServices(list); err != nil {
+			var names []string
+			for _, s := range list {
+				names = append(names, s.Engine.Model().Name)
+			}
+			n.cfg.Log.Warn("services could not be changed", "models", strings.Join(names, ", "), "err", err)
+		}
+	}
+}
