@@ -30,7 +30,7 @@ func (m Machine) Redeem(s Store, now int64, by square.Address, id square.Hash, c
 	if err := t.redeem(claims, final); err != nil {
 		return nil, err
 	}
-	if len(t.events) == 0 {
+	if len(t.events) == 0 && t.err == nil {
 		return nil, nil
 	}
 	return t.commit()
