@@ -11,7 +11,9 @@ import (
 // for which there is a signed receipt. It stores the evidence's hash, takes
 // bond, at least ChallengeBps of the larger of value and the order's job
 // value, rounded up, from who asks, and stops every other clock of the lease.
-// The same evidence is heard once. The caller has checked the evidence's form;
+// The same evidence is heard once, and after Hearings upheld disputes only the
+// buyer is heard: a provider could otherwise hold a buyer's money for ever by
+// challenging itself through others, who lose their bond to it. The caller has checked the evidence's form;
 // value is what the work was charged at.
 func (m Machine) Challenge(s Store, now int64, by square.Address, id, evidence square.Hash, value, bond uint64) ([]Event, error) {
 	t, err := m.begin(s, now, by, id)
@@ -28,6 +30,9 @@ func (m Machine) Challenge(s Store, now int64, by square.Address, id, evidence s
 	}
 	if by == l.Provider {
 		return nil, fmt.Errorf("challenge: %w: the provider cannot challenge its own work", ErrParty)
+	}
+	if l.Heard >= m.Hearings && by != l.Order.Buyer {
+		return nil, fmt.Errorf("challenge: %w: lease %s was upheld %d times; only the buyer may challenge it again", ErrParty, id.Short(), l.Heard)
 	}
 	if evidence.IsZero() {
 		return nil, fmt.Errorf("challenge: evidence is missing")
@@ -106,6 +111,7 @@ func (t *step) uphold() {
 	l.Touched += stood
 	l.Ends += stood
 	l.Deadline = d.PriorTime + stood
+	l.Heard++
 	l.State, l.Dispute = d.Prior, nil
 	t.event(EvUpheld, d.Evidence)
 }

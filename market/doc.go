@@ -89,5 +89,7 @@
 //   - A stream that reaches its duration drains as well, for the same reason.
 //   - A dispute stops the clocks of the lease; an upheld stream gets the time back.
 //   - A result that is not claimed by its deadline costs LateBps of the bond.
+//   - After Hearings upheld disputes only the buyer may challenge a stream, so
+//     that a provider cannot hold its money by challenging itself.
 //   - Re-draws count from the challenge, not from the poke, so that one poke is enough.
 package market

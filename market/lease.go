@@ -77,6 +77,7 @@ type Lease struct {
 	Root  square.Hash `json:"root"`            // result: what was claimed
 	Price uint64      `json:"price,string"`    // result: for how much
 
+	Heard   uint64   `json:"heard,omitempty"`   // disputes in which a stream was upheld
 	Dispute *Dispute `json:"dispute,omitempty"` // while Disputed, and after it ended the lease
 
 	Opened  int64 `json:"opened"`

@@ -25,6 +25,7 @@ func TestParamsCheck(t *testing.T) {
 		"holdback_bps":   func(p *Params) { p.HoldbackBps = 10_001 },
 		"holdback_times": func(p *Params) { p.HoldbackTimes = 1001 },
 		"challenge_bps":  func(p *Params) { p.ChallengeBps = 10_001 },
+		"hearings":       func(p *Params) { p.Hearings = 1001 },
 		"redraws":        func(p *Params) { p.Redraws = 9 },
 		"poke_bounty":    func(p *Params) { p.PokeBounty = 1 << 63 },
 		"bounty_bps":     func(p *Params) { p.BountyBps = 1001 },

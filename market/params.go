@@ -25,6 +25,7 @@ type Params struct {
 	ChallengeBps uint64 `json:"challenge_bps"` // of the disputed value: the least bond of a challenger
 	Verdict      uint64 `json:"verdict"`       // T_verdict: how long one draw of judges has
 	Redraws      uint64 `json:"redraws"`       // draws after the first, before a dispute is given up
+	Hearings     uint64 `json:"hearings"`      // upheld disputes after which only the buyer may challenge a stream
 
 	PokeBounty uint64 `json:"poke_bounty,string"` // base units, the most a poke earns
 	BountyBps  uint64 `json:"bounty_bps"`         // and the most as a share of what it is taken from
@@ -41,7 +42,7 @@ func Default() Params {
 		FeeBps: 200, TreasuryBps: 5000, EmissionBps: 0,
 		CancelBps: 200, AbandonBps: 500, LateBps: 1000, ReporterBps: 3000,
 		HoldbackBps: 5000, HoldbackTimes: 9,
-		ChallengeBps: 1000, Verdict: 120, Redraws: 2,
+		ChallengeBps: 1000, Verdict: 120, Redraws: 2, Hearings: 16,
 		PokeBounty: 1000, BountyBps: 100,
 		Unbonding: 7 * day, MaxOrderTTL: day, Retention: 7 * day,
 	}
@@ -64,6 +65,7 @@ func (p Params) Check() error {
 		{"holdback_times", p.HoldbackTimes, 1000},
 		{"challenge_bps", p.ChallengeBps, 10_000},
 		{"redraws", p.Redraws, 8},
+		{"hearings", p.Hearings, 1000},
 		{"poke_bounty", p.PokeBounty, square.MaxUnits},
 		{"bounty_bps", p.BountyBps, 1000},
 		{"verdict", p.Verdict, maxPeriod},

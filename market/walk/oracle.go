@@ -66,6 +66,7 @@ type file struct {
 	due      int64
 	hearing  *hearing
 	heard    map[square.Hash]bool
+	upheld   uint64
 	finished bool // the money is out
 }
 
@@ -558,7 +559,7 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 	case Challenge:
 		value := max(op.Units, f.order.JobValue)
 		if f.stream() != running || f.state != market.Claimed && !running || provider || op.Hash.IsZero() || f.heard[op.Hash] ||
-			op.Units > f.order.Escrow || op.Stake == 0 || op.Stake*10_000 < value*o.p.ChallengeBps ||
+			f.upheld >= o.p.Hearings && !buyer || op.Units > f.order.Escrow || op.Stake == 0 || op.Stake*10_000 < value*o.p.ChallengeBps ||
 			op.Stake > o.pots[Purse{market.Account(op.By), f.order.Denom}] {
 			return false
 		}
@@ -598,6 +599,9 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 		f.ends += stood
 		f.due = h.due + stood
 		f.hearing = nil
+		if f.upheld++; f.upheld == o.p.Hearings {
+			o.Seen["heard enough"]++
+		}
 		o.to(f, h.from)
 
 	default:

@@ -209,6 +209,7 @@ var saboteurs = []saboteur{
 	}},
 	{name: "hears the same evidence again", used: func(op Op, was bool) bool { return was && op.Verb != Challenge }},
 	{name: "uses a quote again", used: func(op Op, was bool) bool { return was && op.Verb == Challenge }},
+	{name: "hears anyone for ever", params: func(p *market.Params) { p.Hearings = 3 }},
 	{name: "leaks capacity", setOffer: func(op Op, o *market.Offer, old market.Offer) {
 		if o.InUse < old.InUse {
 			o.InUse = old.InUse

@@ -155,7 +155,7 @@ var exits = []string{
 	"disputed/stream -> active", "disputed/stream -> draining (closed)", "disputed/stream -> draining (ended)", "disputed/stream -> draining (reclaimed)",
 	"disputed/stream -> slashed (fraud)", "disputed/stream -> failed (judges_silent)",
 
-	"bond", "unbond", "unbonded", "offer", "withdraw", "open", "prune", "holdback",
+	"bond", "unbond", "unbonded", "offer", "withdraw", "open", "prune", "holdback", "heard enough",
 	"redeem in active", "redeem in draining", "redeem stale", "redeem final",
 	"failover after matched", "failover after active", "failover after draining",
 	"poke open", "poke matched", "poke active", "poke draining", "poke claimed", "poke disputed",

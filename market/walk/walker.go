@@ -43,7 +43,7 @@ func (p People) All() []square.Address {
 func Params() market.Params {
 	p := market.Default()
 	p.EmissionBps = 9000
-	p.Verdict = 40
+	p.Verdict, p.Hearings = 40, 2
 	p.PokeBounty = 50
 	p.Unbonding, p.MaxOrderTTL, p.Retention = 300, 400, 500
 	return p
