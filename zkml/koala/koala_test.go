@@ -1,0 +1,265 @@
+package koala
+
+import (
+	"math/big"
+	"math/bits"
+	"math/rand/v2"
+	"testing"
+)
+
+// The oracle is math/big: integers modulo p and polynomials modulo v^4-3.
+
+var bigP = big.NewInt(P)
+
+func edge(r *rand.Rand) Elem {
+	switch r.IntN(6) {
+	case 0:
+		return Elem(r.IntN(3))
+	case 1:
+		return Elem(P - 1 - r.IntN(3))
+	case 2:
+		return FromInt(int64(r.IntN(5)) - 2)
+	}
+	return Elem(r.IntN(P))
+}
+
+func edgeExt(r *rand.Rand) Ext { return Ext{edge(r), edge(r), edge(r), edge(r)} }
+
+func bigOf(x Elem) *big.Int { return big.NewInt(int64(x.Uint())) }
+
+func (x Ext) coords() [4]Elem { return [4]Elem{x.A, x.B, x.C, x.D} }
+
+func TestField(t *testing.T) {
+	if !bigP.ProbablyPrime(64) {
+		t.Fatal("p is not prime")
+	}
+	if new(big.Int).Mod(new(big.Int).Lsh(big.NewInt(1), 64), bigP).Int64() != rSquared {
+		t.Fatal("2^64 mod p is wrong")
+	}
+	// With p = 1 mod 4 this makes v^4-3 irreducible.
+	if FromInt(3).Exp((P-1)/2) == One {
+		t.Fatal("3 is a square")
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	mod := func(x *big.Int) uint32 { return uint32(new(big.Int).Mod(x, bigP).Int64()) }
+	for range 20000 {
+		x, y := edge(r), edge(r)
+		if got, want := x.Add(y).Uint(), mod(new(big.Int).Add(bigOf(x), bigOf(y))); got != want {
+			t.Fatalf("%d + %d = %d, want %d", x.Uint(), y.Uint(), got, want)
+		}
+		if got, want := x.Sub(y).Uint(), mod(new(big.Int).Sub(bigOf(x), bigOf(y))); got != want {
+			t.Fatalf("%d - %d = %d, want %d", x.Uint(), y.Uint(), got, want)
+		}
+		if got, want := x.Mul(y).Uint(), mod(new(big.Int).Mul(bigOf(x), bigOf(y))); got != want {
+			t.Fatalf("%d * %d = %d, want %d", x.Uint(), y.Uint(), got, want)
+		}
+		if x != 0 && x.Mul(x.Inv()) != One {
+			t.Fatalf("inverse of %d", x.Uint())
+		}
+		if FromInt(x.Int()) != x || FromInt(int64(x.Uint())) != x || uint32(x) >= P {
+			t.Fatalf("%d does not survive a round trip", x.Uint())
+		}
+		i := int64(r.Uint64())
+		if got, want := FromInt(i).Uint(), mod(big.NewInt(i)); got != want {
+			t.Fatalf("%d mod p = %d, want %d", i, got, want)
+		}
+		s := int32(r.IntN(2*P-1) - P + 1)
+		if FromSmall(s) != FromInt(int64(s)) {
+			t.Fatalf("small %d", s)
+		}
+	}
+}
+
+func TestExt(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 1))
+	for range 5000 {
+		x, y := edgeExt(r), edgeExt(r)
+		var want [4]*big.Int
+		for i := range want {
+			want[i] = new(big.Int)
+		}
+		for i, a := range x.coords() {
+			for j, b := range y.coords() {
+				p := new(big.Int).Mul(bigOf(a), bigOf(b))
+				if i+j >= 4 {
+					p.Mul(p, big.NewInt(3))
+				}
+				want[(i+j)%4].Add(want[(i+j)%4], p)
+			}
+		}
+		for i, g := range x.Mul(y).coords() {
+			if w := new(big.Int).Mod(want[i], bigP); bigOf(g).Cmp(w) != 0 {
+				t.Fatalf("coordinate %d of a product", i)
+			}
+		}
+		if x != (Ext{}) && x.Mul(x.Inv()) != ExtOne {
+			t.Fatalf("inverse of %v", x)
+		}
+		if x.Add(y).Sub(y) != x || x.Neg().Add(x) != (Ext{}) {
+			t.Fatal("sums")
+		}
+		if x.Scale(y.A) != x.Mul(Lift(y.A)) {
+			t.Fatal("scaling")
+		}
+		if x.Exp(5) != x.Mul(x).Mul(x).Mul(x).Mul(x) {
+			t.Fatal("power")
+		}
+		if d, err := DecodeExt(x.Append(nil)); err != nil || d != x {
+			t.Fatal("encoding")
+		}
+	}
+	for i := range 4 {
+		b := make([]byte, 16)
+		copy(b[4*i:], []byte{1, 0, 0, 0x7f}) // p
+		if _, err := DecodeExt(b); err == nil {
+			t.Errorf("coordinate %d may be p", i)
+		}
+	}
+}
+
+// TestVectors compares every vector operation with its definition on scalars,
+// for lengths around the widths of vector registers.
+func TestVectors(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 1))
+	random := func(n int) (Vec, []Elem) {
+		v, e := NewVec(n), make([]Elem, n)
+		for i := range n {
+			v.Set(i, edgeExt(r))
+			e[i] = edge(r)
+		}
+		return v, e
+	}
+	for _, n := range []int{0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100, 1000} {
+		for range 5 {
+			a, ea := random(n)
+			b, eb := random(n)
+			x := edgeExt(r)
+			each := func(name string, dst Vec, want func(i int) Ext) {
+				t.Helper()
+				for i := range n {
+					if dst.At(i) != want(i) {
+						t.Fatalf("%s of %d: element %d", name, n, i)
+					}
+				}
+			}
+			dst := NewVec(n)
+			AddVec(dst, a, b)
+			each("sum", dst, func(i int) Ext { return a.At(i).Add(b.At(i)) })
+			SubVec(dst, a, b)
+			each("difference", dst, func(i int) Ext { return a.At(i).Sub(b.At(i)) })
+			MulVec(dst, a, b)
+			each("product", dst, func(i int) Ext { return a.At(i).Mul(b.At(i)) })
+			ScaleVec(dst, a, x)
+			each("scale", dst, func(i int) Ext { return a.At(i).Mul(x) })
+			Fold(dst, a, b, x)
+			each("fold", dst, func(i int) Ext { return a.At(i).Add(x.Mul(b.At(i).Sub(a.At(i)))) })
+			FoldElems(dst, ea, eb, x)
+			each("base fold", dst, func(i int) Ext { return Lift(ea[i]).Add(x.Mul(Lift(eb[i].Sub(ea[i])))) })
+			dst.Copy(b)
+			AddScaled(dst, ea, x)
+			each("scaled sum", dst, func(i int) Ext { return b.At(i).Add(x.Mul(Lift(ea[i]))) })
+			dst.Copy(a)
+			MulVec(dst, dst, b)
+			each("product in place", dst, func(i int) Ext { return a.At(i).Mul(b.At(i)) })
+			dst.Copy(a)
+			Fold(dst, dst, b, x)
+			each("fold in place", dst, func(i int) Ext { return a.At(i).Add(x.Mul(b.At(i).Sub(a.At(i)))) })
+			var dot, dotE, sum Ext
+			for i := range n {
+				dot = dot.Add(a.At(i).Mul(b.At(i)))
+				dotE = dotE.Add(a.At(i).Scale(eb[i]))
+				sum = sum.Add(a.At(i))
+			}
+			if Dot(a, b) != dot || DotElems(a, eb) != dotE || Sum(a) != sum {
+				t.Fatalf("dot products of %d", n)
+			}
+		}
+	}
+}
+
+// TestLongDot drives the accumulators as far as a proof does.
+func TestLongDot(t *testing.T) {
+	n := 1 << 16
+	v, e := NewVec(n), make([]Elem, n)
+	for i := range n {
+		v.Set(i, Ext{P - 1, P - 1, P - 1, P - 1})
+		e[i] = P - 1
+	}
+	m := Elem(P - 1)
+	want := m.Mul(m).Mul(FromInt(int64(n)))
+	if got := DotElems(v, e); got != (Ext{want, want, want, want}) {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+	x := Ext{m, m, m, m}
+	if got := Dot(v, v); got != x.Mul(x).Scale(FromInt(int64(n))) {
+		t.Fatal("dot")
+	}
+}
+
+func TestEncode(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 1))
+	for k := range 8 {
+		for m := 0; m <= k; m++ {
+			src, dst := make([]Elem, 1<<m), make([]Elem, 1<<k)
+			for i := range src {
+				src[i] = edge(r)
+			}
+			Encode(dst, src)
+			w := Root(k)
+			for i, got := range dst {
+				x := w.Exp(uint64(i))
+				var want Elem
+				for b, c := range src {
+					e := uint64(0)
+					if m > 0 {
+						e = bits.Reverse64(uint64(b)) >> (64 - m)
+					}
+					want = want.Add(c.Mul(x.Exp(e)))
+				}
+				if got != want {
+					t.Fatalf("%d to %d: element %d", 1<<m, 1<<k, i)
+				}
+			}
+		}
+	}
+	if Root(TwoAdicity).Exp(1<<(TwoAdicity-1)) != FromInt(-1) || Root(1) != FromInt(-1) || Root(0) != One {
+		t.Error("roots of unity")
+	}
+}
+
+func BenchmarkMulVec(b *testing.B) {
+	x, y := NewVec(1024), NewVec(1024)
+	x.Fill(Ext{1, 2, 3, 4})
+	y.Fill(Ext{5, 6, 7, 8})
+	for b.Loop() {
+		MulVec(x, x, y)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1024, "ns/element")
+}
+
+func BenchmarkFold(b *testing.B) {
+	x, y := NewVec(1024), NewVec(1024)
+	for b.Loop() {
+		Fold(x, x, y, Ext{1, 2, 3, 4})
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1024, "ns/element")
+}
+
+func BenchmarkDotElems(b *testing.B) {
+	x := NewVec(1024)
+	for b.Loop() {
+		DotElems(x, x[0])
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1024, "ns/element")
+}
+
+func BenchmarkEncode(b *testing.B) {
+	src, dst := make([]Elem, 1<<18), make([]Elem, 1<<20)
+	for i := range src {
+		src[i] = Elem(i)
+	}
+	for b.Loop() {
+		Encode(dst, src)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(dst)), "ns/element")
+}

@@ -1,0 +1,161 @@
+package koala
+
+// Vec is a planar vector of extension elements: coordinate c of element i is
+// Vec[c][i]. All four slices have the same length.
+type Vec [4][]Elem
+
+// NewVec returns a vector of n zeros.
+func NewVec(n int) Vec {
+	b := make([]Elem, 4*n)
+	return Vec{b[:n:n], b[n : 2*n : 2*n], b[2*n : 3*n : 3*n], b[3*n:]}
+}
+
+// Len is the number of elements.
+func (v Vec) Len() int { return len(v[0]) }
+
+// At returns element i.
+func (v Vec) At(i int) Ext { return Ext{v[0][i], v[1][i], v[2][i], v[3][i]} }
+
+// Set sets element i.
+func (v Vec) Set(i int, x Ext) { v[0][i], v[1][i], v[2][i], v[3][i] = x.A, x.B, x.C, x.D }
+
+// Slice returns elements from to to-1, sharing memory.
+func (v Vec) Slice(from, to int) Vec {
+	return Vec{v[0][from:to:to], v[1][from:to:to], v[2][from:to:to], v[3][from:to:to]}
+}
+
+// Clear sets all elements to zero.
+func (v Vec) Clear() {
+	for c := range v {
+		clear(v[c])
+	}
+}
+
+// Fill sets all elements to x.
+func (v Vec) Fill(x Ext) {
+	for i := range v[0] {
+		v.Set(i, x)
+	}
+}
+
+// Copy copies w, of the same length, to v.
+func (v Vec) Copy(w Vec) {
+	for c := range v {
+		copy(v[c], w[c])
+	}
+}
+
+// The functions below work element by element on vectors of equal length; dst
+// may be one of the operands but must not overlap one otherwise.
+
+// AddElems sets dst = a + b.
+func AddElems(dst, a, b []Elem) {
+	a, b = a[:len(dst)], b[:len(dst)]
+	for i := range dst {
+		dst[i] = a[i].Add(b[i])
+	}
+}
+
+// SubElems sets dst = a - b.
+func SubElems(dst, a, b []Elem) {
+	a, b = a[:len(dst)], b[:len(dst)]
+	for i := range dst {
+		dst[i] = a[i].Sub(b[i])
+	}
+}
+
+// AddVec sets dst = a + b.
+func AddVec(dst, a, b Vec) {
+	for c := range dst {
+		AddElems(dst[c], a[c], b[c])
+	}
+}
+
+// SubVec sets dst = a - b.
+func SubVec(dst, a, b Vec) {
+	for c := range dst {
+		SubElems(dst[c], a[c], b[c])
+	}
+}
+
+// MulVec sets dst = a b.
+func MulVec(dst, a, b Vec) {
+	n := len(dst[0])
+	for i := range n {
+		dst.Set(i, a.At(i).Mul(b.At(i)))
+	}
+}
+
+// ScaleVec sets dst = a x.
+func ScaleVec(dst, a Vec, x Ext) {
+	n := len(dst[0])
+	for i := range n {
+		dst.Set(i, a.At(i).Mul(x))
+	}
+}
+
+// Fold sets dst = lo + x (hi - lo).
+func Fold(dst, lo, hi Vec, x Ext) {
+	n := len(dst[0])
+	for i := range n {
+		l := lo.At(i)
+		dst.Set(i, l.Add(hi.At(i).Sub(l).Mul(x)))
+	}
+}
+
+// FoldElems sets dst = lo + x (hi - lo) for base elements lo and hi.
+func FoldElems(dst Vec, lo, hi []Elem, x Ext) {
+	n := len(dst[0])
+	for i := range n {
+		e := x.Scale(hi[i].Sub(lo[i]))
+		e.A = e.A.Add(lo[i])
+		dst.Set(i, e)
+	}
+}
+
+// AddScaled sets dst = dst + x a for base elements a.
+func AddScaled(dst Vec, a []Elem, x Ext) {
+	n := len(dst[0])
+	for i := range n {
+		dst.Set(i, dst.At(i).Add(x.Scale(a[i])))
+	}
+}
+
+// Dot returns the sum of a[i] b[i].
+func Dot(a, b Vec) Ext {
+	var s Ext
+	for i := range a[0] {
+		s = s.Add(a.At(i).Mul(b.At(i)))
+	}
+	return s
+}
+
+// DotElems returns the sum of a[i] b[i] for base elements b.
+func DotElems(a Vec, b []Elem) Ext {
+	return Ext{dotElems(a[0], b), dotElems(a[1], b), dotElems(a[2], b), dotElems(a[3], b)}
+}
+
+// dotElems sums products in two halves of the word, so that nothing is
+// reduced before the end. At most 2^32 elements.
+func dotElems(a, b []Elem) Elem {
+	b = b[:len(a)]
+	var lo, hi uint64
+	for i, x := range a {
+		t := uint64(x) * uint64(b[i])
+		lo += t & 0xffffffff
+		hi += t >> 32
+	}
+	// lo + 2^32 hi, divided by 2^32 by each reduction.
+	return reduce(lo % P).Add(Elem(hi % P))
+}
+
+// Sum returns the sum of the elements.
+func Sum(a Vec) Ext { return Ext{sumElems(a[0]), sumElems(a[1]), sumElems(a[2]), sumElems(a[3])} }
+
+func sumElems(a []Elem) Elem {
+	var s uint64
+	for _, x := range a {
+		s += uint64(x)
+	}
+	return Elem(s % P)
+}

@@ -1,0 +1,158 @@
+// Package merkle commits to a list of leaves by the root of a hash tree
+// (Merkle 1987) and opens several leaves at once.
+//
+// A leaf is hashed by BLAKE3; a node by BLAKE3's compression of its children
+// as a parent that is not the root. The flags differ, so that no node can be
+// taken for a leaf. All trees are full: 2^k leaves.
+package merkle
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"lukechampine.com/blake3"
+	"lukechampine.com/blake3/guts"
+
+	"github.com/torg-network/torg/zkml/parallel"
+)
+
+// Digest is a hash.
+type Digest [32]byte
+
+// Leaf hashes a leaf.
+func Leaf(b []byte) Digest { return blake3.Sum256(b) }
+
+func words(d *Digest) (w [8]uint32) {
+	for i := range w {
+		w[i] = binary.LittleEndian.Uint32(d[4*i:])
+	}
+	return w
+}
+
+func node(l, r *Digest) (d Digest) {
+	cv := guts.ChainingValue(guts.ParentNode(words(l), words(r), &guts.IV, 0))
+	for i, w := range cv {
+		binary.LittleEndian.PutUint32(d[4*i:], w)
+	}
+	return d
+}
+
+// Tree is a committed list.
+type Tree struct {
+	levels [][]Digest // leaves first, root last
+}
+
+// New builds the tree over the hashes of the leaves, a power of two of them;
+// it keeps the slice.
+func New(leaves []Digest) *Tree {
+	n := len(leaves)
+	if n == 0 || n&(n-1) != 0 {
+		panic("merkle: number of leaves is not a power of two")
+	}
+	t := &Tree{levels: [][]Digest{leaves}}
+	for below := leaves; len(below) > 1; {
+		level := make([]Digest, len(below)/2)
+		parallel.For(len(level), 1024, func(from, to int) {
+			for i := from; i < to; i++ {
+				level[i] = node(&below[2*i], &below[2*i+1])
+			}
+		})
+		t.levels = append(t.levels, level)
+		below = level
+	}
+	return t
+}
+
+// Root is the commitment.
+func (t *Tree) Root() Digest { return t.levels[len(t.levels)-1][0] }
+
+// Open returns what Verify needs beside the leaves at the given indices, which
+// must be in rising order without repetition: the siblings that cannot be
+// computed, level by level from the leaves, left to right.
+func (t *Tree) Open(indices []int) []byte {
+	var out []byte
+	known := slices.Clone(indices)
+	for _, level := range t.levels[:len(t.levels)-1] {
+		up := known[:0]
+		for i := 0; i < len(known); i++ {
+			k := known[i]
+			if i+1 < len(known) && k&1 == 0 && known[i+1] == k+1 {
+				i++
+			} else {
+				out = append(out, level[k^1][:]...)
+			}
+			up = append(up, k>>1)
+		}
+		known = up
+	}
+	return out
+}
+
+// Siblings is the number of digests that Open returns for a tree of 2^depth
+// leaves.
+func Siblings(depth int, indices []int) int {
+	n := 0
+	known := slices.Clone(indices)
+	for range depth {
+		up := known[:0]
+		for i := 0; i < len(known); i++ {
+			k := known[i]
+			if i+1 < len(known) && k&1 == 0 && known[i+1] == k+1 {
+				i++
+			} else {
+				n++
+			}
+			up = append(up, k>>1)
+		}
+		known = up
+	}
+	return n
+}
+
+// ErrRoot is returned when leaves do not belong to the root.
+var ErrRoot = errors.New("merkle: opening does not lead to the root")
+
+// Verify checks that leaves are the hashes of the leaves at the given indices
+// (rising, without repetition, below 2^depth) of a tree with that root. The
+// path must have exactly the siblings needed: one opening has one encoding.
+func Verify(root Digest, depth int, indices []int, leaves []Digest, path []byte) error {
+	if len(indices) != len(leaves) || len(indices) == 0 {
+		return errors.New("merkle: no leaves, or not as many as indices")
+	}
+	for i, k := range indices {
+		if k < 0 || k>>depth != 0 || i > 0 && k <= indices[i-1] {
+			return errors.New("merkle: indices are not sorted and distinct")
+		}
+	}
+	known, hashes := slices.Clone(indices), slices.Clone(leaves)
+	for range depth {
+		n := 0
+		for i := 0; i < len(known); i++ {
+			k := known[i]
+			var d Digest
+			if i+1 < len(known) && k&1 == 0 && known[i+1] == k+1 {
+				d = node(&hashes[i], &hashes[i+1])
+				i++
+			} else {
+				if len(path) < len(d) {
+					return ErrRoot
+				}
+				s := Digest(path[:len(d)])
+				path = path[len(d):]
+				if k&1 == 0 {
+					d = node(&hashes[i], &s)
+				} else {
+					d = node(&s, &hashes[i])
+				}
+			}
+			known[n], hashes[n] = k>>1, d
+			n++
+		}
+		known, hashes = known[:n], hashes[:n]
+	}
+	if len(path) > 0 || hashes[0] != root {
+		return ErrRoot
+	}
+	return nil
+}
