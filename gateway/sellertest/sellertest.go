@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -114,7 +115,8 @@ func (s *Seller) Do(ctx context.Context, a buyer.Ask, emit func(infer.Delta) err
 	if m.ID == "" {
 		return buyer.Answer{}, fmt.Errorf("%q: %w", a.Model, buyer.ErrNoModel)
 	}
-	if len(a.Route.Only) > 0 && !strings.HasPrefix(s.Provider().String(), a.Route.Only[0]) ||
+	me := func(prefix string) bool { return strings.HasPrefix(s.Provider().String(), prefix) }
+	if len(a.Route.Only) > 0 && !slices.ContainsFunc(a.Route.Only, me) || slices.ContainsFunc(a.Route.Ignore, me) ||
 		a.Route.MaxCompletion > 0 && a.Route.MaxCompletion < Rates[1].PerMillion {
 		return buyer.Answer{}, fmt.Errorf("%s: %w", m.ID, buyer.ErrNoProvider)
 	}
