@@ -63,6 +63,7 @@ type workspace struct {
 	e      []int16
 	acc    []int32
 	rows   []row
+	steps  []*step
 	tokens []int32
 }
 

@@ -157,9 +157,8 @@ func (m *Model) Generate(ctx context.Context, req Request, emit func(Token) erro
 	base := len(prompt) - len(tokens) // tokens[0] is token number base
 	from := base                      // where the cached window starts
 
-	ws := m.plan.spare.Get().(*workspace)
-	defer m.plan.spare.Put(ws)
 	seq := m.plan.newSequence()
+	next := &step{logits: make([]int32, 256)}
 	pick := newSampler(256)
 	end := ending{stops: req.Stop}
 	for i := range req.MaxTokens {
@@ -171,9 +170,8 @@ func (m *Model) Generate(ctx context.Context, req Request, emit func(Token) erro
 		if s := WindowStart(n, m.Context()); s != from {
 			from, seq.n = s, 0
 		}
-		fresh := tokens[from-base+seq.n:]
-		m.feed(ws, seq, fresh, nil)
-		logits := m.plan.output(ws, 0, (len(fresh)-1)%chunkRows)
+		m.advance(seq, tokens[from-base:], next)
+		logits := next.logits
 		id := pick.choose(logits, uint(m.card.LogitBits), &req, i)
 		tokens = append(tokens, byte(id))
 		res.Tokens = append(res.Tokens, id)
@@ -201,6 +199,21 @@ func (m *Model) Generate(ctx context.Context, req Request, emit func(Token) erro
 	}
 	res.Text = end.text
 	return res, nil
+}
+
+// advance brings seq up to the end of window and leaves the logits of the
+// last row in last: a new window by prefill, a new token together with those
+// of other generations.
+func (m *Model) advance(seq *sequence, window []byte, last *step) {
+	n := len(window) - 1
+	if seq.n < n {
+		ws := m.plan.spare.Get().(*workspace)
+		m.feed(ws, seq, window[seq.n:n], nil)
+		m.plan.spare.Put(ws)
+	}
+	last.token[0] = int32(window[n])
+	last.row = row{seq, n, last.token[:]}
+	m.decode.run(m.plan, last)
 }
 
 // Verdict is what Verify found.

@@ -282,7 +282,7 @@ func TestConcurrentGenerate(t *testing.T) {
 		want[i], _ = m.Generate(context.Background(), Request{MaxTokens: 100, Temperature: 900, TopP: 9500, Seed: [32]byte{byte(i)}}, nil)
 	}
 	var wg sync.WaitGroup
-	for g := range 8 {
+	for g := range 80 { // more than one run of the engine takes along
 		wg.Go(func() {
 			i := g % len(want)
 			got, err := m.Generate(context.Background(), Request{MaxTokens: 100, Temperature: 900, TopP: 9500, Seed: [32]byte{byte(i)}}, nil)

@@ -21,12 +21,12 @@ type Card struct {
 	LogitBits int
 }
 
-// Model is a program ready to run. It is immutable and safe for concurrent
-// use.
+// Model is a program ready to run, safe for concurrent use.
 type Model struct {
 	card   Card
 	digest [32]byte
 	plan   *plan
+	decode batcher
 }
 
 // Encode returns the model file of a program: the magic "torgexa1", the name
@@ -109,7 +109,9 @@ func newModel(card Card, p *Program, digest [32]byte) (*Model, error) {
 			return nil, errors.New("exact: a text model has an even context")
 		}
 	}
-	return &Model{card, digest, pl}, nil
+	m := &Model{card: card, digest: digest, plan: pl}
+	m.decode.init()
+	return m, nil
 }
 
 // Digest is the SHA-256 of the model file: the model's identity.

@@ -4,6 +4,8 @@ package nano
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -38,3 +40,22 @@ func benchmark(b *testing.B, work func(context.Context) (int, error)) {
 func BenchmarkDecode(b *testing.B)  { benchmark(b, Decode) }
 func BenchmarkPrefill(b *testing.B) { benchmark(b, Prefill) }
 func BenchmarkVerify(b *testing.B)  { benchmark(b, Verify) }
+
+// BenchmarkDecode16 generates sixteen answers at a time.
+func BenchmarkDecode16(b *testing.B) {
+	benchmark(b, func(ctx context.Context) (int, error) {
+		var wg sync.WaitGroup
+		var total atomic.Int64
+		for range 16 {
+			wg.Go(func() {
+				n, err := Decode(ctx)
+				if err != nil {
+					b.Error(err)
+				}
+				total.Add(int64(n))
+			})
+		}
+		wg.Wait()
+		return int(total.Load()), nil
+	})
+}
