@@ -23,7 +23,9 @@ import (
 	rpctypes "github.com/cometbft/cometbft/rpc/core/types"
 	cmttypes "github.com/cometbft/cometbft/types"
 
+	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 )
 
 // Node is the ledger a client talks to; *node.Node is one.
@@ -47,6 +49,7 @@ type rpc interface {
 type Options struct {
 	GasPrice Price         // what a unit of gas is paid; zero: nothing
 	TTL      time.Duration // how long a transaction may wait for its block; 0: one minute
+	Trades   []trade.Rules // what the ledger can judge, to bound a challenge's gas
 }
 
 // Price is a price of gas as a fraction, so that it can be below one base unit.
@@ -151,6 +154,7 @@ func (c *Client) ChannelDomain() square.Domain { return c.channel }
 type Head struct {
 	Height int64
 	Time   time.Time
+	Hash   square.Hash
 }
 
 // Head asks for the newest block.
@@ -159,7 +163,9 @@ func (c *Client) Head(ctx context.Context) (Head, error) {
 	if err != nil {
 		return Head{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	return Head{s.SyncInfo.LatestBlockHeight, s.SyncInfo.LatestBlockTime}, nil
+	h := Head{Height: s.SyncInfo.LatestBlockHeight, Time: s.SyncInfo.LatestBlockTime}
+	copy(h.Hash[:], s.SyncInfo.LatestBlockHash)
+	return h, nil
 }
 
 // WaitHeight returns once block h is committed; ErrStalled if ctx ends before
@@ -229,11 +235,11 @@ func (c *Client) Tx(ctx context.Context, hash square.Hash) (Result, error) {
 	}
 }
 
-// Errors that callers tell apart. A refusal by the market wraps the market's
-// own errors as well.
+// Errors that callers tell apart. What the market refuses wraps the market's
+// own errors, of which two are named here again.
 var (
-	ErrNotFound     = errors.New("not found")
-	ErrInsufficient = errors.New("not enough money")
+	ErrNotFound     = market.ErrNotFound
+	ErrInsufficient = market.ErrFunds
 	ErrStalled      = errors.New("the ledger makes no blocks")
 	ErrUnreachable  = errors.New("the ledger cannot be reached")
 	ErrBusy         = errors.New("the ledger takes no more transactions at the moment")

@@ -16,6 +16,11 @@ import (
 // open runs a ledger and a client of it for one test.
 func open(t testing.TB, s devnet.Spec) (*node.Node, *client.Client) {
 	t.Helper()
+	return openWith(t, s, client.Options{})
+}
+
+func openWith(t testing.TB, s devnet.Spec, o client.Options) (*node.Node, *client.Client) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	n, err := devnet.Memory(ctx, s)
@@ -23,7 +28,7 @@ func open(t testing.TB, s devnet.Spec) (*node.Node, *client.Client) {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.Stop)
-	c, err := client.New(ctx, n, client.Options{})
+	c, err := client.New(ctx, n, o)
 	if err != nil {
 		t.Fatal(err)
 	}

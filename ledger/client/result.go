@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
@@ -11,6 +12,7 @@ import (
 
 	sdkerrors "github.com/cosmos/cosmos-sdk/types/errors"
 
+	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/square"
 )
 
@@ -34,10 +36,26 @@ type Refused struct {
 	Log       string
 }
 
-func (r *Refused) Error() string { return "the ledger refused: " + r.Log }
+// Error is the refusal in the words of whoever refused, without the SDK's frame
+// around them.
+func (r *Refused) Error() string {
+	why := r.Log
+	if _, rest, framed := strings.Cut(why, "message index: "); framed {
+		if _, rest, framed = strings.Cut(rest, ": "); framed {
+			why = rest
+		}
+	}
+	if end := strings.LastIndex(why, ": "); end > 0 && r.Codespace == marketv1.Codespace {
+		why = why[:end] // the code's name
+	}
+	return "the ledger refused: " + why
+}
 
 // Unwrap is what went wrong in terms that callers tell apart.
 func (r *Refused) Unwrap() error {
+	if r.Codespace == marketv1.Codespace {
+		return marketv1.Cause(r.Code)
+	}
 	if r.Codespace == sdkerrors.RootCodespace {
 		switch r.Code {
 		case sdkerrors.ErrInsufficientFunds.ABCICode(), sdkerrors.ErrInsufficientFee.ABCICode():

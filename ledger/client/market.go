@@ -1,0 +1,426 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/torg-network/torg/ledger/api/bondv1"
+	"github.com/torg-network/torg/ledger/api/channelv1"
+	"github.com/torg-network/torg/ledger/api/marketv1"
+	"github.com/torg-network/torg/ledger/api/squarev1"
+	"github.com/torg-network/torg/ledger/keys"
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
+)
+
+// Gas that the market's messages may need beyond a plain transfer's.
+const (
+	gasLease = 400_000 // one operation on a lease
+	gasClaim = 40_000  // one voucher
+)
+
+// Bond moves money into the account's stake in a trade.
+func (a *Account) Bond(ctx context.Context, trade string, amount square.Amount) (Result, error) {
+	return a.submit(ctx, call{&bondv1.MsgBond{Provider: a.addr.String(), Trade: trade, Amount: squarev1.FromAmount(amount)}, gasLease})
+}
+
+// Unbond starts the way out of stake that no lease has locked. The ledger pays
+// it out by itself when its time has come.
+func (a *Account) Unbond(ctx context.Context, trade string, amount square.Amount) (Result, error) {
+	return a.submit(ctx, call{&bondv1.MsgUnbond{Provider: a.addr.String(), Trade: trade, Amount: squarev1.FromAmount(amount)}, gasLease})
+}
+
+// PostOffer publishes an offer, which is the account's own.
+func (a *Account) PostOffer(ctx context.Context, o square.Offer) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgPostOffer{Provider: a.addr.String(), Offer: squarev1.FromOffer(o)}, gasLease})
+}
+
+// WithdrawOffer ends the account's live offer of a trade and spec.
+func (a *Account) WithdrawOffer(ctx context.Context, trade string, spec square.Hash) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgWithdrawOffer{Provider: a.addr.String(), Trade: trade, Spec: squarev1.Hex(spec)}, gasLease})
+}
+
+// OpenLease places the account's order and gives it to the provider of the
+// quote. The lease's id is the order's.
+func (a *Account) OpenLease(ctx context.Context, o square.Order, q square.Quote, sig square.Signature) (Result, error) {
+	return a.submit(ctx, a.openLease(o, q, sig))
+}
+
+func (a *Account) openLease(o square.Order, q square.Quote, sig square.Signature) call {
+	return call{&marketv1.MsgOpenLease{
+		Buyer: a.addr.String(), Order: squarev1.FromOrder(o), Quote: squarev1.FromQuote(q), QuoteSignature: sig[:],
+	}, 2 * gasLease}
+}
+
+// PlaceOrder places the account's order for any provider to take.
+func (a *Account) PlaceOrder(ctx context.Context, o square.Order) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgPlaceOrder{Buyer: a.addr.String(), Order: squarev1.FromOrder(o)}, gasLease})
+}
+
+// Match carries a provider's quote on an open order to the ledger.
+func (a *Account) Match(ctx context.Context, q square.Quote, sig square.Signature) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgMatch{Sender: a.addr.String(), Quote: squarev1.FromQuote(q), QuoteSignature: sig[:]}, 2 * gasLease})
+}
+
+// Start is the account's word that it serves a matched lease.
+func (a *Account) Start(ctx context.Context, lease square.Hash) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgStart{Provider: a.addr.String(), Lease: lease.String()}, gasLease})
+}
+
+// Claim is what one lane of a lease has earned, and the voucher that promises
+// at least as much.
+type Claim struct {
+	Lane    uint16
+	Amount  uint64 // in all
+	Voucher square.Voucher
+}
+
+// Redeem pays a lease's provider for what its claims add. final is the
+// provider's word that no more is to come.
+func (a *Account) Redeem(ctx context.Context, lease square.Hash, claims []Claim, final bool) (Result, error) {
+	m := &marketv1.MsgRedeem{Sender: a.addr.String(), Lease: lease.String(), Final: final}
+	for _, c := range claims {
+		m.Claims = append(m.Claims, marketv1.LaneClaim{Lane: uint32(c.Lane), Amount: c.Amount, Max: c.Voucher.Max, Signature: c.Voucher.Sig[:]})
+	}
+	return a.submit(ctx, call{m, gasLease + uint64(len(claims))*gasClaim})
+}
+
+// Consent is a provider's signature of the sum that a lease ends with.
+type Consent struct {
+	Paid uint64
+	Sig  square.Signature
+}
+
+// Close ends the account's lease: at once with the provider's consent, after
+// the order's Drain without.
+func (a *Account) Close(ctx context.Context, lease square.Hash, consent *Consent) (Result, error) {
+	m := &marketv1.MsgClose{Buyer: a.addr.String(), Lease: lease.String()}
+	if consent != nil {
+		m.Consent = &marketv1.CloseConsent{Paid: consent.Paid, Signature: consent.Sig[:]}
+	}
+	return a.submit(ctx, call{m, gasLease})
+}
+
+// Reclaim ends a lease that the account serves, with notice in seconds.
+func (a *Account) Reclaim(ctx context.Context, lease square.Hash, notice uint64) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgReclaim{Provider: a.addr.String(), Lease: lease.String(), Notice: notice}, gasLease})
+}
+
+// Abandon ends a lease that the account serves at once, for part of its bond.
+func (a *Account) Abandon(ctx context.Context, lease square.Hash) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgAbandon{Provider: a.addr.String(), Lease: lease.String()}, gasLease})
+}
+
+// Cancel ends the account's lease before it runs.
+func (a *Account) Cancel(ctx context.Context, lease square.Hash) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgCancel{Buyer: a.addr.String(), Lease: lease.String()}, gasLease})
+}
+
+// ClaimResult commits the account to its result and its price.
+func (a *Account) ClaimResult(ctx context.Context, lease, root square.Hash, price uint64) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgClaim{Provider: a.addr.String(), Lease: lease.String(), Root: root.String(), Price: price}, gasLease})
+}
+
+// Accept is the account's word, as buyer, that a result is right.
+func (a *Account) Accept(ctx context.Context, lease square.Hash) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgAccept{Buyer: a.addr.String(), Lease: lease.String()}, gasLease})
+}
+
+// Challenge brings evidence against a lease's provider, with the least bond
+// there may be. If Options.Trades has the trade's rules, the transaction
+// carries the gas for the ledger to judge at once.
+func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evidence) (Result, error) {
+	l, err := a.c.Lease(ctx, lease)
+	if err != nil {
+		return Result{}, err
+	}
+	p, err := a.c.Params(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	gas := uint64(2*gasLease + keys.VerifyGas)
+	for _, r := range a.c.opt.Trades {
+		if r.Name() != l.Order.Trade {
+			continue
+		}
+		judge, err := r.JudgeGas(e)
+		if err != nil && !errors.Is(err, trade.ErrNotJudgeable) {
+			return Result{}, err
+		}
+		gas += judge
+	}
+	// Evidence is stored: thirty gas a byte, beside what its transport costs.
+	gas += uint64(len(e.Request)+len(e.Result)) * 50
+	return a.submit(ctx, call{&marketv1.MsgChallenge{
+		Challenger: a.addr.String(), Lease: lease.String(), Evidence: squarev1.FromEvidence(e), Bond: p.LeastBond(l.Order, e.Receipt.Price),
+	}, gas})
+}
+
+// Verdict is the account's vote as a judge.
+func (a *Account) Verdict(ctx context.Context, lease, evidence square.Hash, v square.Verdict) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgVerdict{Judge: a.addr.String(), Lease: lease.String(), Evidence: evidence.String(), Verdict: string(v)}, 2 * gasLease})
+}
+
+// Poke carries out what a lease's deadline demands, for a bounty.
+func (a *Account) Poke(ctx context.Context, lease square.Hash) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgPoke{Sender: a.addr.String(), Lease: lease.String()}, 2 * gasLease})
+}
+
+// Authorization is a payer's signature of a deposit, which any account may
+// carry to the ledger.
+type Authorization struct {
+	Nonce  square.Hash
+	Expiry int64
+	Sig    square.Signature
+}
+
+// Deposit funds a channel: from the account itself, or, with auth, from the
+// payer that signed it.
+func (a *Account) Deposit(ctx context.Context, c square.ChannelConfig, amount square.Amount, auth *Authorization) (Result, error) {
+	m := &channelv1.MsgDeposit{Sender: a.addr.String(), Config: squarev1.FromChannelConfig(c), Amount: squarev1.FromAmount(amount)}
+	if auth != nil {
+		m.Authorization = &channelv1.Authorization{Nonce: auth.Nonce.String(), Expiry: auth.Expiry, Signature: auth.Sig[:]}
+	}
+	return a.submit(ctx, call{m, gasLease})
+}
+
+// ChannelClaim is what a channel owes, and the voucher that promises at least
+// as much.
+type ChannelClaim struct {
+	Amount  uint64 // in all
+	Voucher square.Voucher
+}
+
+// ClaimChannels pays the receivers of channels. The account is their receiver
+// or receiver authorizer.
+func (a *Account) ClaimChannels(ctx context.Context, claims []ChannelClaim) (Result, error) {
+	m := &channelv1.MsgClaim{Sender: a.addr.String()}
+	for _, c := range claims {
+		m.Claims = append(m.Claims, channelv1.ClaimItem{Channel: c.Voucher.Channel.String(), Amount: c.Amount, Max: c.Voucher.Max, Signature: c.Voucher.Sig[:]})
+	}
+	return a.submit(ctx, call{m, uint64(len(claims)) * 3 * gasClaim})
+}
+
+// Withdraw starts the account's way out of a channel: units, or all if 0.
+func (a *Account) Withdraw(ctx context.Context, channel square.Hash, units uint64) (Result, error) {
+	return a.submit(ctx, call{&channelv1.MsgWithdraw{Payer: a.addr.String(), Channel: channel.String(), Units: units}, gasLease})
+}
+
+// FinishWithdraw pays out a withdrawal whose delay is over.
+func (a *Account) FinishWithdraw(ctx context.Context, channel square.Hash) (Result, error) {
+	return a.submit(ctx, call{&channelv1.MsgFinish{Sender: a.addr.String(), Channel: channel.String()}, gasLease})
+}
+
+// RefundChannel gives a channel's payer money back at once; the account is its
+// receiver.
+func (a *Account) RefundChannel(ctx context.Context, channel square.Hash, units uint64) (Result, error) {
+	return a.submit(ctx, call{&channelv1.MsgRefund{Receiver: a.addr.String(), Channel: channel.String(), Units: units}, gasLease})
+}
+
+// Params are the market's parameters.
+func (c *Client) Params(ctx context.Context) (market.Params, error) {
+	r, err := marketv1.NewQueryClient(conn{c.rpc}).Params(ctx, &marketv1.QueryParamsRequest{})
+	if err != nil {
+		return market.Params{}, fmt.Errorf("params: %w", err)
+	}
+	return r.Params.Market(), nil
+}
+
+// Lease is a lease as it stands; ErrNotFound if there never was one or it has
+// been forgotten.
+func (c *Client) Lease(ctx context.Context, id square.Hash) (market.Lease, error) {
+	l, err := c.Projected(ctx, id)
+	return l.Lease, err
+}
+
+// Projected is a lease and how it would end if everyone fell silent now.
+type Projected struct {
+	market.Lease
+	Then       market.State  `json:"then"`
+	Why        market.Reason `json:"why"`
+	At         int64         `json:"at"`
+	ToBuyer    uint64        `json:"to_buyer,string"`
+	ToProvider uint64        `json:"to_provider,string"`
+}
+
+// Projected is a lease with its projection.
+func (c *Client) Projected(ctx context.Context, id square.Hash) (Projected, error) {
+	r, err := marketv1.NewQueryClient(conn{c.rpc}).Lease(ctx, &marketv1.QueryLeaseRequest{Id: id.String()})
+	if err != nil {
+		return Projected{}, fmt.Errorf("lease %s: %w", id.Short(), err)
+	}
+	return projected(*r)
+}
+
+func projected(r marketv1.QueryLeaseResponse) (Projected, error) {
+	l, err := r.Lease.Market()
+	p := r.Projection
+	return Projected{l, market.State(p.State), market.Reason(p.Reason), p.At, p.ToBuyer, p.ToProvider}, err
+}
+
+// LeaseFilter chooses leases; a zero field chooses all.
+type LeaseFilter struct {
+	Buyer, Provider square.Address
+	Trade           string
+	State           market.State
+}
+
+// Page is where a list goes on. The zero Page is its beginning.
+type Page struct {
+	Limit uint64 // at most 1000; 0: 100
+	After string // the Next of the answer before; empty: from the beginning
+}
+
+// Leases lists leases. next is empty when there are no more.
+func (c *Client) Leases(ctx context.Context, f LeaseFilter, p Page) (leases []Projected, next string, err error) {
+	r, err := marketv1.NewQueryClient(conn{c.rpc}).Leases(ctx, &marketv1.QueryLeasesRequest{
+		Buyer: squarev1.Text(f.Buyer), Provider: squarev1.Text(f.Provider), Trade: f.Trade, State: string(f.State), Limit: p.Limit, After: p.After,
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("leases: %w", err)
+	}
+	leases = make([]Projected, len(r.Leases))
+	for i, m := range r.Leases {
+		if leases[i], err = projected(m); err != nil {
+			return nil, "", err
+		}
+	}
+	return leases, r.Next, nil
+}
+
+// OfferFilter chooses offers; a zero field chooses all.
+type OfferFilter struct {
+	Provider square.Address
+	Trade    string
+	Spec     square.Hash
+	All      bool // expired and withdrawn ones too
+}
+
+// Offers lists offers. next is empty when there are no more.
+func (c *Client) Offers(ctx context.Context, f OfferFilter, p Page) (offers []market.Offer, next string, err error) {
+	r, err := marketv1.NewQueryClient(conn{c.rpc}).Offers(ctx, &marketv1.QueryOffersRequest{
+		Provider: squarev1.Text(f.Provider), Trade: f.Trade, Spec: squarev1.Hex(f.Spec), All: f.All, Limit: p.Limit, After: p.After,
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("offers: %w", err)
+	}
+	offers = make([]market.Offer, len(r.Offers))
+	for i, m := range r.Offers {
+		if offers[i], err = m.Market(); err != nil {
+			return nil, "", err
+		}
+	}
+	return offers, r.Next, nil
+}
+
+// Stake is a provider's stake in a trade.
+type Stake struct {
+	market.StakeKey
+	market.Stake
+}
+
+// Stakes lists stakes, of one provider and trade or of all. next is empty when
+// there are no more.
+func (c *Client) Stakes(ctx context.Context, provider square.Address, trade string, p Page) (stakes []Stake, next string, err error) {
+	r, err := bondv1.NewQueryClient(conn{c.rpc}).Stakes(ctx, &bondv1.QueryStakesRequest{
+		Provider: squarev1.Text(provider), Trade: trade, Limit: p.Limit, After: p.After,
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("stakes: %w", err)
+	}
+	stakes = make([]Stake, len(r.Stakes))
+	for i, m := range r.Stakes {
+		if stakes[i].StakeKey, stakes[i].Stake, err = marketv1.Stake(m); err != nil {
+			return nil, "", err
+		}
+	}
+	return stakes, r.Next, nil
+}
+
+// Evidence is what was brought against a lease's provider.
+func (c *Client) Evidence(ctx context.Context, lease, hash square.Hash) (square.Evidence, error) {
+	r, err := marketv1.NewQueryClient(conn{c.rpc}).Evidence(ctx, &marketv1.QueryEvidenceRequest{Lease: lease.String(), Hash: hash.String()})
+	if err != nil {
+		return square.Evidence{}, fmt.Errorf("evidence %s: %w", hash.Short(), err)
+	}
+	return r.Evidence.Square()
+}
+
+// Supply is every pot of money of one denom.
+type Supply struct {
+	Denom      string `json:"denom"`
+	Accounts   uint64 `json:"accounts,string"`
+	Escrow     uint64 `json:"escrow,string"`
+	Stake      uint64 `json:"stake,string"` // bonds of leases included
+	Challenges uint64 `json:"challenges,string"`
+	Channels   uint64 `json:"channels,string"`
+	Treasury   uint64 `json:"treasury,string"`
+	Validators uint64 `json:"validators,string"`
+	Other      uint64 `json:"other,string"`
+	Total      uint64 `json:"supply,string"`
+	Burned     uint64 `json:"burned,string"`
+	Minted     uint64 `json:"minted,string"`
+	Balanced   bool   `json:"balanced"` // every pot holds what it should, and all sum to the supply
+}
+
+// Supply audits all money of a denom. It reads the whole state.
+func (c *Client) Supply(ctx context.Context, denom string) (Supply, error) {
+	r, err := marketv1.NewQueryClient(conn{c.rpc}).Supply(ctx, &marketv1.QuerySupplyRequest{Denom: denom})
+	if err != nil {
+		return Supply{}, fmt.Errorf("supply of %s: %w", denom, err)
+	}
+	return Supply{
+		Denom: r.Denom, Accounts: r.Accounts, Escrow: r.Escrow, Stake: r.Stake, Challenges: r.Challenges, Channels: r.Channels,
+		Treasury: r.Treasury, Validators: r.Validators, Other: r.Other, Total: r.Supply, Burned: r.Burned, Minted: r.Minted, Balanced: r.Balanced,
+	}, nil
+}
+
+// Channel is a standalone payment channel.
+type Channel struct {
+	ID         square.Hash          `json:"id"`
+	Config     square.ChannelConfig `json:"config"`
+	Denom      string               `json:"denom"`
+	Deposit    uint64               `json:"deposit,string"` // in all, less what was withdrawn
+	Claimed    uint64               `json:"claimed,string"`
+	Withdraw   uint64               `json:"withdraw,string"` // on its way out; 0 with a time: all
+	WithdrawAt int64                `json:"withdraw_at"`     // 0: nothing is
+}
+
+func channel(r channelv1.QueryChannelResponse) (Channel, error) {
+	var rd squarev1.Reader
+	config, err := r.Channel.Config.Square()
+	if err != nil {
+		return Channel{}, err
+	}
+	m := r.Channel
+	return Channel{rd.Hash("channel", r.Id), config, m.Denom, m.Deposit, m.Claimed, m.Withdraw, m.WithdrawAt}, rd.Err
+}
+
+// Channel is one channel; ErrNotFound if nothing was ever deposited in it.
+func (c *Client) Channel(ctx context.Context, id square.Hash) (Channel, error) {
+	r, err := channelv1.NewQueryClient(conn{c.rpc}).Channel(ctx, &channelv1.QueryChannelRequest{Id: id.String()})
+	if err != nil {
+		return Channel{}, fmt.Errorf("channel %s: %w", id.Short(), err)
+	}
+	return channel(*r)
+}
+
+// Channels lists channels of a payer, a receiver, both or anyone. next is empty
+// when there are no more.
+func (c *Client) Channels(ctx context.Context, payer, receiver square.Address, p Page) (channels []Channel, next string, err error) {
+	r, err := channelv1.NewQueryClient(conn{c.rpc}).Channels(ctx, &channelv1.QueryChannelsRequest{
+		Payer: squarev1.Text(payer), Receiver: squarev1.Text(receiver), Limit: p.Limit, After: p.After,
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("channels: %w", err)
+	}
+	channels = make([]Channel, len(r.Channels))
+	for i, m := range r.Channels {
+		if channels[i], err = channel(m); err != nil {
+			return nil, "", err
+		}
+	}
+	return channels, r.Next, nil
+}
