@@ -183,7 +183,9 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	rand.Read(o.Salt[:])
 	id := o.ID(d.domain)
 	var q infer.QuoteReply
-	if err := d.call(ctx, offer.Endpoint, "quote", infer.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
+	qctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := d.call(qctx, offer.Endpoint, "quote", infer.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
 		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
 	}
 	switch quote := q.Quote; {
@@ -363,7 +365,11 @@ func (d *Desk) tend(ctx context.Context, l *lease, now time.Time) {
 	}
 	d.mu.Unlock()
 
+	reached := true
 	for _, ln := range stuck {
+		if !reached {
+			break // the others of a provider that does not answer can wait
+		}
 		d.mu.Lock()
 		free := !ln.busy && ln.rec.Pending != nil
 		ln.busy = ln.busy || free
@@ -371,6 +377,7 @@ func (d *Desk) tend(ctx context.Context, l *lease, now time.Time) {
 		if free {
 			rctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 			if _, err := d.resync(rctx, held{l, ln}); err != nil && ctx.Err() == nil {
+				reached = false
 				d.cfg.Log.Debug("lane is still unknown", "lease", l.id.Short(), "lane", ln.n, "err", err)
 			}
 			cancel()
@@ -534,10 +541,28 @@ func (d *Desk) release(h held) {
 // and returns when the ledger has been told of all. New requests open new
 // leases; close the desk's doors first.
 func (d *Desk) CloseAll(ctx context.Context) error {
+	return d.closeLeases(ctx, func(*lease) bool { return true })
+}
+
+// CloseLease closes one lease, as CloseAll does. A lease that is not this
+// desk's, or has ended, is market.ErrNotFound.
+func (d *Desk) CloseLease(ctx context.Context, id square.Hash) error {
+	found := false
+	err := d.closeLeases(ctx, func(l *lease) bool {
+		found = found || l.id == id
+		return l.id == id
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("lease %s: no open lease of this buyer's: %w", id.Short(), market.ErrNotFound)
+	}
+	return err
+}
+
+func (d *Desk) closeLeases(ctx context.Context, which func(*lease) bool) error {
 	d.mu.Lock()
 	var open []*lease
 	for _, l := range d.leases {
-		if l.rec.Phase == standing || l.rec.Phase == retiring {
+		if (l.rec.Phase == standing || l.rec.Phase == retiring) && which(l) {
 			l.rec.Phase = retiring
 			s := d.seat(seatKey{l.rec.Provider, l.rec.Order.Spec})
 			s.leases = slices.DeleteFunc(s.leases, func(x *lease) bool { return x == l })
