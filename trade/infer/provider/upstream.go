@@ -62,6 +62,9 @@ func (u Upstream) total() time.Duration {
 	return 15 * time.Minute
 }
 
+// maxPassed bounds the events of one answer, in bytes.
+const maxPassed = 4 * infer.MaxResult
+
 // maxModels bounds how many of a server's models are listed.
 const maxModels = 256
 
@@ -251,6 +254,7 @@ func (e upstreamEngine) stream(ctx context.Context, job Job, r io.Reader, ceilin
 		done     bool
 		fault    error
 		gone     bool // the buyer takes no more
+		passed   int  // bytes of events
 	)
 	for !done && !gone && fault == nil {
 		raw, err := in.next()
@@ -271,12 +275,13 @@ func (e upstreamEngine) stream(ctx context.Context, job Job, r io.Reader, ceilin
 			fault = errors.New("the server sent an event that is no JSON")
 		case ev.Err != "":
 			fault = fmt.Errorf("the server says: %s", clip(ev.Err))
-		case text.Len()+len(ev.Text) > infer.MaxResult-64:
+		case text.Len()+len(ev.Text) > infer.MaxResult-64, passed+len(raw) > maxPassed:
 			fault = errors.New("the server's answer is too long")
 		}
 		if fault != nil {
 			break
 		}
+		passed += len(raw)
 		if ev.Usage != nil {
 			usage = ev.Usage
 		}
