@@ -226,9 +226,9 @@ type Verdict struct {
 	Finish Finish
 }
 
-// Verify re-executes a generation by batched prefill, several times cheaper
-// than generating, and says how far the claimed tokens are what Generate
-// gives for the request. The error is about the request or ctx, never about
+// Verify re-executes a generation by batched prefill, which is cheaper than
+// generating, and says how far the claimed tokens are what Generate gives for
+// the request. The error is about the request or ctx, never about
 // the tokens.
 func (m *Model) Verify(ctx context.Context, req Request, claimed []int) (Verdict, error) {
 	if !m.card.Text {

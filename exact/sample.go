@@ -106,8 +106,16 @@ func (s *sampler) choose(logits []int32, logitBits uint, req *Request, index int
 // among equals, whose weights reach topP/10000 of the total, at least one. It
 // clears the weights of the others and returns the sum of the kept.
 func (s *sampler) nucleus(logits []int32, total, topP uint64) uint64 {
-	for i := range s.order {
-		s.order[i] = int32(i)
+	// Tokens below the n-th part of what may be left out weigh, all together,
+	// less than that, so the heavier ones reach topP without them: only those
+	// need sorting. (A heavier token never has the smaller logit.)
+	s.order = s.order[:0]
+	for i, w := range s.weight {
+		if w*10000*uint64(len(logits)) < total*(10000-topP) {
+			s.weight[i] = 0
+			continue
+		}
+		s.order = append(s.order, int32(i))
 	}
 	slices.SortFunc(s.order, func(a, b int32) int {
 		if c := cmp.Compare(logits[b], logits[a]); c != 0 {
