@@ -119,12 +119,13 @@ func (h *Handler) open(r *http.Request, route, prefix string, e *envelope) (*gen
 	if err != nil {
 		return nil, err
 	}
-	m, name, err := h.find(r.Context(), e.Model)
+	offers, name, err := h.find(r.Context(), e.Model)
 	if err != nil {
 		return nil, err
 	}
 	return &generation{
-		route: route, id: newID(prefix), created: time.Now().Unix(), asked: e.Model, model: m,
+		route: route, id: newID(prefix), created: time.Now().Unix(), asked: e.Model,
+		model: offers[0], offers: offers,
 		ask:    buyer.Ask{Model: name, Route: way, Stream: e.Stream},
 		stream: e.Stream, usage: e.StreamOptions != nil && e.StreamOptions.IncludeUsage,
 	}, nil

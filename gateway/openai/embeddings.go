@@ -80,7 +80,7 @@ func (h *Handler) embeddings(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *Handler) embed(w http.ResponseWriter, r *http.Request, g *generation, asks []buyer.Ask, packed bool) error {
-	q, err := h.begin(r, Event{Route: g.route, Model: g.model.ID, Exact: true}, asks...)
+	q, err := h.begin(r, g, asks...)
 	if err != nil {
 		return err
 	}

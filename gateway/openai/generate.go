@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ type generation struct {
 	created int64
 	asked   string // the model's name as the client wrote it
 	model   buyer.Model
+	offers  []buyer.Model // that may answer
 	ask     buyer.Ask
 	stream  bool
 	usage   bool   // the client asked for the usage chunk
@@ -136,31 +138,27 @@ func patch(object json.RawMessage, set map[string]any) (json.RawMessage, error) 
 	return json.Marshal(m)
 }
 
-// find chooses the model a request names. Where both exact and other models
-// carry the name, the exact one is meant.
-func (h *Handler) find(ctx context.Context, name string) (buyer.Model, string, error) {
+// find lists the offers of the model a request names. Where both exact and
+// other models carry the name, the exact one is meant, and asked for by its
+// digest.
+func (h *Handler) find(ctx context.Context, name string) (offers []buyer.Model, ask string, err error) {
 	if name == "" {
-		return buyer.Model{}, "", invalid("model", "model: is missing; GET /v1/models lists what is offered")
+		return nil, "", invalid("model", "model: is missing; GET /v1/models lists what is offered")
 	}
 	all, err := h.cfg.Seller.Models(ctx)
 	if err != nil {
-		return buyer.Model{}, "", err
+		return nil, "", err
 	}
-	offers := offering(all, name)
+	offers = offering(all, name)
 	if len(offers) == 0 {
-		return buyer.Model{}, "", noModel(name)
+		return nil, "", noModel(name)
 	}
-	chosen, mixed := offers[0], false
-	for _, m := range offers[1:] {
-		mixed = mixed || m.Exact != chosen.Exact
-		if m.Exact && !chosen.Exact {
-			chosen = m
-		}
+	exact := slices.IndexFunc(offers, func(m buyer.Model) bool { return m.Exact })
+	if exact >= 0 && slices.ContainsFunc(offers, func(m buyer.Model) bool { return !m.Exact }) {
+		name = offers[exact].Digest.String()
+		offers = offering(all, name)
 	}
-	if mixed {
-		name = chosen.Digest.String()
-	}
-	return chosen, name, nil
+	return offers, name, nil
 }
 
 // newID makes an answer's id in OpenAI's style.
@@ -170,37 +168,23 @@ func newID(prefix string) string {
 	return prefix + base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// hold admits the request under its API key and reserves the most it can cost.
-// It returns nil without a key store.
-func (h *Handler) hold(r *http.Request, asks ...buyer.Ask) (*keys.Hold, error) {
-	if h.cfg.Keys == nil {
-		return nil, nil
-	}
-	all, err := h.cfg.Seller.Models(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	need := keys.Need{Request: RequestID(r.Context())}
-	for _, a := range asks {
-		var most, tokens uint64
-		for _, m := range offering(all, a.Model) {
-			units, err := meter.Ceiling(a.Request, m.Context)
-			if err != nil {
-				return nil, problem(http.StatusBadRequest, typeInvalid, "invalid_request", err.Error())
-			}
-			p, err := square.Price(m.Rates, units)
-			if err != nil {
-				continue // an offer nobody can price is never taken
-			}
-			if a.Route.MaxPrompt > 0 && rate(m, infer.UnitPrompt) > a.Route.MaxPrompt ||
-				a.Route.MaxCompletion > 0 && rate(m, infer.UnitCompletion) > a.Route.MaxCompletion {
-				continue // nor is one above the client's limit
-			}
-			most, tokens = max(most, p), max(tokens, units[0]+units[1])
+// most is the most a request may be metered at and cost on any of the offers
+// that may answer it.
+func most(offers []buyer.Model, a buyer.Ask) (tokens, units uint64, err error) {
+	for _, m := range offers {
+		if a.Route.MaxPrompt > 0 && rate(m, infer.UnitPrompt) > a.Route.MaxPrompt ||
+			a.Route.MaxCompletion > 0 && rate(m, infer.UnitCompletion) > a.Route.MaxCompletion {
+			continue // it may not
 		}
-		need.Units, need.Tokens = need.Units+most, need.Tokens+tokens
+		n, err := meter.Ceiling(a.Request, m.Context)
+		if err != nil {
+			return 0, 0, problem(http.StatusBadRequest, typeInvalid, "invalid_request", err.Error())
+		}
+		if p, err := square.Price(m.Rates, n); err == nil { // an offer nobody can price is never taken
+			tokens, units = max(tokens, n[0]+n[1]), max(units, p)
+		}
 	}
-	return h.cfg.Keys.Begin(bearer(r), need)
+	return tokens, units, nil
 }
 
 // request is the account of one request at a seller: what was asked, spent and
@@ -215,16 +199,26 @@ type request struct {
 	unknown bool
 }
 
-// begin admits a request. The caller calls done when the answer is written.
-func (h *Handler) begin(r *http.Request, event Event, asks ...buyer.Ask) (*request, error) {
-	hold, err := h.hold(r, asks...)
-	if err != nil {
+// begin admits a request under its API key and reserves the most it can cost.
+// The caller calls done when the answer is written.
+func (h *Handler) begin(r *http.Request, g *generation, asks ...buyer.Ask) (*request, error) {
+	q := &request{h: h, ctx: r.Context(), event: Event{Route: g.route, Model: g.model.ID, Exact: g.model.Exact, Stream: g.stream}}
+	if h.cfg.Keys == nil {
+		return q, nil
+	}
+	need := keys.Need{Request: RequestID(r.Context())}
+	for _, a := range asks {
+		tokens, units, err := most(g.offers, a)
+		if err != nil {
+			return nil, err
+		}
+		need.Tokens, need.Units = need.Tokens+tokens, need.Units+units
+	}
+	var err error
+	if q.hold, err = h.cfg.Keys.Begin(bearer(r), need); err != nil {
 		return nil, err
 	}
-	q := &request{h: h, ctx: r.Context(), hold: hold, event: event}
-	if hold != nil {
-		q.event.Key = hold.ID()
-	}
+	q.event.Key = q.hold.ID()
 	return q, nil
 }
 
@@ -288,7 +282,7 @@ func (q *request) done() {
 func (h *Handler) generate(w http.ResponseWriter, r *http.Request, g *generation, v view) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	q, err := h.begin(r.WithContext(ctx), Event{Route: g.route, Model: g.model.ID, Exact: g.model.Exact, Stream: g.stream}, g.ask)
+	q, err := h.begin(r.WithContext(ctx), g, g.ask)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/torg-network/torg/gateway/openai"
 	"github.com/torg-network/torg/gateway/sellertest"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
 // skipped counts what could not be tested on this machine.
@@ -92,9 +93,9 @@ func counts(t *testing.T, out []byte) (pass, skip int) {
 	return pass, skip
 }
 
-// square starts a gateway over the test market and returns the environment of
-// a client.
-func start(t *testing.T) map[string]string {
+// serve opens a gateway over a seller and returns the environment of a client:
+// its address and three keys.
+func serve(t *testing.T, seller buyer.Seller, stats func() any) map[string]string {
 	t.Helper()
 	ks, err := keys.Open(filepath.Join(t.TempDir(), "keys.db"), nil)
 	if err != nil {
@@ -108,12 +109,11 @@ func start(t *testing.T) map[string]string {
 		return s
 	}
 	little := uint64(5)
-	seller := sellertest.New()
 	g, err := gateway.New(gateway.Config{
 		OpenAI: openai.Config{Seller: seller, Keys: ks},
 		Log:    slog.New(slog.DiscardHandler),
 		Routes: map[string]http.Handler{"GET /stats": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			json.NewEncoder(w).Encode(map[string]int64{"running": seller.Running.Load()})
+			json.NewEncoder(w).Encode(stats())
 		})},
 	})
 	if err != nil {
@@ -138,16 +138,30 @@ func start(t *testing.T) map[string]string {
 	base := "http://" + ln.Addr().String()
 	return map[string]string{
 		"TORG_BASE_URL": base + "/v1", "TORG_API_KEY": secret(keys.Grant{}), "TORG_STATS": base + "/stats",
-		"TORG_MODEL": sellertest.Tiny, "TORG_UPSTREAM": sellertest.Upstream, "TORG_SLOW": sellertest.Slow,
 		"TORG_POOR_KEY": secret(keys.Grant{Budget: &little}), "TORG_RATED_KEY": secret(keys.Grant{Requests: 1}),
 	}
 }
 
+// start opens a gateway over the test market.
+func start(t *testing.T) map[string]string {
+	t.Helper()
+	seller := sellertest.New()
+	env := serve(t, seller, func() any { return map[string]int64{"running": seller.Running.Load()} })
+	env["TORG_MODEL"], env["TORG_UPSTREAM"], env["TORG_SLOW"] = sellertest.Tiny, sellertest.Upstream, sellertest.Slow
+	return env
+}
+
+// TestOpenAI runs the npm client against TORG_BASE_URL, or the test market.
 func TestOpenAI(t *testing.T) {
 	var env map[string]string
 	if os.Getenv("TORG_BASE_URL") == "" {
 		env = start(t)
 	}
+	scenarios(t, env)
+}
+
+func scenarios(t *testing.T, env map[string]string) {
+	t.Helper()
 	pass, skip := counts(t, node(t, env, "--test", "--test-reporter=tap", "openai.test.mjs"))
 	if pass < 15 {
 		t.Errorf("only %d scenarios ran", pass)

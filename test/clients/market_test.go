@@ -1,0 +1,146 @@
+package clients_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/infer/replay"
+)
+
+// counted counts the requests that an engine works on.
+type counted struct {
+	provider.Engine
+	running *atomic.Int64
+}
+
+func (e counted) Run(ctx context.Context, j provider.Job, emit func(infer.Delta) error) (provider.Output, error) {
+	e.running.Add(1)
+	defer e.running.Add(-1)
+	return e.Engine.Run(ctx, j, emit)
+}
+
+// TestMarket runs the npm client against everything but the consensus: the
+// gateway, the real desk, a real provider over HTTP with the bundled exact
+// model and an OpenAI-compatible server (another gateway) behind it, leases and
+// vouchers on the lease machine in memory.
+func TestMarket(t *testing.T) {
+	rates := []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 100_000}, {Unit: infer.UnitCompletion, PerMillion: 400_000}}
+	model := replay.Model{Model: nano.Model()}
+	ledger := fake.New(model)
+
+	// The provider.
+	seller := newKey(t)
+	ledger.Fund(seller.Address(), 1_000_000_000)
+	if err := ledger.Bond(seller.Address(), 900_000_000); err != nil {
+		t.Fatal(err)
+	}
+	behind := start(t)
+	up := provider.Upstream{Base: strings.TrimSuffix(behind["TORG_BASE_URL"], "/v1"), APIKey: behind["TORG_API_KEY"]}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, err := journal.Open(filepath.Join(t.TempDir(), "provider.db"), provider.Buckets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running atomic.Int64
+	upstream := behind["TORG_UPSTREAM"]
+	p, err := provider.New(provider.Config{
+		Key: seller, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: ledger, Self: seller.Address()}, Store: disk,
+		Endpoint: "http://" + ln.Addr().String(), Tick: 20 * time.Millisecond,
+		Services: []provider.Service{
+			{Engine: counted{provider.Exact(nano.Model()), &running}, Rates: rates, Denom: square.Denom, Capacity: 8},
+			{Engine: up.Engine(provider.Model{Name: upstream, Subject: infer.Subject(upstream)}), Rates: rates, Denom: square.Denom, Capacity: 8},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.PostOffers(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var chores sync.WaitGroup
+	chores.Go(func() { _ = p.Run(ctx) })
+	server := &http.Server{Handler: p.Handler()}
+	chores.Go(func() { _ = server.Serve(ln) })
+
+	// The buyer.
+	owner, authorizer := newKey(t), newKey(t)
+	ledger.Fund(owner.Address(), 1_000_000_000)
+	books, err := journal.Open(filepath.Join(t.TempDir(), "buyer.db"), buyer.Buckets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desk, err := buyer.New(buyer.Config{
+		Key: authorizer, Buyer: owner.Address(), ChainID: fake.ChainID, Ledger: fake.Account{Ledger: ledger, Self: owner.Address()},
+		Store: books, Escrow: 100_000_000, JobValue: 10_000_000, Models: []infer.Replayer{model},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chores.Go(func() { _ = desk.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		server.Close()
+		chores.Wait()
+		desk.Close()
+		end, done := context.WithTimeout(context.Background(), time.Second)
+		defer done()
+		_ = p.Close(end)
+		for _, j := range []*journal.Journal{books, disk} {
+			if err := j.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if !ledger.Conserved() {
+			t.Error("money was made or lost")
+		}
+	})
+
+	env := serve(t, desk, func() any { return map[string]int64{"running": running.Load()} })
+	env["TORG_MODEL"], env["TORG_SLOW"], env["TORG_UPSTREAM"] = nano.Name, nano.Name, upstream
+	scenarios(t, env)
+
+	// Every receipt of the exact model says what the model says.
+	records, err := desk.Receipts(t.Context(), time.Time{}, 100)
+	if err != nil || len(records) < 30 {
+		t.Fatalf("%d receipts, %v", len(records), err)
+	}
+	audited := 0
+	for _, r := range records {
+		if r.Model != nano.Name {
+			continue
+		}
+		found, err := desk.Audit(t.Context(), r.ID)
+		if err != nil || found != buyer.AuditEqual {
+			t.Errorf("receipt %s: %s %v", r.ID.Short(), found, err)
+		}
+		audited++
+	}
+	t.Logf("%d receipts re-executed", audited)
+}
+
+func newKey(t *testing.T) square.Key {
+	t.Helper()
+	k, err := square.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
