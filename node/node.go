@@ -27,7 +27,7 @@ import (
 type Price struct {
 	Rates    []square.Rate // prompt_tokens, completion_tokens
 	Denom    string        // square.Denom when empty
-	Capacity int           // requests at once; 0: twice the cores
+	Capacity int           // requests at once; 0: four times the cores
 }
 
 // Upstream is an OpenAI-compatible server whose models are sold.
@@ -146,7 +146,7 @@ func (n *Node) services(ctx context.Context) []provider.Service {
 			p.Denom = square.Denom
 		}
 		if p.Capacity == 0 {
-			p.Capacity = 2 * Hardware().Cores
+			p.Capacity = 4 * Hardware().Cores
 		}
 		out = append(out, provider.Service{Engine: e, Rates: p.Rates, Denom: p.Denom, Capacity: p.Capacity, Attributes: facts})
 	}

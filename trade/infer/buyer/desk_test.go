@@ -37,6 +37,7 @@ type seller struct {
 	server *http.Server
 	store  *journal.Journal
 	disk   *faulty // between the provider and its store, if set
+	wrap   func(http.Handler) http.Handler
 	stop   func()
 }
 
@@ -100,7 +101,11 @@ func (s *seller) start(t testing.TB) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = s.Run(ctx) })
-	s.server = &http.Server{Handler: s.Handler()}
+	h := s.Handler()
+	if s.wrap != nil {
+		h = s.wrap(h)
+	}
+	s.server = &http.Server{Handler: h}
 	running.Go(func() { _ = s.server.Serve(ln) })
 	p, store, server := s.Provider, s.store, s.server
 	s.stop = func() {

@@ -110,6 +110,15 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 	}
 	sp := spoken{kind: a.Request.Kind}
 	signed, ttft, err := d.converse(ctx, h, req, out, &sp)
+	if broken(err) && !out.begun && out.err == nil && ctx.Err() == nil {
+		// The same again gets the same answer and is charged once, whether or
+		// not the first reached the provider.
+		sp = spoken{kind: a.Request.Kind}
+		again, t, err2 := d.converse(ctx, h, req, out, &sp)
+		if err2 == nil {
+			signed, ttft, err = again, t, nil
+		}
+	}
 	if err != nil {
 		if refusal := (errRefused{}); !errors.As(err, &refusal) || refusal.Code != infer.CodeBadRequest && refusal.Code != infer.CodeBusy {
 			d.saw(s, errors.Is(err, context.Canceled), 0, 0)
@@ -167,6 +176,15 @@ func (d *Desk) pend(h held, p *pending) error {
 		d.mu.Unlock()
 	}
 	return err
+}
+
+// errSilent says that a provider said nothing for too long.
+var errSilent = errors.New("the provider was silent for too long")
+
+// broken reports whether a conversation ended because the connection did.
+func broken(err error) bool {
+	var refusal errRefused
+	return err != nil && !errors.As(err, &refusal) && !errors.Is(err, errSilent) && !errors.Is(err, context.Canceled)
 }
 
 // errRefused says that the provider refused the request before any work.
@@ -253,7 +271,7 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 			if late {
 				return infer.Signed{}, ttft, fmt.Errorf("cancelled, and no receipt came: %w", context.Canceled)
 			}
-			return infer.Signed{}, ttft, fmt.Errorf("the provider was silent for %s", d.cfg.Silence)
+			return infer.Signed{}, ttft, errSilent
 		case r := <-in:
 			if r.err != nil {
 				if errors.Is(r.err, io.EOF) || errors.Is(r.err, io.ErrUnexpectedEOF) {

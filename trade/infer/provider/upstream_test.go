@@ -389,3 +389,23 @@ type cutter struct {
 }
 
 func (c *cutter) Read(b []byte) (int, error) { return c.r.Read(b[:min(len(b), c.n)]) }
+
+// FuzzWhole: text that comes byte by byte is delivered in whole characters, and
+// is the same however it comes.
+func FuzzWhole(f *testing.F) {
+	f.Add([]byte("Grüße, 世界 🙂"), 1)
+	f.Add([]byte{0xff, 0xe4, 0xb8, 'a', 0xf0, 0x9f, 0x99}, 2)
+	f.Fuzz(func(t *testing.T, b []byte, cut int) {
+		var w whole
+		var got strings.Builder
+		for rest, n := b, max(1, cut&7); len(rest) > 0; {
+			k := min(n, len(rest))
+			got.WriteString(w.add(rest[:k]))
+			rest = rest[k:]
+		}
+		got.WriteString(w.rest())
+		if want := string([]rune(string(b))); got.String() != want {
+			t.Fatalf("%q came as %q", want, got.String())
+		}
+	})
+}

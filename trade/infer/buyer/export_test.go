@@ -1,0 +1,4 @@
+package buyer
+
+// Prune is the chore, for tests.
+func (d *Desk) Prune() error { return d.prune() }

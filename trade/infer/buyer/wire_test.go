@@ -1,0 +1,409 @@
+package buyer_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/infer/provider"
+)
+
+// crooked changes the frames that a provider sends on serve; lane is left as it
+// is. A frame that becomes nil ends the answer.
+func crooked(change func(n int, f *infer.Frame) *infer.Frame) func(http.Handler) http.Handler {
+	return func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !strings.HasSuffix(r.URL.Path, "/serve") {
+				h.ServeHTTP(w, r)
+				return
+			}
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, r)
+			if rec.Code != http.StatusOK {
+				w.WriteHeader(rec.Code)
+				_, _ = w.Write(rec.Body.Bytes())
+				return
+			}
+			in := bufio.NewScanner(rec.Body)
+			for n := 0; in.Scan(); n++ {
+				var f infer.Frame
+				if json.Unmarshal(in.Bytes(), &f) != nil {
+					panic("not a frame")
+				}
+				out := change(n, &f)
+				if out == nil {
+					panic(http.ErrAbortHandler)
+				}
+				b, _ := json.Marshal(out)
+				_, _ = w.Write(append(b, '\n'))
+				w.(http.Flusher).Flush()
+			}
+		})
+	}
+}
+
+// TestCrookedProvider: what does not verify is not paid, and its provider is
+// asked no more.
+func TestCrookedProvider(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	domain := square.LedgerDomain(fake.ChainID)
+	for _, c := range []struct {
+		name    string
+		forge   func(k square.Key, s *infer.Signed)
+		shunned bool
+	}{
+		{"signed by another", func(_ square.Key, s *infer.Signed) {
+			o, _ := square.NewKey()
+			s.Sig = o.Sign(s.Receipt.Digest(domain))
+		}, true},
+		{"price above the units", func(k square.Key, s *infer.Signed) {
+			s.Receipt.Price++
+			s.Receipt.Cumulative++
+			s.Sig = k.Sign(s.Receipt.Digest(domain))
+		}, true},
+		{"sum too high", func(k square.Key, s *infer.Signed) {
+			s.Receipt.Cumulative++
+			s.Sig = k.Sign(s.Receipt.Digest(domain))
+		}, true},
+		{"another request", func(k square.Key, s *infer.Signed) {
+			s.Receipt.Request[0] ^= 1
+			s.Sig = k.Sign(s.Receipt.Digest(domain))
+		}, true},
+		{"another result", func(k square.Key, s *infer.Signed) {
+			s.Result = infer.Result{Kind: infer.Exact, Finish: infer.FinishStop, Tokens: []uint16{1, 2, 3}}.Encode()
+		}, true},
+		{"more units than tokens", func(k square.Key, s *infer.Signed) {
+			s.Receipt.Units[0]++
+			s.Receipt.Units[1]++
+			s.Receipt.Price, _ = square.Price(rates, s.Receipt.Units)
+			s.Receipt.Cumulative = s.Receipt.Price
+			s.Sig = k.Sign(s.Receipt.Digest(domain))
+		}, true},
+		{"number out of turn", func(k square.Key, s *infer.Signed) {
+			s.Receipt.Seq++
+			s.Sig = k.Sign(s.Receipt.Digest(domain))
+		}, true},
+		{"left out", nil, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := fake.New(toy)
+			s := sell(t, l, 16, toy)
+			s.stop()
+			s.wrap = crooked(func(n int, f *infer.Frame) *infer.Frame {
+				if f.Receipt != nil {
+					if c.forge == nil {
+						return nil
+					}
+					c.forge(s.cfg.Key, f.Receipt)
+				}
+				return f
+			})
+			s.start(t)
+			d := buy(t, l, nil)
+			_, err := d.Do(t.Context(), ask("toy", 1, 3), func(infer.Delta) error { return nil })
+			if !errors.Is(err, buyer.ErrUnknown) {
+				t.Fatalf("%v, want ErrUnknown", err)
+			}
+			_, err = d.Do(t.Context(), ask("toy", 2, 3), nil)
+			if shunned := errors.Is(err, buyer.ErrNoModel); shunned != c.shunned {
+				t.Errorf("asked again: %v", err)
+			}
+			recs, err := d.Receipts(t.Context(), time.Time{}, 10)
+			if err != nil || (len(recs) > 0) == c.shunned {
+				t.Errorf("%d receipts are stored, %v", len(recs), err)
+			}
+		})
+	}
+}
+
+// TestOpaqueFaults: an upstream server that fails in the middle is paid for
+// what it gave; one that fails before is not paid.
+func TestOpaqueFaults(t *testing.T) {
+	var script []string
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for _, e := range script {
+			fmt.Fprintf(w, "data: %s\n\n", e)
+			w.(http.Flusher).Flush()
+		}
+		panic(http.ErrAbortHandler) // the connection breaks
+	}))
+	defer up.Close()
+	l := fake.New()
+	sell(t, l, 16, provider.Upstream{Base: up.URL, Idle: time.Second}.Engine(provider.Model{Name: "up", Subject: infer.Subject("up")}))
+	d := buy(t, l, nil)
+	body := []byte(`{"messages":[{"role":"user","content":"a question of some length"}],"max_tokens":20}`)
+	do := func() (buyer.Answer, int, error) {
+		n := 0
+		ans, err := d.Do(t.Context(), buyer.Ask{Model: "up", Stream: true, Request: infer.Request{Kind: infer.Opaque, Prompt: body}}, func(infer.Delta) error { n++; return nil })
+		return ans, n, err
+	}
+	_, n, err := do()
+	if err == nil || n != 0 || errors.Is(err, buyer.ErrUnknown) {
+		t.Errorf("before any output: %d pieces, %v", n, err)
+	}
+	script = []string{`{"choices":[{"delta":{"content":"one"}}]}`, `{"choices":[{"delta":{"content":"two"}}]}`}
+	ans, n, err := do()
+	want, _ := square.Price(rates, []uint64{uint64(len(body)) / 8, 2})
+	if err != nil || n != 2 || ans.Result.Finish != infer.FinishError || ans.Cost.Units != want || string(ans.Result.Text) != "onetwo" {
+		t.Errorf("half a stream: %d pieces, %+v, %v; want a cost of %d", n, ans.Result, err, want)
+	}
+	if end := settle(t, l, d); end.Paid != want {
+		t.Errorf("paid %d, want %d", end.Paid, want)
+	}
+}
+
+// TestBuyerDiskFull: nothing is sent that is not on disk, and nothing is lost.
+func TestBuyerDiskFull(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	s := sell(t, l, 16, toy)
+	d := buy(t, l, nil)
+	d.stop()
+	store, err := journal.Open(d.path, buyer.Buckets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	disk := &faulty{Store: store}
+	cfg := d.cfg
+	cfg.Store = disk
+	desk, err := buyer.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := desk.Do(t.Context(), ask("toy", 0, 3), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk.full.Store(true)
+	if _, err := desk.Do(t.Context(), ask("toy", 1, 3), nil); err == nil || errors.Is(err, buyer.ErrUnknown) {
+		t.Fatalf("with a full disk: %v", err)
+	}
+	if got := s.Stats().Served; got != 1 {
+		t.Errorf("%d requests reached the provider, want 1", got)
+	}
+	disk.full.Store(false)
+	b, err := desk.Do(t.Context(), ask("toy", 2, 3), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := desk.CloseAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if end := l.Leases()[0]; end.Paid != a.Cost.Units+b.Cost.Units {
+		t.Errorf("paid %d, want %d", end.Paid, a.Cost.Units+b.Cost.Units)
+	}
+	desk.Close()
+}
+
+// TestSilentProvider: one that says nothing is given up, and another answers.
+func TestSilentProvider(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	mute, good := sell(t, l, 8, toy), sell(t, l, 8, toy)
+	mute.stop()
+	mute.wrap = func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/serve") {
+				_, _ = io.Copy(io.Discard, r.Body)
+				<-r.Context().Done()
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	}
+	mute.start(t)
+	d := buy(t, l, func(c *buyer.Config) { c.Silence = 100 * time.Millisecond })
+	a := ask("toy", 1, 3)
+	a.Route.Order = []string{mute.Address().String()}
+	ans, err := d.Do(t.Context(), a, nil)
+	if err != nil || ans.Provider != good.Address() {
+		t.Fatalf("answered by %v, %v", ans.Provider, err)
+	}
+	// The mute one was asked how the lane stands: nothing was charged.
+	waitFor(t, "the lane", func() bool {
+		models, err := d.Models(t.Context())
+		for _, m := range models {
+			if m.Provider == mute.Address() {
+				return err == nil && m.Free == 4 && m.Failures > 0
+			}
+		}
+		return false
+	})
+}
+
+// TestLostReceipt: an answer whose receipt never came is asked for, and paid
+// for, by the lane's own word.
+func TestLostReceipt(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	s := sell(t, l, 16, toy)
+	s.stop()
+	s.wrap = crooked(func(_ int, f *infer.Frame) *infer.Frame {
+		if f.Receipt != nil {
+			return nil
+		}
+		return f
+	})
+	s.start(t)
+	d := buy(t, l, nil)
+	var got bytes.Buffer
+	ans, err := d.Do(t.Context(), ask("toy", 1, 3), func(p infer.Delta) error { got.WriteString(p.Text); return nil })
+	if !errors.Is(err, buyer.ErrUnknown) || ans.Cost.Units == 0 || got.Len() != 3 {
+		t.Fatalf("%q for %v, %v", got.String(), ans.Cost, err)
+	}
+	if _, err := d.Receipt(t.Context(), ans.Receipt); err != nil {
+		t.Error(err)
+	}
+	if end := settle(t, l, d); end.Paid != ans.Cost.Units {
+		t.Errorf("paid %d, want %d", end.Paid, ans.Cost.Units)
+	}
+}
+
+// TestBrokenOff: a connection that breaks before the first piece is tried again,
+// and one answer is charged.
+func TestBrokenOff(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	s := sell(t, l, 16, toy)
+	s.stop()
+	broke := 0
+	s.wrap = func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/serve") && broke < 2 {
+				if broke++; broke == 2 { // the second time after the work is done
+					h.ServeHTTP(httptest.NewRecorder(), r)
+				}
+				if broke != 1 {
+					panic(http.ErrAbortHandler)
+				}
+			}
+			h.ServeHTTP(w, r)
+		})
+	}
+	s.start(t)
+	d := buy(t, l, nil)
+	var sum uint64
+	for i := range 3 {
+		var got strings.Builder
+		ans, err := d.Do(t.Context(), ask("toy", i, 5), func(p infer.Delta) error { got.WriteString(p.Text); return nil })
+		if err != nil || got.Len() != 5 {
+			t.Fatalf("request %d: %q, %v", i, got.String(), err)
+		}
+		sum += ans.Cost.Units
+	}
+	if end := settle(t, l, d); end.Paid != sum || s.Stats().Served != 3 {
+		t.Errorf("paid %d for %d, served %d", end.Paid, sum, s.Stats().Served)
+	}
+}
+
+// TestPrune: receipts are kept as many and as long as they should be, and no
+// index keeps one that is gone.
+func TestPrune(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	sell(t, l, 16, toy)
+	now := time.Now()
+	d := buy(t, l, func(c *buyer.Config) {
+		c.MaxReceipts, c.Retain = 5, time.Hour
+		c.Now = func() time.Time { now = now.Add(time.Second); return now }
+	})
+	d.stop()
+	d.cfg.Policy = square.PolicyNone
+	d.start(t)
+	var ids []square.Hash
+	for i := range 12 {
+		ans, err := d.Do(t.Context(), ask("toy", i, 1), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, ans.Receipt)
+	}
+	count := func() (byTime, byLease int) {
+		t.Helper()
+		recs, err := d.Receipts(t.Context(), time.Time{}, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		recs2, err := d.LeaseReceipts(t.Context(), l.Leases()[0].ID, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(recs), len(recs2)
+	}
+	if a, b := count(); a != 12 || b != 12 {
+		t.Fatalf("%d and %d receipts, want 12", a, b)
+	}
+	if err := d.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := count(); a != 5 || b != 5 {
+		t.Errorf("%d and %d receipts, want 5", a, b)
+	}
+	if _, err := d.Receipt(t.Context(), ids[0]); !errors.Is(err, buyer.ErrNoReceipt) {
+		t.Errorf("the oldest: %v", err)
+	}
+	recs, _ := d.Receipts(t.Context(), time.Time{}, 1)
+	if len(recs) != 1 || recs[0].ID != ids[11] {
+		t.Error("the newest is not the newest")
+	}
+	older, _ := d.Receipts(t.Context(), recs[0].Time, 1)
+	if len(older) != 1 || older[0].ID != ids[10] {
+		t.Error("the one before the newest is another")
+	}
+	now = now.Add(2 * time.Hour)
+	if err := d.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := count(); a != 0 || b != 0 {
+		t.Errorf("%d and %d receipts after two hours, want none", a, b)
+	}
+}
+
+// FuzzFrames: whatever a provider answers, nothing falls over and nothing that
+// does not verify is taken.
+func FuzzFrames(f *testing.F) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	var answer []byte
+	s := sell(f, l, 16, toy)
+	s.stop()
+	s.wrap = func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/serve") {
+				_, _ = io.Copy(io.Discard, r.Body)
+				_, _ = w.Write(answer)
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	}
+	s.start(f)
+	d := buy(f, l, func(c *buyer.Config) { c.Silence, c.Shun = time.Second, time.Nanosecond })
+	for _, seed := range []string{
+		"", "{}\n", "null\n", `{"start":{"cancel":"x"}}` + "\n" + `{"delta":{"text":"a","tokens":1}}` + "\n", `{"receipt":{}}` + "\n",
+		`{"error":{"code":"busy","message":"later"}}` + "\n", `{"error":{"code":"closed","message":"x"}}` + "\n", `{"delta":{"raw":"AAAA"}}` + "\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		answer = b
+		if _, err := d.Do(t.Context(), ask("toy", 1, 3), func(infer.Delta) error { return nil }); err == nil {
+			t.Fatalf("%q was taken for an answer", b)
+		}
+	})
+}
