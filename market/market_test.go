@@ -210,3 +210,15 @@ func BenchmarkRedeem(b *testing.B) {
 		}
 	}
 }
+
+func TestBondTrade(t *testing.T) {
+	s, m := NewMemory(), Machine{Default()}
+	if err := s.Fund(person("bob"), square.Utorg(10)); err != nil {
+		t.Fatal(err)
+	}
+	for trade, ok := range map[string]bool{"": false, "x": true, strings.Repeat("x", 32): true, strings.Repeat("x", 33): false} {
+		if _, err := m.Bond(s, 1, person("bob"), trade, square.Utorg(1)); (err == nil) != ok {
+			t.Errorf("%q: %v", trade, err)
+		}
+	}
+}

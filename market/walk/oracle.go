@@ -60,6 +60,7 @@ type file struct {
 	nth      uint64
 	child    square.Hash
 	opened   int64
+	matched  int64
 	started  int64
 	touched  int64
 	ends     int64
@@ -318,6 +319,7 @@ func (o *Oracle) match(op Op, f *file) {
 	if f.bonded > 0 {
 		o.tStakes[f.key()] = true
 	}
+	f.matched = op.Now
 	o.to(f, market.Matched)
 	f.due = op.Now + int64(f.order.Start)
 	if op.Quote.Ready {
@@ -768,6 +770,14 @@ func (o *Oracle) compareLease(m *market.Memory, id square.Hash) error {
 	want := facts{f.state, f.reason, f.provider, f.escrow(), f.bond(), f.bonded, f.paid(), f.child, f.due, f.order.Units, f.order.Failover, f.nth, f.order.JobValue, f.order.Duration}
 	if got != want {
 		return fmt.Errorf("is\n\t%+v, should be\n\t%+v", got, want)
+	}
+	ended := int64(0)
+	if f.finished {
+		ended = f.due - int64(o.p.Retention)
+	}
+	times := [...]int64{l.Opened, l.Matched, l.Started, l.Touched, l.Ends, l.Ended}
+	if want := [...]int64{f.opened, f.matched, f.started, f.touched, f.ends, ended}; times != want {
+		return fmt.Errorf("opened, matched, started, touched, ends, ended at %v, should be %v", times, want)
 	}
 	if !slices.Equal(l.Lanes, f.lanes) {
 		return fmt.Errorf("lanes are %v, should be %v", l.Lanes, f.lanes)
