@@ -1,9 +1,6 @@
 package exact
 
-import (
-	"fmt"
-	"sync"
-)
+import "sync"
 
 // The engine runs a program for many rows at once: rows of one sequence
 // (prefill), the next row of several sequences (batched decode) or any mix.
@@ -16,13 +13,6 @@ import (
 // reuse weights while they are in the cache, few enough to keep workspaces
 // small.
 const chunkRows = 32
-
-// What running a program may need in memory, in elements: of 2 bytes for each
-// sequence, of 4 bytes for each concurrent call.
-const (
-	maxCache  = 1 << 26
-	maxValues = 1 << 25
-)
 
 // plan is a program compiled for the engine. It is immutable.
 type plan struct {
@@ -140,13 +130,6 @@ func compile(p *Program) (*plan, error) {
 			pl.cache += (p.Rows + p.Rows + p.Rows%2) * facts[i].Cols
 		}
 	}
-	values := 0
-	for _, w := range pl.width {
-		values += w * chunkRows
-	}
-	if pl.cache > maxCache || values > maxValues {
-		return nil, fmt.Errorf("exact: running would need %d cached elements a sequence (limit %d) and %d at once (limit %d)", pl.cache, maxCache, values, maxValues)
-	}
 	pl.spare.New = func() any { return pl.newWorkspace() }
 	return pl, nil
 }
@@ -174,7 +157,7 @@ func (pl *plan) newWorkspace() *workspace {
 }
 
 // run computes up to chunkRows rows of work. Rows of one sequence must follow
-// each other and continue it. The outputs are in ws.out until the next run.
+// each other and continue it. The outputs stay in ws until its next run.
 func (pl *plan) run(ws *workspace, rows []row) {
 	n := len(rows)
 	for i, op := range pl.prog.Ops {

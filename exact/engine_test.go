@@ -250,6 +250,20 @@ func TestCheckRefuses(t *testing.T) {
 		p.Outputs = []Value{p.Op(Table, []Value{x}, []int{p.Const(1, n, ones(n, 1))}, lo)}
 		return p
 	}
+	wide := func(ops, rows int) *Program {
+		p := &Program{Rows: rows}
+		x := p.Op(Input, nil, nil, MaxCols, -1, 1)
+		one := p.Const(1, 1, []int32{1})
+		for i := range ops - 1 {
+			if i == 0 && rows > 1 {
+				x = p.Op(Attention, []Value{x, x, x}, []int{one}, MaxCols, 0)
+				continue
+			}
+			x = p.Op(Requantise, []Value{x}, nil, 1, 8)
+		}
+		p.Outputs = []Value{x}
+		return p
+	}
 	for _, c := range []struct {
 		name      string
 		good, bad *Program
@@ -264,6 +278,8 @@ func TestCheckRefuses(t *testing.T) {
 		{"epsilon", norm(1<<12, 1<<20, 1<<14), norm(1<<12, 1<<20, 1<<14-1)},
 		{"table start", table(-8, 16), table(-7, 16)},
 		{"table end", table(-8, 16), table(-8, 15)},
+		{"width", wide(64, 1), wide(65, 1)},
+		{"cache", wide(2, 2048), wide(2, 2049)},
 	} {
 		if _, err := c.good.Check(); err != nil {
 			t.Errorf("%s: good program refused: %v", c.name, err)

@@ -20,6 +20,8 @@ const (
 	MaxRows    = 1 << 12 // positions of a sequence
 	MaxCols    = 1 << 14 // columns of a value
 	MaxEncoded = 1 << 28 // bytes of an encoded program
+	MaxWidth   = 1 << 20 // columns of all values together
+	MaxCache   = 1 << 26 // elements of keys and values of a full sequence
 )
 
 // Kind says what an operation does. The meaning of each is in the package doc
@@ -137,7 +139,7 @@ func (p *Program) Check() ([]Facts, error) {
 		known[i] = traitsOf(c)
 	}
 	facts := make([]Facts, len(p.Ops))
-	inputs := 0
+	inputs, width, cache := 0, 0, 0
 	for i, op := range p.Ops {
 		f, err := p.infer(i, op, facts, known)
 		if err == nil && (f.Cols < 1 || f.Cols > MaxCols) {
@@ -149,10 +151,17 @@ func (p *Program) Check() ([]Facts, error) {
 		if err != nil {
 			return nil, fmt.Errorf("exact: operation %d (%s): %w", i, op.Kind, err)
 		}
-		if op.Kind == Input {
-			inputs++
-		}
 		facts[i] = f
+		width += f.Cols
+		switch op.Kind {
+		case Input:
+			inputs++
+		case Attention:
+			cache += 2 * p.Rows * f.Cols
+		}
+		if width > MaxWidth || cache > MaxCache {
+			return nil, fmt.Errorf("exact: %d columns and %d cached elements, at most %d and %d", width, cache, MaxWidth, MaxCache)
+		}
 	}
 	if inputs != 1 {
 		return nil, fmt.Errorf("exact: %d inputs, want one", inputs)
@@ -349,7 +358,7 @@ func (p *Program) inferAttention(q, k, v Facts, c Const, ct traits, heads, shift
 	if heads < 1 || q.Cols != k.Cols || q.Cols != v.Cols || int64(q.Cols)%heads != 0 {
 		return Facts{}, fmt.Errorf("%d heads over %d, %d and %d columns", heads, q.Cols, k.Cols, v.Cols)
 	}
-	if c.Rows != 1 || c.Cols < 2 || shift < 0 || shift > 30 {
+	if c.Rows != 1 || shift < 0 || shift > 30 {
 		return Facts{}, fmt.Errorf("table is %d by %d, shift %d", c.Rows, c.Cols, shift)
 	}
 	if !ct.falling {
