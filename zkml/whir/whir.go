@@ -1,0 +1,592 @@
+// Package whir commits to columns of field elements by a Merkle root and
+// proves the value of a linear function of them: the weighted sum of all
+// elements. Values of multilinear extensions at points are such sums.
+//
+// It is WHIR (Arnon, Chiesa, Fenzi, Yogev, "WHIR: Reed-Solomon proximity
+// testing with super-fast verification", 2024) in the unique-decoding regime:
+// every error bound is proven, the list of codewords near a received word has
+// length one, and no samples outside the domain are needed. Two things are
+// arranged differently from the paper, neither of which changes its analysis:
+//
+//   - Elements of a column are the coefficients of the polynomial that is
+//     encoded, while folding works on them as values on the cube: with
+//     p(x) = e(x^2) + x o(x^2), the fold at r is (1-r) e + r o. That is a
+//     line through two codewords as good as e + r o, and saves a change of
+//     basis. Index b of a column is the coefficient of x^rev(b), so that the
+//     first variable is the first to be folded. The value at y of the encoding
+//     of f is the sum of f(b) y^rev(b): again a weighted sum.
+//   - The first code is interleaved: the columns of one or more commitments,
+//     all of one height, are the leading variables of one polynomial. They
+//     are folded first, by the same kind of line.
+//
+// Rounds: all column variables and then foldBits variables are bound by
+// sum-checks; the folded polynomial is committed on a domain 4 times smaller;
+// positions of the last commitment are opened, folded and become weighted
+// sums that the new polynomial must have; these join the claim. When few
+// variables are left, the polynomial is sent.
+package whir
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/merkle"
+	"github.com/torg-network/torg/zkml/mle"
+	"github.com/torg-network/torg/zkml/parallel"
+	"github.com/torg-network/torg/zkml/soundness"
+	"github.com/torg-network/torg/zkml/transcript"
+)
+
+const (
+	foldBits   = 4 // variables folded in a round: a leaf has 2^4 elements of a column
+	shrinkBits = 2 // the domain shrinks by 2^2 a round, the polynomial by 2^4
+	finalBits  = 6 // polynomials of at most so many variables are sent
+)
+
+// Bounds of Params.
+const (
+	MinHeight  = foldBits + 1
+	MaxHeight  = 20
+	MaxColumns = 1 << 10
+)
+
+// Params is how the commitments of one proof are made. Prover and verifier
+// must use the same.
+type Params struct {
+	Height  int   // columns have 2^Height elements
+	Rate    int   // the first code has rate 2^-Rate, 1 to 3
+	Work    int   // bits of proof of work before each choice of positions
+	Queries []int // positions opened in each round, with repetitions
+}
+
+// NewParams returns parameters for columns of 2^height elements, with as many
+// queries as proven soundness of the given bits takes in each round.
+func NewParams(height, rate, work int, bits float64) Params {
+	p := Params{Height: height, Rate: rate, Work: work}
+	for _, o := range p.oracles() {
+		p.Queries = append(p.Queries, int(math.Ceil((bits-float64(work))/o.bits())))
+	}
+	return p
+}
+
+// Check reports whether the parameters make sense.
+func (p Params) Check() error {
+	if p.Height < MinHeight || p.Height > MaxHeight || p.Rate < 1 || p.Rate > 3 || p.Work < 0 || p.Work > 24 {
+		return fmt.Errorf("whir: height %d, rate %d, work %d", p.Height, p.Rate, p.Work)
+	}
+	if len(p.Queries) != len(p.oracles()) {
+		return fmt.Errorf("whir: %d numbers of queries for %d rounds", len(p.Queries), len(p.oracles()))
+	}
+	for _, q := range p.Queries {
+		if q < 1 || q > 1<<10 {
+			return fmt.Errorf("whir: %d queries", q)
+		}
+	}
+	return nil
+}
+
+// oracle is a committed word: vars variables on a domain of 2^domain.
+type oracle struct{ vars, domain int }
+
+// bits is what one query is worth: a word that is not within half the
+// distance of the code disagrees with any codeword on more than (1-rate)/2 of
+// all positions.
+func (o oracle) bits() float64 { return -math.Log2((1 + math.Exp2(float64(o.vars-o.domain))) / 2) }
+
+func (p Params) oracles() []oracle {
+	o := oracle{p.Height, p.Height + p.Rate}
+	out := []oracle{o}
+	for o.vars-foldBits > finalBits {
+		o.vars -= foldBits
+		o.domain -= shrinkBits
+		out = append(out, o)
+	}
+	return out
+}
+
+// Budget is the soundness of an opening of 2^logColumns columns.
+func (p Params) Budget(logColumns int) soundness.Budget {
+	const mca = "WHIR lemma 4.10 (mutual correlated agreement, unique decoding)"
+	var b soundness.Budget
+	for i, o := range p.oracles() {
+		folds := foldBits
+		if i == 0 {
+			folds += logColumns
+		}
+		b = append(b, soundness.Round(fmt.Sprintf("fold of word %d, 2^%d points, and sum-check", i, o.domain), mca, folds, math.Exp2(float64(o.domain))+2))
+		q := p.Queries[i]
+		b = append(b, soundness.Step{
+			Name: fmt.Sprintf("%d queries at rate 2^-%d", q, o.domain-o.vars), Source: "WHIR theorem 5.2", Count: 1,
+			Bits: float64(q)*o.bits() + float64(p.Work), Work: p.Work,
+		})
+		b = append(b, soundness.Round("combination of queries", "WHIR theorem 5.2", 1, float64(q)+1))
+	}
+	return append(b, soundness.Round("last sum-check", "Lund et al. 1992", finalBits, 2))
+}
+
+// Commitment is committed columns with all that is needed to open them.
+type Commitment struct {
+	columns   [][]koala.Elem
+	codewords [][]koala.Elem
+	tree      *merkle.Tree
+}
+
+// Commit commits to columns of 2^Height elements. It keeps them.
+func (p Params) Commit(columns [][]koala.Elem) *Commitment {
+	c := &Commitment{columns: columns, codewords: make([][]koala.Elem, len(columns))}
+	parallel.Each(len(columns), func(i int) {
+		c.codewords[i] = make([]koala.Elem, 1<<(p.Height+p.Rate))
+		koala.Encode(c.codewords[i], columns[i])
+	})
+	c.hash()
+	return c
+}
+
+func (c *Commitment) hash() {
+	leaves := len(c.codewords[0]) >> foldBits
+	digests := make([]merkle.Digest, leaves)
+	parallel.For(leaves, 64, func(from, to int) {
+		var buf []byte
+		for i := from; i < to; i++ {
+			buf = c.leaf(buf[:0], i)
+			digests[i] = merkle.Leaf(buf)
+		}
+	})
+	c.tree = merkle.New(digests)
+}
+
+// leaf appends leaf i: of each column the elements at i, i+n/16, i+2n/16 ...
+func (c *Commitment) leaf(b []byte, i int) []byte {
+	for _, w := range c.codewords {
+		stride := len(w) >> foldBits
+		for k := range 1 << foldBits {
+			b = w[i+k*stride].Append(b)
+		}
+	}
+	return b
+}
+
+// Root is the commitment that the verifier sees.
+func (c *Commitment) Root() merkle.Digest { return c.tree.Root() }
+
+// Columns is the number of columns.
+func (c *Commitment) Columns() int { return len(c.columns) }
+
+// word is a committed polynomial of a later round.
+type word struct {
+	code koala.Vec
+	tree *merkle.Tree
+}
+
+func newWord(f koala.Vec, o oracle) *word {
+	w := &word{code: koala.NewVec(1 << o.domain)}
+	parallel.Each(4, func(c int) { koala.Encode(w.code[c], f[c]) })
+	digests := make([]merkle.Digest, w.code.Len()>>foldBits)
+	parallel.For(len(digests), 64, func(from, to int) {
+		var buf []byte
+		for i := from; i < to; i++ {
+			buf = w.leaf(buf[:0], i)
+			digests[i] = merkle.Leaf(buf)
+		}
+	})
+	w.tree = merkle.New(digests)
+	return w
+}
+
+func (w *word) leaf(b []byte, i int) []byte {
+	stride := w.code.Len() >> foldBits
+	for k := range 1 << foldBits {
+		b = w.code.At(i + k*stride).Append(b)
+	}
+	return b
+}
+
+// Part places a commitment's columns among those of the whole polynomial: its
+// first column is number At.
+type Part struct {
+	At int
+	*Commitment
+}
+
+// Prove proves the sum of all elements of the parts, each times its weight.
+// weights has one vector a column of the whole polynomial, 2^k of them; those
+// of columns that no part has, or that weigh nothing, are empty. The weights
+// are overwritten. The commitments' roots and the claimed sum must have been
+// absorbed before.
+func (p Params) Prove(t *transcript.Prover, parts []Part, weights []koala.Vec) {
+	columns := make([][]koala.Elem, len(weights))
+	for _, c := range parts {
+		copy(columns[c.At:], c.columns)
+	}
+	f, w := bindColumns(t, columns, weights)
+	os := p.oracles()
+	var last *word
+	for round, o := range os {
+		for range foldBits {
+			bind(t, &f, &w)
+		}
+		var next *word
+		if round+1 < len(os) {
+			next = newWord(f, os[round+1])
+			root := next.tree.Root()
+			t.Bytes("root", root[:])
+		} else {
+			for i := range f.Len() {
+				t.Exts("polynomial", f.At(i))
+			}
+		}
+		t.Grind("work", p.Work)
+		indices := distinct(t.Indices("queries", p.Queries[round], o.domain-foldBits))
+		if round == 0 {
+			for _, c := range parts {
+				open(t, c.tree, indices, c.leaf)
+			}
+		} else {
+			open(t, last.tree, indices, last.leaf)
+		}
+		if next != nil {
+			addPowers(w, o, indices, t.Challenge("combine"))
+		}
+		last = next
+	}
+	for f.Len() > 1 {
+		bind(t, &f, &w)
+	}
+}
+
+// open sends leaves and their path; they are bound by the root.
+func open(t *transcript.Prover, tree *merkle.Tree, indices []int, leaf func([]byte, int) []byte) {
+	var b []byte
+	for _, i := range indices {
+		b = leaf(b, i)
+	}
+	t.Hint(b)
+	t.Hint(tree.Open(indices))
+}
+
+func distinct(indices []int) []int {
+	slices.Sort(indices)
+	return slices.Compact(indices)
+}
+
+// bindColumns binds the variables that number the columns. All rounds can be
+// computed from the inner products of columns and weights.
+func bindColumns(t *transcript.Prover, columns [][]koala.Elem, weights []koala.Vec) (f, w koala.Vec) {
+	n := len(columns)
+	height := 0
+	for _, c := range columns {
+		height = max(height, len(c))
+	}
+	q := make([][]koala.Ext, n)
+	for j := range q {
+		q[j] = make([]koala.Ext, n)
+	}
+	parallel.Each(n*n, func(i int) {
+		j, k := i/n, i%n
+		if columns[j] != nil && weights[k].Len() > 0 {
+			q[j][k] = koala.DotElems(weights[k], columns[j])
+		}
+	})
+	var rs []koala.Ext
+	for h := n / 2; h > 0; h /= 2 {
+		var zero, top koala.Ext
+		for j := range h {
+			zero = zero.Add(q[j][j])
+			top = top.Add(q[j][j]).Sub(q[j][j+h]).Sub(q[j+h][j]).Add(q[j+h][j+h])
+		}
+		t.Exts("round", zero, top)
+		r := t.Challenge("fold")
+		rs = append(rs, r)
+		s := koala.ExtOne.Sub(r)
+		for j := range h {
+			for k := range h {
+				a := s.Mul(q[j][k]).Add(r.Mul(q[j+h][k]))
+				b := s.Mul(q[j][k+h]).Add(r.Mul(q[j+h][k+h]))
+				q[j][k] = s.Mul(a).Add(r.Mul(b))
+			}
+		}
+	}
+	eq := mle.Eq(rs, koala.ExtOne)
+	f, w = koala.NewVec(height), koala.NewVec(height)
+	parallel.For(height, 1024, func(from, to int) {
+		for at := from; at < to; at += 512 {
+			end := min(at+512, to)
+			for j, c := range columns {
+				if c != nil {
+					koala.AddScaled(f.Slice(at, end), c[at:end], eq.At(j))
+				}
+				if v := weights[j]; v.Len() > 0 {
+					koala.ScaleVec(v.Slice(at, end), v.Slice(at, end), eq.At(j))
+					koala.AddVec(w.Slice(at, end), w.Slice(at, end), v.Slice(at, end))
+				}
+			}
+		}
+	})
+	return f, w
+}
+
+// bind runs one round of the sum-check of f w and folds both.
+func bind(t *transcript.Prover, f, w *koala.Vec) {
+	h := f.Len() / 2
+	var mu sync.Mutex
+	var zero, top koala.Ext
+	parallel.For(h, 1024, func(from, to int) {
+		tmp := koala.NewVec(1024)
+		var z, u koala.Ext
+		for at := from; at < to; at += 512 {
+			end := min(at+512, to)
+			f0, f1 := f.Slice(at, end), f.Slice(h+at, h+end)
+			w0, w1 := w.Slice(at, end), w.Slice(h+at, h+end)
+			df, dw := tmp.Slice(0, end-at), tmp.Slice(512, 512+end-at)
+			z = z.Add(koala.Dot(f0, w0))
+			koala.SubVec(df, f1, f0)
+			koala.SubVec(dw, w1, w0)
+			u = u.Add(koala.Dot(df, dw))
+		}
+		mu.Lock()
+		zero, top = zero.Add(z), top.Add(u)
+		mu.Unlock()
+	})
+	t.Exts("round", zero, top)
+	r := t.Challenge("fold")
+	parallel.For(h, 1024, func(from, to int) {
+		for _, v := range []*koala.Vec{f, w} {
+			koala.Fold(v.Slice(from, to), v.Slice(from, to), v.Slice(h+from, h+to), r)
+		}
+	})
+	*f, *w = f.Slice(0, h), w.Slice(0, h)
+}
+
+// addPowers adds gamma^(i+1) times the weights of the i-th opened position to
+// w: at index b, y^rev(b) for the position's y in the folded domain.
+func addPowers(w koala.Vec, o oracle, indices []int, gamma koala.Ext) {
+	root := koala.Root(o.domain - foldBits)
+	gs := make([]koala.Ext, len(indices))
+	pows := make([][]koala.Elem, len(indices))
+	g := koala.ExtOne
+	for i := range gs {
+		g = g.Mul(gamma)
+		gs[i] = g
+	}
+	// Tables of powers are made a group at a time, to bound memory.
+	const group = 16
+	for at := 0; at < len(indices); at += group {
+		end := min(at+group, len(indices))
+		parallel.Each(end-at, func(i int) {
+			pows[at+i] = make([]koala.Elem, w.Len())
+			powers(pows[at+i], root.Exp(uint64(indices[at+i])))
+		})
+		parallel.For(w.Len(), 256, func(from, to int) {
+			for i := at; i < end; i++ {
+				koala.AddScaled(w.Slice(from, to), pows[i][from:to], gs[i])
+			}
+		})
+		clear(pows[at:end])
+	}
+}
+
+// powers sets dst[b] = y^rev(b) for b < len(dst) = 2^n, where rev reverses n
+// bits.
+func powers(dst []koala.Elem, y koala.Elem) {
+	dst[0] = koala.One
+	// The factor of the top bit is y, of the next y^2 and so on.
+	for h := len(dst) / 2; h > 0; h /= 2 {
+		for b := 0; b < len(dst); b += 2 * h {
+			dst[b+h] = dst[b].Mul(y)
+		}
+		y = y.Mul(y)
+	}
+}
+
+// Opening is what the verifier knows of a Part.
+type Opening struct {
+	At      int
+	Columns int
+	Root    merkle.Digest
+}
+
+var errSum = errors.New("whir: the sum is not what was claimed")
+var errFold = errors.New("whir: an opened position does not fit the polynomial")
+
+// Verify checks a proof that the weighted sum of the parts' elements is claim.
+// The whole polynomial has 2^logColumns columns. weight returns the
+// multilinear extension of the weights at a point of logColumns + Height
+// coordinates; it is called once, at the end. Errors are also recorded in t.
+func (p Params) Verify(t *transcript.Verifier, parts []Opening, logColumns int, claim koala.Ext, weight func([]koala.Ext) koala.Ext) error {
+	var point []koala.Ext
+	round := func() koala.Ext {
+		e := t.Exts("round", 2)
+		r := t.Challenge("fold")
+		// h(0) + h(1) = claim, and e is h(0) and the leading coefficient.
+		h1 := claim.Sub(e[0])
+		claim = e[0].Add(r.Mul(h1.Sub(e[0]).Sub(e[1]).Add(r.Mul(e[1]))))
+		point = append(point, r)
+		return r
+	}
+	for range logColumns {
+		round()
+	}
+	eq := mle.Eq(point, koala.ExtOne)
+	// Weights that joined the claim: gamma, and y of each position; they are
+	// on the variables after the first `after`.
+	type joined struct {
+		after int
+		gamma koala.Ext
+		ys    []koala.Elem
+	}
+	var joins []joined
+	os := p.oracles()
+	var root merkle.Digest
+	var final koala.Vec
+	for i, o := range os {
+		rs := make([]koala.Ext, foldBits)
+		for k := range rs {
+			rs[k] = round()
+		}
+		last := i == len(os)-1
+		var next merkle.Digest
+		if !last {
+			copy(next[:], t.Bytes("root", len(next)))
+		} else {
+			final = koala.NewVec(1 << (o.vars - foldBits))
+			for k := range final.Len() {
+				final.Set(k, t.Ext("polynomial"))
+			}
+		}
+		t.Grind("work", p.Work)
+		indices := distinct(t.Indices("queries", p.Queries[i], o.domain-foldBits))
+		leaves := make([][]koala.Ext, len(indices))
+		if i == 0 {
+			for k := range leaves {
+				leaves[k] = make([]koala.Ext, 1<<foldBits)
+			}
+			for _, c := range parts {
+				size := c.Columns << foldBits
+				for k, b := range readLeaves(t, c.Root, o, indices, size*koala.ElemSize) {
+					for j, e := range t.DecodeElems(b) {
+						at := j & (1<<foldBits - 1)
+						leaves[k][at] = leaves[k][at].Add(eq.At(c.At + j>>foldBits).Scale(e))
+					}
+				}
+			}
+		} else {
+			for k, b := range readLeaves(t, root, o, indices, koala.ExtSize<<foldBits) {
+				leaves[k] = t.DecodeExts(b)
+			}
+		}
+		if t.Err() != nil {
+			return t.Err()
+		}
+		g := koala.Root(o.domain - foldBits)
+		j := joined{after: len(point)}
+		if !last {
+			j.gamma = t.Challenge("combine")
+		}
+		power := koala.ExtOne
+		for k, index := range indices {
+			v := foldLeaf(leaves[k], o.domain, index, rs)
+			y := g.Exp(uint64(index))
+			if last {
+				pow := make([]koala.Elem, final.Len())
+				powers(pow, y)
+				if koala.DotElems(final, pow) != v {
+					t.Fail(errFold)
+				}
+				continue
+			}
+			power = power.Mul(j.gamma)
+			claim = claim.Add(power.Mul(v))
+			j.ys = append(j.ys, y)
+		}
+		joins = append(joins, j)
+		root = next
+	}
+	for range mle.Log(final.Len()) {
+		round()
+	}
+	if t.Err() != nil {
+		return t.Err()
+	}
+	w := weight(point)
+	for _, j := range joins {
+		power := koala.ExtOne
+		for _, y := range j.ys {
+			power = power.Mul(j.gamma)
+			x := power
+			for _, r := range point[j.after:] {
+				// 1 - r + r y
+				x = x.Mul(koala.ExtOne.Add(r.Scale(y.Sub(koala.One))))
+				y = y.Mul(y)
+			}
+			w = w.Add(x)
+		}
+	}
+	if mle.EvalVec(final, point[len(point)-mle.Log(final.Len()):]).Mul(w) != claim {
+		t.Fail(errSum)
+	}
+	return t.Err()
+}
+
+// readLeaves reads opened leaves of the given size and checks their path.
+func readLeaves(t *transcript.Verifier, root merkle.Digest, o oracle, indices []int, size int) [][]byte {
+	leaves := make([][]byte, len(indices))
+	digests := make([]merkle.Digest, len(indices))
+	for i := range indices {
+		b := t.Hint(size)
+		if b == nil {
+			return nil
+		}
+		leaves[i], digests[i] = b, merkle.Leaf(b)
+	}
+	depth := o.domain - foldBits
+	path := t.Hint(merkle.Siblings(depth, indices) * len(merkle.Digest{}))
+	if t.Err() == nil {
+		if err := merkle.Verify(root, depth, indices, digests, path); err != nil {
+			t.Fail(fmt.Errorf("whir: %w", err))
+		}
+	}
+	return leaves
+}
+
+// foldLeaf folds the values of a leaf, at the positions index, index + n/16,
+// ... of a domain of n = 2^domain points, at r.
+func foldLeaf(v []koala.Ext, domain, index int, rs []koala.Ext) koala.Ext {
+	root := koala.Root(domain).Inv()
+	inv := root.Exp(uint64(index)) // 1/x of the first position
+	step := root.Exp(1 << (domain - foldBits))
+	for _, r := range rs {
+		h := len(v) / 2
+		x := inv.Mul(koala.Half)
+		for k := range h {
+			e := v[k].Add(v[k+h]).Scale(koala.Half)
+			o := v[k].Sub(v[k+h]).Scale(x)
+			v[k] = e.Add(r.Mul(o.Sub(e)))
+			x = x.Mul(step)
+		}
+		v = v[:h]
+		inv, step = inv.Mul(inv), step.Mul(step)
+	}
+	return v[0]
+}
+
+// OpeningSize is the size in bytes that the opening of the given numbers of
+// columns has at most; it allocates nothing.
+func (p Params) OpeningSize(columns []int, logColumns int) int {
+	n := 0
+	for i, o := range p.oracles() {
+		paths, leaf := 1, koala.ExtSize
+		if i == 0 {
+			paths, leaf = len(columns), 0
+			for _, c := range columns {
+				leaf += c * koala.ElemSize
+			}
+		}
+		n += p.Queries[i] * (leaf<<foldBits + paths*(o.domain-foldBits)*len(merkle.Digest{}))
+		n += len(merkle.Digest{}) + 8
+	}
+	return n + (logColumns+p.Height)*2*koala.ExtSize + koala.ExtSize<<finalBits
+}

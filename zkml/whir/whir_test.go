@@ -1,0 +1,233 @@
+package whir
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/mle"
+	"github.com/torg-network/torg/zkml/transcript"
+)
+
+func ext(r *rand.Rand) koala.Ext {
+	w := func() koala.Elem { return koala.FromInt(r.Int64()) }
+	return koala.Ext{A: w(), B: w(), C: w(), D: w()}
+}
+
+// instance is two commitments, with weights and the sum by brute force.
+type instance struct {
+	p       Params
+	parts   []Part
+	logCols int
+	weights []koala.Vec
+	claim   koala.Ext
+}
+
+func random(r *rand.Rand, p Params) *instance {
+	in := &instance{p: p, logCols: r.IntN(4)}
+	n := 1 << in.logCols
+	in.weights = make([]koala.Vec, n)
+	add := func(at, cols int) {
+		var columns [][]koala.Elem
+		for range cols {
+			c := make([]koala.Elem, 1<<p.Height)
+			for i := range c {
+				c[i] = koala.FromInt(r.Int64())
+			}
+			columns = append(columns, c)
+		}
+		in.parts = append(in.parts, Part{at, p.Commit(columns)})
+	}
+	first := 1 + r.IntN(n)
+	add(0, first)
+	if first < n {
+		skip := r.IntN(n - first)
+		add(first+skip, 1+r.IntN(n-first-skip))
+	}
+	for j := range in.weights {
+		if r.IntN(4) == 0 {
+			continue
+		}
+		for _, c := range in.parts {
+			if j < c.At || j >= c.At+c.Columns() {
+				continue
+			}
+			in.weights[j] = koala.NewVec(1 << p.Height)
+			for i := range 1 << p.Height {
+				x := ext(r)
+				in.weights[j].Set(i, x)
+				in.claim = in.claim.Add(x.Scale(c.columns[j-c.At][i]))
+			}
+		}
+	}
+	return in
+}
+
+func (in *instance) prove() []byte {
+	t := transcript.NewProver("test")
+	var openings []koala.Vec
+	for _, w := range in.weights {
+		v := koala.NewVec(w.Len())
+		v.Copy(w)
+		openings = append(openings, v)
+	}
+	in.p.Prove(t, in.parts, openings)
+	return t.Proof()
+}
+
+func (in *instance) verify(claim koala.Ext, proof []byte) error {
+	t := transcript.NewVerifier("test", proof)
+	var parts []Opening
+	for _, c := range in.parts {
+		parts = append(parts, Opening{c.At, c.Columns(), c.Root()})
+	}
+	err := in.p.Verify(t, parts, in.logCols, claim, func(z []koala.Ext) koala.Ext {
+		eq := mle.Eq(z[:in.logCols], koala.ExtOne)
+		var s koala.Ext
+		for j, w := range in.weights {
+			if w.Len() > 0 {
+				s = s.Add(mle.EvalVec(w, z[in.logCols:]).Mul(eq.At(j)))
+			}
+		}
+		return s
+	})
+	if err != nil {
+		return err
+	}
+	return t.Done()
+}
+
+func TestOpening(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for _, height := range []int{MinHeight, 6, 7, 10, 11, 12} {
+		for rate := 1; rate <= 3; rate++ {
+			p := NewParams(height, rate, 2, 20)
+			if err := p.Check(); err != nil {
+				t.Fatal(err)
+			}
+			in := random(r, p)
+			proof := in.prove()
+			if err := in.verify(in.claim, proof); err != nil {
+				t.Fatalf("height %d rate %d: honest proof refused: %v", height, rate, err)
+			}
+			var columns []int
+			for _, c := range in.parts {
+				columns = append(columns, c.Columns())
+			}
+			if most := p.OpeningSize(columns, in.logCols); len(proof) > most {
+				t.Errorf("proof of %d bytes, at most %d expected", len(proof), most)
+			}
+			if in.verify(in.claim.Add(koala.ExtOne), proof) == nil {
+				t.Fatal("wrong sum accepted")
+			}
+			for range 40 {
+				bad := slices.Clone(proof)
+				bad[r.IntN(len(bad))] ^= 1 << r.IntN(8)
+				if in.verify(in.claim, bad) == nil {
+					t.Fatal("changed proof accepted")
+				}
+			}
+			if in.verify(in.claim, proof[:len(proof)-1]) == nil || in.verify(in.claim, append(slices.Clone(proof), 0)) == nil {
+				t.Fatal("proof of another length accepted")
+			}
+			// Another element was committed than the claim is about.
+			c := in.parts[0]
+			for j, w := range in.weights {
+				if w.Len() > 0 && j >= c.At && j < c.At+c.Columns() {
+					col := slices.Clone(c.columns[j-c.At])
+					col[3] = col[3].Add(koala.One)
+					columns := slices.Clone(c.columns)
+					columns[j-c.At] = col
+					in.parts[0].Commitment = p.Commit(columns)
+					if in.verify(in.claim, in.prove()) == nil {
+						t.Fatal("claim about another element accepted")
+					}
+					break
+				}
+			}
+		}
+	}
+}
+
+// TestDistance commits to a word that differs from a codeword in slightly more
+// than half the distance, wherever a query lands with probability 1-(1+rate)/2,
+// proves honestly for the rest and expects to be caught at that rate.
+func TestDistance(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 1))
+	p := Params{Height: 7, Rate: 2, Work: 0, Queries: []int{2}}
+	const trials = 400
+	leaves := 1 << (p.Height + p.Rate - foldBits)
+	wrong := int(math.Ceil(float64(leaves) * 0.375)) // (1 - 1/4)/2
+	accepted := 0
+	for range trials {
+		col := make([]koala.Elem, 1<<p.Height)
+		for i := range col {
+			col[i] = koala.FromInt(r.Int64())
+		}
+		in := &instance{p: p, parts: []Part{{0, p.Commit([][]koala.Elem{col})}}, weights: []koala.Vec{koala.NewVec(len(col))}}
+		for i := range col {
+			x := ext(r)
+			in.weights[0].Set(i, x)
+			in.claim = in.claim.Add(x.Scale(col[i]))
+		}
+		for _, i := range r.Perm(leaves)[:wrong] {
+			in.parts[0].codewords[0][i] = in.parts[0].codewords[0][i].Add(koala.One)
+		}
+		in.parts[0].hash()
+		if in.verify(in.claim, in.prove()) == nil {
+			accepted++
+		}
+	}
+	q := 1 - float64(wrong)/float64(leaves)
+	want := trials * q * q
+	sigma := math.Sqrt(want * (1 - q*q))
+	if math.Abs(float64(accepted)-want) > 4*sigma {
+		t.Errorf("accepted %d of %d, expected %.0f +- %.0f", accepted, trials, want, sigma)
+	}
+	// The calculator says the same of a single query.
+	if bits := p.oracles()[0].bits(); math.Abs(math.Exp2(-bits)-0.625) > 1e-9 {
+		t.Errorf("a query is worth %f bits", bits)
+	}
+}
+
+func TestBudget(t *testing.T) {
+	p := NewParams(18, 2, 16, 100)
+	if got, want := p.Queries, []int{124, 93, 86}; !slices.Equal(got, want) {
+		t.Errorf("queries %v, want %v", got, want)
+	}
+	if err := p.Budget(4).Check(); err != nil {
+		t.Error(err)
+	}
+	p.Queries[1]--
+	if p.Budget(4).Check() == nil {
+		t.Error("one query less is still enough")
+	}
+	for _, bad := range []Params{{}, {Height: 4, Rate: 2, Queries: []int{1}}, {Height: 8, Rate: 2, Queries: []int{0}}, {Height: 8, Rate: 2, Queries: []int{1, 1}}, {Height: 8, Rate: 9, Queries: []int{1}}} {
+		if bad.Check() == nil {
+			t.Errorf("accepted %+v", bad)
+		}
+	}
+}
+
+func BenchmarkCommit(b *testing.B) {
+	p := NewParams(18, 2, 16, 100)
+	col := make([]koala.Elem, 1<<18)
+	for b.Loop() {
+		p.Commit([][]koala.Elem{col, col, col, col})
+	}
+}
+
+func BenchmarkProve(b *testing.B) {
+	p := NewParams(18, 2, 16, 100)
+	col := make([]koala.Elem, 1<<18)
+	c := p.Commit([][]koala.Elem{col, col, col, col})
+	for b.Loop() {
+		w := make([]koala.Vec, 4)
+		for i := range w {
+			w[i] = koala.NewVec(1 << 18)
+		}
+		p.Prove(transcript.NewProver("bench"), []Part{{0, c}}, w)
+	}
+}
