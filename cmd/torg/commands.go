@@ -4,6 +4,9 @@ import "github.com/spf13/cobra"
 
 func commands() []*cobra.Command {
 	return []*cobra.Command{
-		chatCommand(), configCommand(), keyCommand(), trainCommand(), versionCommand(),
+		upCommand(), chatCommand(),
+		walletCommand(), keyCommand(), leaseCommand(), receiptCommand(), auditCommand(),
+		ledgerCommand(), trainCommand(),
+		doctorCommand(), configCommand(), versionCommand(),
 	}
 }

@@ -14,6 +14,8 @@
 //	POST   /admin/v1/receipts/{id}/audit      → Audit
 //	GET    /admin/v1/leases                   → {"data":[Lease…]}
 //	POST   /admin/v1/leases/{id}/close        → Lease
+//	GET    /admin/v1/history/lease/{id}       → {"data":[event…]}, in order
+//	GET    /admin/v1/history/account/{id}     → {"data":[event…]}, newest first
 //
 // A failure is {"error":{"code","message"}} with the status that fits: 400, 401,
 // 403, 404, 501 where this process has no such thing, 500.
@@ -106,9 +108,17 @@ type Config struct {
 	Receipts Receipts
 	Leases   Leases
 	Auditor  Auditor
+	History  History
 	// Status is any JSON value that says how this process is.
 	Status func(context.Context) (any, error)
 	Log    *slog.Logger
+}
+
+// History tells what happened to a lease, in order, and to an account, newest
+// first: any JSON values.
+type History interface {
+	LeaseHistory(ctx context.Context, id square.Hash) (any, error)
+	AccountHistory(ctx context.Context, a square.Address) (any, error)
 }
 
 // Token reads the admin token from a file, making both where there is none.
@@ -170,6 +180,8 @@ func New(cfg Config) http.Handler {
 		"POST /admin/v1/receipts/{id}/audit": h.audit,
 		"GET /admin/v1/leases":               h.listLeases,
 		"POST /admin/v1/leases/{id}/close":   h.closeLease,
+		"GET /admin/v1/history/lease/{id}":   h.leaseHistory,
+		"GET /admin/v1/history/account/{id}": h.accountHistory,
 		"/admin/v1/": func(r *http.Request) (any, error) {
 			return nil, refuse(http.StatusNotFound, "unknown_url", r.Method+" "+r.URL.Path+" is not an admin endpoint")
 		},
@@ -421,6 +433,30 @@ func (h *handler) listLeases(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return list(out), nil
+}
+
+func (h *handler) leaseHistory(r *http.Request) (any, error) {
+	if h.History == nil {
+		return nil, absent("history")
+	}
+	id, err := id(r)
+	if err != nil {
+		return nil, err
+	}
+	evs, err := h.History.LeaseHistory(r.Context(), id)
+	return map[string]any{"data": evs}, err
+}
+
+func (h *handler) accountHistory(r *http.Request) (any, error) {
+	if h.History == nil {
+		return nil, absent("history")
+	}
+	a, err := square.ParseAddress(r.PathValue("id"))
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "invalid_address", err.Error())
+	}
+	evs, err := h.History.AccountHistory(r.Context(), a)
+	return map[string]any{"data": evs}, err
 }
 
 func (h *handler) closeLease(r *http.Request) (any, error) {

@@ -182,8 +182,7 @@ func (h *History) file(evs []client.Event) error {
 }
 
 func prune(events, index *bolt.Bucket, keep int) error {
-	// Counting reads pages, so it is done only when the sequence says it may
-	// be time: the bucket's own counter, advanced by what was added.
+	// Counting reads every page, so it is done at one block in 1024 only.
 	n, err := events.NextSequence()
 	if err != nil || n%1024 != 0 {
 		return err

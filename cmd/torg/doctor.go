@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/ledger/client"
+	"github.com/torg-network/torg/node"
+	"github.com/torg-network/torg/square"
+)
+
+// finding is one thing that doctor looked at. Fix says what to do when it is
+// not well.
+type finding struct {
+	Check string `json:"check"`
+	OK    bool   `json:"ok"`
+	Found string `json:"found"`
+	Fix   string `json:"fix,omitempty"`
+}
+
+func doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "doctor", Short: "Look for what is wrong, and say what to do", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := readConfig(c)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(c.Context(), 10*time.Second)
+			defer cancel()
+			found := examine(ctx, cfg)
+			t := table{{"", "check", "found", "what to do"}}
+			sick := 0
+			for _, f := range found {
+				mark := paint(os.Stdout, green, "ok")
+				if !f.OK {
+					mark = paint(os.Stdout, red, "!!")
+					sick++
+				}
+				t = append(t, []string{mark, f.Check, f.Found, f.Fix})
+			}
+			if err := showTable(c.OutOrStdout(), found, t); err != nil {
+				return err
+			}
+			if sick > 0 {
+				return fmt.Errorf("%d of %d checks need attention", sick, len(found))
+			}
+			return nil
+		},
+	}
+}
+
+func examine(ctx context.Context, cfg config) (found []finding) {
+	well := func(check, format string, a ...any) {
+		found = append(found, finding{Check: check, OK: true, Found: fmt.Sprintf(format, a...)})
+	}
+	sick := func(check, fix string, err error) {
+		found = append(found, finding{Check: check, Found: err.Error(), Fix: fix})
+	}
+	facts := node.Hardware()
+	well("machine", "%d cores, %d MiB, %s/%s", facts.Cores, facts.Memory>>20, facts.OS, facts.Arch)
+
+	m := nano.Model()
+	digest := m.Digest()
+	well("bundled model", "%s %x, runs", m.Name(), digest[:6])
+
+	if err := homeIsPrivate(cfg); err != nil {
+		sick("home", "chmod 700 "+cfg.path(), err)
+	} else {
+		well("home", "%s", cfg.path())
+	}
+	if free, err := freeDisk(cfg); err != nil {
+		sick("disk", "check the mount", err)
+	} else if free < 1<<30 {
+		sick("disk", "free some space: without it requests are refused before they are paid", fmt.Errorf("%d MiB free", free>>20))
+	} else {
+		well("disk", "%.1f GiB free", float64(free)/(1<<30))
+	}
+
+	run, err := findRunning(cfg)
+	if err != nil {
+		sick("square", "torg up", err)
+		return found
+	}
+	well("square", "process %d, up since %s", run.PID, run.Started.Format("2006-01-02 15:04:05"))
+	if err := reachable(ctx, run.AdminURL+"/healthz"); err != nil {
+		sick("gateway", "see the log of torg up; stop it and start it again", fmt.Errorf("%s: %w", run.AdminURL, err))
+		return found
+	}
+	well("gateway", "%s", run.BaseURL)
+	if err := reachable(ctx, run.AdminURL+"/readyz"); err != nil {
+		sick("ready", "GET "+run.AdminURL+"/readyz says what is not", err)
+	} else {
+		well("ready", "all checks pass")
+	}
+
+	var st status
+	if err := (adminClient{run.AdminURL, run.Token}).call(ctx, "GET", "status", nil, &st); err != nil {
+		sick("status", "see the log of torg up", err)
+		return found
+	}
+	if st.BlockAge > 15 {
+		sick("ledger", "restart torg up; open leases go on being served and nothing is lost", fmt.Errorf("block %d is %.0f s old", st.Height, st.BlockAge))
+	} else {
+		well("ledger", "block %d, %.1f s old", st.Height, st.BlockAge)
+	}
+	if st.Balance.Units < square.UnitsPerTorg {
+		sick("wallet", "top up: send TORG to "+run.Wallet, fmt.Errorf("%s", st.Balance))
+	} else {
+		well("wallet", "%s", st.Balance)
+	}
+	free := uint64(0)
+	for _, m := range st.Models {
+		free += m.Free
+	}
+	switch {
+	case len(st.Models) == 0:
+		sick("models", "the provider's offers are missing: see the log of torg up", errors.New("none on offer"))
+	case free == 0:
+		sick("models", "wait, or raise --lanes", fmt.Errorf("%d on offer, every lane is busy or no lease stands", len(st.Models)))
+	default:
+		well("models", "%d on offer, %d free lanes", len(st.Models), free)
+	}
+	p := st.Provider
+	words := fmt.Sprintf("%d requests served for %s, %s redeemed, %d refused, %d failed", p.Served, square.Utorg(p.Charged), square.Utorg(p.Redeemed), p.Refused, p.Failed)
+	if p.Served == 0 {
+		words += "; nobody has asked since it started"
+	}
+	well("provider", "%s", words)
+	if cl, err := client.Dial(ctx, run.RPC, client.Options{}); err != nil {
+		sick("money", "the ledger's RPC does not answer", err)
+	} else {
+		sup, err := cl.Supply(ctx, square.Denom)
+		cl.Close()
+		if err == nil && !sup.Balanced {
+			err = errors.New("the pots do not sum to the supply")
+		}
+		if err != nil {
+			sick("money", "this is a bug: please report it with the home directory", err)
+		} else {
+			well("money", "every unit of %s accounted for", square.Utorg(sup.Total))
+		}
+	}
+	return found
+}
+
+func homeIsPrivate(cfg config) error {
+	st, err := os.Stat(cfg.path())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // torg up makes it
+	} else if err != nil {
+		return err
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%s can be read by others: it holds keys", cfg.path())
+	}
+	return nil
+}
+
+func freeDisk(cfg config) (uint64, error) {
+	var fs unix.Statfs_t
+	dir := cfg.path()
+	if _, err := os.Stat(dir); err != nil {
+		dir = "/"
+	}
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	return fs.Bavail * uint64(fs.Bsize), nil
+}

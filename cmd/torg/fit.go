@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/torg-network/torg/ledger/client"
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/infer/chain"
+)
+
+// chainView fits one account of the ledger's client to what the two halves of
+// the inference trade ask of a ledger.
+type chainView struct {
+	client  *client.Client
+	account *client.Account
+}
+
+// told translates the client's errors into those the trade tells apart.
+func told(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, client.ErrStalled), errors.Is(err, client.ErrUnreachable):
+		return fmt.Errorf("%w: %w", buyer.ErrStalled, err)
+	case errors.Is(err, client.ErrInsufficient), errors.Is(err, market.ErrFunds):
+		return fmt.Errorf("%w: %w", buyer.ErrFunds, err)
+	case errors.Is(err, client.ErrNotFound):
+		return fmt.Errorf("%w: %w", market.ErrNotFound, err)
+	}
+	return err
+}
+
+func (v chainView) Head(ctx context.Context) (chain.Head, error) {
+	h, err := v.client.Head(ctx)
+	return chain.Head{Height: uint64(max(h.Height, 0)), Time: h.Time}, told(err)
+}
+
+func (v chainView) Lease(ctx context.Context, id square.Hash) (market.Lease, error) {
+	l, err := v.client.Lease(ctx, id)
+	return l, told(err)
+}
+
+func (v chainView) Poke(ctx context.Context, lease square.Hash) error {
+	_, err := v.account.Poke(ctx, lease)
+	return told(err)
+}
+
+// providerView is the ledger as a provider acts on it.
+type providerView struct{ chainView }
+
+func (v providerView) PostOffer(ctx context.Context, o square.Offer) error {
+	_, err := v.account.PostOffer(ctx, o)
+	return told(err)
+}
+
+func (v providerView) Redeem(ctx context.Context, lease square.Hash, claims []chain.Claim) error {
+	cs := make([]client.Claim, len(claims))
+	for i, c := range claims {
+		cs[i] = client.Claim(c)
+	}
+	_, err := v.account.Redeem(ctx, lease, cs, false)
+	return told(err)
+}
+
+// buyerView is the ledger as a buyer acts on it.
+type buyerView struct{ chainView }
+
+// maxOffers bounds how many offers of the trade are looked at.
+const maxOffers = 10_000
+
+func (v buyerView) Offers(ctx context.Context) (offers []square.Offer, err error) {
+	page := client.Page{Limit: 1000}
+	for {
+		some, next, err := v.client.Offers(ctx, client.OfferFilter{Trade: infer.Name}, page)
+		if err != nil {
+			return nil, told(err)
+		}
+		for _, o := range some {
+			offers = append(offers, o.Offer)
+		}
+		if next == "" || len(offers) >= maxOffers {
+			return offers, nil
+		}
+		page.After = next
+	}
+}
+
+func (v buyerView) Balance(ctx context.Context, denom string) (uint64, error) {
+	a, err := v.client.Balance(ctx, v.account.Address(), denom)
+	return a.Units, told(err)
+}
+
+func (v buyerView) Open(ctx context.Context, o square.Order, q square.Quote, sig square.Signature) error {
+	_, err := v.account.OpenLease(ctx, o, q, sig)
+	return told(err)
+}
+
+func (v buyerView) Close(ctx context.Context, lease square.Hash, consent *buyer.Consent) error {
+	var c *client.Consent
+	if consent != nil {
+		c = &client.Consent{Paid: consent.Paid, Sig: consent.Sig}
+	}
+	_, err := v.account.Close(ctx, lease, c)
+	return told(err)
+}
+
+func (v buyerView) Challenge(ctx context.Context, lease square.Hash, e square.Evidence) error {
+	_, err := v.account.Challenge(ctx, lease, e)
+	return told(err)
+}

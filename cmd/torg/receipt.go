@@ -1,0 +1,366 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/gateway/admin"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/replay"
+)
+
+func receiptCommand() *cobra.Command {
+	c := &cobra.Command{Use: "receipt", Short: "What was asked, who answered, what it cost"}
+	var limit int
+	list := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List receipts, newest first", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := readConfig(c)
+			if err != nil {
+				return err
+			}
+			api, err := openAdmin(cfg)
+			if err != nil {
+				return err
+			}
+			rs, err := receipts(c, api, limit)
+			if err != nil {
+				return err
+			}
+			t := table{{"receipt", "time", "model", "provider", "prompt", "answer", "cost", "audit"}}
+			for _, r := range rs {
+				t = append(t, []string{r.ID.Short(), clock(r.Receipt.Time), r.Model, shortAddress(r.Provider),
+					unit(r.Receipt, 0), unit(r.Receipt, 1), money(r.Receipt.Price, r.Denom), orDash(r.Audited)})
+			}
+			return showTable(c.OutOrStdout(), rs, t)
+		},
+	}
+	list.Flags().IntVarP(&limit, "limit", "n", 20, "how many")
+	show := &cobra.Command{
+		Use: "show RECEIPT", Short: "Tell the whole story of one request", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: completeReceipts,
+		RunE: func(c *cobra.Command, args []string) error {
+			cfg, err := readConfig(c)
+			if err != nil {
+				return err
+			}
+			return receiptStory(c, cfg, args[0])
+		},
+	}
+	c.AddCommand(list, show)
+	return c
+}
+
+func receipts(c *cobra.Command, api adminClient, limit int) ([]admin.Receipt, error) {
+	var list struct {
+		Data []admin.Receipt `json:"data"`
+	}
+	err := api.call(c.Context(), "GET", "receipts?limit="+strconv.Itoa(limit), nil, &list)
+	return list.Data, err
+}
+
+func completeReceipts(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	cfg, err := readConfig(c)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	api, err := openAdmin(cfg)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	rs, _ := receipts(c, api, 50)
+	var ids []string
+	for _, r := range rs {
+		ids = append(ids, r.ID.Short()+"\t"+r.Model+" "+clock(r.Receipt.Time))
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp
+}
+
+// findReceipt fetches the one receipt that an id or its beginning names, with
+// its evidence.
+func findReceipt(c *cobra.Command, api adminClient, prefix string) (admin.Receipt, error) {
+	id, err := square.ParseHash(prefix)
+	if err != nil {
+		rs, err := receipts(c, api, 1000)
+		if err != nil {
+			return admin.Receipt{}, err
+		}
+		ids := make([]square.Hash, len(rs))
+		for i := range rs {
+			ids[i] = rs[i].ID
+		}
+		if id, err = matchID("receipt", prefix, ids); err != nil {
+			return admin.Receipt{}, err
+		}
+	}
+	var r admin.Receipt
+	err = api.call(c.Context(), "GET", "receipts/"+id.String(), nil, &r)
+	return r, err
+}
+
+// story is everything there is to tell of a request.
+type story struct {
+	Receipt admin.Receipt `json:"receipt"`
+	Request *requestView  `json:"request,omitempty"`
+	Lease   *leaseView    `json:"lease,omitempty"`
+	Ledger  string        `json:"ledger_note,omitempty"`
+	Audit   string        `json:"audit"`
+	Voucher string        `json:"voucher_covers"`
+	Rates   []square.Rate `json:"rates,omitempty"`
+}
+
+// requestView is a request in words.
+type requestView struct {
+	Kind        string      `json:"kind"`
+	Prompt      string      `json:"prompt"`
+	Answer      string      `json:"answer"`
+	Finish      string      `json:"finish"`
+	Temperature string      `json:"temperature,omitempty"`
+	TopP        string      `json:"top_p,omitempty"`
+	Seed        square.Hash `json:"seed"`
+}
+
+var finishWords = map[infer.Finish]string{
+	infer.FinishStop: "stop", infer.FinishLength: "length", infer.FinishCancelled: "cancelled", infer.FinishError: "error",
+}
+
+// viewRequest opens evidence into words. Answers of exact models need the model.
+func viewRequest(e square.Evidence) (*requestView, error) {
+	q, err := infer.DecodeRequest(e.Request)
+	if err != nil {
+		return nil, err
+	}
+	r, err := infer.DecodeResult(e.Result)
+	if err != nil {
+		return nil, err
+	}
+	v := &requestView{Prompt: string(q.Prompt), Finish: finishWords[r.Finish], Seed: q.Seed}
+	switch q.Kind {
+	case infer.Exact:
+		v.Kind = "exact completion"
+		v.Temperature, v.TopP = thousandths(q.Temperature, 1000), thousandths(q.TopP, 10000)
+		if m := (replay.Model{Model: nano.Model()}); m.Subject() == e.Receipt.Subject {
+			v.Answer = m.Text(q, r)
+		}
+	case infer.Embed:
+		v.Kind, v.Answer = "exact embedding", fmt.Sprintf("%d numbers", len(r.Vector))
+	case infer.Opaque:
+		v.Kind, v.Answer = "upstream server", string(r.Text)
+	}
+	return v, nil
+}
+
+func thousandths(n, unit uint32) string {
+	return decimal(float64(n) / float64(unit))
+}
+
+func receiptStory(c *cobra.Command, cfg config, id string) error {
+	api, err := openAdmin(cfg)
+	if err != nil {
+		return err
+	}
+	r, err := findReceipt(c, api, id)
+	if err != nil {
+		return err
+	}
+	s := story{Receipt: r, Audit: auditWords(r.Audited)}
+	s.Voucher = fmt.Sprintf("%s on lane %d of the lease", money(r.Receipt.Cumulative, r.Denom), r.Receipt.Lane)
+	if r.Evidence != nil {
+		if s.Request, err = viewRequest(*r.Evidence); err != nil {
+			return fmt.Errorf("open the receipt's evidence: %w", err)
+		}
+	}
+	if l, err := ledgerLease(c, cfg, r.Receipt.Lease); err != nil {
+		s.Ledger = err.Error()
+	} else {
+		s.Lease, s.Rates = &l, l.Rates
+	}
+	return show(c.OutOrStdout(), s, func(w io.Writer) { s.print(w) })
+}
+
+func (s story) print(w io.Writer) {
+	r := s.Receipt
+	row := func(name, format string, a ...any) { fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, a...)) }
+	row("receipt", "%s", r.ID)
+	row("time", "%s", clock(r.Receipt.Time))
+	row("model", "%s  %s", r.Model, r.Receipt.Subject)
+	row("provider", "%s", r.Provider)
+	if q := s.Request; q != nil {
+		row("request", "%s, %s prompt tokens, digest %s", q.Kind, unit(r.Receipt, 0), r.Receipt.Request.Short())
+		row("prompt", "%s", quoted(q.Prompt))
+		row("answer", "%s", quoted(q.Answer))
+		row("result", "%s tokens, finished by %s, digest %s", unit(r.Receipt, 1), q.Finish, r.Receipt.Result.Short())
+		if q.Temperature != "" {
+			row("sampling", "temperature %s, top_p %s, seed %s", q.Temperature, q.TopP, q.Seed.Short())
+		}
+	}
+	row("price", "%s", money(r.Receipt.Price, r.Denom))
+	for i, rate := range s.Rates {
+		row("", "%s %s at %s per million", unit(r.Receipt, i), strings.ReplaceAll(rate.Unit, "_", " "), money(rate.PerMillion, r.Denom))
+	}
+	row("voucher", "covers %s (%s), receipt %d of that lane", s.Voucher, "cumulative", r.Receipt.Seq)
+	if l := s.Lease; l != nil {
+		row("lease", "%s  %s%s", l.ID, l.State, reasonWords(l.Reason))
+		row("", "escrow %s, paid out so far %s, provider's bond %s", money(l.Escrow, r.Denom), money(l.Paid, r.Denom), money(l.Bond, r.Denom))
+		for _, tx := range l.Txs {
+			row("transaction", "%s  %s at height %d", tx.Hash, tx.Kind, tx.Height)
+		}
+	} else {
+		row("lease", "%s  (%s)", r.Receipt.Lease, s.Ledger)
+	}
+	row("audit", "%s", s.Audit)
+}
+
+func auditWords(a string) string {
+	switch a {
+	case "":
+		return "not drawn; torg audit re-executes it"
+	case "equal", "ok":
+		return "re-executed here: equal"
+	}
+	return a
+}
+
+func reasonWords(r string) string {
+	if r == "" {
+		return ""
+	}
+	return " (" + strings.ReplaceAll(r, "_", " ") + ")"
+}
+
+func auditCommand() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use: "audit RECEIPT", Short: "Re-execute an answer and say whether it is what the model says",
+		Long: "Re-execute an answer, here, from the evidence of its receipt, and say equal or different.\n" +
+			"Exit code 5 if it is different. With --file the evidence comes from a file (torg receipt show\n" +
+			"-o json writes one), so anyone can check a receipt without running a square.",
+		Args: cobra.MaximumNArgs(1), ValidArgsFunction: completeReceipts,
+		RunE: func(c *cobra.Command, args []string) error {
+			if (len(args) == 1) == (file != "") {
+				return usageError("name a receipt, or a file with --file")
+			}
+			cfg, err := readConfig(c)
+			if err != nil {
+				return err
+			}
+			var r admin.Receipt
+			if file != "" {
+				if r, err = readEvidence(file); err != nil {
+					return err
+				}
+			} else {
+				api, err := openAdmin(cfg)
+				if err != nil {
+					return err
+				}
+				if r, err = findReceipt(c, api, args[0]); err != nil {
+					return err
+				}
+			}
+			return audit(c, cfg, r)
+		},
+	}
+	c.Flags().StringVar(&file, "file", "", "evidence in JSON instead of a receipt of the running square")
+	return c
+}
+
+func readEvidence(file string) (admin.Receipt, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return admin.Receipt{}, fmt.Errorf("read the evidence: %w", err)
+	}
+	var s story
+	if err := json.Unmarshal(b, &s); err != nil || s.Receipt.Evidence == nil {
+		return admin.Receipt{}, usageError("%s is not what torg receipt show -o json writes", file)
+	}
+	return s.Receipt, nil
+}
+
+// auditResult is what an audit prints.
+type auditResult struct {
+	Receipt square.Hash    `json:"receipt"`
+	Model   square.Hash    `json:"model"`
+	Verdict square.Verdict `json:"verdict"`
+	Words   string         `json:"words"`
+	Seconds float64        `json:"seconds"`
+}
+
+func audit(c *cobra.Command, cfg config, r admin.Receipt) error {
+	if r.Evidence == nil {
+		return &codedError{exitNotFound, errors.New("the receipt's request and answer are no longer kept, so there is nothing to re-execute")}
+	}
+	e := *r.Evidence
+	rules := infer.Rules{Models: []infer.Replayer{replay.Model{Model: nano.Model()}}}
+	start := time.Now()
+	verdict, err := rules.Judge(e)
+	res := auditResult{Receipt: r.ID, Model: e.Receipt.Subject, Verdict: verdict, Seconds: time.Since(start).Seconds()}
+	if err != nil {
+		return &codedError{exitVerify, fmt.Errorf("cannot tell: %w", err)}
+	}
+	if chain, cerr := chainID(cfg); cerr == nil {
+		if err := e.Receipt.Verify(square.LedgerDomain(chain), r.Provider, e.Sig); err != nil {
+			return &codedError{exitVerify, err}
+		}
+	}
+	res.Words = "equal: the model, run again here, says exactly this"
+	if verdict != square.VerdictOK {
+		res.Words = "different: the model, run again here, does not say this"
+	}
+	if err := show(c.OutOrStdout(), res, func(w io.Writer) {
+		fmt.Fprintf(w, "%s\n%s tokens re-executed in %.2f s, model %s\n", res.Words, unit(e.Receipt, 1), res.Seconds, res.Model.Short())
+	}); err != nil {
+		return err
+	}
+	if verdict != square.VerdictOK {
+		return &codedError{exitVerify, errors.New("the answer is not what its receipt claims")}
+	}
+	return nil
+}
+
+// Words for people.
+
+func clock(ms int64) string { return time.UnixMilli(ms).Format("2006-01-02 15:04:05") }
+
+func unit(r square.Receipt, i int) string {
+	if i >= len(r.Units) {
+		return "-"
+	}
+	return strconv.FormatUint(r.Units[i], 10)
+}
+
+func money(units uint64, denom string) string {
+	if denom == "" {
+		denom = square.Denom
+	}
+	return square.Amount{Units: units, Denom: denom}.String()
+}
+
+func shortAddress(a square.Address) string {
+	s := a.String()
+	return s[:10] + "…" + s[len(s)-4:]
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func quoted(s string) string {
+	if len(s) > 400 {
+		s = s[:400] + "…"
+	}
+	return strconv.Quote(s)
+}

@@ -1,0 +1,620 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/gateway"
+	"github.com/torg-network/torg/gateway/admin"
+	"github.com/torg-network/torg/gateway/keys"
+	"github.com/torg-network/torg/gateway/openai"
+	"github.com/torg-network/torg/ledger"
+	"github.com/torg-network/torg/ledger/client"
+	"github.com/torg-network/torg/ledger/devnet"
+	"github.com/torg-network/torg/ledger/history"
+	ledgernode "github.com/torg-network/torg/ledger/node"
+	"github.com/torg-network/torg/node"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/infer/replay"
+)
+
+// What a new square on one machine starts with, in TORG.
+const (
+	walletFunds   = 10_000
+	providerFunds = 1_000
+	providerStake = 100 // bonded in the inference trade at the first start
+)
+
+// openSquare is a whole square in this process: ledger, one provider, gateway.
+type openSquare struct {
+	cfg      config
+	log      *slog.Logger
+	run      running
+	keyring  keyring
+	ledger   *ledgernode.Node
+	client   *client.Client
+	history  *history.History
+	node     *node.Node
+	desk     *buyer.Desk
+	receipts *journal.Journal
+	keys     *keys.Store
+	gateway  *gateway.Gateway
+	listener net.Listener
+	stopOTel func(context.Context) error
+}
+
+// replayers are the exact models whose weights this binary has.
+func replayers() []infer.Replayer { return []infer.Replayer{replay.Model{Model: nano.Model()}} }
+
+// trades are the rules of all trades, as the ledger judges by them.
+func trades() []trade.Rules { return []trade.Rules{infer.Rules{Models: replayers()}} }
+
+// start opens the square on the home directory, which the caller has locked.
+// On an error everything that was opened is closed again.
+func start(ctx context.Context, cfg config, log *slog.Logger) (s *openSquare, err error) {
+	s = &openSquare{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			s.close()
+			s = nil
+		}
+	}()
+	if s.keyring, err = openKeyring(cfg, true); err != nil {
+		return s, err
+	}
+	if err = s.openLedger(ctx); err != nil {
+		return s, err
+	}
+	if err = s.openProvider(ctx); err != nil {
+		return s, err
+	}
+	if err = s.openGateway(ctx); err != nil {
+		return s, err
+	}
+	return s, nil
+}
+
+func (s *openSquare) openLedger(ctx context.Context) error {
+	blockTime, err := s.cfg.duration("block-time")
+	if err != nil {
+		return err
+	}
+	home := ledgernode.Home(s.cfg.path("ledger"))
+	settings, err := home.Settings()
+	if errors.Is(err, ledgernode.ErrNoHome) {
+		spec := devnet.Spec{
+			ChainID: "torg-local-" + randomToken()[:8],
+			Trades:  trades(),
+			Balances: []ledger.Balance{
+				{Owner: s.keyring.owner.Address(), Amount: square.Utorg(walletFunds * square.UnitsPerTorg)},
+				{Owner: s.keyring.provider.Address(), Amount: square.Utorg(providerFunds * square.UnitsPerTorg)},
+			},
+			Operators: []square.Address{s.keyring.validator.Address()},
+			Settings:  ledgernode.Settings{BlockTime: blockTime, MinGasPrice: "0utorg"},
+		}
+		if _, err = devnet.InitHomes(string(home), 1, spec); err != nil {
+			return fmt.Errorf("make the ledger: %w", err)
+		}
+		settings, err = home.Settings()
+	}
+	if err != nil {
+		return err
+	}
+	settings.BlockTime = blockTime
+	for name, addr := range map[string]*string{"rpc-addr": &settings.RPC, "grpc-addr": &settings.GRPC, "rest-addr": &settings.REST} {
+		if *addr, err = freeAddr(s.cfg, name); err != nil {
+			return err
+		}
+	}
+	if err := home.Save(settings); err != nil {
+		return err
+	}
+	if s.ledger, err = ledgernode.Open(ctx, home, ledgernode.Options{Log: s.log.With("part", "ledger"), Trades: trades()}); err != nil {
+		return fmt.Errorf("start the ledger: %w", err)
+	}
+	if s.client, err = client.New(ctx, s.ledger, client.Options{Trades: trades()}); err != nil {
+		return fmt.Errorf("reach the ledger: %w", err)
+	}
+	if err := s.client.WaitHeight(ctx, s.ledger.Height()+1); err != nil {
+		return fmt.Errorf("wait for a block: %w", err)
+	}
+	if s.history, err = history.Open(s.cfg.path("history.db"), s.client); err != nil {
+		return err
+	}
+	s.run.ChainID, s.run.RPC, s.run.GRPC, s.run.REST = s.ledger.ChainID(), "http://"+settings.RPC, settings.GRPC, "http://"+settings.REST
+	s.run.Wallet = s.keyring.owner.Address().String()
+	return nil
+}
+
+// rates reads the two prices from the settings: TORG per million tokens, which
+// is base units per token, so a million times that per million.
+func (s *openSquare) rates() ([]square.Rate, error) {
+	var rates []square.Rate
+	for name, unit := range map[string]string{"price-prompt": infer.UnitPrompt, "price-completion": infer.UnitCompletion} {
+		a, err := square.ParseAmount(s.cfg.get(name))
+		if err != nil {
+			return nil, s.cfg.bad(name, err)
+		}
+		rates = append(rates, square.Rate{Unit: unit, PerMillion: a.Units})
+	}
+	if rates[0].Unit != infer.UnitPrompt {
+		rates[0], rates[1] = rates[1], rates[0]
+	}
+	return rates, nil
+}
+
+func (s *openSquare) openProvider(ctx context.Context) error {
+	account := s.client.Account(s.keyring.provider)
+	if err := s.bond(ctx, account); err != nil {
+		return fmt.Errorf("bond the provider's stake: %w", err)
+	}
+	rates, err := s.rates()
+	if err != nil {
+		return err
+	}
+	lanes, err := s.cfg.number("lanes", 1, square.MaxLanes)
+	if err != nil {
+		return err
+	}
+	addr, err := freeAddr(s.cfg, "provider-addr")
+	if err != nil {
+		return err
+	}
+	dir := s.cfg.path("provider")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the provider's folder: %w", err)
+	}
+	// Two leases' worth of lanes: a lease is renewed before it ends.
+	price := node.Price{Rates: rates, Capacity: 2 * lanes}
+	nc := node.Config{
+		Key: s.keyring.provider, ChainID: s.ledger.ChainID(), Ledger: providerView{chainView{s.client, account}},
+		Dir: dir, Listen: addr, Exact: []*exact.Model{nano.Model()}, ExactPrice: price,
+		Log: s.log.With("part", "provider"),
+	}
+	if base := s.cfg.get("upstream"); base != "" {
+		// Clients write the base URL with /v1, as OpenAI's do.
+		base = strings.TrimSuffix(strings.TrimRight(base, "/"), "/v1")
+		if !strings.HasPrefix(base, "http://") && !strings.HasPrefix(base, "https://") {
+			return s.cfg.bad("upstream", errors.New("write it http://host:port/v1"))
+		}
+		nc.Upstreams = []node.Upstream{{Upstream: provider.Upstream{Base: base, APIKey: s.cfg.get("upstream-key")}, Price: price}}
+	}
+	if s.node, err = node.Open(ctx, nc); err != nil {
+		return err
+	}
+	s.run.Provider = s.keyring.provider.Address().String()
+	return nil
+}
+
+// bond stakes the provider's own money in the trade, once.
+func (s *openSquare) bond(ctx context.Context, account *client.Account) error {
+	stakes, _, err := s.client.Stakes(ctx, account.Address(), infer.Name, client.Page{})
+	if err != nil {
+		return err
+	}
+	for _, st := range stakes {
+		if st.Total > 0 {
+			return nil
+		}
+	}
+	_, err = account.Bond(ctx, infer.Name, square.Utorg(providerStake*square.UnitsPerTorg))
+	return err
+}
+
+func (s *openSquare) openGateway(ctx context.Context) error {
+	var err error
+	if s.receipts, err = journal.Open(s.cfg.path("receipts.db"), buyer.Buckets...); err != nil {
+		return err
+	}
+	bc, err := s.buyerConfig()
+	if err != nil {
+		return err
+	}
+	if s.desk, err = buyer.New(bc); err != nil {
+		return err
+	}
+	if s.keys, err = keys.Open(s.cfg.path("keys.db"), nil); err != nil {
+		return err
+	}
+	if s.run.APIKey, err = s.apiKey(); err != nil {
+		return err
+	}
+	if s.run.Token, err = admin.Token(s.cfg.path("admin-token")); err != nil {
+		return err
+	}
+	tracer, stop, err := tracing(ctx, s.cfg.get("otlp-endpoint"))
+	if err != nil {
+		return s.cfg.bad("otlp-endpoint", err)
+	}
+	s.stopOTel = stop
+	s.gateway, err = gateway.New(gateway.Config{
+		OpenAI: openai.Config{Seller: s.desk, Keys: s.keys, Log: s.log},
+		Admin: admin.Config{
+			Token: s.run.Token, Keys: s.keys, Log: s.log,
+			Receipts: adminView{s}, Leases: adminView{s}, Auditor: adminView{s}, History: adminView{s}, Status: adminView{s}.status,
+		},
+		Ready: []gateway.Check{
+			{Name: "ledger", Run: s.ledgerMoves},
+			{Name: "keys", Run: func(context.Context) error { return s.keys.Err() }},
+			{Name: "models", Run: s.modelsOffered},
+		},
+		Origins: []string{"*"}, TracerProvider: tracer, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	if s.listener, err = listen(s.cfg, "gateway-addr"); err != nil {
+		return err
+	}
+	base := "http://" + s.listener.Addr().String()
+	s.run.BaseURL, s.run.AdminURL = base+"/v1", base
+	return nil
+}
+
+func (s *openSquare) buyerConfig() (buyer.Config, error) {
+	bc := buyer.Config{
+		Key: s.keyring.spender, Buyer: s.keyring.owner.Address(), ChainID: s.ledger.ChainID(),
+		Ledger: buyerView{chainView{s.client, s.client.Account(s.keyring.owner)}}, Store: s.receipts,
+		Eager: true, Policy: square.PolicyAudit, Log: s.log.With("part", "buyer"),
+	}
+	escrow, err := square.ParseAmount(s.cfg.get("escrow"))
+	if err == nil && escrow.Units == 0 {
+		err = errors.New("must be more than nothing")
+	}
+	if err != nil {
+		return bc, s.cfg.bad("escrow", err)
+	}
+	bc.Escrow = escrow.Units
+	bc.JobValue = min(bc.Escrow/10+1, square.UnitsPerTorg/5)
+	if bc.Lanes, err = s.cfg.number("lanes", 1, square.MaxLanes); err != nil {
+		return bc, err
+	}
+	if bc.Duration, err = s.cfg.duration("lease-duration"); err != nil {
+		return bc, err
+	}
+	if bc.Idle, err = s.cfg.duration("lease-idle"); err != nil {
+		return bc, err
+	}
+	on, err := s.cfg.yes("audit")
+	if on {
+		bc.Models = replayers()
+	} else {
+		bc.Policy = square.PolicyNone
+	}
+	return bc, err
+}
+
+// apiKey is the key that torg up made for this machine's owner, or a new one
+// when it is lost or revoked.
+func (s *openSquare) apiKey() (string, error) {
+	file := s.cfg.path("api-key")
+	b, err := os.ReadFile(file)
+	secret := strings.TrimSpace(string(b))
+	if err == nil {
+		if _, err := s.keys.Check(secret); err == nil {
+			return secret, nil
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the API key: %w", err)
+	}
+	secret, _, err = s.keys.Create(keys.Grant{Name: "owner"})
+	if err != nil {
+		return "", fmt.Errorf("make an API key: %w", err)
+	}
+	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("keep the API key: %w", err)
+	}
+	return secret, nil
+}
+
+// ledgerMoves says whether a block came lately.
+func (s *openSquare) ledgerMoves(ctx context.Context) error {
+	if err := s.ledger.Err(); err != nil {
+		return err
+	}
+	h, err := s.client.Head(ctx)
+	if err != nil {
+		return err
+	}
+	if age := time.Since(h.Time); age > 15*time.Second {
+		return fmt.Errorf("the last block, %d, is %s old", h.Height, age.Round(time.Second))
+	}
+	return nil
+}
+
+func (s *openSquare) modelsOffered(ctx context.Context) error {
+	ms, err := s.desk.Models(ctx)
+	if err == nil && len(ms) == 0 {
+		err = errors.New("no provider offers a model")
+	}
+	return err
+}
+
+// announce writes down where the square listens. The file goes when it closes.
+func (s *openSquare) announce() error {
+	s.run.PID, s.run.Started = os.Getpid(), time.Now()
+	return writeFile(s.cfg.path(runningFile), s.run)
+}
+
+// part is something that runs until its context ends.
+type part struct {
+	name string
+	run  func(context.Context) error
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// serve runs the square until ctx ends or a part fails, then ends the parts in
+// the order in which they need each other: doors first, ledger last.
+func (s *openSquare) serve(ctx context.Context) error {
+	parts := []*part{
+		{name: "gateway", run: func(ctx context.Context) error {
+			err := s.gateway.Serve(ctx, s.listener)
+			s.listener = nil
+			return err
+		}},
+		{name: "buyer", run: s.desk.Run},
+		{name: "provider", run: s.node.Run},
+		{name: "history", run: s.history.Run},
+	}
+	failed := make(chan error, len(parts))
+	for _, p := range parts {
+		var pctx context.Context
+		pctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
+		p.done = make(chan struct{})
+		go func() {
+			defer close(p.done)
+			if err := p.run(pctx); pctx.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", p.name, errors.Join(err, errors.New("stopped by itself")))
+			}
+		}()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	case <-s.ledger.Done():
+		err = fmt.Errorf("ledger: %w", errors.Join(s.ledger.Err(), errors.New("stopped by itself")))
+	}
+	for _, p := range parts {
+		p.stop()
+		<-p.done
+		if p.name == "buyer" {
+			s.desk.Close()
+			s.desk = nil
+		}
+	}
+	s.node = nil // its Run gave everything back
+	return err
+}
+
+// close gives back whatever is open, in order.
+func (s *openSquare) close() {
+	os.Remove(s.cfg.path(runningFile))
+	if s.listener != nil {
+		s.listener.Close()
+	}
+	if s.desk != nil {
+		s.desk.Close()
+	}
+	if s.node != nil {
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = s.node.Run(ended) // never ran: gives disk and port back
+	}
+	for _, c := range []interface{ Close() error }{s.keys, s.receipts, s.history} {
+		if !isNil(c) {
+			if err := c.Close(); err != nil {
+				s.log.Error("could not close a store", "err", err)
+			}
+		}
+	}
+	if s.client != nil {
+		s.client.Close()
+	}
+	if s.ledger != nil {
+		s.ledger.Stop()
+	}
+	if s.stopOTel != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		_ = s.stopOTel(ctx) // the collector may be gone
+	}
+}
+
+// isNil tells a nil pointer in an interface.
+func isNil(c any) bool {
+	switch c := c.(type) {
+	case *keys.Store:
+		return c == nil
+	case *journal.Journal:
+		return c == nil
+	case *history.History:
+		return c == nil
+	}
+	return c == nil
+}
+
+// logger is the process's log, on stderr.
+func logger(cfg config) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.get("log-level"))); err != nil {
+		return nil, cfg.bad("log-level", errors.New("want debug, info, warn or error"))
+	}
+	opt := &slog.HandlerOptions{Level: level}
+	switch cfg.get("log-format") {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, opt)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, opt)), nil
+	}
+	return nil, cfg.bad("log-format", errors.New("want text or json"))
+}
+
+// adminView is what the admin endpoints see of the square.
+type adminView struct{ s *openSquare }
+
+func (v adminView) Receipts(ctx context.Context, before time.Time, limit int) ([]admin.Receipt, error) {
+	recs, err := v.s.desk.Receipts(ctx, before, limit)
+	out := make([]admin.Receipt, len(recs))
+	for i, r := range recs {
+		out[i] = adminReceipt(r)
+		out[i].Evidence = nil
+	}
+	return out, err
+}
+
+func (v adminView) Receipt(ctx context.Context, id square.Hash) (admin.Receipt, error) {
+	r, err := v.s.desk.Receipt(ctx, id)
+	if errors.Is(err, buyer.ErrNoReceipt) {
+		return admin.Receipt{}, fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	}
+	return adminReceipt(r), err
+}
+
+func adminReceipt(r buyer.Record) admin.Receipt {
+	words := string(r.Audit)
+	if r.Note != "" {
+		words += ": " + r.Note
+	}
+	return admin.Receipt{
+		ID: r.ID, Provider: r.Provider, Model: r.Model, Denom: r.Denom,
+		Receipt: r.Evidence.Receipt, Sig: r.Evidence.Sig, Audited: words, Evidence: &r.Evidence,
+	}
+}
+
+func (v adminView) Audit(ctx context.Context, id square.Hash) (admin.Audit, error) {
+	start := time.Now()
+	found, err := v.s.desk.Audit(ctx, id)
+	if errors.Is(err, buyer.ErrNoReceipt) {
+		err = fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	}
+	verdict := square.VerdictFraud
+	if found == buyer.AuditEqual || found == buyer.AuditUpheld {
+		verdict = square.VerdictOK
+	}
+	return admin.Audit{Receipt: id, Verdict: verdict, Took: time.Since(start)}, err
+}
+
+// Leases are those of this square's wallet, from the ledger.
+func (v adminView) Leases(ctx context.Context) ([]admin.Lease, error) {
+	ls, _, err := v.s.client.Leases(ctx, client.LeaseFilter{Buyer: v.s.keyring.owner.Address()}, client.Page{Limit: 1000})
+	out := make([]admin.Lease, len(ls))
+	for i, l := range ls {
+		out[i] = adminLease(l)
+	}
+	return out, err
+}
+
+func adminLease(l client.Projected) admin.Lease {
+	return admin.Lease{
+		ID: l.ID, Provider: l.Provider, Model: l.Order.Spec.Short(), State: string(l.State), Denom: l.Order.Denom,
+		Escrow: l.Escrow, Owed: l.Paid, Lanes: int(l.Order.Lanes), Ends: time.Unix(l.Ends, 0),
+	}
+}
+
+func (v adminView) CloseLease(ctx context.Context, id square.Hash) (admin.Lease, error) {
+	if err := v.s.desk.CloseLease(ctx, id); err != nil {
+		return admin.Lease{}, err
+	}
+	l, err := v.s.client.Projected(ctx, id)
+	return adminLease(l), err
+}
+
+// maxHistory bounds one answer.
+const maxHistory = 500
+
+func (v adminView) LeaseHistory(_ context.Context, id square.Hash) (any, error) {
+	evs, err := v.s.history.Lease(id, maxHistory)
+	if errors.Is(err, history.ErrNone) {
+		err = nil
+	}
+	return evs, err
+}
+
+func (v adminView) AccountHistory(_ context.Context, a square.Address) (any, error) {
+	evs, err := v.s.history.Account(a, maxHistory)
+	if errors.Is(err, history.ErrNone) {
+		err = nil
+	}
+	return evs, err
+}
+
+// status is what torg doctor reads.
+func (v adminView) status(ctx context.Context) (any, error) {
+	s := v.s
+	head, err := s.client.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	balance, err := s.client.Balance(ctx, s.keyring.owner.Address(), square.Denom)
+	if err != nil {
+		return nil, err
+	}
+	models, err := s.desk.Models(ctx)
+	if err != nil {
+		return nil, err
+	}
+	st := status{
+		Height: head.Height, BlockAge: time.Since(head.Time).Seconds(), Balance: balance, Models: models,
+		Provider: s.node.Provider.Stats(), Endpoint: s.node.Endpoint(), Home: s.cfg.path(),
+	}
+	return st, nil
+}
+
+// status is how a running square is.
+type status struct {
+	Height   int64          `json:"height"`
+	BlockAge float64        `json:"block_age_s"`
+	Balance  square.Amount  `json:"balance"`
+	Models   []buyer.Model  `json:"models"`
+	Provider provider.Stats `json:"provider"`
+	Endpoint string         `json:"provider_endpoint"`
+	Home     string         `json:"home"`
+}
+
+// wipe removes everything a square keeps but the configuration file.
+func wipe(cfg config) error {
+	for _, name := range []string{"ledger", "provider", walletName, "api-key", "admin-token", "receipts.db", "keys.db", "history.db", runningFile} {
+		if err := os.RemoveAll(cfg.path(name)); err != nil {
+			return fmt.Errorf("wipe %s: %w", filepath.Join(cfg.path(), name), err)
+		}
+	}
+	return nil
+}
+
+// reachable says whether something answers at a URL; for doctor.
+func reachable(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New("it answers " + strconv.Itoa(resp.StatusCode))
+	}
+	return nil
+}

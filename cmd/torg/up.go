@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/square"
+)
+
+func upCommand() *cobra.Command {
+	var fresh bool
+	c := &cobra.Command{
+		Use: "up", Short: "Open a whole market square on this machine",
+		Long: "Open a whole market square on this machine: ledger, one provider with the bundled model, gateway.\n" +
+			"Everything is kept in the home directory and survives a restart, also after kill -9.\n" +
+			"Ctrl-C shuts it down.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := readConfig(c)
+			if err != nil {
+				return err
+			}
+			log, err := logger(cfg)
+			if err != nil {
+				return err
+			}
+			return up(c.Context(), cfg, log, fresh, c.OutOrStdout())
+		},
+	}
+	c.Flags().BoolVar(&fresh, "wipe", false, "start afresh: forget ledger, wallet and receipts of this home")
+	return c
+}
+
+func up(ctx context.Context, cfg config, log *slog.Logger, fresh bool, out io.Writer) error {
+	begin := time.Now()
+	unlock, err := lockHome(cfg)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if fresh {
+		if err := wipe(cfg); err != nil {
+			return err
+		}
+		progress("wiped %s", cfg.path())
+	}
+	// What goes wrong in the first second is the user's to see; afterwards the
+	// log is for whoever looks.
+	s, err := start(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	served := make(chan error, 1)
+	sctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { served <- s.serve(sctx) }()
+	end := func() error {
+		stop()
+		return <-served
+	}
+	if err := s.waitForLease(sctx); err != nil && ctx.Err() == nil {
+		return errors.Join(err, end())
+	}
+	if err := s.announce(); err != nil {
+		return errors.Join(err, end())
+	}
+	if ctx.Err() == nil {
+		if err := s.greet(ctx, out, time.Since(begin)); err != nil {
+			return errors.Join(err, end())
+		}
+	}
+	err = <-served
+	if err == nil || ctx.Err() != nil {
+		progress("the square is closed; torg up opens it again where it was")
+	}
+	return err
+}
+
+// waitForLease returns when the first model can be asked through a standing
+// lease, or soon after if none comes: doctor says why then.
+func (s *openSquare) waitForLease(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	for {
+		ms, err := s.desk.Models(ctx)
+		for _, m := range ms {
+			if m.Free > 0 {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			if err == nil {
+				err = errors.New("no standing lease could be opened")
+			}
+			return fmt.Errorf("open the first lease: %w; torg doctor looks further", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// greeting is what torg up prints.
+type greeting struct {
+	running
+	Balances map[string]square.Amount `json:"balances"`
+	Models   []string                 `json:"models"`
+}
+
+func (s *openSquare) greet(ctx context.Context, out io.Writer, took time.Duration) error {
+	g := greeting{running: s.run, Balances: map[string]square.Amount{}}
+	g.Token = "" // in the home directory, for this user's commands only
+	for name, a := range map[string]square.Address{"wallet": s.keyring.owner.Address(), "provider": s.keyring.provider.Address()} {
+		b, err := s.client.Balance(ctx, a, square.Denom)
+		if err != nil {
+			return fmt.Errorf("read balances: %w", err)
+		}
+		g.Balances[name] = b
+	}
+	ms, err := s.desk.Models(ctx)
+	if err != nil {
+		return fmt.Errorf("list models: %w", err)
+	}
+	for _, m := range ms {
+		g.Models = append(g.Models, m.ID)
+	}
+	return show(out, g, func(w io.Writer) {
+		f := func(format string, a ...any) { fmt.Fprintf(w, format+"\n", a...) }
+		head := func(s string) string { return paint(os.Stdout, bold, s) }
+		f("%s  %s, ready in %.1f s", head("The square is open."), g.ChainID, took.Seconds())
+		f("")
+		f("  OpenAI base URL  %s", paint(os.Stdout, cyan, g.BaseURL))
+		f("  API key          %s", g.APIKey)
+		f("  models           %s", join(g.Models))
+		f("  wallet           %s  %s", g.Wallet, g.Balances["wallet"])
+		f("  provider         %s  %s", g.Provider, g.Balances["provider"])
+		f("  ledger           RPC %s  gRPC %s  REST %s", g.RPC, g.GRPC, g.REST)
+		f("  home             %s", s.cfg.path())
+		f("")
+		f("%s", head("Ask it something:"))
+		f("")
+		f("  curl %s/chat/completions -H 'Authorization: Bearer %s' \\", g.BaseURL, g.APIKey)
+		f("    -H 'Content-Type: application/json' \\")
+		f("    -d '{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"It is a truth universally acknowledged\"}],\"max_tokens\":80}'", nano.Name)
+		f("")
+		f("%s  (in another terminal%s)", head("Then:"), s.homeHint())
+		f("")
+		f("  torg chat              talk to it")
+		f("  torg receipt list      what was asked and what it cost")
+		f("  torg audit RECEIPT     run an answer again and compare")
+		f("  torg wallet            balances, leases, what happened")
+		f("  torg doctor            if something does not work")
+		f("")
+		f("%s", paint(os.Stdout, dim, "The bundled model writes like Jane Austen and knows nothing. --upstream sells a real one."))
+		f("%s", paint(os.Stdout, dim, "Ctrl-C closes the square; its state stays."))
+	})
+}
+
+func (s *openSquare) homeHint() string {
+	if s.cfg.source["home"] == "default" {
+		return ""
+	}
+	return "; with --home " + s.cfg.path()
+}
+
+func join(words []string) string {
+	if len(words) == 0 {
+		return "none yet"
+	}
+	out := words[0]
+	for _, w := range words[1:] {
+		out += ", " + w
+	}
+	return out
+}
