@@ -136,10 +136,11 @@ type Desk struct {
 	mu      sync.Mutex
 	seats   map[seatKey]*seat
 	leases  map[square.Hash]*lease
-	changed chan struct{}       // closed and replaced when a lane or a lease comes free
-	listed  time.Time           // when offers were last read, monotonic
-	pending map[square.Hash]int // audits to make, by lease
-	stored  int                 // receipts
+	changed chan struct{}                 // closed and replaced when a lane or a lease comes free
+	listed  time.Time                     // when offers were last read, monotonic
+	pending map[square.Hash]int           // audits to make, by lease
+	stored  int                           // receipts
+	coming  map[square.Hash]chan struct{} // receipts on their way to the disk
 	closed  bool
 }
 
@@ -187,7 +188,7 @@ func New(cfg Config) (*Desk, error) {
 		clock: chain.NewClock(cfg.Ledger.Head), http: cfg.HTTP,
 		kick: make(chan struct{}, 1), audits: make(chan struct{}, 1),
 		seats: map[seatKey]*seat{}, leases: map[square.Hash]*lease{},
-		changed: make(chan struct{}), pending: map[square.Hash]int{},
+		changed: make(chan struct{}), pending: map[square.Hash]int{}, coming: map[square.Hash]chan struct{}{},
 	}
 	if d.http == nil {
 		d.http = &http.Client{

@@ -95,7 +95,12 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 	if err != nil {
 		return Answer{}, err
 	}
-	defer d.release(h)
+	kept := false // by the goroutine that stores the receipt
+	defer func() {
+		if !kept {
+			d.release(h)
+		}
+	}()
 	started := time.Now()
 	body := a.Request.Encode()
 	// busy: the lane's record is this request's alone.
@@ -130,11 +135,18 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 		d.distrust(s, h, err)
 		return Answer{}, fmt.Errorf("provider %s: %w: %w", s.key.provider, ErrUnknown, err)
 	}
-	if err := d.commit(h, s, body, signed, ttft); err != nil {
-		// The provider is owed this all the same; the lane is asked again when
-		// the disk is back.
-		d.cfg.Log.Error("receipt could not be stored", "lease", h.l.id.Short(), "lane", h.ln.n, "err", err)
-	}
+	// The client need not wait for the disk: until the receipt is on it, the
+	// request is still pending there, and the lane is not used again.
+	kept = true
+	stored := d.storing(signed.Receipt.Digest(d.domain))
+	d.working.Go(func() {
+		defer d.release(h)
+		defer stored()
+		if err := d.commit(h, s, body, signed, ttft); err != nil {
+			// The provider is owed this all the same.
+			d.cfg.Log.Error("receipt could not be stored", "lease", h.l.id.Short(), "lane", h.ln.n, "err", err)
+		}
+	})
 	rate := 0.0
 	if took := time.Since(started) - ttft; took > 0 && signed.Receipt.Units[1] > 1 {
 		rate = float64(signed.Receipt.Units[1]) / took.Seconds()

@@ -214,6 +214,10 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	d.mu.Unlock()
 	if err := d.cfg.Ledger.Open(ctx, o, q.Quote, q.Sig); err != nil {
 		// Whether it is on the ledger all the same, the chores find out.
+		if b, berr := d.cfg.Ledger.Balance(ctx, d.cfg.Denom); errors.Is(err, ErrFunds) && berr == nil && b >= escrow {
+			// The money is there; it is the provider's stake that is short.
+			return fmt.Errorf("provider %s cannot bond the lease: %s", s.key.provider, err)
+		}
 		return fmt.Errorf("open a lease with %s: %w", s.key.provider, err)
 	}
 	d.cfg.Log.Info("lease opened", "lease", id.Short(), "order", id.String(), "provider", s.key.provider.String(), "model", offer.Subject, "escrow", escrow)

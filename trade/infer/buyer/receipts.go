@@ -102,8 +102,47 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft
 	return nil
 }
 
+// storing notes that a receipt is on its way to the disk, until the returned
+// function is called.
+func (d *Desk) storing(id square.Hash) func() {
+	done := make(chan struct{})
+	d.mu.Lock()
+	d.coming[id] = done
+	d.mu.Unlock()
+	return func() {
+		d.mu.Lock()
+		delete(d.coming, id)
+		d.mu.Unlock()
+		close(done)
+	}
+}
+
+// settled waits for the receipts that are on their way to the disk now: for all,
+// or for one.
+func (d *Desk) settled(ctx context.Context, only square.Hash) error {
+	d.mu.Lock()
+	var wait []chan struct{}
+	for id, c := range d.coming {
+		if only.IsZero() || id == only {
+			wait = append(wait, c)
+		}
+	}
+	d.mu.Unlock()
+	for _, c := range wait {
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // Receipt returns one receipt.
-func (d *Desk) Receipt(_ context.Context, id square.Hash) (rec Record, err error) {
+func (d *Desk) Receipt(ctx context.Context, id square.Hash) (rec Record, err error) {
+	if err := d.settled(ctx, id); err != nil {
+		return rec, err
+	}
 	err = d.cfg.Store.View(func(tx *bolt.Tx) error {
 		rec, err = record(tx, id)
 		return err
@@ -113,7 +152,10 @@ func (d *Desk) Receipt(_ context.Context, id square.Hash) (rec Record, err error
 
 // Receipts returns at most n receipts, the newest before a time first; a zero
 // time is now.
-func (d *Desk) Receipts(_ context.Context, before time.Time, n int) (out []Record, err error) {
+func (d *Desk) Receipts(ctx context.Context, before time.Time, n int) (out []Record, err error) {
+	if err := d.settled(ctx, square.Hash{}); err != nil {
+		return nil, err
+	}
 	from := []byte{0xff}
 	if !before.IsZero() {
 		from = timeKey(before, square.Hash{})
@@ -139,7 +181,10 @@ func (d *Desk) Receipts(_ context.Context, before time.Time, n int) (out []Recor
 }
 
 // LeaseReceipts returns at most n receipts of a lease, by lane and number.
-func (d *Desk) LeaseReceipts(_ context.Context, lease square.Hash, n int) (out []Record, err error) {
+func (d *Desk) LeaseReceipts(ctx context.Context, lease square.Hash, n int) (out []Record, err error) {
+	if err := d.settled(ctx, square.Hash{}); err != nil {
+		return nil, err
+	}
 	err = d.cfg.Store.View(func(tx *bolt.Tx) error {
 		c := tx.Bucket([]byte(bucketByLease)).Cursor()
 		for k, _ := c.Seek(lease[:]); bytes.HasPrefix(k, lease[:]) && len(out) < n; k, _ = c.Next() {
