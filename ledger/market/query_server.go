@@ -26,6 +26,9 @@ type queryServer struct{ *Keeper }
 
 var _ marketv1.QueryServer = queryServer{}
 
+// Queries are the module's queries, without a server.
+func Queries(k *Keeper) marketv1.QueryServer { return queryServer{k} }
+
 // Page turns a request's limit and cursor into their use.
 func Page(limit uint64, after string) (int, []byte, error) {
 	if limit == 0 {

@@ -25,6 +25,9 @@ type state struct {
 
 var _ pure.Store = state{}
 
+// Store is the keeper as the machine's store in ctx.
+func (k *Keeper) Store(ctx context.Context) pure.Store { return state{k, ctx} }
+
 // missing says that nothing is stored in the machine's words.
 func missing(err error) error {
 	if errors.Is(err, collections.ErrNotFound) {

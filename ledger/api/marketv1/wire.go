@@ -16,7 +16,7 @@ func FromParams(p market.Params, judges []square.Address) Params {
 		CancelBps: p.CancelBps, AbandonBps: p.AbandonBps, LateBps: p.LateBps, ReporterBps: p.ReporterBps,
 		HoldbackBps: p.HoldbackBps, HoldbackTimes: p.HoldbackTimes, ChallengeBps: p.ChallengeBps,
 		Verdict: p.Verdict, Redraws: p.Redraws, PokeBounty: p.PokeBounty, BountyBps: p.BountyBps,
-		Unbonding: p.Unbonding, MaxOrderTtl: p.MaxOrderTTL, Retention: p.Retention,
+		Unbonding: p.Unbonding, MaxOrderTtl: p.MaxOrderTTL, Retention: p.Retention, Hearings: p.Hearings,
 	}
 	for _, j := range judges {
 		m.Judges = append(m.Judges, j.String())
@@ -30,7 +30,7 @@ func (m Params) Market() market.Params {
 		CancelBps: m.CancelBps, AbandonBps: m.AbandonBps, LateBps: m.LateBps, ReporterBps: m.ReporterBps,
 		HoldbackBps: m.HoldbackBps, HoldbackTimes: m.HoldbackTimes, ChallengeBps: m.ChallengeBps,
 		Verdict: m.Verdict, Redraws: m.Redraws, PokeBounty: m.PokeBounty, BountyBps: m.BountyBps,
-		Unbonding: m.Unbonding, MaxOrderTTL: m.MaxOrderTtl, Retention: m.Retention,
+		Unbonding: m.Unbonding, MaxOrderTTL: m.MaxOrderTtl, Retention: m.Retention, Hearings: m.Hearings,
 	}
 }
 
@@ -66,7 +66,7 @@ func FromLease(l market.Lease) Lease {
 		Parent: squarev1.Hex(l.Parent), Child: squarev1.Hex(l.Child), Nth: l.Nth,
 		Provider: squarev1.Text(l.Provider), Offer: squarev1.Hex(l.Offer), Rates: squarev1.FromRates(l.Rates),
 		Escrow: l.Escrow, Bond: l.Bond, Bonded: l.Bonded, Paid: l.Paid, Burned: l.Burned, Emitted: l.Emitted,
-		Lanes: l.Lanes, Root: squarev1.Hex(l.Root), Price: l.Price,
+		Lanes: l.Lanes, Root: squarev1.Hex(l.Root), Price: l.Price, Heard: l.Heard,
 		Opened: l.Opened, Matched: l.Matched, Started: l.Started, Touched: l.Touched, Ends: l.Ends, Ended: l.Ended, Deadline: l.Deadline,
 	}
 	if d := l.Dispute; d != nil {
@@ -89,7 +89,7 @@ func (m Lease) Market() (market.Lease, error) {
 		Parent: r.MaybeHash("lease: parent", m.Parent), Child: r.MaybeHash("lease: child", m.Child), Nth: m.Nth,
 		Provider: r.MaybeAddress("lease: provider", m.Provider), Offer: r.MaybeHash("lease: offer", m.Offer), Rates: squarev1.Rates(m.Rates),
 		Escrow: m.Escrow, Bond: m.Bond, Bonded: m.Bonded, Paid: m.Paid, Burned: m.Burned, Emitted: m.Emitted,
-		Lanes: m.Lanes, Root: r.MaybeHash("lease: root", m.Root), Price: m.Price,
+		Lanes: m.Lanes, Root: r.MaybeHash("lease: root", m.Root), Price: m.Price, Heard: m.Heard,
 		Opened: m.Opened, Matched: m.Matched, Started: m.Started, Touched: m.Touched, Ends: m.Ends, Ended: m.Ended, Deadline: m.Deadline,
 	}
 	if d := m.Dispute; d != nil {
