@@ -314,6 +314,17 @@ func (l *lease) margin() time.Duration {
 	return min(20*time.Second, time.Duration(l.rec.Order.Duration)*time.Second/8)
 }
 
+// endpoint is where the lease's provider is now: its newest offer may say
+// another place than the one the lease was opened under.
+func (d *Desk) endpoint(l *lease) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.seats[seatKey{l.rec.Provider, l.rec.Order.Spec}]; s != nil && s.offer.Endpoint != "" {
+		return s.offer.Endpoint
+	}
+	return l.rec.Endpoint
+}
+
 func (d *Desk) newLease(id square.Hash, rec leaseRecord) *lease {
 	l := &lease{id: id, rec: rec}
 	for n := range rec.Order.Lanes {

@@ -209,6 +209,7 @@ func (e errRefused) Unwrap() error { return e.WireError }
 // Grace long.
 func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out *outlet, sp *spoken) (infer.Signed, time.Duration, error) {
 	started := time.Now()
+	endpoint := d.endpoint(h.l)
 	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	type read struct {
@@ -219,7 +220,7 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		res, err := d.post(rctx, h.l.rec.Endpoint, "serve", req)
+		res, err := d.post(rctx, endpoint, "serve", req)
 		if err == nil {
 			defer res.Body.Close()
 		} else if we := (*infer.WireError)(nil); errors.As(err, &we) {
@@ -263,7 +264,7 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 		if late && !asked && secret != "" {
 			asked = true
 			cctx, done := context.WithTimeout(rctx, d.cfg.Grace)
-			_ = d.call(cctx, h.l.rec.Endpoint, "cancel", infer.CancelRequest{Cancel: secret}, nil) // else the grace ends it
+			_ = d.call(cctx, endpoint, "cancel", infer.CancelRequest{Cancel: secret}, nil) // else the grace ends it
 			done()
 		}
 	}
@@ -375,7 +376,7 @@ func (d *Desk) resync(ctx context.Context, h held) (*infer.Signed, error) {
 	var st infer.LaneReply
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
 		var err error
-		st, err = d.askLane(ctx, h.l.rec.Endpoint, h.l.id, ln.n)
+		st, err = d.askLane(ctx, d.endpoint(h.l), h.l.id, ln.n)
 		if err != nil {
 			ln.tries++
 			ln.retry = time.Now().Add(min(time.Second<<min(ln.tries, 6), time.Minute))

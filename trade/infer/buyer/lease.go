@@ -259,11 +259,12 @@ func (d *Desk) Run(ctx context.Context) error {
 	audited := make(chan struct{})
 	go func() { defer close(audited); d.auditor(ctx) }()
 	defer func() { <-audited }()
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	var prune time.Time
 	for {
 		d.chores(ctx)
+		tick.Reset(d.pace())
 		if time.Now().After(prune) {
 			prune = time.Now().Add(time.Minute)
 			if err := d.prune(); err != nil {
@@ -279,12 +280,23 @@ func (d *Desk) Run(ctx context.Context) error {
 	}
 }
 
+// pace is how long the chores may rest. A desk that knows no provider yet looks
+// often: a new square's first offer is a block away.
+func (d *Desk) pace() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.seats) == 0 {
+		return 50 * time.Millisecond
+	}
+	return time.Second
+}
+
 func (d *Desk) chores(ctx context.Context) {
 	// A ledger that hangs must not hang the chores that do without it.
 	lctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	_, err := d.clock.Refresh(lctx)
 	if err == nil {
-		err = d.list(lctx, d.cfg.Refresh)
+		err = d.list(lctx, min(d.cfg.Refresh, d.pace()*5))
 	}
 	cancel()
 	if err != nil && ctx.Err() == nil {
@@ -420,9 +432,9 @@ func (d *Desk) again(l *lease, err error) {
 // glance sees whether a standing lease still stands on the ledger.
 func (d *Desk) glance(ctx context.Context, l *lease) error {
 	m, err := d.cfg.Ledger.Lease(ctx, l.id)
-	if errors.Is(err, market.ErrNotFound) {
-		m.State = market.Settled
-	} else if err != nil {
+	if err != nil {
+		// Not found as well: the ledger remembers leases long after their end, so
+		// what answers is not (yet) the whole ledger.
 		return err
 	}
 	switch {
@@ -460,7 +472,7 @@ func (d *Desk) finish(ctx context.Context, l *lease, now bool) error {
 	}
 	m, err := d.cfg.Ledger.Lease(ctx, l.id)
 	switch {
-	case errors.Is(err, market.ErrNotFound) || err == nil && m.State.Terminal():
+	case err == nil && m.State.Terminal() || d.forgotten(ctx, l, err):
 		return d.move(l, over)
 	case err != nil:
 		return err
@@ -470,7 +482,7 @@ func (d *Desk) finish(ctx context.Context, l *lease, now bool) error {
 	req := infer.CloseRequest{Lease: l.id, Paid: paid, Sig: d.cfg.Key.Sign(square.CloseDigest(d.domain, l.id, paid))}
 	var reply infer.CloseReply
 	cctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	err = d.call(cctx, rec.Endpoint, "close", req, &reply)
+	err = d.call(cctx, d.endpoint(l), "close", req, &reply)
 	cancel()
 	if err == nil {
 		err = square.VerifyClose(d.domain, rec.Provider, l.id, paid, reply.Sig)
@@ -495,10 +507,21 @@ func (d *Desk) finish(ctx context.Context, l *lease, now bool) error {
 	return d.move(l, over)
 }
 
+// forgotten reports whether the ledger does not know a lease any more. One whose
+// time is not up it has not forgotten: what answers then is not the whole
+// ledger.
+func (d *Desk) forgotten(ctx context.Context, l *lease, err error) bool {
+	if !errors.Is(err, market.ErrNotFound) {
+		return false
+	}
+	now, cerr := d.clock.Now(ctx)
+	return cerr == nil && now.Unix() > l.rec.Ends+int64(l.rec.Order.Drain)
+}
+
 // watch waits for the end of a lease that was given notice.
 func (d *Desk) watch(ctx context.Context, l *lease, now time.Time) error {
 	m, err := d.cfg.Ledger.Lease(ctx, l.id)
-	if errors.Is(err, market.ErrNotFound) || err == nil && m.State.Terminal() {
+	if err == nil && m.State.Terminal() || d.forgotten(ctx, l, err) {
 		return d.move(l, over)
 	}
 	if err == nil && now.Unix() > m.Deadline+1 {

@@ -407,3 +407,30 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+// TestProviderMoves: a provider that comes back at another address is found
+// there, on the lease it had.
+func TestProviderMoves(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	s := sell(t, l, 16, toy)
+	d := buy(t, l, func(c *buyer.Config) { c.Refresh = 20 * time.Millisecond })
+	a, err := d.Do(t.Context(), ask("toy", 0, 3), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	s.addr = "127.0.0.1:0"
+	s.start(t)
+	var b buyer.Answer
+	waitFor(t, "the provider's new place", func() bool {
+		b, err = d.Do(t.Context(), ask("toy", 1, 3), nil)
+		return err == nil
+	})
+	if a.Lease != b.Lease {
+		t.Error("a new lease was opened")
+	}
+	if end := settle(t, l, d); end.Paid != a.Cost.Units+b.Cost.Units {
+		t.Errorf("paid %d, want %d", end.Paid, a.Cost.Units+b.Cost.Units)
+	}
+}

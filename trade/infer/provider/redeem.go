@@ -121,7 +121,7 @@ func (p *Provider) tend(ctx context.Context, l *lease, now time.Time, last bool)
 	due := last || time.Since(l.lastPaid) >= every || risk > p.maxRisk(l.rec.Order.Escrow) ||
 		l.rec.State == market.Draining || !now.Before(time.Unix(l.rec.Until, 0).Add(-margin(l.rec.Order)))
 	var claims []chain.Claim
-	if risk > 0 && due && (last || time.Now().After(l.redeemAt)) {
+	if risk > 0 && due && l.rec.State != market.Disputed && (last || time.Now().After(l.redeemAt)) {
 		for n, ln := range l.lanes {
 			if ln.rec.Charged > ln.rec.Redeemed {
 				claims = append(claims, chain.Claim{Lane: n, Amount: ln.rec.Charged, Voucher: ln.rec.Voucher})
@@ -191,6 +191,15 @@ func (p *Provider) redeemed(l *lease, claims []chain.Claim) {
 func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 	m, err := p.Ledger.Lease(ctx, l.id)
 	if errors.Is(err, market.ErrNotFound) {
+		l.mu.Lock()
+		until := l.rec.Until + int64(l.rec.Order.Drain)
+		l.mu.Unlock()
+		if now.Unix() <= until {
+			// The ledger remembers leases long after their end: what answers is
+			// not (yet) the whole ledger, and money waits in this lease.
+			p.Log.Warn("the ledger does not know an open lease", "lease", l.id.Short())
+			return
+		}
 		m = market.Lease{State: market.Settled, Reason: "forgotten"}
 	} else if err != nil {
 		return
