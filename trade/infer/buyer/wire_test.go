@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -132,10 +133,11 @@ func TestCrookedProvider(t *testing.T) {
 // TestOpaqueFaults: an upstream server that fails in the middle is paid for
 // what it gave; one that fails before is not paid.
 func TestOpaqueFaults(t *testing.T) {
-	var script []string
+	var script atomic.Pointer[[]string]
+	script.Store(&[]string{})
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		for _, e := range script {
+		for _, e := range *script.Load() {
 			fmt.Fprintf(w, "data: %s\n\n", e)
 			w.(http.Flusher).Flush()
 		}
@@ -155,7 +157,7 @@ func TestOpaqueFaults(t *testing.T) {
 	if err == nil || n != 0 || errors.Is(err, buyer.ErrUnknown) {
 		t.Errorf("before any output: %d pieces, %v", n, err)
 	}
-	script = []string{`{"choices":[{"delta":{"content":"one"}}]}`, `{"choices":[{"delta":{"content":"two"}}]}`}
+	script.Store(&[]string{`{"choices":[{"delta":{"content":"one"}}]}`, `{"choices":[{"delta":{"content":"two"}}]}`})
 	ans, n, err := do()
 	want, _ := square.Price(rates, []uint64{uint64(len(body)) / 8, 2})
 	if err != nil || n != 2 || ans.Result.Finish != infer.FinishError || ans.Cost.Units != want || string(ans.Result.Text) != "onetwo" {
@@ -281,15 +283,16 @@ func TestBrokenOff(t *testing.T) {
 	l := fake.New(toy)
 	s := sell(t, l, 16, toy)
 	s.stop()
-	broke := 0
+	var broke atomic.Int64
 	s.wrap = func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if strings.HasSuffix(r.URL.Path, "/serve") && broke < 2 {
-				if broke++; broke == 2 { // the second time after the work is done
+			if strings.HasSuffix(r.URL.Path, "/serve") {
+				switch broke.Add(1) {
+				case 1:
+					panic(http.ErrAbortHandler) // before the work
+				case 3:
 					h.ServeHTTP(httptest.NewRecorder(), r)
-				}
-				if broke != 1 {
-					panic(http.ErrAbortHandler)
+					panic(http.ErrAbortHandler) // after it
 				}
 			}
 			h.ServeHTTP(w, r)
@@ -379,14 +382,14 @@ func TestPrune(t *testing.T) {
 func FuzzFrames(f *testing.F) {
 	toy := fake.Toy{Name: "toy"}
 	l := fake.New(toy)
-	var answer []byte
+	var answer atomic.Pointer[[]byte]
 	s := sell(f, l, 16, toy)
 	s.stop()
 	s.wrap = func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, "/serve") {
 				_, _ = io.Copy(io.Discard, r.Body)
-				_, _ = w.Write(answer)
+				_, _ = w.Write(*answer.Load())
 				return
 			}
 			h.ServeHTTP(w, r)
@@ -401,7 +404,7 @@ func FuzzFrames(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		answer = b
+		answer.Store(&b)
 		if _, err := d.Do(t.Context(), ask("toy", 1, 3), func(infer.Delta) error { return nil }); err == nil {
 			t.Fatalf("%q was taken for an answer", b)
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,7 +21,15 @@ import (
 // server answers like one of the common servers; the model's name picks how.
 type server struct {
 	*httptest.Server
+	mu    sync.Mutex
 	asked []map[string]json.RawMessage
+}
+
+// last is what the server was asked last.
+func (s *server) last() map[string]json.RawMessage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked[len(s.asked)-1]
 }
 
 func sse(w http.ResponseWriter, lines ...string) {
@@ -53,7 +62,9 @@ func newServer(t *testing.T) *server {
 			http.Error(w, err.Error(), 400)
 			return
 		}
+		s.mu.Lock()
 		s.asked = append(s.asked, m)
+		s.mu.Unlock()
 		var model string
 		_ = json.Unmarshal(m["model"], &model)
 		stream := string(m["stream"]) == "true"
@@ -320,7 +331,7 @@ func TestUpstreamBody(t *testing.T) {
 	if _, _, err := run(t.Context(), s, "ollama", chat, true, nil); err != nil {
 		t.Fatal(err)
 	}
-	m := s.asked[len(s.asked)-1]
+	m := s.last()
 	if string(m["model"]) != `"ollama"` || string(m["stream_options"]) != `{"include_usage":true}` || string(m["max_tokens"]) != "16" ||
 		string(m["x_custom"]) != "[1]" || string(m["temperature"]) != "0.5" {
 		t.Errorf("the server was asked %s", m)
@@ -328,7 +339,7 @@ func TestUpstreamBody(t *testing.T) {
 	if _, _, err := run(t.Context(), s, "any", `{"prompt":"x"}`, false, nil); err != nil {
 		t.Fatal(err)
 	}
-	if m = s.asked[len(s.asked)-1]; string(m["max_tokens"]) != fmt.Sprint(meter.DefaultCompletion) || string(m["stream"]) != "false" {
+	if m = s.last(); string(m["max_tokens"]) != fmt.Sprint(meter.DefaultCompletion) || string(m["stream"]) != "false" {
 		t.Errorf("without a limit the server was asked %s", m)
 	}
 	out, _, err := run(t.Context(), s, "any", `{"input":"x","stream":true}`, true, nil)
