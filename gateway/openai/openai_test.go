@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -927,4 +928,44 @@ func report(b *testing.B, took []time.Duration) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+}
+
+// gate is a seller that writes its second token only when the client has read
+// the first.
+type gate struct {
+	*sellertest.Seller
+	read chan struct{}
+}
+
+func (s gate) Do(ctx context.Context, a buyer.Ask, emit func(infer.Delta) error) (buyer.Answer, error) {
+	n := 0
+	return s.Seller.Do(ctx, a, func(d infer.Delta) error {
+		if n++; n == 2 {
+			select {
+			case <-s.read:
+			case <-time.After(10 * time.Second):
+				return errors.New("the first token was never read")
+			}
+		}
+		return emit(d)
+	})
+}
+
+// TestFlush: each token is on its way before the next is made.
+func TestFlush(t *testing.T) {
+	read := make(chan struct{})
+	d := open(t, func(c *openai.Config) { c.Seller = gate{c.Seller.(*sellertest.Seller), read} })
+	res, err := http.Post(d.URL+"/v1/completions", "application/json", strings.NewReader(`{"model":"tiny","prompt":"x","max_tokens":2,"stream":true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	in := bufio.NewReader(res.Body)
+	if line, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(line, "data: ") {
+		t.Fatalf("%q %v", line, err)
+	}
+	close(read)
+	if rest, err := io.ReadAll(in); err != nil || !strings.HasSuffix(string(rest), "data: [DONE]\n\n") {
+		t.Errorf("%q %v", rest, err)
+	}
 }
