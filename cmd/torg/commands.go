@@ -6,7 +6,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		upCommand(), chatCommand(),
 		walletCommand(), keyCommand(), leaseCommand(), receiptCommand(), auditCommand(),
-		ledgerCommand(), trainCommand(),
+		ledgerCommand(), trainCommand(), benchCommand(),
 		doctorCommand(), configCommand(), versionCommand(),
 	}
 }

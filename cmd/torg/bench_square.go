@@ -1,0 +1,357 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/ledger/client"
+	"github.com/torg-network/torg/ledger/devnet"
+	ledgernode "github.com/torg-network/torg/ledger/node"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+)
+
+// benchSquare measures what issue "Open the square" promises, each on the real
+// thing: a torg up of its own for whatever a client sees, an embedded ledger
+// with the same block time for transactions.
+func benchSquare(ctx context.Context, cfg config, report func(measure)) error {
+	dir, err := os.MkdirTemp("", "torg-bench-")
+	if err != nil {
+		return fmt.Errorf("make a folder: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	for _, step := range []func(context.Context, config, string, func(measure)) error{
+		benchEngine, benchVouchers, benchFirstBlock, benchLedger, benchUp,
+	} {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := step(ctx, cfg, dir, report); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// perCPUSecond repeats work for about two seconds on one goroutine and returns how
+// much was done per CPU second.
+func perCPUSecond(work func() (int, error)) (rate, cpu, wall float64, err error) {
+	if _, err := work(); err != nil { // warm
+		return 0, 0, 0, err
+	}
+	done := 0
+	sw := startWatch()
+	for time.Since(sw.wall) < 2*time.Second {
+		n, err := work()
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		done += n
+	}
+	cpu, wall = sw.stop()
+	return float64(done) / cpu, cpu, wall, nil
+}
+
+func benchEngine(ctx context.Context, _ config, _ string, report func(measure)) error {
+	for _, b := range []struct {
+		name string
+		run  func(context.Context) (int, error)
+	}{{"exact/decode", nano.Decode}, {"exact/prefill", nano.Prefill}, {"exact/verify", nano.Verify}} {
+		rate, cpu, wall, err := perCPUSecond(func() (int, error) { return b.run(ctx) })
+		if err != nil {
+			return fmt.Errorf("%s: %w", b.name, err)
+		}
+		report(measure{b.name, rate, "tokens/cpu-s", cpu, wall})
+	}
+	return nil
+}
+
+func benchVouchers(_ context.Context, _ config, _ string, report func(measure)) error {
+	k, err := square.NewKey()
+	if err != nil {
+		return err
+	}
+	d := square.ChannelDomain("bench")
+	vs := make([]square.Voucher, 64)
+	for i := range vs {
+		vs[i] = square.SignVoucher(d, square.Hash{byte(i)}, uint64(i+1)*1000, k)
+	}
+	rate, cpu, wall, err := perCPUSecond(func() (int, error) {
+		for _, v := range vs {
+			if err := v.Verify(d, k.Address()); err != nil {
+				return 0, err
+			}
+		}
+		return len(vs), nil
+	})
+	report(measure{"voucher/verify", rate, "1/core-s", cpu, wall})
+	return err
+}
+
+// benchFirstBlock times an embedded ledger on disk from nothing to a block.
+func benchFirstBlock(ctx context.Context, cfg config, dir string, report func(measure)) error {
+	blockTime, err := cfg.duration("block-time")
+	if err != nil {
+		return err
+	}
+	homes, err := devnet.InitHomes(filepath.Join(dir, "first"), 1, devnet.Spec{Trades: trades(), Settings: ledgernode.Settings{BlockTime: blockTime}})
+	if err != nil {
+		return err
+	}
+	sw := startWatch()
+	n, err := ledgernode.Open(ctx, homes[0], ledgernode.Options{Trades: trades()})
+	if err != nil {
+		return err
+	}
+	defer n.Stop()
+	if err := n.WaitHeight(ctx, 1); err != nil {
+		return err
+	}
+	cpu, wall := sw.stop()
+	report(measure{"start/first-block", wall, "s", cpu, wall})
+	return nil
+}
+
+// benchLedger counts transfers and leases a second on one validator.
+func benchLedger(ctx context.Context, cfg config, dir string, report func(measure)) error {
+	blockTime, err := cfg.duration("block-time")
+	if err != nil {
+		return err
+	}
+	n, err := devnet.Memory(ctx, devnet.Spec{Trades: trades(), Settings: ledgernode.Settings{BlockTime: blockTime}})
+	if err != nil {
+		return err
+	}
+	defer n.Stop()
+	c, err := client.New(ctx, n, client.Options{Trades: trades()})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+
+	rate, cpu, wall, err := burst(4000, 64, func(i int) error {
+		_, err := c.Account(devnet.Key(uint32(i%8))).Send(ctx, devnet.Key(9).Address(), square.Utorg(1))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("ledger/tx: %w", err)
+	}
+	report(measure{"ledger/tx", rate, "1/s", cpu, wall})
+
+	// One provider with room for all, eight buyers.
+	key := devnet.Key(8)
+	seller := c.Account(key)
+	if _, err := seller.Bond(ctx, infer.Name, square.Utorg(100_000*square.UnitsPerTorg)); err != nil {
+		return err
+	}
+	head, err := c.Head(ctx)
+	if err != nil {
+		return err
+	}
+	rates := []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 1}, {Unit: infer.UnitCompletion, PerMillion: 1}}
+	offer := square.Offer{Provider: key.Address(), Trade: infer.Name, Spec: square.Hash{1}, Subject: "bench", Denom: square.Denom,
+		Rates: rates, Capacity: 1 << 30, Endpoint: "http://127.0.0.1:1", Expiry: head.Time.Add(time.Hour).Unix(), Nonce: 1}
+	if _, err := seller.PostOffer(ctx, offer); err != nil {
+		return err
+	}
+	rate, cpu, wall, err = burst(1000, 64, func(i int) error {
+		buyer := devnet.Key(uint32(i % 8))
+		now := time.Now()
+		o := square.Order{Buyer: buyer.Address(), Authorizer: buyer.Address(), Trade: infer.Name, Mode: square.ModeStream, Spec: offer.Spec,
+			Denom: square.Denom, Escrow: 1_000_000, MaxRates: rates, JobValue: 10_000, Policy: square.PolicyAudit, Lanes: 8, Units: 8,
+			Start: 20, Idle: 3600, Duration: 3600, Challenge: 60, Drain: 60, Expiry: now.Add(time.Minute).Unix(),
+			Salt: square.Keccak([]byte("bench"), []byte(strconv.Itoa(i)))}
+		q := square.Quote{Provider: key.Address(), Order: o.ID(c.Domain()), Offer: offer.ID(c.Domain()), Rates: rates, Bond: 200_000,
+			Ready: true, Expiry: now.Add(20 * time.Second).Unix(), Nonce: square.Keccak([]byte(strconv.Itoa(i)))}
+		_, err := c.Account(buyer).OpenLease(ctx, o, q, key.Sign(q.Digest(c.Domain())))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("lease/open: %w", err)
+	}
+	report(measure{"lease/open", rate, "1/s", cpu, wall})
+	return nil
+}
+
+// burst does n pieces of work, so many at once, and returns how many a second.
+func burst(n, at int, work func(i int) error) (rate, cpu, wall float64, err error) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	errs := make([]error, at)
+	sw := startWatch()
+	for w := range at {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for errs[w] == nil {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				errs[w] = work(i)
+			}
+		}()
+	}
+	wg.Wait()
+	cpu, wall = sw.stop()
+	return float64(n) / wall, cpu, wall, errors.Join(errs...)
+}
+
+// benchUp starts a torg up in a process of its own and measures what its user
+// meets.
+func benchUp(ctx context.Context, cfg config, dir string, report func(measure)) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	home := filepath.Join(dir, "up")
+	cmd := exec.CommandContext(ctx, self, "up", "--home", home, "--log-level", "warn", "--gateway-addr", "127.0.0.1:0", "--provider-addr", "127.0.0.1:0",
+		"--rpc-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--rest-addr", "127.0.0.1:0")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 20 * time.Second
+	sw := startWatch()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start torg up: %w", err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	defer func() {
+		_ = cmd.Process.Signal(os.Interrupt) // it may have ended already
+		<-exited
+	}()
+	ucfg := config{map[string]string{"home": home}, map[string]string{}}
+	var run running
+	for run, err = findRunning(ucfg); err != nil; run, err = findRunning(ucfg) {
+		select {
+		case werr := <-exited:
+			exited <- werr
+			return fmt.Errorf("torg up ended: %w: %s", errors.Join(werr, err), strings.TrimSpace(stderr.String()))
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	api := openAIClient{base: run.BaseURL, key: run.APIKey}
+	if _, err := benchAsk(ctx, api, 0); err != nil {
+		return fmt.Errorf("first answer: %w", err)
+	}
+	cpu, wall := sw.stop()
+	report(measure{"start/first-answer", wall, "s", cpu + processCPU(cmd.Process.Pid), wall})
+
+	if err := benchOverhead(ctx, api, cmd.Process.Pid, report); err != nil {
+		return err
+	}
+	rss, err := residentMiB(cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	report(measure{"memory/up", rss, "MiB", 0, 0})
+	return nil
+}
+
+const (
+	benchRequests = 1000
+	benchTokens   = 16
+	benchPrompt   = "It was a truth universally acknowledged"
+)
+
+// benchAsk asks one question through the gateway.
+func benchAsk(ctx context.Context, api openAIClient, seed int) (time.Duration, error) {
+	start := time.Now()
+	resp, err := api.call(ctx, "POST", "/completions", map[string]any{
+		"model": nano.Name, "prompt": benchPrompt, "max_tokens": benchTokens, "seed": seed})
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Receipt string `json:"receipt"`
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err == nil {
+		err = json.Unmarshal(b, &answer)
+	}
+	if err == nil && answer.Receipt == "" {
+		err = errors.New("the answer has no receipt")
+	}
+	return time.Since(start), err
+}
+
+// benchOverhead compares each request through the gateway with the same work
+// done by the engine in this process, in turns, so that both meet the same
+// machine.
+func benchOverhead(ctx context.Context, api openAIClient, pid int, report func(measure)) error {
+	m := nano.Model()
+	var over []float64
+	before := processCPU(pid)
+	sw := startWatch()
+	for i := range benchRequests {
+		t, err := benchAsk(ctx, api, i)
+		if err != nil {
+			return fmt.Errorf("request %d: %w", i, err)
+		}
+		start := time.Now()
+		if _, err := m.Generate(ctx, exact.Request{Prompt: []byte(benchPrompt), MaxTokens: benchTokens, Temperature: 1000, TopP: 10_000, Seed: square.Hash{byte(i), byte(i >> 8)}},
+			func(exact.Token) error { return nil }); err != nil {
+			return fmt.Errorf("engine: %w", err)
+		}
+		over = append(over, (t-time.Since(start)).Seconds()*1000)
+	}
+	cpu, wall := sw.stop()
+	cpu += processCPU(pid) - before
+	slices.Sort(over)
+	report(measure{"gateway/overhead/p50", percentile(over, 0.5), "ms", cpu, wall})
+	report(measure{"gateway/overhead/p99", percentile(over, 0.99), "ms", cpu, wall})
+	return nil
+}
+
+// processCPU is the CPU seconds another process has used; 0 where the system
+// does not tell.
+func processCPU(pid int) float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// Fields 14 and 15 after the name, which is in parentheses, in clock ticks
+	// of a hundredth of a second.
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseFloat(f[11], 64)
+	system, _ := strconv.ParseFloat(f[12], 64)
+	return (user + system) / 100
+}
+
+func residentMiB(pid int) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0, fmt.Errorf("memory of torg up: %w", err)
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 2 {
+		return 0, errors.New("memory of torg up: the system does not tell")
+	}
+	pages, err := strconv.ParseFloat(f[1], 64)
+	return pages * float64(unix.Getpagesize()) / (1 << 20), err
+}
