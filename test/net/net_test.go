@@ -35,7 +35,8 @@ func TestPartitions(t *testing.T) {
 
 	sending, stop := context.WithCancel(ctx)
 	defer stop()
-	var killed, cut time.Time
+	var killed crash
+	var cut time.Time
 
 	steps := []struct {
 		name string
@@ -61,8 +62,9 @@ func TestPartitions(t *testing.T) {
 			return blocks(highest(ctx, vs...) - before), nil
 		}},
 		{"kill -9 of 0, 5 more blocks", func() (string, error) {
-			killed = time.Now()
+			killed = crash{victim: 0, height: vs[0].height(ctx)}
 			vs[0].end(true)
+			killed.at = time.Now()
 			return "", reach(ctx, highest(ctx, vs[1:]...)+5, vs[1:]...)
 		}},
 		{"restart 0, wait until it caught up", func() (string, error) {
@@ -128,7 +130,7 @@ func TestPartitions(t *testing.T) {
 			traffic.wg.Wait()
 			return "", reach(ctx, highest(ctx, vs...)+2, vs...)
 		}},
-		{"audit", func() (string, error) { return audit(ctx, vs, traffic, 0, killed) }},
+		{"audit", func() (string, error) { return audit(ctx, vs, traffic, killed) }},
 	}
 	t.Logf("%-36s %7s  %-16s", "step", "took", "heights after")
 	for _, s := range steps {
@@ -160,23 +162,26 @@ func newSquare(t *testing.T, h hosts, traffic *traffic) []*validator {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var vs []*validator
-	t.Cleanup(func() {
+	t.Cleanup(func() { // after all validators have ended
 		if !t.Failed() {
 			os.RemoveAll(dir)
-			return
-		}
-		for _, v := range vs {
-			t.Logf("validator %d, whole log in %s:\n%s", v.index, v.log, v.tail(40))
 		}
 	})
 	homes, err := devnet.InitHomes(dir, 4, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
+	var vs []*validator
 	for i, home := range homes {
 		vs = append(vs, newValidator(t, h, i, home))
 	}
+	t.Cleanup(func() { // before
+		for _, v := range vs {
+			if t.Failed() {
+				t.Logf("validator %d, whole log in %s:\n%s", v.index, v.log, v.tail(40))
+			}
+		}
+	})
 	return vs
 }
 
