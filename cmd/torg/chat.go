@@ -72,6 +72,7 @@ func chatCommand() *cobra.Command {
 			return s.converse(c.Context(), os.Stdin)
 		},
 	}
+	addSettingFlags(c.Flags(), "chat")
 	c.Flags().StringVarP(&model, "model", "m", "", "which model (default: the first on offer)")
 	c.Flags().StringVar(&system, "system", "", "system prompt")
 	c.Flags().Float64VarP(&temperature, "temperature", "t", 0.7, "0 is greedy")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"sigs.k8s.io/yaml"
 )
 
@@ -19,35 +20,39 @@ import (
 // default.
 type setting struct {
 	name, def, help string
+	of              string // the command that has it as a flag; empty: all
 }
 
 var settings = []setting{
-	{"home", "~/.torg", "where keys, ledger and receipts live"},
-	{"gateway-addr", "127.0.0.1:8800", "where the OpenAI-compatible API listens; a busy port is picked around"},
-	{"provider-addr", "127.0.0.1:8810", "where the provider listens"},
-	{"rpc-addr", "127.0.0.1:8820", "the ledger's CometBFT RPC"},
-	{"grpc-addr", "127.0.0.1:8821", "the ledger's gRPC"},
-	{"rest-addr", "127.0.0.1:8822", "the ledger's REST API"},
-	{"block-time", "200ms", "pause between blocks"},
-	{"upstream", "", "also sell the models of this OpenAI-compatible server, e.g. http://127.0.0.1:11434/v1"},
-	{"upstream-key", "", "API key for the upstream server"},
-	{"price-prompt", "0.1", "TORG per million prompt tokens this machine asks for"},
-	{"price-completion", "1", "TORG per million completion tokens this machine asks for"},
-	{"escrow", "10", "TORG locked in each standing lease"},
-	{"lanes", "8", "parallel requests per standing lease"},
-	{"lease-duration", "24h", "how long a standing lease lasts"},
-	{"lease-idle", "1h", "silence after which a lease ends by itself"},
-	{"audit", "true", "re-execute a sample of the answers, by the audit law"},
-	{"log-level", "info", "debug, info, warn or error"},
-	{"log-format", "text", "text or json"},
-	{"otlp-endpoint", "", "send traces to this OpenTelemetry collector, e.g. http://127.0.0.1:4318"},
-	{"api-key", "", "API key for chat (default: the one torg up made)"},
-	{"api-base", "", "OpenAI base URL for chat (default: the running torg up)"},
+	{"home", "~/.torg", "where keys, ledger and receipts live", ""},
+	{"gateway-addr", "127.0.0.1:8800", "where the OpenAI-compatible API listens; a busy port is picked around", "up"},
+	{"provider-addr", "127.0.0.1:8810", "where the provider listens", "up"},
+	{"rpc-addr", "127.0.0.1:8820", "the ledger's CometBFT RPC", "up"},
+	{"grpc-addr", "127.0.0.1:8821", "the ledger's gRPC", "up"},
+	{"rest-addr", "127.0.0.1:8822", "the ledger's REST API", "up"},
+	{"block-time", "200ms", "pause between blocks", "up"},
+	{"upstream", "", "also sell the models of this OpenAI-compatible server, e.g. http://127.0.0.1:11434/v1", "up"},
+	{"upstream-key", "", "API key for the upstream server", "up"},
+	{"price-prompt", "0.1", "TORG per million prompt tokens this machine asks for", "up"},
+	{"price-completion", "1", "TORG per million completion tokens this machine asks for", "up"},
+	{"escrow", "10", "TORG locked in each standing lease", "up"},
+	{"lanes", "8", "parallel requests per standing lease", "up"},
+	{"lease-duration", "24h", "how long a standing lease lasts", "up"},
+	{"lease-idle", "1h", "silence after which a lease ends by itself", "up"},
+	{"audit", "true", "re-execute a sample of the answers, by the audit law", "up"},
+	{"log-level", "info", "debug, info, warn or error", "up"},
+	{"log-format", "text", "text or json", "up"},
+	{"otlp-endpoint", "", "send traces to this OpenTelemetry collector, e.g. http://127.0.0.1:4318", "up"},
+	{"api-key", "", "API key for chat (default: the one torg up made)", "chat"},
+	{"api-base", "", "OpenAI base URL for chat (default: the running torg up)", "chat"},
 }
 
-func addSettingFlags(root *cobra.Command) {
+// addSettingFlags adds the flags of a command; of is empty for all commands.
+func addSettingFlags(flags *pflag.FlagSet, of string) {
 	for _, s := range settings {
-		root.PersistentFlags().String(s.name, s.def, s.help)
+		if s.of == of {
+			flags.String(s.name, s.def, s.help)
+		}
 	}
 }
 

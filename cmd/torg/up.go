@@ -35,6 +35,7 @@ func upCommand() *cobra.Command {
 			return up(c.Context(), cfg, log, fresh, c.OutOrStdout())
 		},
 	}
+	addSettingFlags(c.Flags(), "up")
 	c.Flags().BoolVar(&fresh, "wipe", false, "start afresh: forget ledger, wallet and receipts of this home")
 	return c
 }
