@@ -160,6 +160,7 @@ type Tap struct {
 	Leases map[square.Hash]bool
 	Stakes map[market.StakeKey]bool
 	Offers map[market.OfferKey]bool
+	Uses   map[square.Hash]int64 // until when
 }
 
 // Purse is a pot and a denom.
@@ -170,7 +171,7 @@ type Purse struct {
 
 // NewTap is a tap on s.
 func NewTap(s market.Store) *Tap {
-	return &Tap{s, map[Purse]bool{}, map[square.Hash]bool{}, map[market.StakeKey]bool{}, map[market.OfferKey]bool{}}
+	return &Tap{s, map[Purse]bool{}, map[square.Hash]bool{}, map[market.StakeKey]bool{}, map[market.OfferKey]bool{}, map[square.Hash]int64{}}
 }
 
 // Reset forgets what was noted.
@@ -179,6 +180,7 @@ func (t *Tap) Reset() {
 	clear(t.Leases)
 	clear(t.Stakes)
 	clear(t.Offers)
+	clear(t.Uses)
 }
 
 func (t *Tap) SetLease(l market.Lease) error {
@@ -199,6 +201,11 @@ func (t *Tap) SetOffer(o market.Offer) error {
 func (t *Tap) SetStake(k market.StakeKey, s market.Stake) error {
 	t.Stakes[k] = true
 	return t.Store.SetStake(k, s)
+}
+
+func (t *Tap) Use(h square.Hash, until int64) error {
+	t.Uses[h] = until
+	return t.Store.Use(h, until)
 }
 
 func (t *Tap) Move(from, to market.Pot, a square.Amount) error {

@@ -706,6 +706,22 @@ func (o *Oracle) Compare(op Op, legal bool, err error, m *market.Memory, tap *Ta
 	if legal != (err == nil) {
 		return fmt.Errorf("%v: legal %v, but the machine says: %v", op, legal, err)
 	}
+	// What must not come twice is remembered until it could not.
+	until := int64(0)
+	switch {
+	case legal && (op.Verb == Match || op.Verb == OpenMatched):
+		until = op.Quote.Expiry
+	case legal && op.Verb == Challenge:
+		until = op.Now + int64(o.p.Retention)
+	}
+	if len(tap.Uses) > 1 || (len(tap.Uses) == 1) != (until > 0) {
+		return fmt.Errorf("%v: %d hashes were used", op, len(tap.Uses))
+	}
+	for _, got := range tap.Uses {
+		if got != until {
+			return fmt.Errorf("%v: a hash is remembered until %d, should be until %d", op, got, until)
+		}
+	}
 	for id := range tap.Leases {
 		o.tLeases[id] = true
 	}
