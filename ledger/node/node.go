@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	cmtdb "github.com/cometbft/cometbft-db"
@@ -63,6 +64,8 @@ type Node struct {
 	done   chan struct{}
 	err    error
 	once   sync.Once
+
+	stopping *atomic.Bool // the libraries' log is over
 }
 
 // Open starts the node whose home is h.
@@ -121,8 +124,10 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 	if s.RetainBlocks == 0 && lone {
 		s.RetainBlocks = 20_000
 	}
+	stopping := new(atomic.Bool)
+	log := slog.New(libraryLog{o.Log.Handler(), stopping})
 	app, err := ledger.New(ledger.Config{
-		ChainID: doc.ChainID, Home: dir, DB: db, Log: o.Log.With("part", "ledger"),
+		ChainID: doc.ChainID, Home: dir, DB: db, Log: log.With("layer", "app"),
 		MinGasPrice: s.MinGasPrice, Trades: o.Trades, Lone: lone, RetainBlocks: s.RetainBlocks,
 	})
 	if err != nil {
@@ -130,13 +135,13 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 		return nil, err
 	}
 	cfg := cometConfig(dir, backend, s)
-	n := &Node{App: app, settings: s, grown: make(chan struct{}), done: make(chan struct{}), height: app.LastBlockHeight()}
+	n := &Node{App: app, settings: s, stopping: stopping, grown: make(chan struct{}), done: make(chan struct{}), height: app.LastBlockHeight()}
 	n.comet, err = cmtnode.NewNodeWithContext(ctx, cfg, pv, id,
 		// One lock a connection: a query never waits for a block.
 		proxy.NewConnSyncLocalClientCreator(server.NewCometABCIWrapper(app)),
 		func() (*cmttypes.GenesisDoc, error) { return doc, nil },
 		n.openDB, cmtnode.DefaultMetricsProvider(cfg.Instrumentation),
-		cometLog{o.Log.With("part", "consensus")})
+		cometLog{log.With("layer", "consensus")})
 	if err != nil {
 		n.closeFiles()
 		return nil, fmt.Errorf("ledger: %w", err)
@@ -147,7 +152,7 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 		n.Stop()
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
-	if err := n.listen(doc.ChainID, o.Log); err != nil {
+	if err := n.listen(doc.ChainID, log); err != nil {
 		n.Stop()
 		return nil, err
 	}
@@ -172,6 +177,7 @@ func cometConfig(dir, backend string, s Settings) *cmtcfg.Config {
 	}
 	c.P2P.ListenAddress = "tcp://127.0.0.1:0"
 	c.P2P.PexReactor = false
+	c.P2P.AddrBook = "addrbook.json" // its default folder is not made here
 	c.P2P.AddrBookStrict = false
 	c.P2P.AllowDuplicateIP = true
 	if s.P2P != "" {
@@ -307,6 +313,7 @@ func (n *Node) closeFiles() {
 // Stop ends the node and closes its files. It may be called more than once.
 func (n *Node) Stop() {
 	n.once.Do(func() {
+		n.stopping.Store(true)
 		n.fail(nil)
 		for i := len(n.services) - 1; i >= 0; i-- {
 			n.services[i]()
