@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"reflect"
+	"syscall"
 	"testing"
 	"time"
 
@@ -559,3 +560,59 @@ func modules(doc *cmttypes.GenesisDoc) (m map[string]json.RawMessage, err error)
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// BenchmarkRedeem is vouchers through the message server, 200 to a message.
+func BenchmarkRedeem(b *testing.B) {
+	people := newCast(b, 1, 1, 1)
+	buyer, provider := people.Buyers[0], people.Providers[0]
+	doc := walkGenesis(b, people, market.Default())
+	a, ctx := start(b, doc)
+	ctx = ctx.WithBlockTime(doc.GenesisTime)
+	machine := market.Machine{Params: market.Default()}
+	now := doc.GenesisTime.Unix()
+	rates := []square.Rate{{Unit: "u", PerMillion: 1}}
+	offer := square.Offer{Provider: provider, Trade: "infer", Denom: square.Denom, Rates: rates, Capacity: 1, Expiry: now + 1000, Nonce: 1}
+	order := square.Order{
+		Buyer: buyer, Authorizer: buyer, Trade: "infer", Mode: square.ModeStream, Denom: square.Denom, Escrow: 1 << 49, MaxRates: rates,
+		JobValue: 1, Policy: square.PolicyReplicate, Lanes: 200, Units: 1, Start: 1, Idle: 1, Duration: 1000, Challenge: 1, Drain: 1, Expiry: now + 1000,
+	}
+	d, cd := square.LedgerDomain(chainID), square.ChannelDomain(chainID)
+	id := order.ID(d)
+	st := a.Market.Store(ctx)
+	if _, err := machine.PostOffer(st, now, offer.ID(d), offer); err != nil {
+		b.Fatal(err)
+	}
+	quote := square.Quote{Provider: provider, Order: id, Offer: offer.ID(d), Rates: rates, Ready: true, Expiry: now + 20}
+	if _, err := machine.OpenMatched(st, now, id, order, quote, quote.Digest(d)); err != nil {
+		b.Fatal(err)
+	}
+	lease, err := st.Lease(id)
+	if err != nil {
+		b.Fatal(err)
+	}
+	processor := func() time.Duration {
+		var r syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	var used time.Duration
+	n := 0
+	for round := uint64(1); b.Loop(); round++ {
+		b.StopTimer()
+		m := &marketv1.MsgRedeem{Sender: provider.String(), Lease: id.String()}
+		for lane := range uint16(200) {
+			v := square.SignVoucher(cd, marketmodule.LaneConfig(lease, lane).ID(cd), round, people.keys[buyer])
+			m.Claims = append(m.Claims, marketv1.LaneClaim{Lane: uint32(lane), Amount: round, Max: round, Signature: v.Sig[:]})
+		}
+		b.StartTimer()
+		began := processor()
+		if _, err := a.MsgServiceRouter().Handler(m)(ctx, m); err != nil {
+			b.Fatal(err)
+		}
+		used += processor() - began
+		n += len(m.Claims)
+	}
+	b.ReportMetric(float64(n)/used.Seconds(), "claims/cpu-s")
+}

@@ -17,7 +17,8 @@ import (
 
 // Gas that the market's messages may need beyond a plain transfer's.
 const (
-	gasLease = 400_000 // one operation on a lease
+	gasLease = 250_000 // one operation on a lease
+	gasLane  = 600     // each lane that the lease has
 	gasClaim = 40_000  // one voucher
 )
 
@@ -51,7 +52,7 @@ func (a *Account) OpenLease(ctx context.Context, o square.Order, q square.Quote,
 func (a *Account) openLease(o square.Order, q square.Quote, sig square.Signature) call {
 	return call{&marketv1.MsgOpenLease{
 		Buyer: a.addr.String(), Order: squarev1.FromOrder(o), Quote: squarev1.FromQuote(q), QuoteSignature: sig[:],
-	}, 2 * gasLease}
+	}, gasLease + o.Lanes*gasLane}
 }
 
 // PlaceOrder places the account's order for any provider to take.
@@ -84,7 +85,7 @@ func (a *Account) Redeem(ctx context.Context, lease square.Hash, claims []Claim,
 	for _, c := range claims {
 		m.Claims = append(m.Claims, marketv1.LaneClaim{Lane: uint32(c.Lane), Amount: c.Amount, Max: c.Voucher.Max, Signature: c.Voucher.Sig[:]})
 	}
-	return a.submit(ctx, call{m, gasLease + uint64(len(claims))*gasClaim})
+	return a.submit(ctx, call{m, gasLease + square.MaxLanes*gasLane + uint64(len(claims))*gasClaim})
 }
 
 // Consent is a provider's signature of the sum that a lease ends with.

@@ -242,6 +242,27 @@ func TestLease(t *testing.T) {
 	}
 }
 
+// The widest lease there may be is redeemed in one message.
+func TestWide(t *testing.T) {
+	f := newFair(t)
+	o, id := f.open(square.MaxUnits/1_000_000_000, square.MaxLanes)
+	var claims []client.Claim
+	var want uint64
+	for lane := range uint16(square.MaxLanes) {
+		n := 1_000_000 + uint64(lane)
+		want += n
+		claims = append(claims, client.Claim{Lane: lane, Amount: n, Voucher: f.voucher(o, lane, n)})
+	}
+	r := f.must(f.provider.Redeem(t.Context(), id, claims, false))
+	l, err := f.c.Lease(t.Context(), id)
+	if err != nil || l.Paid != want {
+		t.Fatalf("paid %d, want %d: %v", l.Paid, want, err)
+	}
+	f.must(f.provider.Reclaim(t.Context(), id, 5))
+	t.Logf("%d gas", r.Gas)
+	f.audit()
+}
+
 func TestPages(t *testing.T) {
 	f := newFair(t)
 	want := map[square.Hash]bool{}
