@@ -1,0 +1,363 @@
+package zkml
+
+import (
+	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/mle"
+	"github.com/torg-network/torg/zkml/parallel"
+	"github.com/torg-network/torg/zkml/sumcheck"
+)
+
+// claims is one linear equation about values of sources at points: the sum of
+// coefficients times values. All that is claimed is added up in it, each claim
+// times a random number.
+type claims struct {
+	p     *plan
+	v     *vectors
+	check bool // evaluate publics, as the verifier does
+	// constant is what publics add up to.
+	constant koala.Ext
+	oracles  bag
+	sums     bag
+	// Points of sparse claims: index of the whole polynomial.
+	sparse []sparseClaim
+}
+
+type sparseClaim struct {
+	coef  koala.Ext
+	index int
+}
+
+// atPoint is a coefficient times the value of a source at a point.
+type atPoint struct {
+	src   source
+	point []koala.Ext
+	coef  koala.Ext
+}
+
+// bag holds each source and point once, in the order of arrival.
+type bag struct {
+	list []atPoint
+	find map[string]int
+}
+
+func (b *bag) add(src source, z []koala.Ext, coef koala.Ext) {
+	key := make([]byte, 0, 5+16*len(z))
+	key = append(key, byte(src.kind), byte(src.id), byte(src.id>>8), byte(src.id>>16))
+	for _, x := range z {
+		key = x.Append(key)
+	}
+	if b.find == nil {
+		b.find = map[string]int{}
+	}
+	if i, ok := b.find[string(key)]; ok {
+		b.list[i].coef = b.list[i].coef.Add(coef)
+		return
+	}
+	b.find[string(key)] = len(b.list)
+	b.list = append(b.list, atPoint{src, z, coef})
+}
+
+// add adds coef times the form's value at z.
+func (c *claims) add(f form, z []koala.Ext, coef koala.Ext) {
+	for _, t := range f.terms {
+		k := coef.Scale(koala.FromInt(t.coef))
+		switch t.src.kind {
+		case one:
+			c.constant = c.constant.Add(k)
+		case public:
+			if c.check {
+				c.constant = c.constant.Add(k.Mul(c.p.publics[t.src.id].eval(c.v, point(t.pick, z))))
+			}
+		case summed:
+			c.sums.add(t.src, point(t.pick, z), k)
+		default:
+			c.oracles.add(t.src, point(t.pick, z), k)
+		}
+	}
+}
+
+// fractions adds the equations of the leaves reached by logup at z: numerators
+// times 1 and denominators times beta. Alpha is the point at which the
+// fractions are taken, gamma joins the elements of a pair.
+func (c *claims) fractions(z []koala.Ext, alpha, gamma, beta koala.Ext) {
+	p := c.p
+	gamma2 := gamma.Mul(gamma)
+	used := koala.Ext{}
+	place := func(bits, at int) (koala.Ext, []koala.Ext) {
+		n := len(z) - bits
+		e := mle.EqIndex(z[:n], at>>bits)
+		used = used.Add(e)
+		return e, z[n:]
+	}
+	for _, l := range p.lookups {
+		e, z := place(l.bits, l.at)
+		if l.only < 0 {
+			c.constant = c.constant.Add(e)
+		} else if c.check {
+			d := p.publics[l.only]
+			c.constant = c.constant.Add(e.Mul(d.eval(c.v, z[l.bits-d.bits:])))
+		}
+		e = e.Mul(beta)
+		c.constant = c.constant.Add(e.Mul(alpha))
+		e = e.Neg()
+		c.add(l.value, z, e)
+		c.add(l.second, z, e.Mul(gamma))
+		c.add(l.tag, z, e.Mul(gamma2))
+	}
+	for i, t := range p.tables {
+		e, z := place(t.bits, t.at)
+		c.oracles.add(source{witness, t.count}, z, e.Neg())
+		e = e.Mul(beta)
+		value := mle.Identity(z).Add(koala.Lift(koala.FromInt(t.lo)))
+		value = value.Add(gamma2.Mul(mle.Below(t.live, z)).Scale(koala.FromInt(tag(i))))
+		if t.region >= 0 {
+			// The region is the beginning; beyond is the last element.
+			bits := p.model[t.region].bits
+			inside := koala.ExtOne
+			for _, x := range z[:t.bits-bits] {
+				inside = inside.Mul(koala.ExtOne.Sub(x))
+			}
+			c.oracles.add(source{model, t.region}, z[t.bits-bits:], e.Mul(gamma).Mul(inside).Neg())
+			value = value.Add(gamma.Mul(koala.ExtOne.Sub(inside)).Scale(koala.FromInt(t.last)))
+		}
+		c.constant = c.constant.Add(e.Mul(alpha.Sub(value)))
+	}
+	// Nothing is 0/1.
+	c.constant = c.constant.Add(beta.Mul(koala.ExtOne.Sub(used)))
+}
+
+// rowTable adds coef times the claim that a slot holds entries of a region.
+func (c *claims) rowTable(r rowTable, tau []koala.Ext, coef koala.Ext) {
+	keys := c.v.ints[r.key]
+	n := mle.Log(len(keys))
+	eq := mle.Eq(tau[:n], coef)
+	at, _ := c.p.base(source{model, r.region})
+	for i, k := range keys {
+		c.sparse = append(c.sparse, sparseClaim{eq.At(i), at + int(k)})
+	}
+	if c.check {
+		c.constant = c.constant.Sub(coef.Mul(mle.Eval(c.v.elems(r.value), tau[:n])))
+	}
+}
+
+// wave takes the claims about products of a level out of the equation.
+func (c *claims) wave(level int) []atPoint {
+	var now, later []atPoint
+	for _, a := range c.sums.list {
+		if c.p.prods[a.src.id].level == level {
+			now = append(now, a)
+		} else {
+			later = append(later, a)
+		}
+	}
+	c.sums = bag{}
+	for _, a := range later {
+		c.sums.add(a.src, a.point, a.coef)
+	}
+	return now
+}
+
+func (p *plan) levels() int {
+	n := 0
+	for _, d := range p.prods {
+		n = max(n, d.level+1)
+	}
+	return n
+}
+
+// waveVars is how many variables a sum-check of the given products has.
+func (p *plan) waveVars(now []atPoint) int {
+	n := 0
+	for _, a := range now {
+		n = max(n, p.prods[a.src.id].y)
+	}
+	return n
+}
+
+// weightTable returns the table over y of a product's weight at z times a
+// coefficient, for the prover. It is the constant 1 for a plain product without
+// pairs, reported by false.
+func (d product) weightTable(v *vectors, z []koala.Ext) (koala.Vec, bool) {
+	switch d.weight {
+	case gather:
+		w := koala.NewVec(1 << d.y)
+		keys := v.ints[d.slot]
+		eq := mle.Eq(z[:mle.Log(len(keys))], koala.ExtOne)
+		for i, k := range keys {
+			w.Set(int(k), w.At(int(k)).Add(eq.At(i)))
+		}
+		return w, true
+	case chosen:
+		w := koala.NewVec(1 << d.y)
+		keys := v.ints[d.slot]
+		n := mle.Log(len(keys))
+		eq := mle.Eq(z[:n], koala.ExtOne)
+		for i, k := range keys {
+			w.Set(i<<(d.y-n)|int(k), eq.At(i))
+		}
+		return w, true
+	}
+	if len(d.pairs) == 0 && d.weight == plain {
+		return koala.Vec{}, false
+	}
+	// The paired variables of y come first, in order.
+	zs := make([]koala.Ext, len(d.pairs))
+	for i, k := range d.pairs {
+		if k.y != i {
+			panic("zkml: paired variables are not the first")
+		}
+		zs[i] = z[k.z]
+	}
+	eq := mle.Eq(zs, koala.ExtOne)
+	if d.weight == scaled {
+		for i, x := range v.elems(d.slot) {
+			eq.Set(i, eq.At(i).Scale(x))
+		}
+	}
+	rep := 1 << (d.y - len(d.pairs))
+	if rep == 1 {
+		return eq, true
+	}
+	w := koala.NewVec(1 << d.y)
+	for i := range eq.Len() {
+		w.Slice(i*rep, (i+1)*rep).Fill(eq.At(i))
+	}
+	return w, true
+}
+
+// weightAt returns the extension of weightTable at y, for the verifier.
+func (d product) weightAt(v *vectors, z, y []koala.Ext) koala.Ext {
+	switch d.weight {
+	case gather, chosen:
+		keys := v.ints[d.slot]
+		n := mle.Log(len(keys))
+		eq := mle.Eq(z[:n], koala.ExtOne)
+		rest := y
+		if d.weight == chosen {
+			eqy := mle.Eq(y[:n], koala.ExtOne)
+			koala.MulVec(eq, eq, eqy)
+			rest = y[n:]
+		}
+		var s koala.Ext
+		for i, k := range keys {
+			s = s.Add(eq.At(i).Mul(mle.EqIndex(rest, int(k))))
+		}
+		return s
+	}
+	if d.weight == scaled {
+		zs := make([]koala.Ext, len(d.pairs))
+		for i, k := range d.pairs {
+			zs[i] = z[k.z]
+		}
+		eq := mle.Eq(zs, koala.ExtOne)
+		koala.MulVec(eq, eq, mle.Eq(y[:len(zs)], koala.ExtOne))
+		return koala.DotElems(eq, v.elems(d.slot))
+	}
+	e := koala.ExtOne
+	for _, k := range d.pairs {
+		e = e.Mul(mle.EqAt(z[k.z:k.z+1], y[k.y:k.y+1]))
+	}
+	return e
+}
+
+// partial returns, over the last y variables, the values of a form whose first
+// variables are z.
+func (d *data) partial(p *plan, f form, z []koala.Ext, y int) koala.Vec {
+	out := koala.NewVec(1 << y)
+	for _, t := range f.terms {
+		contract(out, d.source(p, t.src), t.pick, z, koala.Lift(koala.FromInt(t.coef)))
+	}
+	return out
+}
+
+// contract adds coef times a source to dst, which is over the last y variables
+// of the form: the source's variables among the first take the values z.
+func contract(dst koala.Vec, src []koala.Elem, picks []pick, z []koala.Ext, coef koala.Ext) {
+	y := mle.Log(dst.Len())
+	bound := func(v pick) bool { return v < 0 || int(v) < len(z) }
+	free := 0
+	for _, v := range picks {
+		if !bound(v) {
+			free |= 1 << (len(z) + y - 1 - int(v))
+		}
+	}
+	if free != 1<<y-1 {
+		// The source does not depend on all of them: repeat it.
+		all := dst
+		dst = koala.NewVec(1 << y)
+		defer func() {
+			for i := range 1 << y {
+				if j := i & free; j != i {
+					dst.Set(i, dst.At(j))
+				}
+			}
+			koala.AddVec(all, all, dst)
+		}()
+	}
+	// Inner variables: all bound, or all free and in their place.
+	m := len(picks)
+	inner := 0
+	if m > 0 && bound(picks[m-1]) {
+		for inner < m && bound(picks[m-1-inner]) {
+			inner++
+		}
+	} else {
+		for inner < m && !bound(picks[m-1-inner]) && int(picks[m-1-inner]) == len(z)+y-1-inner {
+			inner++
+		}
+	}
+	// Weight and place of each block.
+	weights, places := []koala.Ext{coef}, []int{0}
+	for _, v := range picks[:m-inner] {
+		w2, p2 := make([]koala.Ext, 0, 2*len(weights)), make([]int, 0, 2*len(weights))
+		if bound(v) {
+			x := point([]pick{v}, z)[0]
+			for i, w := range weights {
+				wx := w.Mul(x)
+				w2 = append(w2, w.Sub(wx), wx)
+				p2 = append(p2, places[i], places[i])
+			}
+		} else {
+			bit := 1 << (len(z) + y - 1 - int(v))
+			for i, w := range weights {
+				w2 = append(w2, w, w)
+				p2 = append(p2, places[i], places[i]|bit)
+			}
+		}
+		weights, places = w2, p2
+	}
+	size := 1 << inner
+	if inner > 0 && !bound(picks[m-1]) {
+		for i, w := range weights {
+			if w != (koala.Ext{}) {
+				koala.AddScaled(dst.Slice(places[i], places[i]+size), src[i*size:(i+1)*size], w)
+			}
+		}
+	} else {
+		eq := mle.Eq(point(picks[m-inner:], z), koala.ExtOne)
+		for i, w := range weights {
+			if w != (koala.Ext{}) {
+				x := koala.DotElems(eq, src[i*size:(i+1)*size]).Mul(w)
+				dst.Set(places[i], dst.At(places[i]).Add(x))
+			}
+		}
+	}
+}
+
+// terms returns the sum-check's terms of a wave.
+func (d *data) terms(p *plan, now []atPoint) []sumcheck.Term {
+	out := make([]sumcheck.Term, len(now))
+	parallel.Each(len(now), func(i int) {
+		a := now[i]
+		s := p.prods[a.src.id]
+		t := sumcheck.Term{Coef: a.coef, Factors: []koala.Vec{d.partial(p, s.f, a.point, s.y)}}
+		if len(s.g.terms) > 0 {
+			t.Factors = append(t.Factors, d.partial(p, s.g, a.point, s.y))
+		}
+		if w, ok := s.weightTable(d.v, a.point); ok {
+			t.Factors = append(t.Factors, w)
+		}
+		out[i] = t
+	})
+	return out
+}

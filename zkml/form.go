@@ -1,0 +1,123 @@
+package zkml
+
+import "github.com/torg-network/torg/zkml/koala"
+
+// A source is a multilinear polynomial that statements are about.
+type source struct {
+	kind sourceKind
+	id   int
+}
+
+type sourceKind uint8
+
+const (
+	one     sourceKind = iota // the constant 1
+	model                     // committed constants: plan.model
+	witness                   // committed values: plan.witness
+	summed                    // sums of products of others: plan.products
+	public                    // what the verifier evaluates itself: plan.publics
+)
+
+// A pick says what a variable of a source is: the index of a variable of the
+// form, or a constant.
+type pick = int16
+
+const (
+	pickZero pick = -1 - iota
+	pickOne
+	pickHalf // half the sum over both values
+)
+
+// term is coef times a source.
+type term struct {
+	coef int64
+	src  source
+	pick []pick
+}
+
+// form is a linear combination of sources in n variables. The product of two
+// sources never occurs in one, so its value at a point is the combination of
+// theirs.
+type form struct {
+	n     int
+	terms []term
+}
+
+// vars returns picks from, from+1 ... from+n-1.
+func vars(from, n int) []pick {
+	p := make([]pick, n)
+	for i := range p {
+		p[i] = pick(from + i)
+	}
+	return p
+}
+
+// of is the form of a source with the given picks.
+func of(n int, s source, picks ...[]pick) form {
+	var all []pick
+	for _, p := range picks {
+		all = append(all, p...)
+	}
+	return form{n, []term{{1, s, all}}}
+}
+
+func constant(n int, x int64) form { return form{n, []term{{x, source{kind: one}, nil}}} }
+
+func (f form) plus(gs ...form) form {
+	out := form{f.n, append([]term(nil), f.terms...)}
+	for _, g := range gs {
+		out.terms = append(out.terms, g.terms...)
+	}
+	return out
+}
+
+func (f form) times(x int64) form {
+	out := form{n: f.n}
+	for _, t := range f.terms {
+		t.coef *= x
+		out.terms = append(out.terms, t)
+	}
+	return out
+}
+
+func (f form) minus(g form) form { return f.plus(g.times(-1)) }
+
+// at substitutes picks of a form of n variables for those of f.
+func (f form) at(n int, picks ...[]pick) form {
+	var to []pick
+	for _, p := range picks {
+		to = append(to, p...)
+	}
+	if len(to) != f.n {
+		panic("zkml: wrong number of variables")
+	}
+	out := form{n: n}
+	for _, t := range f.terms {
+		p := make([]pick, len(t.pick))
+		for i, x := range t.pick {
+			if x >= 0 {
+				x = to[x]
+			}
+			p[i] = x
+		}
+		out.terms = append(out.terms, term{t.coef, t.src, p})
+	}
+	return out
+}
+
+// point applies picks to the values of a form's variables.
+func point(picks []pick, z []koala.Ext) []koala.Ext {
+	p := make([]koala.Ext, len(picks))
+	for i, x := range picks {
+		switch x {
+		case pickZero:
+		case pickOne:
+			p[i] = koala.ExtOne
+		case pickHalf:
+			p[i] = koala.Lift(koala.Half)
+		default:
+			p[i] = z[x]
+		}
+	}
+	return p
+}

@@ -1,0 +1,467 @@
+package zkml
+
+import (
+	"errors"
+	"math"
+	"math/bits"
+	"strconv"
+
+	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/mle"
+)
+
+// This file says what is proven of each operation, assuming that what it
+// reads is right: then what it writes is right, for lack of any other
+// possibility. Every "unique" below is a statement about integers, and the
+// bounds next to it keep both sides of an equation less than p apart, so that
+// equal modulo p is equal.
+
+// LayerNorm's key, as package exact defines it.
+const (
+	normKeyLo = 1 << 14
+	normKeyHi = 1 << 16
+)
+
+var (
+	errNear  = errors.New("values come too near the limit to be proven")
+	errIndex = errors.New("only rows of the input, of positions and of argmax can be gathered yet")
+)
+
+// withZero extends a range to hold zero, which stands in columns that are only
+// there to fill up a power of two.
+func withZero(r exact.Range) exact.Range { return exact.Range{Lo: min(r.Lo, 0), Hi: max(r.Hi, 0)} }
+
+func (p *plan) operation(i int, op exact.Op) error {
+	l := p.lay[i]
+	t, cb := p.t, l.bits()
+	n := t + cb
+	o := opPlan{}
+	var x form
+	var xr exact.Range
+	if len(op.In) > 0 {
+		x = p.ops[op.In[0]].out
+		xr = withZero(p.card.facts[op.In[0]].Range)
+	}
+	k := 0
+	var shape constShape
+	if len(op.Consts) > 0 {
+		k = op.Consts[0]
+		shape = p.card.consts[k]
+	}
+	var err error
+	switch op.Kind {
+	case exact.Input:
+		p.input = p.addSlot(slot{name: "input", bits: n})
+		o.slots = []int{p.input}
+		o.out = p.vector(p.input, n, vars(0, n))
+
+	case exact.Position:
+		s := p.addSlot(slot{name: "position", bits: t})
+		o.slots = []int{s}
+		o.out = p.vector(s, n, vars(0, t))
+
+	case exact.Gather:
+		switch p.card.ops[op.In[0]].Kind {
+		case exact.Input, exact.Position, exact.ArgMax:
+		default:
+			return errIndex
+		}
+		// A one-hot vector of the row, public, times the constant.
+		rows := layout{1, shape.rows}
+		r := p.constantRegion(k, rows, l, fillZero)
+		y := rows.bits()
+		sum := p.addProduct(product{name: "gather", z: n, y: y, weight: gather, slot: p.ops[op.In[0]].slots[0],
+			f: of(n+y, source{model, r}, vars(n, y), vars(t, cb))})
+		o.out = of(n, source{summed, sum}, vars(0, n))
+
+	case exact.Add:
+		o.out = x.plus(p.ops[op.In[1]].out)
+
+	case exact.Offset:
+		r := p.constantRegion(k, layout{1, 1}, l, fillZero)
+		o.out = x.plus(of(n, source{model, r}, vars(t, cb)))
+
+	case exact.MatMul:
+		// Thaler 2013: one sum over the inner index at a random point.
+		in := p.lay[op.In[0]]
+		y := in.bits()
+		r := p.constantRegion(k, in, l, fillZero)
+		sum := p.addProduct(product{name: "matmul", z: n, y: y,
+			f: x.at(n+y, vars(0, t), vars(n, y)),
+			g: of(n+y, source{model, r}, vars(n, y), vars(t, cb))})
+		o.out = of(n, source{summed, sum}, vars(0, n))
+
+	case exact.Requantise:
+		o, err = p.requantise(i, op, x, xr, n)
+
+	case exact.Table:
+		lo := op.Params[0]
+		cols := layout{1, shape.cols}
+		r := p.constantRegion(k, layout{1, 1}, cols, fillZero)
+		key := [2]int{r, int(lo)}
+		tab, ok := p.pairs[key]
+		if !ok {
+			tab = p.addTable(table{bits: cols.bits(), live: shape.cols, lo: lo, region: r})
+			p.pairs[key] = tab
+		}
+		c := p.addColumn(opName(i, "table"), n)
+		o.columns, o.out = []int{c}, column(c, n)
+		look := lookup{bits: n, value: x, second: o.out, tag: constant(n, tag(tab)), only: -1, table: tab, null: -1}
+		if l.padded() {
+			// Filler has the pair (0, 0) of the null table.
+			m := p.addPublic(publicPoly{kind: maskPoly, bits: cb, lay: l})
+			look.tag = constant(n, tag(p.null)).plus(of(n, source{public, m}, vars(t, cb)).times(tag(tab) - tag(p.null)))
+			look.null = p.null
+		}
+		p.lookups = append(p.lookups, look)
+
+	case exact.LayerNorm:
+		o, err = p.layerNorm(i, op, x, p.card.facts[op.In[0]].Range, k)
+
+	case exact.Attention:
+		o, err = p.attention(i, op, k, shape)
+
+	case exact.ArgMax:
+		o, err = p.argMax(i, op, x, p.card.facts[op.In[0]].Range, p.lay[op.In[0]])
+	}
+	p.ops = append(p.ops, o)
+	return err
+}
+
+func opName(i int, part string) string { return "op " + strconv.Itoa(i) + " " + part }
+
+// requantise: o = floor((x + half) / 2^s), saturated. Unless some value
+// saturates, which the header tells, x + half = 2^s o + rem with both rem and
+// o in range has one solution. Checking rem alone would not do: for any rem,
+// o = (x + half - rem) / 2^s is a field element.
+// Otherwise o + over - under takes the place of o, over being zero unless o is
+// at the top and under unless it is at the bottom.
+func (p *plan) requantise(i int, op exact.Op, x form, xr exact.Range, n int) (opPlan, error) {
+	s := op.Params[0]
+	half := int64(1) << s >> 1
+	top := int64(1)<<(op.Params[1]-1) - 1
+	bottom := -top - 1
+	qlo, qhi := (xr.Lo+half)>>s, (xr.Hi+half)>>s
+	o := opPlan{}
+	if qlo < bottom || qhi > top {
+		m, err := p.nextMode(1)
+		if err != nil {
+			return o, err
+		}
+		o.sat = m == 1
+	}
+	// Room above and below, in units of 2^s.
+	most := (koala.P-1+xr.Lo+half-(1<<s-1))>>s + 1 // 2^s q + rem - half - x < p for q < most
+	least := (xr.Hi + half - (koala.P - 1)) >> s   // x - (2^s q - half) < p for q > least
+	olo, ohi := max(qlo, bottom), min(qhi, top)
+	may := qlo < bottom || qhi > top
+	if may && bottom > least && top < most {
+		olo, ohi = bottom, top
+	}
+	if !o.sat && s == 0 {
+		// Nothing changes; what would have saturated must not.
+		o.out = x
+		if may {
+			return o, p.rangeCheck(opName(i, "value"), x.minus(constant(n, olo)), ohi-olo+1, ohi-olo+1, -1)
+		}
+		return o, nil
+	}
+	c := p.addColumn(opName(i, "quotient"), n)
+	o.columns, o.out = []int{c}, column(c, n)
+	q := o.out
+	if o.sat {
+		if top >= most || bottom <= least {
+			return o, errNear
+		}
+		if qhi > top {
+			over := p.addColumn(opName(i, "over"), n)
+			o.columns = append(o.columns, over)
+			q = q.plus(column(over, n))
+			if err := p.rangeCheck(opName(i, "over"), column(over, n), qhi-top+1, most-top, -1); err != nil {
+				return o, err
+			}
+			p.bothZero(n, column(over, n), constant(n, top).minus(o.out))
+		} else {
+			o.columns = append(o.columns, -1)
+		}
+		if qlo < bottom {
+			under := p.addColumn(opName(i, "under"), n)
+			o.columns = append(o.columns, under)
+			q = q.minus(column(under, n))
+			if err := p.rangeCheck(opName(i, "under"), column(under, n), bottom-qlo+1, bottom-least, -1); err != nil {
+				return o, err
+			}
+			p.bothZero(n, column(under, n), o.out.minus(constant(n, bottom)))
+		} else {
+			o.columns = append(o.columns, -1)
+		}
+	} else if olo <= least {
+		return o, errNear
+	}
+	rem := x.plus(constant(n, half)).minus(q.times(1 << s))
+	if err := p.rangeCheck(opName(i, "remainder"), rem, 1<<s, 1<<s, -1); err != nil {
+		return o, err
+	}
+	if !o.sat && p.keyOfTable(i, olo, ohi) {
+		return o, nil // the table's lookup is the range check
+	}
+	limit := most - olo
+	if may {
+		limit = min(limit, ohi-olo+1) // exactly: beyond it would have saturated
+	}
+	return o, p.rangeCheck(opName(i, "quotient"), o.out.minus(constant(n, olo)), ohi-olo+1, limit, -1)
+}
+
+// keyOfTable reports whether value i is looked up in a table, everywhere, that
+// has no key outside [lo, hi].
+func (p *plan) keyOfTable(i int, lo, hi int64) bool {
+	if p.lay[i].padded() {
+		return false
+	}
+	for _, op := range p.card.ops {
+		if op.Kind == exact.Table && int(op.In[0]) == i && op.Params[0] >= lo && op.Params[0]+int64(p.card.consts[op.Consts[0]].cols)-1 <= hi {
+			return true
+		}
+	}
+	return false
+}
+
+// bothZero proves that at every index one of two forms is zero.
+func (p *plan) bothZero(n int, f, g form) {
+	sum := p.addProduct(product{name: "zero", z: n, y: n, pairs: pairUp(0, 0, n), f: f.at(2*n, vars(n, n)), g: g.at(2*n, vars(n, n))})
+	p.zeros = append(p.zeros, of(n, source{summed, sum}, vars(0, n)))
+}
+
+// Slots of LayerNorm.
+const (
+	normSum    = iota // sum of the row
+	normHigh          // sums of products of the limbs of the deviations: a a
+	normCross         // a b
+	normLow           // b b
+	normEntry         // the table's entry
+	normMean          // derived: the mean
+	normKey           // derived: index in the table
+	normFactor        // derived: the factor
+	normShift         // derived: mean times factor
+	normSlots
+)
+
+// layerNorm: what is one number a row is sent in the clear. The verifier
+// computes the mean from the sum, the key from the sum of squares and the
+// factor from the table's entry, and is left to check the sums, the entries
+// and a rounding of (x - mean) factor. The sum of squares exceeds p, so
+// deviations are split into limbs a 2^k + b: the sums of a a, a b and b b are
+// each below p and determined by their residues.
+func (p *plan) layerNorm(i int, op exact.Op, x form, xr exact.Range, k int) (opPlan, error) {
+	l := p.lay[i]
+	t, cb := p.t, l.bits()
+	n := t + cb
+	cols := int64(l.cols())
+	spread := xr.Hi - xr.Lo + 1
+	low := (bits.Len64(uint64(spread)) + 1) / 2
+	high := spread>>low + 1 // |a| <= high, since |deviation| <= spread
+	const room = koala.P/2 - 1
+	if cols*max(-xr.Lo, xr.Hi) > room || spread >= 1<<24 || cols*(high<<low) > room || cols*high*high > room || cols<<(2*low) > room {
+		return opPlan{}, errNear
+	}
+	o := opPlan{shift: low}
+	for s := range normSlots {
+		o.slots = append(o.slots, p.addSlot(slot{name: opName(i, "row"), bits: t, sent: s <= normEntry}))
+	}
+	// Outer products of a slot and the mask of columns.
+	outer := func(s int) form {
+		return of(n, source{public, p.addPublic(publicPoly{kind: outerPoly, slot: o.slots[s], bits: n, lay: l})}, vars(0, n))
+	}
+	a := p.addColumn(opName(i, "high"), n)
+	y := p.addColumn(opName(i, "norm"), n)
+	o.columns, o.out = []int{a, y}, column(y, n)
+	dev := x.minus(outer(normMean))
+	b := dev.minus(column(a, n).times(1 << low))
+	// The most that |a| may be for the sums to stay below p/2.
+	widest := min(int64(math.Sqrt(float64(room/cols)))-1, room/(cols<<low))
+	if err := p.rangeCheck(opName(i, "high"), column(a, n).plus(constant(n, high)), 2*high+1, widest+high+1, -1); err != nil {
+		return o, err
+	}
+	if err := p.rangeCheck(opName(i, "low"), b, 1<<low, 1<<low, -1); err != nil {
+		return o, err
+	}
+	// The sum over columns is 2^cb times the value at 1/2.
+	halves := make([]pick, cb)
+	for j := range halves {
+		halves[j] = pickHalf
+	}
+	p.zeros = append(p.zeros, x.at(t, vars(0, t), halves).times(1<<cb).minus(p.vector(o.slots[normSum], t, vars(0, t))))
+	for _, s := range []int{normHigh, normCross, normLow} {
+		f, g := column(a, n), b
+		switch s {
+		case normHigh:
+			g = f
+		case normLow:
+			f = b
+		}
+		sum := p.addProduct(product{name: "squares", z: t, y: n, pairs: pairUp(0, 0, t), f: f.at(t+n, vars(t, n)), g: g.at(t+n, vars(t, n))})
+		p.zeros = append(p.zeros, of(t, source{summed, sum}, vars(0, t)).minus(p.vector(o.slots[s], t, vars(0, t))))
+	}
+	roots := p.constantRegion(k, layout{1, 1}, layout{1, normKeyHi - normKeyLo}, fillZero)
+	p.rowTabs = append(p.rowTabs, rowTable{roots, o.slots[normKey], o.slots[normEntry]})
+	// z = factor (x - mean), below 2^30 by the program's bounds.
+	scale := p.addProduct(product{name: "norm", z: n, y: t, pairs: pairUp(0, 0, t), weight: scaled, slot: o.slots[normFactor],
+		f: x.at(n+t, vars(n, t), vars(t, cb))})
+	o.prods = []int{scale}
+	z := of(n, source{summed, scale}, vars(0, n)).minus(outer(normShift))
+	s := op.Params[1]
+	half := int64(1) << (s - 1)
+	r := withZero(p.card.facts[i].Range)
+	// |z| < 2^30 and |2^s y + rem - half - z| < p.
+	if exact.Limit+half-(r.Lo<<s) >= koala.P {
+		return o, errNear
+	}
+	limit := (koala.P-1-exact.Limit+half-(1<<s-1))>>s + 1 - r.Lo
+	if err := p.rangeCheck(opName(i, "norm"), o.out.minus(constant(n, r.Lo)), r.Hi-r.Lo+1, limit, -1); err != nil {
+		return o, err
+	}
+	return o, p.rangeCheck(opName(i, "remainder"), z.plus(constant(n, half)).minus(o.out.times(1<<s)), 1<<s, 1<<s, -1)
+}
+
+// Slots of Attention, each of heads by rows.
+const (
+	attnTop    = iota // the greatest score
+	attnArg           // where it is
+	attnWeight        // the sum of the exponentials
+	attnSlots
+)
+
+// attention: the greatest score of a row is sent in the clear with the place
+// where it is; that no score is greater follows since each difference is the
+// key of a lookup, and its rounding has a remainder in range. Exponentials are
+// committed and zero where j > i. Their sums are sent and checked. The mean is
+// a division of sums by sums, with a remainder between 0 and the divisor.
+func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, error) {
+	heads := int(op.Params[0])
+	l := layout{heads, p.card.facts[i].Cols / heads}
+	t, hb, wb := p.t, l.groupBits(), l.widthBits()
+	if p.lay[i].bits() != hb+wb {
+		return opPlan{}, errors.New("heads of this width cannot be proven yet")
+	}
+	q, key, v := p.ops[op.In[0]].out, p.ops[op.In[1]].out, p.ops[op.In[2]].out
+	qr, kr, vr := p.card.facts[op.In[0]].Range, p.card.facts[op.In[1]].Range, withZero(p.card.facts[op.In[2]].Range)
+	abs := func(r exact.Range) int64 { return max(-r.Lo, r.Hi) }
+	if abs(qr) > 1<<15 || abs(kr) > 1<<15 || abs(vr) > 1<<15 {
+		return opPlan{}, errNear
+	}
+	score := abs(qr) * abs(kr) * int64(l.width)
+	weights := int64(shape.first) << t
+	if 4*score > koala.P-1 || weights >= 1<<29 || weights*abs(vr) > koala.P/2-1 {
+		return opPlan{}, errNear
+	}
+	o := opPlan{}
+
+	// How far the table of exponentials goes on, and the bits of the sums.
+	shift := op.Params[1]
+	half := int64(1) << shift >> 1
+	keys := (2*score+half)>>shift + 1 // differences are at most 2 score
+	short := layout{1, shape.cols}.bits()
+	most := max(short, mle.Log(int(keys)))
+	qb, err := p.nextMode(byte(most))
+	if err != nil {
+		return o, err
+	}
+	zb, err := p.nextMode(byte(bits.Len64(uint64(weights))))
+	if err != nil {
+		return o, err
+	}
+	o.qbits, o.zbits = max(int(qb), short), int(zb)
+	live := min(keys, 1<<o.qbits)
+
+	for range attnSlots {
+		o.slots = append(o.slots, p.addSlot(slot{name: opName(i, "row"), bits: hb + t, sent: true}))
+	}
+	// Scores in (h, i, j).
+	n := hb + 2*t
+	scores := p.addProduct(product{name: "scores", z: n, y: hb + wb, pairs: pairUp(0, 0, hb),
+		f: q.at(n+hb+wb, vars(hb, t), vars(n, hb+wb)),
+		g: key.at(n+hb+wb, vars(hb+t, t), vars(n, hb+wb))})
+	s := of(n, source{summed, scores}, vars(0, n))
+	// The greatest is attained.
+	at := p.addProduct(product{name: "greatest", z: hb + t, y: n, pairs: pairUp(0, 0, hb+t), weight: chosen, slot: o.slots[attnArg],
+		f: s.at(hb+t+n, vars(hb+t, n))})
+	p.zeros = append(p.zeros, of(hb+t, source{summed, at}, vars(0, hb+t)).minus(p.vector(o.slots[attnTop], hb+t, vars(0, hb+t))))
+	// Keys and exponentials, in (h, i, j).
+	kc, ec := p.addColumn(opName(i, "key"), n), p.addColumn(opName(i, "exponential"), n)
+	causal := p.addPublic(publicPoly{kind: causalPoly, bits: 2 * t})
+	seen := of(n, source{public, causal}, vars(hb, 2*t))
+	r := p.constantRegion(k, layout{1, 1}, layout{1, shape.cols}, fillLast)
+	tk := [2]int{-1 - r, o.qbits<<32 | int(live)}
+	tab, ok := p.pairs[tk]
+	if !ok {
+		tab = p.addTable(table{bits: o.qbits, live: int(live), region: r, last: int64(shape.last)})
+		p.pairs[tk] = tab
+	}
+	p.lookups = append(p.lookups, lookup{bits: n, value: column(kc, n), second: column(ec, n), only: -1, table: tab, null: p.null,
+		tag: constant(n, tag(p.null)).plus(seen.times(tag(tab) - tag(p.null)))})
+	top := p.vector(o.slots[attnTop], n, vars(0, hb+t))
+	// |2^shift key + rem - half - (top - score)| < p.
+	if live<<shift+2*score >= koala.P {
+		return o, errNear
+	}
+	if err := p.rangeCheck(opName(i, "key remainder"), top.minus(s).plus(constant(n, half)).minus(column(kc, n).times(1<<shift)), 1<<shift, 1<<shift, causal); err != nil {
+		return o, err
+	}
+	// Sums of exponentials.
+	halves := make([]pick, t)
+	for j := range halves {
+		halves[j] = pickHalf
+	}
+	p.zeros = append(p.zeros, column(ec, n).at(hb+t, vars(0, hb+t), halves).times(1<<t).minus(p.vector(o.slots[attnWeight], hb+t, vars(0, hb+t))))
+	// Weighted sums in (i, h, w).
+	m := t + hb + wb
+	sums := p.addProduct(product{name: "weighted", z: m, y: hb + t, pairs: pairUp(t, 0, hb),
+		f: column(ec, n).at(m+hb+t, vars(m, hb), vars(0, t), vars(m+hb, t)),
+		g: v.at(m+hb+t, vars(m+hb, t), vars(m, hb), vars(t+hb, wb))})
+	oc := p.addColumn(opName(i, "mean"), m)
+	o.columns, o.out = []int{kc, ec, oc}, column(oc, m)
+	back := p.addProduct(product{name: "divided", z: m, y: hb + t, pairs: append(pairUp(t, 0, hb), pairUp(0, hb, t)...), weight: scaled, slot: o.slots[attnWeight],
+		f: o.out.at(m+hb+t, vars(m+hb, t), vars(m, hb), vars(t+hb, wb))})
+	o.prods = []int{scores, at, sums, back}
+	rem := of(m, source{summed, sums}, vars(0, m)).minus(of(m, source{summed, back}, vars(0, m)))
+	z := p.vector(o.slots[attnWeight], m, vars(t, hb), vars(0, t))
+	if err := p.rangeCheck(opName(i, "mean remainder"), rem, 1<<o.zbits, 1<<o.zbits, -1); err != nil {
+		return o, err
+	}
+	if err := p.rangeCheck(opName(i, "mean divisor"), z.minus(constant(m, 1)).minus(rem), 1<<o.zbits, 1<<o.zbits, -1); err != nil {
+		return o, err
+	}
+	// |mean weights + rem - sums| < p.
+	limit := (koala.P-1-weights*abs(vr)-weights)/weights - vr.Lo
+	return o, p.rangeCheck(opName(i, "mean"), o.out.minus(constant(m, vr.Lo)), vr.Hi-vr.Lo+1, limit, -1)
+}
+
+// Slots of ArgMax.
+const (
+	argIndex = iota // the column
+	argValue        // its element
+	argPlace        // derived: the column's index in the layout
+	argSlots
+)
+
+// argMax: the column is sent in the clear, with its element, which is checked
+// to be there. No element is greater, and none before it is equal.
+func (p *plan) argMax(i int, op exact.Op, x form, xr exact.Range, in layout) (opPlan, error) {
+	t, cb := p.t, in.bits()
+	n := t + cb
+	o := opPlan{}
+	for s := range argSlots {
+		o.slots = append(o.slots, p.addSlot(slot{name: opName(i, "row"), bits: t, sent: s != argPlace}))
+	}
+	at := p.addProduct(product{name: "greatest", z: t, y: n, pairs: pairUp(0, 0, t), weight: chosen, slot: o.slots[argPlace],
+		f: x.at(t+n, vars(t, n))})
+	p.zeros = append(p.zeros, of(t, source{summed, at}, vars(0, t)).minus(p.vector(o.slots[argValue], t, vars(0, t))))
+	less := p.addPublic(publicPoly{kind: lessPoly, bits: n, slot: o.slots[argPlace]})
+	mask := p.addPublic(publicPoly{kind: maskPoly, bits: cb, lay: in})
+	gap := p.vector(o.slots[argValue], n, vars(0, t)).minus(of(n, source{public, less}, vars(0, n))).minus(x)
+	o.out = p.vector(o.slots[argIndex], t, vars(0, t))
+	o.prods = []int{at}
+	span := xr.Hi - xr.Lo + 1
+	return o, p.rangeCheck(opName(i, "gap"), gap, span, koala.P-1-span, mask)
+}

@@ -1,0 +1,537 @@
+package zkml
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+
+	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/mle"
+)
+
+// A plan is everything that is to be proven of one run: which values are
+// committed, which are looked up where, which are sums of products, and what
+// is zero. Prover and verifier make the same plan from the card, the number of
+// rows and the modes in the proof's header.
+
+// Bounds of a plan, which bound the verifier's work and memory.
+const (
+	maxCells   = 1 << 26 // committed elements
+	maxLookups = 1 << 26 // fractions
+	directBits = 16      // ranges up to 2^16 are one table; others are split
+)
+
+// layout is how the columns of a value are spread over indices: column
+// a*width+b, of groups*width, has index a<<bits(width) | b. Attention wants
+// a group a head; what is between has zeros.
+type layout struct{ groups, width int }
+
+func (l layout) groupBits() int { return mle.Log(l.groups) }
+func (l layout) widthBits() int { return mle.Log(l.width) }
+func (l layout) bits() int      { return l.groupBits() + l.widthBits() }
+func (l layout) cols() int      { return l.groups * l.width }
+func (l layout) padded() bool   { return l.cols() < 1<<l.bits() }
+func (l layout) index(j int) int {
+	return j/l.width<<l.widthBits() | j%l.width
+}
+
+// mask is the polynomial that is 1 at indices of columns, at z.
+func (l layout) mask(z []koala.Ext) koala.Ext {
+	g := l.groupBits()
+	return mle.Below(l.groups, z[:g]).Mul(mle.Below(l.width, z[g:]))
+}
+
+// region is a committed table of 2^bits elements at an offset.
+type region struct {
+	name string
+	bits int
+	at   int
+	// Of the model: which constant, and how its rows and columns are spread.
+	constant   int
+	rows, cols layout
+	fill       fill
+}
+
+// fill says what stands where a constant has no element.
+type fill uint8
+
+const (
+	fillZero fill = iota
+	fillLast
+)
+
+// slot is a vector of integers that the verifier knows.
+type slot struct {
+	name string
+	bits int
+	sent bool // by the prover, in the proof
+}
+
+// lookup says that a value (or a pair) occurs in a table.
+type lookup struct {
+	bits   int
+	value  form
+	second form // of no terms if the table has single values
+	tag    form // which table
+	only   int  // a public polynomial of the last variables, 0 or 1: where to look; -1: everywhere
+	table  int  // where honest values are
+	null   int  // where honest values are if tag says so; or -1
+	at     int
+}
+
+// table is what is looked up: entries lo, lo+1 ... of which the first live
+// count, and beside each an element of a region, or after its end a constant.
+type table struct {
+	bits   int
+	live   int
+	lo     int64
+	region int // of the model, or -1
+	last   int64
+	count  int // of the witness: multiplicities
+	at     int
+}
+
+// product is a polynomial in z with the values
+//
+//	sum over y of weight(z, y) f(z, y) g(z, y).
+type product struct {
+	name   string
+	z, y   int
+	pairs  []pair // weight has a factor eq(z_a, y_b) for each
+	weight weight
+	slot   int
+	f      form // in z, y
+	g      form // of no terms if there is none
+	level  int
+}
+
+type pair struct{ z, y int }
+
+type weight uint8
+
+const (
+	plain  weight = iota
+	scaled        // the paired y, in order, index a slot of factors
+	gather        // sum over i of eq(z, i) [y = slot[i]]
+	chosen        // y = (i, j): eq(z, i) [j = slot[i]]
+)
+
+// limb is a committed column whose honest value is the form shifted right.
+type limb struct {
+	column int
+	value  form
+	shift  int
+}
+
+// rowTable says that slot `value` holds the elements of a region of the model
+// at the indices in slot `key`.
+type rowTable struct{ region, key, value int }
+
+// opPlan is what an operation's steps need to know of each other.
+type opPlan struct {
+	out     form
+	columns []int // of the witness
+	slots   []int
+	sat     bool
+	shift   int // LayerNorm: bits of the low limb
+	qbits   int
+	zbits   int
+	prods   []int
+}
+
+type plan struct {
+	card    *Card
+	rows    int // of the input
+	t       int // 2^t rows are proven
+	lay     []layout
+	modes   []byte
+	mode    int // next to be read
+	model   []region
+	witness []region
+	slots   []slot
+	publics []publicPoly
+	prods   []product
+	tables  []table
+	lookups []lookup
+	limbs   []limb
+	zeros   []form // zero at a random point
+	rowTabs []rowTable
+	ops     []opPlan
+	input   int   // slot
+	outputs []int // slots
+	asked   []int // slots: which rows of each output are claimed
+	null    int   // table
+	ranges  map[int64]int
+	pairs   map[[2]int]int
+
+	modelColumns, witnessColumns, witnessAt, logColumns int
+	fractions                                           int // log2
+}
+
+// layouts finds a layout for each value: element by element operations share
+// theirs, and attention wants heads.
+func (c *Card) layouts() ([]layout, error) {
+	parent := make([]int, len(c.ops))
+	for i := range parent {
+		parent[i] = i
+	}
+	find := func(i int) int {
+		for parent[i] != i {
+			i = parent[i]
+		}
+		return i
+	}
+	for i, op := range c.ops {
+		switch op.Kind {
+		case exact.Add, exact.Offset, exact.Requantise, exact.Table, exact.LayerNorm, exact.Attention:
+			for _, v := range op.In {
+				parent[find(int(v))] = find(i)
+			}
+		}
+	}
+	of := make([]layout, len(c.ops))
+	for i, op := range c.ops {
+		if op.Kind != exact.Attention {
+			continue
+		}
+		r, l := find(i), layout{int(op.Params[0]), c.facts[i].Cols / int(op.Params[0])}
+		old := of[r]
+		sparse := l.width&(l.width-1) != 0 || old.width&(old.width-1) != 0
+		if old.groups != 0 && old != l && sparse {
+			return nil, fmt.Errorf("zkml: operation %d: attention with other heads over the same columns cannot be proven yet", i)
+		}
+		of[r] = l
+	}
+	out := make([]layout, len(c.ops))
+	for i := range c.ops {
+		out[i] = of[find(i)]
+		if out[i].groups == 0 || out[i].width&(out[i].width-1) == 0 {
+			out[i] = layout{1, c.facts[i].Cols}
+		}
+	}
+	return out, nil
+}
+
+// newModelPlan lays out the constants only.
+func newModelPlan(c *Card) (*plan, error) {
+	return newPlan(c, 1, nil)
+}
+
+// errMode is returned when a header's modes do not fit the card.
+type errMode struct{ what string }
+
+func (e errMode) Error() string { return "zkml: header: " + e.what }
+
+// newPlan plans the proof of a run over the given number of rows. Nil modes
+// stand for the cheapest.
+func newPlan(c *Card, rows int, modes []byte) (*plan, error) {
+	if rows < 1 || rows > c.rows {
+		return nil, fmt.Errorf("zkml: %d rows of input, want 1 to %d", rows, c.rows)
+	}
+	lay, err := c.layouts()
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{card: c, rows: rows, t: mle.Log(rows), lay: lay, modes: modes, ranges: map[int64]int{}, pairs: map[[2]int]int{}}
+	p.null = p.addTable(table{bits: 0, live: 1, region: -1})
+	for i, op := range c.ops {
+		if err := p.operation(i, op); err != nil {
+			return nil, fmt.Errorf("zkml: operation %d (%s): %w", i, op.Kind, err)
+		}
+	}
+	if modes != nil && p.mode != len(modes) {
+		return nil, errMode{"too many modes"}
+	}
+	for k, v := range c.outs {
+		l := p.lay[v]
+		s := p.addSlot(slot{name: fmt.Sprintf("output %d", k), bits: p.t + l.bits()})
+		ask := p.addSlot(slot{name: fmt.Sprintf("asked %d", k), bits: p.t})
+		n := p.t + l.bits()
+		sum := p.addProduct(product{name: "output", z: n, y: p.t, pairs: pairUp(0, 0, p.t), weight: scaled, slot: ask,
+			f: p.ops[v].out.at(n+p.t, vars(n, p.t), vars(p.t, l.bits()))})
+		p.zeros = append(p.zeros, of(n, source{summed, sum}, vars(0, n)).minus(p.vector(s, n, vars(0, n))))
+		p.outputs, p.asked = append(p.outputs, s), append(p.asked, ask)
+	}
+	return p, p.place()
+}
+
+func pairUp(z, y, n int) []pair {
+	out := make([]pair, n)
+	for i := range out {
+		out[i] = pair{z + i, y + i}
+	}
+	return out
+}
+
+func (p *plan) nextMode(most byte) (byte, error) {
+	p.mode++
+	if p.modes == nil {
+		return 0, nil
+	}
+	if p.mode > len(p.modes) {
+		return 0, errMode{"too few modes"}
+	}
+	m := p.modes[p.mode-1]
+	if m > most {
+		return 0, errMode{"mode out of range"}
+	}
+	return m, nil
+}
+
+func (p *plan) addSlot(s slot) int { p.slots = append(p.slots, s); return len(p.slots) - 1 }
+
+func (p *plan) addProduct(d product) int { p.prods = append(p.prods, d); return len(p.prods) - 1 }
+
+func (p *plan) addPublic(d publicPoly) int {
+	p.publics = append(p.publics, d)
+	return len(p.publics) - 1
+}
+
+func (p *plan) addTable(t table) int {
+	t.count = p.addColumn(fmt.Sprintf("count %d", len(p.tables)), t.bits)
+	p.tables = append(p.tables, t)
+	return len(p.tables) - 1
+}
+
+func (p *plan) addColumn(name string, bits int) int {
+	p.witness = append(p.witness, region{name: name, bits: bits})
+	return len(p.witness) - 1
+}
+
+// column is the form of a committed column in all n variables.
+func column(id, n int) form { return of(n, source{witness, id}, vars(0, n)) }
+
+// vector is the form of a slot.
+func (p *plan) vector(s, n int, picks ...[]pick) form {
+	return of(n, source{public, p.addPublic(publicPoly{kind: vectorPoly, slot: s, bits: p.slots[s].bits})}, picks...)
+}
+
+// constantRegion returns the region of a constant spread in the given way.
+func (p *plan) constantRegion(k int, rows, cols layout, f fill) int {
+	want := region{constant: k, rows: rows, cols: cols, fill: f, bits: rows.bits() + cols.bits()}
+	for i, r := range p.model {
+		if r.constant == k && r.rows == rows && r.cols == cols && r.fill == f {
+			return i
+		}
+	}
+	want.name = fmt.Sprintf("constant %d", k)
+	p.model = append(p.model, want)
+	return len(p.model) - 1
+}
+
+// tag is what tells tables apart: 0 is of entries that do not count.
+func tag(t int) int64 { return int64(t) + 1 }
+
+// rangeCheck looks up the form's values in [0, n), or in a somewhat larger
+// range that ends by limit. Where only is not -1 it does so only where that
+// public polynomial is 1.
+func (p *plan) rangeCheck(name string, f form, n, limit int64, only int) error {
+	if n < 1 || n > limit {
+		return fmt.Errorf("%s: too near the limit to be proven", name)
+	}
+	up := int64(1) << bits.Len64(uint64(n-1))
+	if up <= limit {
+		n = up
+	}
+	if n > 1<<directBits {
+		l := (bits.Len64(uint64(n-1)) + 1) / 2
+		hi := (n + 1<<l - 1) >> l
+		if hi<<l > limit {
+			return fmt.Errorf("%s: too near the limit to be proven", name)
+		}
+		c := p.addColumn(name+" high", f.n)
+		p.limbs = append(p.limbs, limb{c, f, l})
+		h := column(c, f.n)
+		if err := p.rangeCheck(name, h, hi, hi, only); err != nil {
+			return err
+		}
+		return p.rangeCheck(name, f.minus(h.times(1<<l)), 1<<l, 1<<l, only)
+	}
+	t, ok := p.ranges[n]
+	if !ok {
+		t = p.addTable(table{bits: mle.Log(int(n)), live: int(n), region: -1})
+		p.ranges[n] = t
+	}
+	p.lookups = append(p.lookups, lookup{bits: f.n, value: f, tag: constant(f.n, tag(t)), only: only, table: t, null: -1})
+	return nil
+}
+
+func (p *plan) place() error {
+	// References between products: those that need others come first.
+	for i := len(p.prods) - 1; i >= 0; i-- {
+		for _, f := range []form{p.prods[i].f, p.prods[i].g} {
+			for _, t := range f.terms {
+				if t.src.kind == summed {
+					p.prods[t.src.id].level = max(p.prods[t.src.id].level, p.prods[i].level+1)
+				}
+			}
+		}
+	}
+	height := p.card.height
+	pack := func(rs []region) (columns, widest int, err error) {
+		order := make([]int, len(rs))
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortStableFunc(order, func(a, b int) int { return rs[b].bits - rs[a].bits })
+		at := 0
+		for _, i := range order {
+			rs[i].at = at
+			at += 1 << rs[i].bits
+			if rs[i].bits > 26 || at > maxCells {
+				return 0, 0, fmt.Errorf("zkml: more than %d elements to commit", maxCells)
+			}
+			widest = max(widest, rs[i].bits)
+		}
+		return (at + 1<<height - 1) >> height, widest, nil
+	}
+	var err error
+	var widest int
+	if p.modelColumns, _, err = pack(p.model); err != nil {
+		return err
+	}
+	if p.witnessColumns, widest, err = pack(p.witness); err != nil {
+		return err
+	}
+	align := 1
+	if widest > height {
+		align = 1 << (widest - height)
+	}
+	p.witnessAt = (p.modelColumns + align - 1) / align * align
+	p.logColumns = mle.Log(p.witnessAt + p.witnessColumns)
+
+	// Fractions, the longest first.
+	type piece struct {
+		bits int
+		at   *int
+	}
+	var all []piece
+	for i := range p.lookups {
+		all = append(all, piece{p.lookups[i].bits, &p.lookups[i].at})
+	}
+	for i := range p.tables {
+		all = append(all, piece{p.tables[i].bits, &p.tables[i].at})
+	}
+	slices.SortStableFunc(all, func(a, b piece) int { return b.bits - a.bits })
+	at := 0
+	for _, a := range all {
+		*a.at = at
+		at += 1 << a.bits
+		if a.bits > 26 || at > maxLookups {
+			return fmt.Errorf("zkml: more than %d lookups", maxLookups)
+		}
+	}
+	p.fractions = mle.Log(at)
+	return nil
+}
+
+// base is the index of a region in the whole committed polynomial.
+func (p *plan) base(s source) (at, bits int) {
+	if s.kind == model {
+		return p.model[s.id].at, p.model[s.id].bits
+	}
+	return p.witnessAt<<p.card.height + p.witness[s.id].at, p.witness[s.id].bits
+}
+
+// publicPoly is a polynomial that the verifier evaluates itself.
+type publicPoly struct {
+	kind publicKind
+	bits int
+	slot int    // vectorPoly, lessPoly, outerPoly
+	lay  layout // maskPoly, outerPoly
+}
+
+type publicKind uint8
+
+const (
+	vectorPoly publicKind = iota // a slot
+	maskPoly                     // 1 at the indices of columns
+	causalPoly                   // (i, j): 1 if j <= i
+	lessPoly                     // (i, j): 1 if j < slot[i]
+	outerPoly                    // (i, j): slot[i] if j is the index of a column
+)
+
+func (d publicPoly) eval(v *vectors, z []koala.Ext) koala.Ext {
+	switch d.kind {
+	case vectorPoly:
+		return mle.Eval(v.elems(d.slot), z)
+	case maskPoly:
+		return d.lay.mask(z)
+	case outerPoly:
+		t := d.bits - d.lay.bits()
+		return mle.Eval(v.elems(d.slot), z[:t]).Mul(d.lay.mask(z[t:]))
+	case causalPoly:
+		return mle.NotAfter(z[:d.bits/2], z[d.bits/2:])
+	default:
+		s := v.ints[d.slot]
+		n := mle.Log(len(s))
+		eq := mle.Eq(z[:n], koala.ExtOne)
+		var sum koala.Ext
+		for i, a := range s {
+			sum = sum.Add(eq.At(i).Mul(mle.Below(int(a), z[n:])))
+		}
+		return sum
+	}
+}
+
+// table returns the values, for the prover.
+func (d publicPoly) table(v *vectors) []koala.Elem {
+	if d.kind == vectorPoly {
+		return v.elems(d.slot)
+	}
+	out := make([]koala.Elem, 1<<d.bits)
+	switch d.kind {
+	case maskPoly:
+		for j := range d.lay.cols() {
+			out[d.lay.index(j)] = koala.One
+		}
+	case outerPoly:
+		for i, x := range v.elems(d.slot) {
+			for j := range d.lay.cols() {
+				out[i<<d.lay.bits()|d.lay.index(j)] = x
+			}
+		}
+	case causalPoly:
+		n := 1 << (d.bits / 2)
+		for i := range n {
+			for j := range i + 1 {
+				out[i*n+j] = koala.One
+			}
+		}
+	case lessPoly:
+		s := v.ints[d.slot]
+		n := len(out) / len(s)
+		for i, a := range s {
+			for j := range min(int(a), n) {
+				out[i*n+j] = koala.One
+			}
+		}
+	}
+	return out
+}
+
+// vectors are the values of a plan's slots: integers in (-p/2, p/2).
+type vectors struct {
+	ints [][]int64
+	mont [][]koala.Elem
+}
+
+func newVectors(p *plan) *vectors {
+	return &vectors{make([][]int64, len(p.slots)), make([][]koala.Elem, len(p.slots))}
+}
+
+func (v *vectors) set(slot int, x []int64) {
+	v.ints[slot], v.mont[slot] = x, nil
+}
+
+func (v *vectors) elems(slot int) []koala.Elem {
+	if v.mont[slot] == nil {
+		e := make([]koala.Elem, len(v.ints[slot]))
+		for i, x := range v.ints[slot] {
+			e[i] = koala.FromInt(x)
+		}
+		v.mont[slot] = e
+	}
+	return v.mont[slot]
+}

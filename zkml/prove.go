@@ -1,0 +1,485 @@
+package zkml
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/logup"
+	"github.com/torg-network/torg/zkml/mle"
+	"github.com/torg-network/torg/zkml/parallel"
+	"github.com/torg-network/torg/zkml/sumcheck"
+	"github.com/torg-network/torg/zkml/transcript"
+	"github.com/torg-network/torg/zkml/whir"
+)
+
+// ProverKey is a program ready to be proven. It is immutable and safe for
+// concurrent use. It holds the constants' code words: 4 times the constants,
+// at four bytes an element.
+type ProverKey struct {
+	card    Card
+	consts  []exact.Const
+	plan    *plan // of the constants
+	params  whir.Params
+	regions [][]koala.Elem
+	commit  *whir.Commitment
+}
+
+// Card is what a verifier needs of the program.
+func (pk *ProverKey) Card() Card { return pk.card }
+
+// heightOf chooses the height of columns for a number of committed constants:
+// few columns, so that openings stay small, but no more padding than that.
+func heightOf(cells int) int {
+	return max(8, min(whir.MaxHeight, mle.Log(cells)-3))
+}
+
+// Commit checks a program and commits to its constants. There is no secret and
+// no randomness: the same program gives the same card. The program must not be
+// changed afterwards.
+func Commit(prog *exact.Program) (Card, *ProverKey, error) {
+	c, err := newCard(prog)
+	if err != nil {
+		return Card{}, nil, err
+	}
+	c.height = whir.MinHeight
+	p, err := newModelPlan(&c)
+	if err != nil {
+		return Card{}, nil, err
+	}
+	cells := 1
+	for _, r := range p.model {
+		cells += 1 << r.bits
+	}
+	c.height = heightOf(cells)
+	if err := c.check(); err != nil {
+		return Card{}, nil, err
+	}
+	if p, err = newModelPlan(&c); err != nil {
+		return Card{}, nil, err
+	}
+	pk := &ProverKey{consts: prog.Consts, plan: p, params: paramsOf(&c)}
+	columns := make([][]koala.Elem, max(1, p.modelColumns))
+	flat := make([]koala.Elem, len(columns)<<c.height)
+	for _, r := range p.model {
+		k := prog.Consts[r.constant]
+		table := flat[r.at : r.at+1<<r.bits]
+		rows, cols := r.rows, r.cols
+		if rows.cols() == 1 && k.Rows == 1 && cols.cols() == k.Cols && r.fill == fillLast {
+			for i := range table {
+				table[i] = koala.FromSmall(k.Data[len(k.Data)-1])
+			}
+		}
+		for i := range k.Rows {
+			for j := range k.Cols {
+				table[rows.index(i)<<cols.bits()|cols.index(j)] = koala.FromSmall(k.Data[i*k.Cols+j])
+			}
+		}
+		pk.regions = append(pk.regions, table)
+	}
+	for i := range columns {
+		columns[i] = flat[i<<c.height : (i+1)<<c.height]
+	}
+	pk.commit = pk.params.Commit(columns)
+	c.root = pk.commit.Root()
+	pk.card = c
+	pk.plan.card = &pk.card
+	return c, pk, nil
+}
+
+// Claim is what a proof is about: that the program, given Input, has these
+// rows of output. Output[k] holds the last rows of output k, from row
+// From[k] on; none if nothing is claimed of it.
+type Claim struct {
+	Input  [][]int32
+	From   []int
+	Output [][][]int32
+}
+
+// Proof is the bytes of a proof: the header, and what the protocol says. It
+// names its version, but neither program nor claim.
+type Proof []byte
+
+// hook lets tests be dishonest.
+type hook struct {
+	value func(op int, vals []int32)            // after an operation
+	cells func(p *plan, d *data)                // before anything is committed
+	claim func(c *Claim)                        // what is claimed
+	words func(p *plan, columns [][]koala.Elem) // committed columns, multiplicities included
+}
+
+// Prove runs the program and proves all of its output.
+func (pk *ProverKey) Prove(input [][]int32) (Claim, Proof, error) {
+	return pk.ProveFrom(input, make([]int, len(pk.card.outs)))
+}
+
+// ProveFrom is Prove for the rows of output k from row from[k] on; len(input)
+// proves nothing of that output.
+func (pk *ProverKey) ProveFrom(input [][]int32, from []int) (Claim, Proof, error) {
+	return pk.prove(input, from, hook{})
+}
+
+func (pk *ProverKey) prove(input [][]int32, from []int, h hook) (Claim, Proof, error) {
+	if len(from) != len(pk.card.outs) {
+		return Claim{}, nil, errors.New("zkml: one first row for each output is needed")
+	}
+	tr, err := pk.run(input, h.value)
+	if err != nil {
+		return Claim{}, nil, err
+	}
+	claim := Claim{Input: input, From: from}
+	for k, v := range pk.card.outs {
+		if from[k] < 0 || from[k] > len(input) {
+			return Claim{}, nil, fmt.Errorf("zkml: output %d from row %d of %d", k, from[k], len(input))
+		}
+		l := pk.plan.lay[v]
+		var rows [][]int32
+		for r := from[k]; r < len(input); r++ {
+			row := make([]int32, l.cols())
+			for j := range row {
+				row[j] = tr.vals[v][r<<l.bits()|l.index(j)]
+			}
+			rows = append(rows, row)
+		}
+		claim.Output = append(claim.Output, rows)
+	}
+	if h.claim != nil {
+		h.claim(&claim)
+	}
+	modes := pk.chooseModes(tr)
+	p, err := newPlan(&pk.card, len(input), modes)
+	if err != nil {
+		return Claim{}, nil, err
+	}
+	if err := pk.card.budget(p).Check(); err != nil {
+		return Claim{}, nil, err
+	}
+	d, err := pk.fill(p, tr)
+	if err != nil {
+		return Claim{}, nil, err
+	}
+	honest := h.value == nil && h.cells == nil && h.claim == nil
+	if err := p.known(d.v, claim); err != nil && honest {
+		return Claim{}, nil, err
+	}
+	if h.cells != nil {
+		h.cells(p, d)
+	}
+	if err := p.derive(d.v); err != nil && honest {
+		return Claim{}, nil, err
+	}
+	t := transcript.NewProver(domain)
+	header := append([]byte(magic), modes...)
+	t.Hint(header)
+	absorb(t, &pk.card, p, header, claim)
+	for i, s := range p.slots {
+		if s.sent {
+			t.Elems("row", d.v.elems(i))
+		}
+	}
+	pk.proveFilled(t, p, d, h)
+	return claim, t.Proof(), nil
+}
+
+// absorber is either side of a transcript.
+type absorber interface {
+	Absorb(label string, data []byte)
+}
+
+// absorb binds all that both sides know.
+func absorb(t absorber, c *Card, p *plan, header []byte, claim Claim) {
+	id := c.ID()
+	t.Absorb("card", id[:])
+	t.Absorb("header", header)
+	params := paramsOf(c)
+	b := []byte{byte(params.Height), byte(params.Rate), byte(params.Work)}
+	for _, q := range params.Queries {
+		b = binary.LittleEndian.AppendUint32(b, uint32(q))
+	}
+	t.Absorb("parameters", b)
+	rows := func(m [][]int32) []byte {
+		b := binary.LittleEndian.AppendUint32(nil, uint32(len(m)))
+		for _, r := range m {
+			b = binary.LittleEndian.AppendUint32(b, uint32(len(r)))
+			for _, x := range r {
+				b = binary.LittleEndian.AppendUint32(b, uint32(x))
+			}
+		}
+		return b
+	}
+	t.Absorb("input", rows(claim.Input))
+	for k := range p.outputs {
+		t.Absorb("from", binary.LittleEndian.AppendUint32(nil, uint32(claim.From[k])))
+		t.Absorb("output", rows(claim.Output[k]))
+	}
+}
+
+func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook) {
+	for i := range p.publics {
+		d.source(p, source{public, i})
+	}
+	// Limbs in order: later ones may split earlier ones.
+	for _, l := range p.limbs {
+		v := d.values(p, l.value)
+		out := make([]koala.Elem, len(v))
+		for i, x := range v {
+			out[i] = koala.FromInt(x.Int() >> l.shift)
+		}
+		d.witness[l.column] = out
+	}
+	values, seconds := pk.count(p, d)
+
+	height := p.card.height
+	flat := make([]koala.Elem, p.witnessColumns<<height)
+	for i, r := range p.witness {
+		copy(flat[r.at:], d.witness[i])
+	}
+	columns := make([][]koala.Elem, p.witnessColumns)
+	for i := range columns {
+		columns[i] = flat[i<<height : (i+1)<<height]
+	}
+	if h.words != nil {
+		h.words(p, columns)
+	}
+	commit := pk.params.Commit(columns)
+	root := commit.Root()
+	t.Bytes("witness", root[:])
+
+	// Lookups.
+	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
+	num, den := fractions(p, d, values, seconds, alpha, gamma)
+	leaf := logup.Prove(t, num, den)
+
+	// One equation of everything.
+	c := &claims{p: p, v: d.v}
+	p.gather(t, c, leaf, alpha, gamma)
+	for level := range p.levels() {
+		now := c.wave(level)
+		if len(now) == 0 {
+			continue
+		}
+		terms := d.terms(p, now)
+		var sum koala.Ext
+		for _, s := range terms {
+			sum = sum.Add(s.Sum())
+		}
+		t.Exts("sum", sum)
+		n := p.waveVars(now)
+		y := sumcheck.Prove(t, n, terms)
+		var evals []koala.Ext
+		for i, a := range now {
+			evals = append(evals, terms[i].Factors[0].At(0))
+			if len(p.prods[a.src.id].g.terms) > 0 {
+				evals = append(evals, terms[i].Factors[1].At(0))
+			}
+		}
+		t.Exts("factors", evals...)
+		c.factors(now, y, t.Challenge("factor"))
+	}
+	pk.params.Prove(t, []whir.Part{{At: 0, Commitment: pk.commit}, {At: p.witnessAt, Commitment: commit}}, c.weights())
+}
+
+// coins is either side of a transcript.
+type coins interface {
+	Challenge(label string) koala.Ext
+	Challenges(label string, n int) []koala.Ext
+}
+
+// gather starts the equation: the leaf of the lookups, and everything that is
+// zero at a random point.
+func (p *plan) gather(t coins, c *claims, leaf []koala.Ext, alpha, gamma koala.Ext) (beta koala.Ext) {
+	n := 0
+	for _, f := range p.zeros {
+		n = max(n, f.n)
+	}
+	for _, r := range p.rowTabs {
+		n = max(n, p.slots[r.key].bits)
+	}
+	tau := t.Challenges("tau", n)
+	beta = t.Challenge("beta")
+	c.fractions(leaf, alpha, gamma, beta)
+	power := beta
+	for _, f := range p.zeros {
+		power = power.Mul(beta)
+		c.add(f, tau[:f.n], power)
+	}
+	for _, r := range p.rowTabs {
+		power = power.Mul(beta)
+		c.rowTable(r, tau, power)
+	}
+	return beta
+}
+
+// factors adds the claims about the factors of a wave's products at the point
+// reached, each times a power of rho. The values join the equation's right
+// side by the caller, in the same order.
+func (c *claims) factors(now []atPoint, y []koala.Ext, rho koala.Ext) (powers []koala.Ext) {
+	power := rho
+	for _, a := range now {
+		s := c.p.prods[a.src.id]
+		at := append(append([]koala.Ext(nil), a.point...), y[len(y)-s.y:]...)
+		for _, f := range []form{s.f, s.g} {
+			if len(f.terms) > 0 {
+				c.add(f, at, power)
+				powers = append(powers, power)
+				power = power.Mul(rho)
+			}
+		}
+	}
+	return powers
+}
+
+// count fills in the multiplicities and returns the values of all lookups. A
+// value that is in no table is not counted: the proof will be refused.
+func (pk *ProverKey) count(p *plan, d *data) (values, seconds [][]koala.Elem) {
+	values, seconds = make([][]koala.Elem, len(p.lookups)), make([][]koala.Elem, len(p.lookups))
+	parallel.Each(len(p.lookups), func(i int) {
+		l := p.lookups[i]
+		values[i] = d.values(p, l.value)
+		if len(l.second.terms) > 0 {
+			seconds[i] = d.values(p, l.second)
+		}
+	})
+	counts := make([][]int32, len(p.tables))
+	for i, t := range p.tables {
+		counts[i] = make([]int32, 1<<t.bits)
+	}
+	// Each table has few lookups that are long; do tables at a time.
+	byTable := make([][]int, len(p.tables))
+	for i, l := range p.lookups {
+		byTable[l.table] = append(byTable[l.table], i)
+	}
+	nulls := make([]int32, len(p.tables))
+	parallel.Each(len(p.tables), func(t int) {
+		tab := p.tables[t]
+		for _, i := range byTable[t] {
+			l := p.lookups[i]
+			var only, tags []koala.Elem
+			if l.only >= 0 {
+				only = d.publics[l.only]
+			}
+			if l.null >= 0 {
+				tags = d.values(p, l.tag)
+			}
+			want := koala.FromInt(tag(t))
+			for j, x := range values[i] {
+				if only != nil && only[j&(len(only)-1)] == 0 {
+					continue
+				}
+				if tags != nil && tags[j] != want {
+					nulls[t]++
+					continue
+				}
+				if at := x.Int() - tab.lo; at >= 0 && at < int64(tab.live) {
+					counts[t][at]++
+				}
+			}
+		}
+	})
+	for _, n := range nulls {
+		counts[p.null][0] += n
+	}
+	for i, t := range p.tables {
+		d.witness[t.count] = elems(counts[i])
+	}
+	return values, seconds
+}
+
+// fractions makes the leaves of the lookup argument.
+func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma koala.Ext) (num, den koala.Vec) {
+	n := 1 << p.fractions
+	num, den = koala.NewVec(n), koala.NewVec(n)
+	parallel.For(n, 1<<14, func(from, to int) {
+		for i := from; i < to; i++ {
+			den[0][i] = koala.One
+		}
+	})
+	gamma2 := gamma.Mul(gamma)
+	minus := koala.ExtOne.Neg()
+	parallel.Each(len(p.lookups), func(i int) {
+		l := p.lookups[i]
+		q, u := den.Slice(l.at, l.at+1<<l.bits), num.Slice(l.at, l.at+1<<l.bits)
+		if l.only >= 0 {
+			only := d.publics[l.only]
+			for j := range u[0] {
+				u[0][j] = only[j&(len(only)-1)]
+			}
+		} else {
+			for j := range u[0] {
+				u[0][j] = koala.One
+			}
+		}
+		if len(l.tag.terms) == 1 && l.tag.terms[0].src.kind == one {
+			q.Fill(alpha.Sub(gamma2.Scale(koala.FromInt(l.tag.terms[0].coef))))
+		} else {
+			q.Fill(alpha)
+			koala.AddScaled(q, d.values(p, l.tag), gamma2.Neg())
+		}
+		koala.SubElems(q[0], q[0], values[i])
+		if seconds[i] != nil {
+			koala.AddScaled(q, seconds[i], gamma.Neg())
+		}
+	})
+	parallel.Each(len(p.tables), func(i int) {
+		t := p.tables[i]
+		q, u := den.Slice(t.at, t.at+1<<t.bits), num.Slice(t.at, t.at+1<<t.bits)
+		koala.AddScaled(u, d.witness[t.count], minus)
+		live := alpha.Sub(gamma2.Scale(koala.FromInt(tag(i))))
+		for j := range u[0] {
+			e := alpha
+			if j < t.live {
+				e = live
+			}
+			e.A = e.A.Sub(koala.FromInt(t.lo + int64(j)))
+			if t.region >= 0 {
+				second := koala.FromInt(t.last)
+				if r := d.model[t.region]; j < len(r) {
+					second = r[j]
+				}
+				e = e.Sub(gamma.Scale(second))
+			}
+			q.Set(j, e)
+		}
+	})
+	return num, den
+}
+
+// weights returns the weights of the committed polynomial, column by column.
+func (c *claims) weights() []koala.Vec {
+	p, height := c.p, c.p.card.height
+	out := make([]koala.Vec, 1<<p.logColumns)
+	for j := range out {
+		if j < p.modelColumns || j >= p.witnessAt && j < p.witnessAt+p.witnessColumns {
+			out[j] = koala.NewVec(1 << height)
+		}
+	}
+	// Claims about one region are added by one task, as they share memory.
+	regions := map[source][]atPoint{}
+	var order []source
+	for _, a := range c.oracles.list {
+		if len(regions[a.src]) == 0 {
+			order = append(order, a.src)
+		}
+		regions[a.src] = append(regions[a.src], a)
+	}
+	parallel.Each(len(order), func(i int) {
+		at, bits := p.base(order[i])
+		lead := max(0, bits-height)
+		tmp := koala.NewVec(1 << (bits - lead))
+		for _, a := range regions[order[i]] {
+			for k := range 1 << lead {
+				first := at + k<<height
+				dst := out[first>>height].Slice(first&(1<<height-1), first&(1<<height-1)+tmp.Len())
+				mle.EqInto(tmp, a.point[lead:], a.coef.Mul(mle.EqIndex(a.point[:lead], k)))
+				koala.AddVec(dst, dst, tmp)
+			}
+		}
+	})
+	for _, s := range c.sparse {
+		col, i := out[s.index>>height], s.index&(1<<height-1)
+		col.Set(i, col.At(i).Add(s.coef))
+	}
+	return out
+}

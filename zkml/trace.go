@@ -1,0 +1,513 @@
+package zkml
+
+import (
+	"fmt"
+	mathbits "math/bits"
+
+	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/mle"
+	"github.com/torg-network/torg/zkml/parallel"
+)
+
+// A trace is a run of the program, with what the proof needs of its inside.
+// Values are tables of 2^t rows, columns spread by their layout, zeros where
+// no column is. Rows after the input's repeat a harmless input.
+type trace struct {
+	t    int
+	vals [][]int32
+	attn []*attnTrace // of attention operations
+	norm []*normTrace // of layernorm operations
+}
+
+// attnTrace is in (h, i, j) or (h, i).
+type attnTrace struct {
+	score, key, exp  []int32
+	top, arg, weight []int64
+	sums             []int32 // in (i, h, w)
+}
+
+// normTrace is of rows.
+type normTrace struct{ sum, mean, factor, entry, index []int64 }
+
+// normKey, as package exact defines it: s divided by the least sufficient
+// power of four.
+func normKeyOf(s int64) (key, e int64) {
+	e = int64(max(0, (mathbits.Len64(uint64(s))-16+1)/2))
+	return s >> (2 * e), e
+}
+
+// normFactorOf is the factor of a table entry at exponent e.
+func normFactorOf(entry, e int64) int64 {
+	if e > 0 {
+		entry = (entry + 1<<(e-1)) >> e
+	}
+	return entry
+}
+
+// meanOf is the sum divided by n, halves rounded up.
+func meanOf(sum int64, n int) int64 {
+	a, b := 2*sum+int64(n), 2*int64(n)
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+// filler is the input of rows that are only there to fill up a power of two.
+func filler(op exact.Op) int32 { return int32(max(op.Params[1], min(op.Params[2], 0))) }
+
+// checkInput reports whether the program can be run on the input.
+func (c *Card) checkInput(input [][]int32) error {
+	if len(input) < 1 || len(input) > c.rows {
+		return fmt.Errorf("zkml: %d rows of input, want 1 to %d", len(input), c.rows)
+	}
+	for _, op := range c.ops {
+		if op.Kind != exact.Input {
+			continue
+		}
+		for i, row := range input {
+			if len(row) != int(op.Params[0]) {
+				return fmt.Errorf("zkml: input row %d has %d columns, want %d", i, len(row), op.Params[0])
+			}
+			for _, x := range row {
+				if int64(x) < op.Params[1] || int64(x) > op.Params[2] {
+					return fmt.Errorf("zkml: input %d is outside [%d, %d]", x, op.Params[1], op.Params[2])
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// run executes the program. After each operation it calls alter, if not nil,
+// which may change the values, as only a dishonest prover would.
+func (pk *ProverKey) run(input [][]int32, alter func(op int, vals []int32)) (*trace, error) {
+	c := &pk.card
+	if err := c.checkInput(input); err != nil {
+		return nil, err
+	}
+	t := mle.Log(len(input))
+	rows := 1 << t
+	tr := &trace{t: t, vals: make([][]int32, len(c.ops)), attn: make([]*attnTrace, len(c.ops)), norm: make([]*normTrace, len(c.ops))}
+	for i, op := range c.ops {
+		l := pk.plan.lay[i]
+		w := 1 << l.bits()
+		out := make([]int32, rows*w)
+		var x []int32
+		var xw int
+		if len(op.In) > 0 {
+			x = tr.vals[op.In[0]]
+			xw = 1 << pk.plan.lay[op.In[0]].bits()
+		}
+		var k exact.Const
+		if len(op.Consts) > 0 {
+			k = pk.consts[op.Consts[0]]
+		}
+		each := func(f func(at int)) {
+			for r := range rows {
+				for j := range l.cols() {
+					f(r*w + l.index(j))
+				}
+			}
+		}
+		switch op.Kind {
+		case exact.Input:
+			for r := range rows {
+				for j := range l.cols() {
+					e := filler(op)
+					if r < len(input) {
+						e = input[r][j]
+					}
+					out[r*w+l.index(j)] = e
+				}
+			}
+		case exact.Position:
+			for r := range rows {
+				out[r] = int32(min(r, c.rows-1))
+			}
+		case exact.Gather:
+			for r := range rows {
+				row := k.Data[int(x[r])*k.Cols:][:k.Cols]
+				for j, e := range row {
+					out[r*w+l.index(j)] = e
+				}
+			}
+		case exact.Add:
+			y := tr.vals[op.In[1]]
+			each(func(at int) { out[at] = x[at] + y[at] })
+		case exact.Offset:
+			for r := range rows {
+				for j, e := range k.Data {
+					at := r*w + l.index(j)
+					out[at] = x[at] + e
+				}
+			}
+		case exact.MatMul:
+			in := pk.plan.lay[op.In[0]]
+			parallel.For(rows, 1, func(from, to int) {
+				acc := make([]int32, k.Cols)
+				for r := from; r < to; r++ {
+					clear(acc)
+					for kk := range k.Rows {
+						e := x[r*xw+in.index(kk)]
+						if e == 0 {
+							continue
+						}
+						for j, m := range k.Data[kk*k.Cols : (kk+1)*k.Cols] {
+							acc[j] += e * m
+						}
+					}
+					for j, e := range acc {
+						out[r*w+l.index(j)] = e
+					}
+				}
+			})
+		case exact.Requantise:
+			s := op.Params[0]
+			half := int64(1) << s >> 1
+			top := int64(1)<<(op.Params[1]-1) - 1
+			each(func(at int) { out[at] = int32(max(-top-1, min(top, (int64(x[at])+half)>>s))) })
+		case exact.Table:
+			each(func(at int) { out[at] = k.Data[int64(x[at])-op.Params[0]] })
+		case exact.LayerNorm:
+			tr.norm[i] = layerNormTrace(out, x, rows, l, k.Data, op.Params[0], op.Params[1])
+		case exact.Attention:
+			tr.attn[i] = attentionTrace(out, x, tr.vals[op.In[1]], tr.vals[op.In[2]], t, layout{int(op.Params[0]), l.cols() / int(op.Params[0])}, k.Data, op.Params[1])
+		case exact.ArgMax:
+			in := pk.plan.lay[op.In[0]]
+			for r := range rows {
+				best := 0
+				for j := range in.cols() {
+					if x[r*xw+in.index(j)] > x[r*xw+in.index(best)] {
+						best = j
+					}
+				}
+				out[r] = int32(best)
+			}
+		}
+		if alter != nil {
+			alter(i, out)
+		}
+		tr.vals[i] = out
+	}
+	return tr, nil
+}
+
+func layerNormTrace(out, x []int32, rows int, l layout, table []int32, eps, shift int64) *normTrace {
+	n := &normTrace{make([]int64, rows), make([]int64, rows), make([]int64, rows), make([]int64, rows), make([]int64, rows)}
+	w := 1 << l.bits()
+	for r := range rows {
+		var squares int64
+		for j := range l.cols() {
+			n.sum[r] += int64(x[r*w+l.index(j)])
+		}
+		m := meanOf(n.sum[r], l.cols())
+		for j := range l.cols() {
+			d := int64(x[r*w+l.index(j)]) - m
+			squares += d * d
+		}
+		key, e := normKeyOf(squares + eps)
+		n.mean[r], n.index[r] = m, key-normKeyLo
+		n.entry[r] = int64(table[key-normKeyLo])
+		n.factor[r] = normFactorOf(n.entry[r], e)
+		for j := range l.cols() {
+			at := r*w + l.index(j)
+			out[at] = int32(((int64(x[at])-m)*n.factor[r] + 1<<(shift-1)) >> shift)
+		}
+	}
+	return n
+}
+
+func attentionTrace(out, q, k, v []int32, t int, l layout, table []int32, shift int64) *attnTrace {
+	rows, heads, wb := 1<<t, 1<<l.groupBits(), l.widthBits()
+	w := heads << wb
+	a := &attnTrace{
+		score: make([]int32, heads<<(2*t)), key: make([]int32, heads<<(2*t)), exp: make([]int32, heads<<(2*t)),
+		top: make([]int64, heads<<t), arg: make([]int64, heads<<t), weight: make([]int64, heads<<t), sums: make([]int32, rows*w),
+	}
+	half := int64(1) << shift >> 1
+	parallel.Each(heads, func(h int) {
+		for i := range rows {
+			qi := q[i*w+h<<wb:][:1<<wb]
+			score := a.score[(h<<t+i)<<t:][:rows]
+			arg := 0
+			// The proof speaks of all pairs, though only j <= i count.
+			for j := range rows {
+				kj := k[j*w+h<<wb:][:1<<wb]
+				var s int32
+				for c, e := range qi {
+					s += e * kj[c]
+				}
+				score[j] = s
+				if j <= i && s > score[arg] {
+					arg = j
+				}
+			}
+			top := int64(score[arg])
+			a.top[h<<t+i], a.arg[h<<t+i] = top, int64(arg)
+			sums := a.sums[i*w+h<<wb:][:1<<wb]
+			var z int64
+			for j := range i + 1 {
+				key := (top - int64(score[j]) + half) >> shift
+				e := table[min(key, int64(len(table)-1))]
+				a.key[(h<<t+i)<<t+j], a.exp[(h<<t+i)<<t+j] = int32(key), e
+				z += int64(e)
+				for c, x := range v[j*w+h<<wb:][:1<<wb] {
+					sums[c] += e * x
+				}
+			}
+			a.weight[h<<t+i] = z
+			for c, s := range sums {
+				d := int64(s) / z
+				if int64(s)%z < 0 {
+					d--
+				}
+				out[i*w+h<<wb+c] = int32(d)
+			}
+		}
+	})
+	return a
+}
+
+// chooseModes returns the cheapest modes that a trace can be proven in.
+func (pk *ProverKey) chooseModes(tr *trace) []byte {
+	modes := []byte{}
+	for i, op := range pk.card.ops {
+		switch op.Kind {
+		case exact.Requantise:
+			s := op.Params[0]
+			half := int64(1) << s >> 1
+			top := int64(1)<<(op.Params[1]-1) - 1
+			r := withZero(pk.card.facts[op.In[0]].Range)
+			if (r.Lo+half)>>s >= -top-1 && (r.Hi+half)>>s <= top {
+				continue
+			}
+			var m byte
+			for _, x := range tr.vals[op.In[0]] {
+				if q := (int64(x) + half) >> s; q > top || q < -top-1 {
+					m = 1
+					break
+				}
+			}
+			modes = append(modes, m)
+		case exact.Attention:
+			var key int32
+			for _, k := range tr.attn[i].key {
+				key = max(key, k)
+			}
+			var weight int64
+			for _, z := range tr.attn[i].weight {
+				weight = max(weight, z)
+			}
+			modes = append(modes, byte(mathbits.Len32(uint32(key))), byte(mathbits.Len64(uint64(weight-1))))
+		}
+	}
+	return modes
+}
+
+// data is the values of a plan's sources, for the prover.
+type data struct {
+	v       *vectors
+	model   [][]koala.Elem
+	witness [][]koala.Elem
+	prods   [][]koala.Elem // nil where nothing refers to the product
+	publics [][]koala.Elem // made when needed
+}
+
+func elems(x []int32) []koala.Elem {
+	out := make([]koala.Elem, len(x))
+	parallel.For(len(x), 1<<14, func(from, to int) {
+		for i := from; i < to; i++ {
+			out[i] = koala.FromSmall(x[i])
+		}
+	})
+	return out
+}
+
+// fill computes the sources of a plan from a trace. Multiplicities stay zero.
+func (pk *ProverKey) fill(p *plan, tr *trace) (*data, error) {
+	d := &data{v: newVectors(p), model: pk.regions, witness: make([][]koala.Elem, len(p.witness)), prods: make([][]koala.Elem, len(p.prods)), publics: make([][]koala.Elem, len(p.publics))}
+	for i, op := range p.card.ops {
+		o := p.ops[i]
+		switch op.Kind {
+		case exact.Gather, exact.MatMul:
+			d.prods[o.out.terms[0].src.id] = elems(tr.vals[i])
+		case exact.Requantise:
+			if len(o.columns) == 0 {
+				break
+			}
+			d.witness[o.columns[0]] = elems(tr.vals[i])
+			if !o.sat {
+				break
+			}
+			s := op.Params[0]
+			half := int64(1) << s >> 1
+			over, under := make([]int32, len(tr.vals[i])), make([]int32, len(tr.vals[i]))
+			for j, x := range tr.vals[op.In[0]] {
+				e := int32((int64(x)+half)>>s) - tr.vals[i][j]
+				over[j], under[j] = max(e, 0), max(-e, 0)
+			}
+			for k, v := range [][]int32{over, under} {
+				if c := o.columns[1+k]; c >= 0 {
+					d.witness[c] = elems(v)
+				}
+			}
+		case exact.Table:
+			d.witness[o.columns[0]] = elems(tr.vals[i])
+		case exact.LayerNorm:
+			pk.fillNorm(p, i, d, tr)
+		case exact.Attention:
+			pk.fillAttention(p, i, d, tr)
+		case exact.ArgMax:
+			in := p.lay[op.In[0]]
+			index, value := make([]int64, 1<<p.t), make([]int64, 1<<p.t)
+			for r := range index {
+				index[r] = int64(tr.vals[i][r])
+				value[r] = int64(tr.vals[op.In[0]][r<<in.bits()|in.index(int(index[r]))])
+			}
+			d.v.set(o.slots[argIndex], index)
+			d.v.set(o.slots[argValue], value)
+		}
+	}
+	return d, nil
+}
+
+func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
+	o, n, l := p.ops[i], tr.norm[i], p.lay[i]
+	x := tr.vals[p.card.ops[i].In[0]]
+	w := 1 << l.bits()
+	high := make([]int32, len(x))
+	scaled := make([]koala.Elem, len(x))
+	hh, hl, ll := make([]int64, 1<<p.t), make([]int64, 1<<p.t), make([]int64, 1<<p.t)
+	parallel.For(1<<p.t, 1, func(from, to int) {
+		for r := from; r < to; r++ {
+			f := koala.FromInt(n.factor[r])
+			for j := range l.cols() {
+				at := r*w + l.index(j)
+				dev := int64(x[at]) - n.mean[r]
+				a := dev >> o.shift
+				b := dev - a<<o.shift
+				high[at] = int32(a)
+				hh[r], hl[r], ll[r] = hh[r]+a*a, hl[r]+a*b, ll[r]+b*b
+				scaled[at] = koala.FromSmall(x[at]).Mul(f)
+			}
+		}
+	})
+	d.witness[o.columns[0]], d.witness[o.columns[1]] = elems(high), elems(tr.vals[i])
+	d.prods[o.prods[0]] = scaled
+	d.v.set(o.slots[normSum], n.sum)
+	d.v.set(o.slots[normHigh], hh)
+	d.v.set(o.slots[normCross], hl)
+	d.v.set(o.slots[normLow], ll)
+	d.v.set(o.slots[normEntry], n.entry)
+}
+
+func (pk *ProverKey) fillAttention(p *plan, i int, d *data, tr *trace) {
+	o, a := p.ops[i], tr.attn[i]
+	d.witness[o.columns[0]], d.witness[o.columns[1]], d.witness[o.columns[2]] = elems(a.key), elems(a.exp), elems(tr.vals[i])
+	d.prods[o.prods[0]], d.prods[o.prods[2]] = elems(a.score), elems(a.sums)
+	back := elems(tr.vals[i])
+	heads := len(a.top) >> p.t
+	per := len(back) >> p.t / heads
+	for r := range 1 << p.t {
+		for h := range heads {
+			z := koala.FromInt(a.weight[h<<p.t+r])
+			for c := range per {
+				at := (r*heads+h)*per + c
+				back[at] = back[at].Mul(z)
+			}
+		}
+	}
+	d.prods[o.prods[3]] = back
+	d.v.set(o.slots[attnTop], a.top)
+	d.v.set(o.slots[attnArg], a.arg)
+	d.v.set(o.slots[attnWeight], a.weight)
+}
+
+// source returns the values of a source.
+func (d *data) source(p *plan, s source) []koala.Elem {
+	switch s.kind {
+	case model:
+		return d.model[s.id]
+	case witness:
+		return d.witness[s.id]
+	case summed:
+		return d.prods[s.id]
+	case public:
+		if d.publics[s.id] == nil {
+			d.publics[s.id] = p.publics[s.id].table(d.v)
+		}
+		return d.publics[s.id]
+	}
+	return []koala.Elem{koala.One}
+}
+
+// values returns a form's values at all indices.
+func (d *data) values(p *plan, f form) []koala.Elem {
+	out := make([]koala.Elem, 1<<f.n)
+	for _, t := range f.terms {
+		src := d.source(p, t.src)
+		c := koala.FromInt(t.coef)
+		m := len(t.pick)
+		if m == 0 {
+			x := c.Mul(src[0])
+			for i := range out {
+				out[i] = out[i].Add(x)
+			}
+			continue
+		}
+		// Picks that are consecutive variables, as almost all are, make runs.
+		first := int(t.pick[0])
+		run := true
+		for k, v := range t.pick {
+			run = run && int(v) == first+k && v >= 0
+		}
+		if run && first+m == f.n {
+			for at := 0; at < len(out); at += len(src) {
+				addTimes(out[at:at+len(src)], src, c)
+			}
+			continue
+		}
+		if run {
+			rep := 1 << (f.n - first - m)
+			for i := 0; i < len(out); i += rep {
+				x := c.Mul(src[i/rep&(len(src)-1)])
+				for j := i; j < i+rep; j++ {
+					out[j] = out[j].Add(x)
+				}
+			}
+			continue
+		}
+		for i := range out {
+			at := 0
+			for _, v := range t.pick {
+				at <<= 1
+				switch {
+				case v >= 0:
+					at |= i >> (f.n - 1 - int(v)) & 1
+				case v == pickOne:
+					at |= 1
+				case v == pickHalf:
+					panic("zkml: values of a sum over a variable")
+				}
+			}
+			out[i] = out[i].Add(c.Mul(src[at]))
+		}
+	}
+	return out
+}
+
+func addTimes(dst, src []koala.Elem, c koala.Elem) {
+	switch c {
+	case koala.One:
+		koala.AddElems(dst, dst, src)
+	case koala.Elem(0).Sub(koala.One):
+		koala.SubElems(dst, dst, src)
+	default:
+		for i, x := range src {
+			dst[i] = dst[i].Add(c.Mul(x))
+		}
+	}
+}

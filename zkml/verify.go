@@ -1,0 +1,425 @@
+package zkml
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/logup"
+	"github.com/torg-network/torg/zkml/mle"
+	"github.com/torg-network/torg/zkml/soundness"
+	"github.com/torg-network/torg/zkml/sumcheck"
+	"github.com/torg-network/torg/zkml/transcript"
+	"github.com/torg-network/torg/zkml/whir"
+)
+
+const (
+	domain = "zkml 1"
+	// magic begins a proof and names its version.
+	magic = "torgzkp1"
+)
+
+// Parameters of the commitments.
+const (
+	rate = 2  // the code has rate 1/4
+	work = 16 // bits of proof of work before queries
+)
+
+func paramsOf(c *Card) whir.Params {
+	return whir.NewParams(c.height, rate, work, soundness.MinBits)
+}
+
+// budget is the soundness of a plan's proof.
+func (c *Card) budget(p *plan) soundness.Budget {
+	fractions := float64(int(1) << p.fractions)
+	claims := float64(2 + len(p.zeros) + len(p.rowTabs))
+	n := 0
+	for _, f := range p.zeros {
+		n = max(n, f.n)
+	}
+	b := soundness.Budget{
+		soundness.Round(fmt.Sprintf("fractions at a random point, 2^%d of them", p.fractions), "Haböck 2022, lemma 5; degree 2 in the joining of pairs", 1, 2*fractions),
+		soundness.Round("levels of fractions: numerator and denominator joined", "Papini and Haböck 2023", 2*p.fractions, 1),
+		soundness.Round("sum-checks of fractions", "Lund et al. 1992, degree 3", p.fractions*(p.fractions-1)/2, 3),
+		soundness.Round("identities at a random point", "Schwartz 1980, Zippel 1979", 1, float64(max(n, 1))),
+		soundness.Round("claims joined by powers", "Schwartz 1980, Zippel 1979", 1, claims),
+	}
+	for level := range p.levels() {
+		vars, factors := 0, 0
+		for _, d := range p.prods {
+			if d.level == level {
+				vars = max(vars, d.y)
+				factors += 2
+			}
+		}
+		b = append(b,
+			soundness.Round(fmt.Sprintf("sum-check of products, level %d", level), "Thaler 2013, degree 3", vars, 3),
+			soundness.Round("factors joined by powers", "Schwartz 1980, Zippel 1979", 1, float64(2*factors+1)))
+	}
+	return append(b, paramsOf(c).Budget(p.logColumns)...)
+}
+
+// Budget is the soundness of a proof over the given number of rows, in the
+// cheapest modes.
+func (c Card) Budget(rows int) (soundness.Budget, error) {
+	p, err := newPlan(&c, rows, nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.budget(p), nil
+}
+
+// Cost is what verifying takes at most.
+type Cost struct {
+	Bytes  int // size of the proof
+	Hashes int // compressions of 64 bytes
+	Field  int // multiplications in the extension, or as much work
+	Memory int // bytes allocated, roughly
+}
+
+// Gas is one number for a cost: about microseconds on one core, for ledgers
+// that charge before they verify.
+func (c Cost) Gas() uint64 { return uint64(c.Hashes/5+c.Field/40) + 100 }
+
+// Header is what a proof says of itself in its first bytes.
+type header struct{ modes []byte }
+
+// readHeader splits a proof into header and rest.
+func readHeader(c *Card, proof []byte) (*header, []byte, error) {
+	n := len(magic)
+	for _, op := range c.ops {
+		switch op.Kind {
+		case exact.Requantise:
+			s := op.Params[0]
+			half := int64(1) << s >> 1
+			top := int64(1)<<(op.Params[1]-1) - 1
+			if r := withZero(c.facts[op.In[0]].Range); (r.Lo+half)>>s < -top-1 || (r.Hi+half)>>s > top {
+				n++
+			}
+		case exact.Attention:
+			n += 2
+		}
+	}
+	if len(proof) < n || string(proof[:len(magic)]) != magic {
+		return nil, nil, errMode{"not a proof of this version"}
+	}
+	return &header{proof[len(magic):n:n]}, proof[n:], nil
+}
+
+// cost estimates a plan's verification.
+func (p *plan) cost() Cost {
+	params := paramsOf(p.card)
+	sent := 0
+	publics := 0
+	for _, s := range p.slots {
+		if s.sent {
+			sent += 1 << s.bits
+		}
+		publics += 1 << s.bits
+	}
+	opening := params.OpeningSize([]int{max(1, p.modelColumns), p.witnessColumns}, p.logColumns)
+	rounds := p.fractions*(p.fractions+3)/2 + 1
+	factors := 0
+	for _, d := range p.prods {
+		factors += 2 + d.y
+	}
+	transcript := rounds*2*koala.ExtSize + p.fractions*4*koala.ExtSize + factors*3*koala.ExtSize + p.levels()*48*26
+	terms := 0
+	for _, l := range p.lookups {
+		terms += len(l.value.terms) + len(l.second.terms) + len(l.tag.terms) + 1
+	}
+	for _, d := range p.prods {
+		terms += len(d.f.terms) + len(d.g.terms) + 1
+	}
+	for _, f := range p.zeros {
+		terms += len(f.terms)
+	}
+	terms += len(p.rowTabs) << p.t
+	rows := 0
+	for _, d := range p.prods {
+		if d.weight != plain {
+			rows += 3 << p.slots[d.slot].bits
+		}
+	}
+	c := Cost{Bytes: len(magic) + len(p.modes) + 4*sent + opening + transcript}
+	c.Hashes = c.Bytes/32 + 4*rounds
+	c.Field = terms*2*(p.logColumns+p.card.height) + 4*publics + rows + opening/koala.ElemSize + 20*rounds
+	c.Memory = 4*c.Bytes + 64*publics + 1<<16
+	return c
+}
+
+// Price reads a proof's header and returns what verifying it would take at
+// most, having done almost nothing: the plan is made, and nothing is hashed.
+func Price(c Card, rows int, proof Proof) (Cost, error) {
+	h, _, err := readHeader(&c, proof)
+	if err != nil {
+		return Cost{}, err
+	}
+	p, err := newPlan(&c, rows, h.modes)
+	if err != nil {
+		return Cost{}, err
+	}
+	return p.cost(), nil
+}
+
+// ErrRefused is wrapped by every error that means: this proof does not prove
+// this claim about this program.
+var ErrRefused = errors.New("zkml: proof refused")
+
+// Verify reports whether the proof shows that the card's program has the
+// claimed output. It is a pure function, deterministic on every machine; time
+// and memory are bounded by what Price says.
+func Verify(c Card, claim Claim, proof Proof) error {
+	if err := verify(&c, claim, proof); err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return nil
+}
+
+func verify(c *Card, claim Claim, proof Proof) error {
+	if err := c.checkInput(claim.Input); err != nil {
+		return err
+	}
+	h, body, err := readHeader(c, proof)
+	if err != nil {
+		return err
+	}
+	p, err := newPlan(c, len(claim.Input), h.modes)
+	if err != nil {
+		return err
+	}
+	if err := c.budget(p).Check(); err != nil {
+		return err
+	}
+	if most := p.cost().Bytes; len(proof) > most {
+		return fmt.Errorf("proof of %d bytes, at most %d expected", len(proof), most)
+	}
+	v := newVectors(p)
+	if err := p.known(v, claim); err != nil {
+		return err
+	}
+	t := transcript.NewVerifier(domain, body)
+	absorb(t, c, p, proof[:len(proof)-len(body)], claim)
+	for i, s := range p.slots {
+		if !s.sent {
+			continue
+		}
+		e := t.Elems("row", 1<<s.bits)
+		x := make([]int64, len(e))
+		for k := range e {
+			x[k] = e[k].Int()
+		}
+		v.set(i, x)
+	}
+	if t.Err() != nil {
+		return t.Err()
+	}
+	if err := p.derive(v); err != nil {
+		return err
+	}
+	var root [32]byte
+	copy(root[:], t.Bytes("witness", len(root)))
+
+	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
+	leaf, num, den, err := logup.Verify(t, p.fractions)
+	if err != nil {
+		return err
+	}
+	cl := &claims{p: p, v: v, check: true}
+	beta := p.gather(t, cl, leaf, alpha, gamma)
+	right := num.Add(beta.Mul(den))
+	for level := range p.levels() {
+		now := cl.wave(level)
+		if len(now) == 0 {
+			continue
+		}
+		sum := t.Ext("sum")
+		right = right.Sub(sum)
+		y, value := sumcheck.Verify(t, p.waveVars(now), sum)
+		n := 0
+		for _, a := range now {
+			n++
+			if len(p.prods[a.src.id].g.terms) > 0 {
+				n++
+			}
+		}
+		evals := t.Exts("factors", n)
+		var want koala.Ext
+		k := 0
+		for _, a := range now {
+			d := p.prods[a.src.id]
+			x := a.coef.Mul(evals[k])
+			k++
+			if len(d.g.terms) > 0 {
+				x = x.Mul(evals[k])
+				k++
+			}
+			x = x.Mul(d.weightAt(v, a.point, y[len(y)-d.y:]))
+			for range len(y) - d.y {
+				x = x.Scale(koala.Half)
+			}
+			want = want.Add(x)
+		}
+		if want != value {
+			return sumcheck.ErrSum
+		}
+		for i, power := range cl.factors(now, y, t.Challenge("factor")) {
+			right = right.Add(power.Mul(evals[i]))
+		}
+	}
+	parts := []whir.Opening{{At: 0, Columns: max(1, p.modelColumns), Root: c.root}, {At: p.witnessAt, Columns: p.witnessColumns, Root: root}}
+	if err := paramsOf(c).Verify(t, parts, p.logColumns, right.Sub(cl.constant), cl.weightAt); err != nil {
+		return err
+	}
+	return t.Done()
+}
+
+// weightAt is the extension of weights at a point of the whole polynomial.
+func (c *claims) weightAt(z []koala.Ext) koala.Ext {
+	var sum koala.Ext
+	// Regions are few and have several claims: their prefix is computed once.
+	prefix := map[source]koala.Ext{}
+	for _, a := range c.oracles.list {
+		at, bits := c.p.base(a.src)
+		e, ok := prefix[a.src]
+		if !ok {
+			e = mle.EqIndex(z[:len(z)-bits], at>>bits)
+			prefix[a.src] = e
+		}
+		sum = sum.Add(a.coef.Mul(e).Mul(mle.EqAt(a.point, z[len(z)-bits:])))
+	}
+	for _, s := range c.sparse {
+		sum = sum.Add(s.coef.Mul(mle.EqIndex(z, s.index)))
+	}
+	return sum
+}
+
+// known fills in the vectors that follow from the claim.
+func (p *plan) known(v *vectors, claim Claim) error {
+	if len(claim.Input) != p.rows || len(claim.Output) != len(p.outputs) || len(claim.From) != len(p.outputs) {
+		return errors.New("claim does not have the program's inputs and outputs")
+	}
+	for i, op := range p.card.ops {
+		o := p.ops[i]
+		switch op.Kind {
+		case exact.Input:
+			l := p.lay[i]
+			x := make([]int64, 1<<(p.t+l.bits()))
+			for r := range 1 << p.t {
+				for j := range l.cols() {
+					e := filler(op)
+					if r < p.rows {
+						e = claim.Input[r][j]
+					}
+					x[r<<l.bits()|l.index(j)] = int64(e)
+				}
+			}
+			v.set(o.slots[0], x)
+		case exact.Position:
+			x := make([]int64, 1<<p.t)
+			for r := range x {
+				x[r] = int64(min(r, p.card.rows-1))
+			}
+			v.set(o.slots[0], x)
+		}
+	}
+	for k, out := range p.card.outs {
+		l, f := p.lay[out], p.card.facts[out]
+		from := claim.From[k]
+		if from < 0 || from > p.rows || len(claim.Output[k]) != p.rows-from {
+			return fmt.Errorf("output %d: %d rows from row %d of %d", k, len(claim.Output[k]), from, p.rows)
+		}
+		x, asked := make([]int64, 1<<(p.t+l.bits())), make([]int64, 1<<p.t)
+		for r, row := range claim.Output[k] {
+			if len(row) != l.cols() {
+				return fmt.Errorf("output %d: row of %d columns, want %d", k, len(row), l.cols())
+			}
+			asked[from+r] = 1
+			for j, e := range row {
+				// Also keeps integers that are equal modulo p apart.
+				if int64(e) < f.Range.Lo || int64(e) > f.Range.Hi {
+					return fmt.Errorf("output %d: %d is outside the program's bounds", k, e)
+				}
+				x[(from+r)<<l.bits()|l.index(j)] = int64(e)
+			}
+		}
+		v.set(p.outputs[k], x)
+		v.set(p.asked[k], asked)
+	}
+	return nil
+}
+
+// derive checks what the prover sent of rows, as far as numbers go, and fills
+// in the vectors that follow. That the numbers are those of the run is what
+// the rest of the proof is for.
+func (p *plan) derive(v *vectors) error {
+	for i, op := range p.card.ops {
+		o := p.ops[i]
+		var err error
+		switch op.Kind {
+		case exact.LayerNorm:
+			err = p.deriveNorm(v, i, op, o)
+		case exact.Attention:
+			arg, weight := v.ints[o.slots[attnArg]], v.ints[o.slots[attnWeight]]
+			most := int64(p.card.consts[op.Consts[0]].first) << p.t
+			for r := range arg {
+				if row := int64(r & (1<<p.t - 1)); arg[r] < 0 || arg[r] > row {
+					err = errors.New("the greatest score is in no row before")
+				}
+				if weight[r] < 1 || weight[r] > most {
+					err = errors.New("sum of exponentials is out of range")
+				}
+			}
+		case exact.ArgMax:
+			in := p.lay[op.In[0]]
+			index := v.ints[o.slots[argIndex]]
+			place := make([]int64, len(index))
+			for r, a := range index {
+				if a < 0 || a >= int64(in.cols()) {
+					return fmt.Errorf("operation %d (%s): no such column", i, op.Kind)
+				}
+				place[r] = int64(in.index(int(a)))
+			}
+			v.set(o.slots[argPlace], place)
+		}
+		if err != nil {
+			return fmt.Errorf("operation %d (%s): %w", i, op.Kind, err)
+		}
+	}
+	return nil
+}
+
+func (p *plan) deriveNorm(v *vectors, i int, op exact.Op, o opPlan) error {
+	cols := p.lay[i].cols()
+	in := p.card.facts[op.In[0]].Range
+	spread := in.Hi - in.Lo + 1
+	n := 1 << p.t
+	mean, key, factor, shift := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	for r := range n {
+		sum := v.ints[o.slots[normSum]][r]
+		if sum < in.Lo*int64(cols) || sum > in.Hi*int64(cols) {
+			return errors.New("sum is out of range")
+		}
+		mean[r] = meanOf(sum, cols)
+		hh, hl, ll := v.ints[o.slots[normHigh]][r], v.ints[o.slots[normCross]][r], v.ints[o.slots[normLow]][r]
+		// Each is below 2^31 and the shift at most 26.
+		s := hh<<(2*o.shift) + hl<<(o.shift+1) + ll
+		if hh < 0 || ll < 0 || s < 0 || s > spread*spread*int64(cols) {
+			return errors.New("sum of squares is out of range")
+		}
+		k, e := normKeyOf(s + op.Params[0])
+		key[r] = k - normKeyLo
+		entry := v.ints[o.slots[normEntry]][r]
+		if key[r] < 0 || key[r] >= normKeyHi-normKeyLo || entry < 0 || entry >= exact.Limit {
+			return errors.New("factor is out of range")
+		}
+		factor[r] = normFactorOf(entry, e)
+		shift[r] = mean[r] * factor[r]
+	}
+	v.set(o.slots[normMean], mean)
+	v.set(o.slots[normKey], key)
+	v.set(o.slots[normFactor], factor)
+	v.set(o.slots[normShift], shift)
+	return nil
+}

@@ -1,0 +1,159 @@
+package zkml
+
+import (
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"github.com/torg-network/torg/exact"
+)
+
+// randomProgram makes a program that Check accepts: a stack of random
+// operations kept in bounds by requantising. Widths need not be powers of two.
+func randomProgram(r *rand.Rand) *exact.Program {
+	p := &exact.Program{Rows: 2 * (1 + r.IntN(20))}
+	consts := func(rows, cols int, most int32) int {
+		data := make([]int32, rows*cols)
+		for i := range data {
+			data[i] = r.Int32N(2*most+1) - most
+		}
+		if r.IntN(4) == 0 { // extremes
+			for i := range data {
+				data[i] = most
+			}
+		}
+		return p.Const(rows, cols, data)
+	}
+	vocab := 1 + r.IntN(60)
+	in := p.Op(exact.Input, nil, nil, 1, 0, int64(vocab-1))
+	width := 4 * (1 + r.IntN(5))
+	x := p.Op(exact.Add, []exact.Value{
+		p.Op(exact.Gather, []exact.Value{in}, []int{consts(vocab, width, 1<<12)}),
+		p.Op(exact.Gather, []exact.Value{p.Op(exact.Position, nil, nil, int64(p.Rows))}, []int{consts(p.Rows, width, 1<<12)}),
+	}, nil)
+	for range 1 + r.IntN(5) {
+		switch r.IntN(6) {
+		case 0: // wide weights
+			n := p.Op(exact.Requantise, []exact.Value{x}, nil, int64(r.IntN(4)), 8)
+			y := p.Op(exact.MatMul, []exact.Value{n}, []int{consts(width, width, 100_000)})
+			x = p.Op(exact.Requantise, []exact.Value{y}, nil, 12, 18)
+		case 1: // layernorm
+			data := make([]int32, normKeyHi-normKeyLo)
+			for i := range data {
+				data[i] = 1<<21 - int32(i)
+			}
+			n := p.Op(exact.LayerNorm, []exact.Value{x}, []int{p.Const(1, len(data), data)}, normKeyLo+int64(r.IntN(9999)), int64(12+r.IntN(5)))
+			y := p.Op(exact.MatMul, []exact.Value{n}, []int{consts(width, width, 20)})
+			x = p.Op(exact.Requantise, []exact.Value{y}, nil, 3, 15)
+		case 2: // table
+			n := p.Op(exact.Requantise, []exact.Value{x}, nil, 3, 8)
+			x = p.Op(exact.Table, []exact.Value{n}, []int{consts(1, 256, 1<<14)}, -128)
+		case 3: // attention
+			part := func(bits int64) exact.Value {
+				n := p.Op(exact.Requantise, []exact.Value{x}, nil, 2, 12)
+				return p.Op(exact.Requantise, []exact.Value{p.Op(exact.MatMul, []exact.Value{n}, []int{consts(width, width, 300)})}, nil, 9, bits)
+			}
+			table := make([]int32, 2+r.IntN(400))
+			e := int32(1 + r.IntN(2000))
+			for i := range table {
+				table[i] = e
+				e -= min(e, r.Int32N(40))
+			}
+			x = p.Op(exact.Attention, []exact.Value{part(11), part(11), part(11)}, []int{p.Const(1, len(table), table)}, []int64{1, 2, 4}[r.IntN(3)], int64(2+r.IntN(10)))
+		case 4: // residual, offset
+			n := p.Op(exact.Requantise, []exact.Value{x}, nil, 0, 15)
+			x = p.Op(exact.Add, []exact.Value{n, p.Op(exact.Offset, []exact.Value{n}, []int{consts(1, width, 1<<15-1)})}, nil)
+		case 5: // change of width
+			n := p.Op(exact.Requantise, []exact.Value{x}, nil, 1, 12)
+			w := 4 * (1 + r.IntN(5))
+			x = p.Op(exact.MatMul, []exact.Value{n}, []int{consts(width, w, 2047)})
+			x = p.Op(exact.Requantise, []exact.Value{x}, nil, 10, 16)
+			width = w
+		}
+	}
+	p.Outputs = []exact.Value{x, p.Op(exact.ArgMax, []exact.Value{x}, nil)}
+	if r.IntN(3) == 0 {
+		p.Outputs = append(p.Outputs, exact.Value(r.IntN(len(p.Ops))))
+	}
+	return p
+}
+
+func randomInput(r *rand.Rand, p *exact.Program, n int) [][]int32 {
+	in := make([][]int32, n)
+	top := p.Ops[0].Params[2]
+	for i := range in {
+		in[i] = []int32{int32(r.Int64N(top + 1))}
+		switch r.IntN(8) {
+		case 0:
+			in[i][0] = 0
+		case 1:
+			in[i][0] = int32(top)
+		}
+	}
+	return in
+}
+
+// prove commits, proves and compares the output with the interpreter.
+func prove(t testing.TB, p *exact.Program, in [][]int32) (Card, *ProverKey, Claim, Proof) {
+	t.Helper()
+	card, pk, err := Commit(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim, proof, err := pk.Prove(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := p.Interpret(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(claim.Output, want) {
+		t.Fatal("output differs from the interpreter's")
+	}
+	return card, pk, claim, proof
+}
+
+// TestRandomPrograms: every run of every program can be proven.
+func TestRandomPrograms(t *testing.T) {
+	n := uint64(25)
+	if testing.Short() {
+		n = 6
+	}
+	for seed := range n {
+		r := rand.New(rand.NewPCG(seed, 1))
+		p := randomProgram(r)
+		in := randomInput(r, p, 1+r.IntN(p.Rows))
+		card, _, claim, proof := prove(t, p, in)
+		if err := Verify(card, claim, proof); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		back, err := DecodeCard(card.Encode())
+		if err != nil || back.ID() != card.ID() {
+			t.Fatalf("seed %d: card does not survive encoding: %v", seed, err)
+		}
+		if err := Verify(back, claim, proof); err != nil {
+			t.Fatalf("seed %d: decoded card: %v", seed, err)
+		}
+		price, err := Price(card, len(in), proof)
+		if err != nil || price.Bytes < len(proof) {
+			t.Errorf("seed %d: price of %d bytes for %d: %v", seed, price.Bytes, len(proof), err)
+		}
+		// Any other claim is refused.
+		k := r.IntN(len(claim.Output))
+		row := claim.Output[k][r.IntN(len(claim.Output[k]))]
+		j := r.IntN(len(row))
+		old := row[j]
+		row[j]--
+		if err := Verify(card, claim, proof); !errors.Is(err, ErrRefused) {
+			t.Fatalf("seed %d: wrong output accepted", seed)
+		}
+		row[j] = old
+		i := r.IntN(len(in))
+		in[i][0] ^= 1
+		if err := Verify(card, claim, proof); !errors.Is(err, ErrRefused) {
+			t.Fatalf("seed %d: wrong input accepted", seed)
+		}
+	}
+}
