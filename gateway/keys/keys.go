@@ -18,9 +18,9 @@
 // # What survives a crash
 //
 // The truth is in memory; one goroutine writes it behind, everything that
-// queued up during one disk write going into the next (a group commit). Settle
-// returns when its spending is on disk, so settled money is never forgotten.
-// Reservations are journalled a few milliseconds after they are made; those
+// queued up during one disk write going into the next (a group commit). What was
+// settled is on disk one write, about a millisecond, later; a crash in between
+// forgets it. Reservations are journalled a few milliseconds after they are made; those
 // that a crash left open are released when the store opens, and reported
 // ([Store.Released]), for the work behind them may have been paid.
 package keys
@@ -425,14 +425,17 @@ func (h *Hold) Limit() uint64 {
 // Reserved is what was reserved, budget or not.
 func (h *Hold) Reserved() uint64 { return h.units }
 
-// Settle replaces the reservation by what the request did cost and returns
-// when that is on disk. Only the first call counts.
-func (h *Hold) Settle(units, tokens uint64) error {
+// Settle replaces the reservation by what the request did cost. It holds from
+// now on in memory and is on disk when written returns, which is a disk write
+// later: a caller that has an answer to give need not wait, for a store that
+// could not write admits no more requests ([Store.Err]). Only the first call
+// counts.
+func (h *Hold) Settle(units, tokens uint64) (written func() error) {
 	s := h.s
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if h.settled {
-		s.mu.Unlock()
-		return nil
+		return func() error { return nil }
 	}
 	h.settled = true
 	a := h.a
@@ -444,14 +447,12 @@ func (h *Hold) Settle(units, tokens uint64) error {
 	} else {
 		s.next.ended = append(s.next.ended, h.seq)
 	}
-	if units == 0 { // nothing a caller would wait for
+	if units == 0 { // nothing to remember but the reservation's end
 		s.later()
-		s.mu.Unlock()
-		return nil
+		return func() error { return nil }
 	}
 	b := s.touch(a)
-	s.mu.Unlock()
-	return s.wait(b)
+	return func() error { return s.wait(b) }
 }
 
 // Err is the first failed write, after which nothing is admitted.

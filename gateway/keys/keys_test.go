@@ -71,10 +71,10 @@ func TestLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Settle(41, 10); err != nil {
+	if err := h.Settle(41, 10)(); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Settle(41, 10); err != nil { // a second call changes nothing
+	if err := h.Settle(41, 10)(); err != nil { // a second call changes nothing
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -172,7 +172,7 @@ func TestParallel(t *testing.T) {
 			}
 			cost := need - uint64(i)%need
 			settled.Add(cost)
-			if err := h.Settle(cost, 0); err != nil {
+			if err := h.Settle(cost, 0)(); err != nil {
 				t.Error(err)
 			}
 		})
@@ -193,7 +193,7 @@ func TestParallel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Settle(10, 0); err != nil {
+	if err := h.Settle(10, 0)(); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
@@ -223,7 +223,7 @@ func TestCrash(t *testing.T) {
 			t.Fatal("the reservations do not reach the disk")
 		}
 	}
-	if err := done.Settle(123, 0); err != nil {
+	if err := done.Settle(123, 0)(); err != nil {
 		t.Fatal(err)
 	}
 	copied := filepath.Join(dir, "crashed.db")
@@ -231,7 +231,7 @@ func TestCrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := flying.Settle(500, 0); err != nil { // after the crash: the copy knows nothing of it
+	if err := flying.Settle(500, 0)(); err != nil { // after the crash: the copy knows nothing of it
 		t.Fatal(err)
 	}
 
@@ -246,7 +246,7 @@ func TestCrash(t *testing.T) {
 	}
 	if h, err := after.Begin(secret, Need{Units: 877}); err != nil {
 		t.Errorf("what was released is not there: %v", err)
-	} else if err := h.Settle(877, 0); err != nil {
+	} else if err := h.Settle(877, 0)(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := after.Begin(secret, Need{Units: 1}); err == nil {
@@ -276,7 +276,7 @@ func TestBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.db.Close()
-	if err := h.Settle(5, 0); err == nil {
+	if err := h.Settle(5, 0)(); err == nil {
 		t.Error("settled on a closed disk")
 	}
 	if _, err := s.Begin(secret, Need{}); err == nil || s.Err() == nil {
@@ -344,7 +344,7 @@ func BenchmarkBeginSettle(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := h.Settle(1, 1); err != nil {
+			if err := h.Settle(1, 1)(); err != nil {
 				b.Fatal(err)
 			}
 		}

