@@ -104,10 +104,10 @@ type Proof []byte
 
 // hook lets tests be dishonest.
 type hook struct {
-	value func(op int, vals []int32)            // after an operation
-	cells func(p *plan, d *data)                // before anything is committed
-	claim func(c *Claim)                        // what is claimed
-	words func(p *plan, columns [][]koala.Elem) // committed columns, multiplicities included
+	value func(op int, vals []int32) // after an operation; the run goes on from there
+	cells func(p *plan, d *data)     // before multiplicities are counted
+	late  func(p *plan, d *data)     // after that, before anything is committed
+	claim func(c *Claim)             // what is claimed
 }
 
 // Prove runs the program and proves all of its output.
@@ -160,7 +160,7 @@ func (pk *ProverKey) prove(input [][]int32, from []int, h hook) (Claim, Proof, e
 	if err != nil {
 		return Claim{}, nil, err
 	}
-	honest := h.value == nil && h.cells == nil && h.claim == nil
+	honest := h.value == nil && h.cells == nil && h.late == nil && h.claim == nil
 	if err := p.known(d.v, claim); err != nil && honest {
 		return Claim{}, nil, err
 	}
@@ -229,7 +229,12 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 		}
 		d.witness[l.column] = out
 	}
-	values, seconds := pk.count(p, d)
+	values, seconds := d.lookups(p)
+	d.count(p, values)
+	if h.late != nil {
+		h.late(p, d)
+		values, seconds = d.lookups(p)
+	}
 
 	height := p.card.height
 	flat := make([]koala.Elem, p.witnessColumns<<height)
@@ -239,9 +244,6 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	columns := make([][]koala.Elem, p.witnessColumns)
 	for i := range columns {
 		columns[i] = flat[i<<height : (i+1)<<height]
-	}
-	if h.words != nil {
-		h.words(p, columns)
 	}
 	commit := pk.params.Commit(columns)
 	root := commit.Root()
@@ -331,9 +333,9 @@ func (c *claims) factors(now []atPoint, y []koala.Ext, rho koala.Ext) (powers []
 	return powers
 }
 
-// count fills in the multiplicities and returns the values of all lookups. A
-// value that is in no table is not counted: the proof will be refused.
-func (pk *ProverKey) count(p *plan, d *data) (values, seconds [][]koala.Elem) {
+// lookups returns the values of all lookups, and their second elements where
+// they have one.
+func (d *data) lookups(p *plan) (values, seconds [][]koala.Elem) {
 	values, seconds = make([][]koala.Elem, len(p.lookups)), make([][]koala.Elem, len(p.lookups))
 	parallel.Each(len(p.lookups), func(i int) {
 		l := p.lookups[i]
@@ -342,6 +344,12 @@ func (pk *ProverKey) count(p *plan, d *data) (values, seconds [][]koala.Elem) {
 			seconds[i] = d.values(p, l.second)
 		}
 	})
+	return values, seconds
+}
+
+// count fills in the multiplicities. A value that is in no table is not
+// counted: the proof will be refused.
+func (d *data) count(p *plan, values [][]koala.Elem) {
 	counts := make([][]int32, len(p.tables))
 	for i, t := range p.tables {
 		counts[i] = make([]int32, 1<<t.bits)
@@ -384,7 +392,6 @@ func (pk *ProverKey) count(p *plan, d *data) (values, seconds [][]koala.Elem) {
 	for i, t := range p.tables {
 		d.witness[t.count] = elems(counts[i])
 	}
-	return values, seconds
 }
 
 // fractions makes the leaves of the lookup argument.

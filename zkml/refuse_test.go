@@ -1,0 +1,532 @@
+package zkml
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"lukechampine.com/blake3"
+
+	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/zkml/koala"
+)
+
+// everything is a small program with every operation and every way to prove
+// one: widths that are no powers of two, saturation, wide ranges, heads.
+func everything(seed uint64) *exact.Program {
+	r := rand.New(rand.NewPCG(seed, 9))
+	p := &exact.Program{Rows: 16}
+	consts := func(rows, cols int, most int32) int {
+		data := make([]int32, rows*cols)
+		for i := range data {
+			data[i] = r.Int32N(2*most+1) - most
+		}
+		return p.Const(rows, cols, data)
+	}
+	op := func(k exact.Kind, in exact.Value, c []int, params ...int64) exact.Value {
+		return p.Op(k, []exact.Value{in}, c, params...)
+	}
+	roots := make([]int32, normKeyHi-normKeyLo)
+	for i := range roots {
+		roots[i] = 1<<20 - 16*int32(i)
+	}
+	const d = 6
+	token := p.Op(exact.Input, nil, nil, 1, 0, 31)
+	x := p.Op(exact.Add, []exact.Value{
+		op(exact.Gather, token, []int{consts(32, d, 3000)}),
+		op(exact.Gather, p.Op(exact.Position, nil, nil, 16), []int{consts(16, d, 3000)}),
+	}, nil)
+	for range 2 {
+		n := op(exact.LayerNorm, x, []int{p.Const(1, len(roots), roots)}, normKeyLo, 10)
+		part := func() exact.Value {
+			return op(exact.Requantise, op(exact.MatMul, n, []int{consts(d, d, 200)}), nil, 9, 9) // saturates
+		}
+		a := p.Op(exact.Attention, []exact.Value{part(), part(), part()}, []int{p.Const(1, 5, []int32{200, 90, 30, 5, 1})}, 2, 9)
+		y := op(exact.Offset, op(exact.MatMul, a, []int{consts(d, d, 3000)}), []int{consts(1, d, 5000)})
+		x = p.Op(exact.Add, []exact.Value{x, op(exact.Requantise, y, nil, 1, 18)}, nil) // a wide range
+		t := op(exact.Table, op(exact.Requantise, x, nil, 9, 5), []int{consts(1, 32, 1000)}, -16)
+		x = p.Op(exact.Add, []exact.Value{x, t}, nil)
+	}
+	logits := op(exact.Requantise, op(exact.MatMul, op(exact.Requantise, x, nil, 4, 12), []int{consts(d, 11, 500)}), nil, 6, 16)
+	p.Outputs = []exact.Value{op(exact.ArgMax, logits, nil), logits}
+	return p
+}
+
+func everythingInput(n int) [][]int32 {
+	in := make([][]int32, n)
+	for i := range in {
+		in[i] = []int32{int32(7*i+3) % 32}
+	}
+	return in
+}
+
+func mustCommit(t testing.TB, p *exact.Program) (Card, *ProverKey) {
+	t.Helper()
+	card, pk, err := Commit(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return card, pk
+}
+
+// refused runs a dishonest prover and expects its proof to be refused; a
+// prover that gives up has not fooled anybody either.
+func refused(t *testing.T, what string, card Card, pk *ProverKey, in [][]int32, h hook) {
+	t.Helper()
+	defer func() {
+		// Dishonest values may leave what the prover's tables can index.
+		if e := recover(); e != nil {
+			t.Errorf("%s: the dishonest prover stumbled: %v", what, e)
+		}
+	}()
+	claim, proof, err := pk.prove(in, make([]int, len(pk.card.outs)), h)
+	if err != nil {
+		t.Errorf("%s: the dishonest prover gave up: %v", what, err)
+		return
+	}
+	if err := Verify(card, claim, proof); err == nil {
+		t.Errorf("%s: accepted", what)
+	} else if !errors.Is(err, ErrRefused) {
+		t.Errorf("%s: %v", what, err)
+	}
+}
+
+// TestCells changes one cell of every committed column, multiplicities and
+// limbs included, once with multiplicities counted afterwards and once before.
+func TestCells(t *testing.T) {
+	card, pk := mustCommit(t, everything(1))
+	in := everythingInput(7)
+	r := rand.New(rand.NewPCG(1, 2))
+	var names []string
+	refused(t, "a wrong claim", card, pk, in, hook{
+		cells: func(p *plan, d *data) {
+			for _, w := range p.witness {
+				names = append(names, w.name)
+			}
+		},
+		claim: func(c *Claim) { c.Output[0][3][0] = (c.Output[0][3][0] + 1) % 11 },
+	})
+	if len(names) < 60 {
+		t.Fatalf("only %d columns", len(names))
+	}
+	for _, class := range []string{"quotient", "over", "under", "high", "norm", "key", "exponential", "mean", "table", "count"} {
+		if !slices.ContainsFunc(names, func(n string) bool { return strings.Contains(n, class) }) {
+			t.Errorf("no column of class %q", class)
+		}
+	}
+	for i, name := range names {
+		change := func(p *plan, d *data) {
+			if c := d.witness[i]; c != nil {
+				j := r.IntN(len(c))
+				c[j] = c[j].Add(koala.FromInt([]int64{1, -1, 2, 1 << 20}[r.IntN(4)]))
+			}
+		}
+		refused(t, name+" late", card, pk, in, hook{late: change})
+		if !strings.HasPrefix(name, "count") && !strings.HasSuffix(name, " high") {
+			refused(t, name, card, pk, in, hook{cells: change})
+		}
+	}
+}
+
+// TestRows changes every number that is sent in the clear.
+func TestRows(t *testing.T) {
+	card, pk := mustCommit(t, everything(2))
+	in := everythingInput(5)
+	r := rand.New(rand.NewPCG(1, 3))
+	n := 0
+	p, err := newPlan(&card, len(in), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range p.slots {
+		if !s.sent {
+			continue
+		}
+		n++
+		refused(t, fmt.Sprintf("slot %d, %s", i, s.name), card, pk, in, hook{cells: func(p *plan, d *data) {
+			v := slices.Clone(d.v.ints[i])
+			j := r.IntN(len(v))
+			if strings.Contains(s.name, "row") && v[j] > 0 {
+				v[j]--
+			} else {
+				v[j]++
+			}
+			d.v.set(i, v)
+		}})
+	}
+	if n < 15 {
+		t.Fatalf("only %d slots", n)
+	}
+}
+
+// TestOtherRun runs another program: after each operation in turn one value
+// is off by one, and everything after it is computed from that, consistently.
+func TestOtherRun(t *testing.T) {
+	prog := everything(3)
+	card, pk := mustCommit(t, prog)
+	in := everythingInput(8)
+	r := rand.New(rand.NewPCG(1, 4))
+	for i, op := range prog.Ops {
+		if op.Kind == exact.Input || op.Kind == exact.Position {
+			continue
+		}
+		l := pk.plan.lay[i]
+		at := r.IntN(len(in))<<l.bits() | l.index(r.IntN(l.cols()))
+		off := int32(1)
+		if op.Kind == exact.Add || op.Kind == exact.Offset {
+			// Sums are not committed, so that what the next rounding takes
+			// away was never said: be off by more.
+			off = 3000
+		}
+		refused(t, fmt.Sprintf("operation %d (%s)", i, op.Kind), card, pk, in, hook{value: func(k int, vals []int32) {
+			if k != i {
+				return
+			}
+			if vals[at] > 0 {
+				vals[at] -= off
+			} else {
+				vals[at] += off
+			}
+		}})
+	}
+}
+
+// TestRoundingAttack is the attack that makes a range check of the quotient
+// necessary: o = (acc - rem)/2^s is a field element for any rem in range. Two
+// quotients are forged so that their sum is off by exactly one and passes for
+// a result; both remainders are in range.
+func TestRoundingAttack(t *testing.T) {
+	p := &exact.Program{Rows: 4}
+	x := p.Op(exact.Input, nil, nil, 1, -1024, 1023)
+	a := p.Op(exact.Requantise, []exact.Value{x}, nil, 4, 12)
+	b := p.Op(exact.Requantise, []exact.Value{p.Op(exact.Offset, []exact.Value{x}, []int{p.Const(1, 1, []int32{16})})}, nil, 4, 12)
+	p.Outputs = []exact.Value{p.Op(exact.Add, []exact.Value{a, b}, nil)}
+	card, pk := mustCommit(t, p)
+	in := [][]int32{{160}, {-320}, {16}, {0}} // remainders are 8
+	honest, proof, err := pk.Prove(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Verify(card, honest, proof); err != nil {
+		t.Fatal(err)
+	}
+	forge := func(acc int32) int32 {
+		// The remainder is 0 instead of 8.
+		return int32(koala.FromInt(int64(acc) + 8).Mul(koala.FromInt(16).Inv()).Int())
+	}
+	h := hook{
+		value: func(op int, vals []int32) {
+			switch exact.Value(op) {
+			case a:
+				vals[0] = forge(160)
+			case b:
+				vals[0] = forge(176)
+			case p.Outputs[0]:
+				// The sum as a field element.
+				vals[0] = int32(koala.FromInt(int64(vals[0])).Int())
+			}
+		},
+		cells: func(pl *plan, d *data) {
+			for _, o := range []exact.Value{a, b} {
+				q := d.witness[pl.ops[o].columns[0]][0]
+				acc := koala.FromInt(160)
+				if o == b {
+					acc = koala.FromInt(176)
+				}
+				if rem := acc.Add(koala.FromInt(8)).Sub(q.Mul(koala.FromInt(16))); rem != 0 {
+					t.Errorf("remainder is %d: the attack is not what it should be", rem.Int())
+				}
+				if v := q.Int(); v > -4096 && v < 4096 {
+					t.Errorf("quotient %d is honest", v)
+				}
+			}
+		},
+	}
+	h.late = func(p *plan, d *data) {
+		// Of all lookups only those of the two quotients miss their tables.
+		values, _ := d.lookups(p)
+		var missing []int
+		for i, l := range p.lookups {
+			n := 0
+			for _, x := range values[i] {
+				if e := x.Int(); e < 0 || e >= int64(p.tables[l.table].live) {
+					n++
+				}
+			}
+			missing = append(missing, n)
+		}
+		if !slices.Equal(missing, []int{0, 1, 0, 1}) {
+			t.Errorf("lookups that miss: %v, want one of each quotient", missing)
+		}
+	}
+	claim, proof, err := pk.prove(in, []int{0}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if claim.Output[0][0][0] != honest.Output[0][0][0]+1 {
+		t.Fatalf("forged sum is %d, honest %d", claim.Output[0][0][0], honest.Output[0][0][0])
+	}
+	if err := Verify(card, claim, proof); err == nil {
+		t.Fatal("the attack works")
+	}
+}
+
+// TestOtherProgram: proofs by a prover who has committed to other constants.
+func TestOtherProgram(t *testing.T) {
+	prog := everything(4)
+	card, _ := mustCommit(t, prog)
+	in := everythingInput(6)
+	try := func(name string, other *exact.Program) {
+		otherCard, pk := mustCommit(t, other)
+		if otherCard.ID() == card.ID() {
+			t.Errorf("%s: same identity", name)
+		}
+		claim, proof, err := pk.Prove(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if Verify(otherCard, claim, proof) != nil {
+			t.Errorf("%s: honest proof of the other program refused", name)
+		}
+		if Verify(card, claim, proof) == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		// The same, by a prover who speaks of the card as if it were theirs.
+		pk.card = card
+		if claim, proof, err = pk.Prove(in); err == nil && Verify(card, claim, proof) == nil {
+			t.Errorf("%s: accepted under a false card", name)
+		}
+	}
+	clone := func() *exact.Program {
+		p := *prog
+		p.Consts = slices.Clone(p.Consts)
+		for i := range p.Consts {
+			p.Consts[i].Data = slices.Clone(p.Consts[i].Data)
+		}
+		p.Ops = slices.Clone(p.Ops)
+		return &p
+	}
+	bit := clone()
+	for i, c := range bit.Consts {
+		if c.Rows == 6 && c.Cols == 6 {
+			bit.Consts[i].Data[17] ^= 1
+			break
+		}
+	}
+	try("last bit of a weight", bit)
+	swapped := clone()
+	var squares []int
+	for i, op := range swapped.Ops {
+		if op.Kind == exact.MatMul && swapped.Consts[op.Consts[0]].Cols == 6 {
+			squares = append(squares, i)
+		}
+	}
+	// Layers have four matrices each.
+	for k := range 4 {
+		i, j := squares[k], squares[4+k]
+		swapped.Ops[i].Consts, swapped.Ops[j].Consts = swapped.Ops[j].Consts, swapped.Ops[i].Consts
+	}
+	try("swapped layers", swapped)
+}
+
+// TestOtherClaim: an honest proof shows nothing but its own claim.
+func TestOtherClaim(t *testing.T) {
+	card, pk := mustCommit(t, everything(5))
+	in := everythingInput(7)
+	claim, proof, err := pk.ProveFrom(in, []int{0, 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Verify(card, claim, proof); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(c *Claim){
+		"wrong token":        func(c *Claim) { c.Output[0][6] = []int32{(c.Output[0][6][0] + 1) % 11} },
+		"token out of range": func(c *Claim) { c.Output[0][6] = []int32{11} },
+		"wrong logit":        func(c *Claim) { c.Output[1][0][4]++ },
+		"logit modulo p":     func(c *Claim) { c.Output[1][0][4] -= koala.P },
+		"other input":        func(c *Claim) { c.Input[0] = []int32{c.Input[0][0] ^ 1} },
+		"truncated context":  func(c *Claim) { c.Input = c.Input[1:]; c.Output[0] = c.Output[0][1:]; c.From = []int{0, 5} },
+		"longer context": func(c *Claim) {
+			c.Input = append(c.Input, []int32{0})
+			c.Output[0] = append(c.Output[0], []int32{0})
+			c.From = []int{0, 7}
+		},
+		"fewer rows": func(c *Claim) { c.From = []int{1, 6}; c.Output[0] = c.Output[0][1:] },
+		"more rows": func(c *Claim) {
+			c.From = []int{0, 5}
+			c.Output[1] = append([][]int32{make([]int32, 11)}, c.Output[1]...)
+		},
+		"no output":       func(c *Claim) { c.Output = nil },
+		"short row":       func(c *Claim) { c.Output[1][0] = c.Output[1][0][:10] },
+		"wide input":      func(c *Claim) { c.Input[2] = []int32{1, 2} },
+		"input too large": func(c *Claim) { c.Input[2] = []int32{32} },
+	} {
+		c := Claim{From: slices.Clone(claim.From)}
+		for _, r := range claim.Input {
+			c.Input = append(c.Input, slices.Clone(r))
+		}
+		for _, o := range claim.Output {
+			var rows [][]int32
+			for _, r := range o {
+				rows = append(rows, slices.Clone(r))
+			}
+			c.Output = append(c.Output, rows)
+		}
+		change(&c)
+		if Verify(card, c, proof) == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// TestEncoding: a proof has one encoding.
+func TestEncoding(t *testing.T) {
+	card, pk := mustCommit(t, everything(6))
+	claim, proof, err := pk.Prove(everythingInput(4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	try := func(name string, bad Proof) {
+		t.Helper()
+		if Verify(card, claim, bad) == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	r := rand.New(rand.NewPCG(6, 6))
+	for i := 0; i < len(proof); i += 1 + r.IntN(2*len(proof)/400) {
+		bad := bytes.Clone(proof)
+		bad[i] ^= 1 << r.IntN(8)
+		try(fmt.Sprintf("byte %d", i), bad)
+		// Add p: an equal element, if there is one here.
+		if i%4 == 0 && i+4 <= len(proof) {
+			bad = bytes.Clone(proof)
+			for k, b := range []byte{1, 0, 0, 0x7f} {
+				sum := int(bad[i+k]) + int(b)
+				bad[i+k] = byte(sum)
+			}
+			try(fmt.Sprintf("word %d plus p", i), bad)
+		}
+	}
+	for range 50 {
+		try("cut", proof[:r.IntN(len(proof))])
+	}
+	try("empty", nil)
+	try("trailing byte", append(bytes.Clone(proof), 0))
+	try("twice", append(bytes.Clone(proof), proof...))
+	bad := bytes.Clone(proof)
+	bad[7]++
+	try("other version", bad)
+	for i := len(magic); i < len(magic)+12; i++ {
+		bad := bytes.Clone(proof)
+		bad[i] = 255
+		try("mode out of range", bad)
+	}
+}
+
+// TestGolden pins the bytes of a proof, on every machine and for every kernel:
+// absorbing anything less, more or in another order changes them.
+func TestGolden(t *testing.T) {
+	card, pk := mustCommit(t, everything(7))
+	_, proof, err := pk.Prove(everythingInput(8))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, sum := card.ID(), blake3.Sum256(proof)
+	const wantID, wantProof = "4e26b32ca70c1833b1e7fcb428598e18914f3f25b5b4ef972b834c49fc3cd770", "9b94c9ec56146be0e7dd68ce1569f1b900c9314135d230f10af2e45cd29387ad"
+	if got := hex.EncodeToString(id[:]); got != wantID {
+		t.Errorf("card %s, want %s", got, wantID)
+	}
+	if got := hex.EncodeToString(sum[:]); got != wantProof {
+		t.Errorf("proof %s, want %s", got, wantProof)
+	}
+}
+
+// TestExtremes proves runs at the edges: constant inputs at both ends, one
+// row, all rows, saturation everywhere.
+func TestExtremes(t *testing.T) {
+	for seed := range uint64(4) {
+		prog := everything(10 + seed)
+		for i := range prog.Consts {
+			if seed%2 == 0 {
+				for j, x := range prog.Consts[i].Data {
+					if prog.Consts[i].Rows == 6 { // weights at their ends: everything saturates
+						prog.Consts[i].Data[j] = 200
+						if x < 0 && seed == 2 {
+							prog.Consts[i].Data[j] = -200
+						}
+					}
+				}
+			}
+		}
+		card, pk := mustCommit(t, prog)
+		for _, n := range []int{1, 2, 3, 16} {
+			for _, x := range []int32{0, 31} {
+				in := make([][]int32, n)
+				for i := range in {
+					in[i] = []int32{x}
+				}
+				claim, proof, err := pk.Prove(in)
+				if err != nil {
+					t.Fatalf("seed %d, %d rows of %d: %v", seed, n, x, err)
+				}
+				if err := Verify(card, claim, proof); err != nil {
+					t.Fatalf("seed %d, %d rows of %d: %v", seed, n, x, err)
+				}
+			}
+		}
+	}
+}
+
+// FuzzVerify: no bytes make the verifier fail otherwise than by refusing, and
+// none but the proof are accepted.
+func FuzzVerify(f *testing.F) {
+	p := &exact.Program{Rows: 4}
+	x := p.Op(exact.Input, nil, nil, 2, -100, 100)
+	y := p.Op(exact.Requantise, []exact.Value{p.Op(exact.MatMul, []exact.Value{x}, []int{p.Const(2, 2, []int32{1, 2, 3, 4})})}, nil, 2, 6)
+	p.Outputs = []exact.Value{y}
+	card, pk := mustCommit(f, p)
+	claim, proof, err := pk.Prove([][]int32{{1, 2}, {-3, 40}, {100, -100}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(proof))
+	f.Add([]byte(proof[:len(proof)/2]))
+	f.Add([]byte(magic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := Verify(card, claim, b); (err == nil) != bytes.Equal(b, proof) {
+			t.Errorf("%v", err)
+		}
+		if _, err := Price(card, 3, b); err == nil && !bytes.HasPrefix(b, []byte(magic)) {
+			t.Error("priced what is not a proof")
+		}
+	})
+}
+
+// FuzzCard: what decodes encodes to the same bytes and can be planned or
+// refused.
+func FuzzCard(f *testing.F) {
+	card, _ := mustCommit(f, everything(8))
+	f.Add(card.Encode())
+	f.Add([]byte(cardMagic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := DecodeCard(b)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(c.Encode(), b) {
+			t.Error("card has two encodings")
+		}
+		if _, err := c.Budget(1); err != nil {
+			return
+		}
+		if err := Verify(c, Claim{Input: everythingInput(1)}, []byte(magic)); err == nil {
+			t.Error("accepted")
+		}
+	})
+}
