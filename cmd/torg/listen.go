@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"strconv"
 	"syscall"
@@ -41,12 +40,4 @@ func freeAddr(cfg config, name string) (string, error) {
 	}
 	defer l.Close()
 	return l.Addr().String(), nil
-}
-
-// port is the port of an address, for people.
-func port(addr string) string {
-	if _, p, err := net.SplitHostPort(addr); err == nil {
-		return p
-	}
-	return fmt.Sprintf("(%s)", addr)
 }

@@ -25,6 +25,7 @@ const Name = "bond"
 type Module struct{ Market *market.Keeper }
 
 var (
+	//lint:ignore SA1019 the module manager still takes its modules as this
 	_ module.AppModule   = Module{}
 	_ module.HasServices = Module{}
 )

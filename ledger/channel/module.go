@@ -25,6 +25,7 @@ import (
 type Module struct{ *Keeper }
 
 var (
+	//lint:ignore SA1019 the module manager still takes its modules as this
 	_ module.AppModule        = Module{}
 	_ module.HasGenesis       = Module{}
 	_ module.HasServices      = Module{}
@@ -48,8 +49,8 @@ func (Module) RegisterGRPCGatewayRoutes(c client.Context, mux *runtime.ServeMux)
 }
 
 func (m Module) RegisterServices(c module.Configurator) {
-	channelv1.RegisterMsgServer(c.MsgServer(), msgServer{m.Keeper})
-	channelv1.RegisterQueryServer(c.QueryServer(), queryServer{m.Keeper})
+	channelv1.RegisterMsgServer(c.MsgServer(), msgServer(m))
+	channelv1.RegisterQueryServer(c.QueryServer(), queryServer(m))
 }
 
 func (Module) DefaultGenesis(cdc codec.JSONCodec) json.RawMessage {

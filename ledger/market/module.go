@@ -22,6 +22,7 @@ import (
 type Module struct{ *Keeper }
 
 var (
+	//lint:ignore SA1019 the module manager still takes its modules as this
 	_ module.AppModule        = Module{}
 	_ module.HasGenesis       = Module{}
 	_ module.HasServices      = Module{}
@@ -45,8 +46,8 @@ func (Module) RegisterGRPCGatewayRoutes(c client.Context, mux *runtime.ServeMux)
 }
 
 func (m Module) RegisterServices(c module.Configurator) {
-	marketv1.RegisterMsgServer(c.MsgServer(), msgServer{m.Keeper})
-	marketv1.RegisterQueryServer(c.QueryServer(), queryServer{m.Keeper})
+	marketv1.RegisterMsgServer(c.MsgServer(), msgServer(m))
+	marketv1.RegisterQueryServer(c.QueryServer(), queryServer(m))
 }
 
 func (Module) DefaultGenesis(cdc codec.JSONCodec) json.RawMessage {
