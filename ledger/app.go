@@ -124,6 +124,15 @@ var permissions = map[string][]string{
 	channel.Name:                        nil,
 }
 
+// indexed are the attributes that transactions can be searched by. An event as
+// a whole is none of them: it would double the index for nothing.
+var indexed = []string{
+	"message.action", "message.sender", "transfer.sender", "transfer.recipient",
+	market.EventType + ".kind", market.EventType + ".lease", market.EventType + ".trade",
+	market.EventType + ".buyer", market.EventType + ".provider",
+	channel.EventType + ".channel", channel.EventType + ".payer", channel.EventType + ".receiver",
+}
+
 // Authority is the one account that may change parameters: governance.
 func Authority() string {
 	usePrefix()
@@ -164,6 +173,7 @@ func New(c Config) (*App, error) {
 			baseapp.SetMinGasPrices(c.MinGasPrice),
 			baseapp.SetPruning(pruningtypes.NewCustomPruningOptions(100, 10)),
 			baseapp.SetMinRetainBlocks(c.RetainBlocks),
+			baseapp.SetIndexEvents(indexed),
 			baseapp.SetOptimisticExecution(),
 		),
 		Codec: cdc, Interfaces: reg, Tx: txc,

@@ -44,6 +44,19 @@ func Page(limit uint64, after string) (int, []byte, error) {
 	return int(limit), cursor, nil
 }
 
+// address writes an address as state does, whichever way it was asked for.
+func address(s *string) error {
+	if *s == "" {
+		return nil
+	}
+	a, err := square.ParseAddress(*s)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	*s = a.String()
+	return nil
+}
+
 // scan bounds how many entries one query looks at for each it may answer with.
 const scan = 20
 
@@ -93,7 +106,7 @@ func (q queryServer) projected(ctx context.Context, m marketv1.Lease) (*marketv1
 
 func (q queryServer) Leases(ctx context.Context, r *marketv1.QueryLeasesRequest) (*marketv1.QueryLeasesResponse, error) {
 	limit, after, err := Page(r.Limit, r.After)
-	if err != nil {
+	if err = errors.Join(err, address(&r.Buyer), address(&r.Provider)); err != nil {
 		return nil, err
 	}
 	out := &marketv1.QueryLeasesResponse{}
@@ -152,7 +165,7 @@ func rest(after []byte) *collections.Range[[]byte] {
 
 func (q queryServer) Offers(ctx context.Context, r *marketv1.QueryOffersRequest) (*marketv1.QueryOffersResponse, error) {
 	limit, after, err := Page(r.Limit, r.After)
-	if err != nil {
+	if err = errors.Join(err, address(&r.Provider)); err != nil {
 		return nil, err
 	}
 	out := &marketv1.QueryOffersResponse{}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -98,9 +99,10 @@ func bind(addr string) (net.Listener, error) {
 	return l, busy(err)
 }
 
-// busy says what to do about a port that something else has.
+// busy says what to do about a port that something else has. CometBFT passes
+// the cause on in words only.
 func busy(err error) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
+	if err != nil && (errors.Is(err, syscall.EADDRINUSE) || strings.Contains(err.Error(), syscall.EADDRINUSE.Error())) {
 		return fmt.Errorf("%w: another process has this port; choose another or stop it", err)
 	}
 	return err
