@@ -1,7 +1,10 @@
+//go:build unix
+
 package zkml
 
 import (
 	"math/rand/v2"
+	"syscall"
 	"testing"
 
 	"github.com/torg-network/torg/exact/nano"
@@ -17,6 +20,16 @@ func nanoInput(n int) [][]int32 {
 	return in
 }
 
+// cpu is the processor time of this process so far, in milliseconds.
+func cpu() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	ms := func(t syscall.Timeval) float64 { return float64(t.Sec)*1e3 + float64(t.Usec)/1e3 }
+	return ms(u.Utime) + ms(u.Stime)
+}
+
 func benchNano(b *testing.B, rows int) {
 	_, pk, err := Commit(nano.Model().Program())
 	if err != nil {
@@ -24,11 +37,13 @@ func benchNano(b *testing.B, rows int) {
 	}
 	in := nanoInput(rows)
 	var proof Proof
+	start := cpu()
 	for b.Loop() {
 		if _, proof, err = pk.ProveFrom(in, []int{rows - 1, rows}); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric((cpu()-start)/float64(b.N), "cpu-ms")
 	b.ReportMetric(float64(len(proof))/1024, "KiB")
 }
 
@@ -44,11 +59,13 @@ func BenchmarkVerifyNano64(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	start := cpu()
 	for b.Loop() {
 		if err := Verify(card, claim, proof); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric((cpu()-start)/float64(b.N), "cpu-ms")
 }
 
 func BenchmarkCommitNano(b *testing.B) {

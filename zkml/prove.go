@@ -61,7 +61,7 @@ func Commit(prog *exact.Program) (Card, *ProverKey, error) {
 		return Card{}, nil, err
 	}
 	pk := &ProverKey{consts: prog.Consts, plan: p, params: paramsOf(&c)}
-	columns := make([][]koala.Elem, max(1, p.modelColumns))
+	columns := make([][]koala.Elem, p.modelColumns)
 	flat := make([]koala.Elem, len(columns)<<c.height)
 	for _, r := range p.model {
 		k := prog.Consts[r.constant]

@@ -118,7 +118,7 @@ func (p *plan) cost() Cost {
 		}
 		publics += 1 << s.bits
 	}
-	opening := params.OpeningSize([]int{max(1, p.modelColumns), p.witnessColumns}, p.logColumns)
+	opening := params.OpeningSize([]int{p.modelColumns, p.witnessColumns}, p.logColumns)
 	rounds := p.fractions*(p.fractions+3)/2 + 1
 	factors := 0
 	for _, d := range p.prods {
@@ -268,7 +268,7 @@ func verify(c *Card, claim Claim, proof Proof) error {
 			right = right.Add(power.Mul(evals[i]))
 		}
 	}
-	parts := []whir.Opening{{At: 0, Columns: max(1, p.modelColumns), Root: c.root}, {At: p.witnessAt, Columns: p.witnessColumns, Root: root}}
+	parts := []whir.Opening{{At: 0, Columns: p.modelColumns, Root: c.root}, {At: p.witnessAt, Columns: p.witnessColumns, Root: root}}
 	if err := paramsOf(c).Verify(t, parts, p.logColumns, right.Sub(cl.constant), cl.weightAt); err != nil {
 		return err
 	}
