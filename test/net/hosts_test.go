@@ -107,16 +107,23 @@ func (h hosts) plug(to string, hosts ...int) error {
 	return nil
 }
 
-// removeStale removes the namespaces of test processes that were killed.
+// removeStale removes the namespaces of test processes that were killed, and the
+// homes they or failed runs left.
 func removeStale(t *testing.T) {
 	t.Helper()
-	found, _ := filepath.Glob("/run/netns/" + namespacePrefix + "*")
-	for _, f := range found {
+	namespaces, _ := filepath.Glob("/run/netns/" + namespacePrefix + "*")
+	homes, _ := filepath.Glob(filepath.Join(os.TempDir(), namespacePrefix+"*"))
+	for _, f := range append(namespaces, homes...) {
 		name := filepath.Base(f)
 		owner, _, _ := strings.Cut(strings.TrimPrefix(name, namespacePrefix), "-")
-		if pid, err := strconv.Atoi(owner); err == nil && unix.Kill(pid, 0) == syscall.ESRCH {
-			t.Logf("removing %s of a run that is gone", name)
+		if pid, err := strconv.Atoi(owner); err != nil || unix.Kill(pid, 0) != syscall.ESRCH {
+			continue
+		}
+		t.Logf("removing %s of a run that is gone", f)
+		if filepath.Dir(f) == "/run/netns" {
 			_ = ip("netns", "del", name)
+		} else {
+			os.RemoveAll(f)
 		}
 	}
 }

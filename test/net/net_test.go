@@ -158,7 +158,7 @@ func newSquare(t *testing.T, h hosts, traffic *traffic) []*validator {
 	for i := range 4 {
 		spec.Hosts = append(spec.Hosts, address(i)+":26656")
 	}
-	dir, err := os.MkdirTemp("", namespacePrefix)
+	dir, err := os.MkdirTemp("", h.prefix)
 	if err != nil {
 		t.Fatal(err)
 	}
