@@ -1,0 +1,44 @@
+package zkml
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/torg-network/torg/exact/nano"
+)
+
+// TestBudget: the bundled model has the bits it should, and the documentation
+// the table that the calculator prints.
+func TestBudget(t *testing.T) {
+	card, pk := mustCommit(t, nano.Model().Program())
+	b, err := card.Budget(64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Check(); err != nil {
+		t.Error(err)
+	}
+	doc, err := os.ReadFile("../docs/zkml.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(doc), b.String()) {
+		t.Errorf("docs/zkml.md lacks\n%s", b)
+	}
+	// Fewer queries are refused.
+	p, err := newPlan(&card, 64, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak := pk.params
+	weak.Queries = append([]int{weak.Queries[0] - 1}, weak.Queries[1:]...)
+	if weak.Budget(p.logColumns).Check() == nil {
+		t.Error("one query less is still enough")
+	}
+	// More fractions than the field is large enough for are refused.
+	p.fractions = 24
+	if card.budget(p).Check() == nil {
+		t.Error("2^24 fractions have 100 bits")
+	}
+}
