@@ -37,8 +37,8 @@ func TestBudget(t *testing.T) {
 		t.Error("one query less is still enough")
 	}
 	// More fractions than the field is large enough for are refused.
-	p.fractions = 24
+	p.fractions = 40
 	if card.budget(p).Check() == nil {
-		t.Error("2^24 fractions have 100 bits")
+		t.Error("2^40 fractions have 100 bits")
 	}
 }

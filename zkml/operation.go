@@ -332,6 +332,10 @@ const (
 	attnSlots
 )
 
+// attentionKeys is how many keys there are for scores of at most the given
+// magnitude: their differences are at most twice that.
+func attentionKeys(score, shift int64) int64 { return (2*score+1<<shift>>1)>>shift + 1 }
+
 // attention: the greatest score of a row is sent in the clear with the place
 // where it is; that no score is greater follows since each difference is the
 // key of a lookup, and its rounding has a remainder in range. Exponentials are
@@ -360,7 +364,7 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 	// How far the table of exponentials goes on, and the bits of the sums.
 	shift := op.Params[1]
 	half := int64(1) << shift >> 1
-	keys := (2*score+half)>>shift + 1 // differences are at most 2 score
+	keys := attentionKeys(score, shift)
 	short := layout{1, shape.cols}.bits()
 	most := max(short, mle.Log(int(keys)))
 	qb, err := p.nextMode(byte(most))

@@ -250,6 +250,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	t.Bytes("witness", root[:])
 
 	// Lookups.
+	t.Grind("work", work)
 	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
 	num, den := fractions(p, d, values, seconds, alpha, gamma)
 	leaf := logup.Prove(t, num, den)

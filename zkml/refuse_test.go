@@ -438,7 +438,7 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, sum := card.ID(), blake3.Sum256(proof)
-	const wantID, wantProof = "4e26b32ca70c1833b1e7fcb428598e18914f3f25b5b4ef972b834c49fc3cd770", "9b94c9ec56146be0e7dd68ce1569f1b900c9314135d230f10af2e45cd29387ad"
+	const wantID, wantProof = "4e26b32ca70c1833b1e7fcb428598e18914f3f25b5b4ef972b834c49fc3cd770", "ad28bc94b1c7359bf2d62a11f9610f59a7d00a302ee0fe1d5b622f2dc8f0c5ed"
 	if got := hex.EncodeToString(id[:]); got != wantID {
 		t.Errorf("card %s, want %s", got, wantID)
 	}

@@ -3,6 +3,7 @@ package zkml
 import (
 	"fmt"
 	mathbits "math/bits"
+	"slices"
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/zkml/koala"
@@ -274,6 +275,14 @@ func attentionTrace(out, q, k, v []int32, t int, l layout, table []int32, shift 
 // chooseModes returns the cheapest modes that a trace can be proven in.
 func (pk *ProverKey) chooseModes(tr *trace) []byte {
 	modes := []byte{}
+	// All attention goes on as far as the one that goes furthest, so that those
+	// with the same exponentials share a table.
+	var key int32
+	for _, a := range tr.attn {
+		if a != nil {
+			key = max(key, slices.Max(a.key))
+		}
+	}
 	for i, op := range pk.card.ops {
 		switch op.Kind {
 		case exact.Requantise:
@@ -293,15 +302,15 @@ func (pk *ProverKey) chooseModes(tr *trace) []byte {
 			}
 			modes = append(modes, m)
 		case exact.Attention:
-			var key int32
-			for _, k := range tr.attn[i].key {
-				key = max(key, k)
-			}
+			r := pk.card.facts[op.In[0]].Range
+			s := pk.card.facts[op.In[1]].Range
+			width := int64(pk.card.facts[i].Cols) / op.Params[0]
+			keys := attentionKeys(max(-r.Lo, r.Hi)*max(-s.Lo, s.Hi)*width, op.Params[1])
 			var weight int64
 			for _, z := range tr.attn[i].weight {
 				weight = max(weight, z)
 			}
-			modes = append(modes, byte(mathbits.Len32(uint32(key))), byte(mathbits.Len64(uint64(weight-1))))
+			modes = append(modes, byte(min(mathbits.Len32(uint32(key)), mle.Log(int(keys)))), byte(mathbits.Len64(uint64(weight-1))))
 		}
 	}
 	return modes

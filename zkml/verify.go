@@ -3,6 +3,7 @@ package zkml
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/zkml/koala"
@@ -23,7 +24,7 @@ const (
 // Parameters of the commitments.
 const (
 	rate = 2  // the code has rate 1/4
-	work = 16 // bits of proof of work before queries
+	work = 16 // bits of proof of work before queries, and before lookups become fractions
 )
 
 func paramsOf(c *Card) whir.Params {
@@ -39,7 +40,8 @@ func (c *Card) budget(p *plan) soundness.Budget {
 		n = max(n, f.n)
 	}
 	b := soundness.Budget{
-		soundness.Round(fmt.Sprintf("fractions at a random point, 2^%d of them", p.fractions), "Haböck 2022, lemma 5; degree 2 in the joining of pairs", 1, 2*fractions),
+		{Name: fmt.Sprintf("fractions at a random point, 2^%d of them", p.fractions), Source: "Haböck 2022, lemma 5; degree 2 in the joining of pairs", Count: 1,
+			Bits: soundness.FieldBits - math.Log2(2*fractions) + work, Work: work},
 		soundness.Round("levels of fractions: numerator and denominator joined", "Papini and Haböck 2023", 2*p.fractions, 1),
 		soundness.Round("sum-checks of fractions", "Lund et al. 1992, degree 3", p.fractions*(p.fractions-1)/2, 3),
 		soundness.Round("identities at a random point", "Schwartz 1980, Zippel 1979", 1, float64(max(n, 1))),
@@ -142,7 +144,7 @@ func (p *plan) cost() Cost {
 			rows += 3 << p.slots[d.slot].bits
 		}
 	}
-	c := Cost{Bytes: len(magic) + len(p.modes) + 4*sent + opening + transcript}
+	c := Cost{Bytes: len(magic) + len(p.modes) + 4*sent + opening + transcript + 40}
 	c.Hashes = c.Bytes/32 + 4*rounds
 	c.Field = terms*2*(p.logColumns+p.card.height) + 4*publics + rows + opening/koala.ElemSize + 20*rounds
 	c.Memory = 4*c.Bytes + 64*publics + 1<<16
@@ -221,6 +223,7 @@ func verify(c *Card, claim Claim, proof Proof) error {
 	var root [32]byte
 	copy(root[:], t.Bytes("witness", len(root)))
 
+	t.Grind("work", work)
 	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
 	leaf, num, den, err := logup.Verify(t, p.fractions)
 	if err != nil {

@@ -153,8 +153,13 @@ func TestVectors(t *testing.T) {
 			each("scale", dst, func(i int) Ext { return a.At(i).Mul(x) })
 			Fold(dst, a, b, x)
 			each("fold", dst, func(i int) Ext { return a.At(i).Add(x.Mul(b.At(i).Sub(a.At(i)))) })
-			FoldElems(dst, ea, eb, x)
-			each("base fold", dst, func(i int) Ext { return Lift(ea[i]).Add(x.Mul(Lift(eb[i].Sub(ea[i])))) })
+			wa, wb := append([]Elem(nil), ea...), append([]Elem(nil), eb...)
+			butterfly(wa, wb, a[0])
+			for i := range n {
+				if p := eb[i].Mul(a[0][i]); wa[i] != ea[i].Add(p) || wb[i] != ea[i].Sub(p) {
+					t.Fatalf("butterfly of %d: element %d", n, i)
+				}
+			}
 			dst.Copy(b)
 			AddScaled(dst, ea, x)
 			each("scaled sum", dst, func(i int) Ext { return b.At(i).Add(x.Mul(Lift(ea[i]))) })
@@ -198,7 +203,7 @@ func TestLongDot(t *testing.T) {
 
 func TestEncode(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 1))
-	for k := range 8 {
+	for k := range 10 {
 		for m := 0; m <= k; m++ {
 			src, dst := make([]Elem, 1<<m), make([]Elem, 1<<k)
 			for i := range src {

@@ -58,7 +58,7 @@ func Encode(dst, src []Elem) {
 // butterfly sets a, b = a + w b, a - w b.
 func butterfly(a, b, w []Elem) {
 	b, w = b[:len(a)], w[:len(a)]
-	for i := range a {
+	for i := fastButterfly(a, b, w); i < len(a); i++ {
 		t := b[i].Mul(w[i])
 		a[i], b[i] = a[i].Add(t), a[i].Sub(t)
 	}

@@ -45,13 +45,25 @@ func (v Vec) Copy(w Vec) {
 	}
 }
 
+// same returns the length of all three vectors and panics if they differ:
+// kernels do not check bounds.
+func (v Vec) same(a, b Vec) int {
+	n := len(v[0])
+	for c := range v {
+		if len(v[c]) != n || len(a[c]) != n || len(b[c]) != n {
+			panic("koala: vectors of different lengths")
+		}
+	}
+	return n
+}
+
 // The functions below work element by element on vectors of equal length; dst
 // may be one of the operands but must not overlap one otherwise.
 
 // AddElems sets dst = a + b.
 func AddElems(dst, a, b []Elem) {
 	a, b = a[:len(dst)], b[:len(dst)]
-	for i := range dst {
+	for i := fastAddElems(dst, a, b); i < len(dst); i++ {
 		dst[i] = a[i].Add(b[i])
 	}
 }
@@ -59,7 +71,7 @@ func AddElems(dst, a, b []Elem) {
 // SubElems sets dst = a - b.
 func SubElems(dst, a, b []Elem) {
 	a, b = a[:len(dst)], b[:len(dst)]
-	for i := range dst {
+	for i := fastSubElems(dst, a, b); i < len(dst); i++ {
 		dst[i] = a[i].Sub(b[i])
 	}
 }
@@ -80,51 +92,43 @@ func SubVec(dst, a, b Vec) {
 
 // MulVec sets dst = a b.
 func MulVec(dst, a, b Vec) {
-	n := len(dst[0])
-	for i := range n {
+	n := dst.same(a, b)
+	for i := fastMulVec(&dst, &a, &b); i < n; i++ {
 		dst.Set(i, a.At(i).Mul(b.At(i)))
 	}
 }
 
 // ScaleVec sets dst = a x.
 func ScaleVec(dst, a Vec, x Ext) {
-	n := len(dst[0])
-	for i := range n {
+	n := dst.same(a, a)
+	for i := fastScaleVec(&dst, &a, &x); i < n; i++ {
 		dst.Set(i, a.At(i).Mul(x))
 	}
 }
 
 // Fold sets dst = lo + x (hi - lo).
 func Fold(dst, lo, hi Vec, x Ext) {
-	n := len(dst[0])
-	for i := range n {
+	n := dst.same(lo, hi)
+	for i := fastFold(&dst, &lo, &hi, &x); i < n; i++ {
 		l := lo.At(i)
 		dst.Set(i, l.Add(hi.At(i).Sub(l).Mul(x)))
 	}
 }
 
-// FoldElems sets dst = lo + x (hi - lo) for base elements lo and hi.
-func FoldElems(dst Vec, lo, hi []Elem, x Ext) {
-	n := len(dst[0])
-	for i := range n {
-		e := x.Scale(hi[i].Sub(lo[i]))
-		e.A = e.A.Add(lo[i])
-		dst.Set(i, e)
-	}
-}
-
 // AddScaled sets dst = dst + x a for base elements a.
 func AddScaled(dst Vec, a []Elem, x Ext) {
-	n := len(dst[0])
-	for i := range n {
+	n := dst.same(dst, dst)
+	a = a[:n]
+	for i := fastAddScaled(&dst, a, &x); i < n; i++ {
 		dst.Set(i, dst.At(i).Add(x.Scale(a[i])))
 	}
 }
 
 // Dot returns the sum of a[i] b[i].
 func Dot(a, b Vec) Ext {
-	var s Ext
-	for i := range a[0] {
+	n := a.same(b, b)
+	s, from := fastDot(&a, &b)
+	for i := from; i < n; i++ {
 		s = s.Add(a.At(i).Mul(b.At(i)))
 	}
 	return s
@@ -132,7 +136,10 @@ func Dot(a, b Vec) Ext {
 
 // DotElems returns the sum of a[i] b[i] for base elements b.
 func DotElems(a Vec, b []Elem) Ext {
-	return Ext{dotElems(a[0], b), dotElems(a[1], b), dotElems(a[2], b), dotElems(a[3], b)}
+	b = b[:a.same(a, a)]
+	s, n := fastDotElems(&a, b)
+	b = b[n:]
+	return s.Add(Ext{dotElems(a[0][n:], b), dotElems(a[1][n:], b), dotElems(a[2][n:], b), dotElems(a[3][n:], b)})
 }
 
 // dotElems sums products in two halves of the word, so that nothing is

@@ -1,0 +1,132 @@
+package koala
+
+import "golang.org/x/sys/cpu"
+
+// The kernels are chosen once. They work on multiples of 16 (AVX-512) or 8
+// (AVX2) elements; what is left over is done by the portable code, which gives
+// the same words.
+var (
+	hasAVX512 = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL
+)
+
+//go:noescape
+func mulVec512(dst, a, b *Vec, n int)
+
+//go:noescape
+func scaleVec512(dst, a *Vec, x *Ext, n int)
+
+//go:noescape
+func fold512(dst, lo, hi *Vec, x *Ext, n int)
+
+//go:noescape
+func dot512(sum *[4][16]Elem, a, b *Vec, n int)
+
+//go:noescape
+func dotElems512(sum *[4][2][8]uint64, a *Vec, b *Elem, n int)
+
+//go:noescape
+func addScaled512(dst *Vec, a *Elem, x *Ext, n int)
+
+//go:noescape
+func butterfly512(a, b, w *Elem, n int)
+
+//go:noescape
+func addElems512(dst, a, b *Elem, n int)
+
+//go:noescape
+func subElems512(dst, a, b *Elem, n int)
+
+// The functions below do a multiple of 16 elements from the beginning and
+// return how many.
+
+func fast(n int) int {
+	if !hasAVX512 {
+		return 0
+	}
+	return n &^ 15
+}
+
+func fastMulVec(dst, a, b *Vec) int {
+	n := fast(len(dst[0]))
+	if n > 0 {
+		mulVec512(dst, a, b, n)
+	}
+	return n
+}
+
+func fastScaleVec(dst, a *Vec, x *Ext) int {
+	n := fast(len(dst[0]))
+	if n > 0 {
+		scaleVec512(dst, a, x, n)
+	}
+	return n
+}
+
+func fastFold(dst, lo, hi *Vec, x *Ext) int {
+	n := fast(len(dst[0]))
+	if n > 0 {
+		fold512(dst, lo, hi, x, n)
+	}
+	return n
+}
+
+func fastDot(a, b *Vec) (Ext, int) {
+	n := fast(len(a[0]))
+	if n == 0 {
+		return Ext{}, 0
+	}
+	var lanes [4][16]Elem
+	dot512(&lanes, a, b, n)
+	return Ext{sumElems(lanes[0][:]), sumElems(lanes[1][:]), sumElems(lanes[2][:]), sumElems(lanes[3][:])}, n
+}
+
+func fastDotElems(a *Vec, b []Elem) (Ext, int) {
+	n := fast(len(a[0])) &^ 31
+	if n == 0 {
+		return Ext{}, 0
+	}
+	var lanes [4][2][8]uint64
+	dotElems512(&lanes, a, &b[0], n)
+	var out [4]Elem
+	for c, l := range lanes {
+		var lo, hi uint64
+		for i := range l[0] {
+			lo += l[0][i]
+			hi += l[1][i]
+		}
+		out[c] = reduce(lo % P).Add(Elem(hi % P))
+	}
+	return Ext{out[0], out[1], out[2], out[3]}, n
+}
+
+func fastAddScaled(dst *Vec, a []Elem, x *Ext) int {
+	n := fast(len(dst[0]))
+	if n > 0 {
+		addScaled512(dst, &a[0], x, n)
+	}
+	return n
+}
+
+func fastButterfly(a, b, w []Elem) int {
+	n := fast(len(a))
+	if n > 0 {
+		butterfly512(&a[0], &b[0], &w[0], n)
+	}
+	return n
+}
+
+func fastAddElems(dst, a, b []Elem) int {
+	n := fast(len(dst))
+	if n > 0 {
+		addElems512(&dst[0], &a[0], &b[0], n)
+	}
+	return n
+}
+
+func fastSubElems(dst, a, b []Elem) int {
+	n := fast(len(dst))
+	if n > 0 {
+		subElems512(&dst[0], &a[0], &b[0], n)
+	}
+	return n
+}

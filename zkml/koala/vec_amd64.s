@@ -1,0 +1,493 @@
+#include "textflag.h"
+
+// AVX-512 kernels. Products of two elements are formed in the 64-bit lanes of
+// two registers, one for even and one for odd elements, and reduced together
+// (Montgomery 1985). Z31 holds p and Z30 the inverse of p mod 2^32 in every
+// 32-bit lane; K1 selects even lanes.
+
+#define SETUP \
+	MOVL $0x7f000001, AX; VPBROADCASTD AX, Z31; \
+	MOVL $0x81000001, AX; VPBROADCASTD AX, Z30; \
+	MOVL $0x5555, AX; KMOVW AX, K1
+
+// OUT = E (even) and O (odd) divided by 2^32 mod p, for values below 4 p^2.
+// Overwrites E, O, S, T.
+#define REDUCE4(E, O, OUT, S, T) \
+	VPMULUDQ Z30, E, S; \
+	VPMULUDQ Z30, O, T; \
+	VPMULUDQ Z31, S, S; \
+	VPMULUDQ Z31, T, T; \
+	VMOVSHDUP E, K1, O; \
+	VMOVSHDUP S, K1, T; \
+	VPSUBD Z31, O, OUT; \
+	VPMINUD OUT, O, O; \
+	VPSUBD T, O, O; \
+	VPADDD Z31, O, OUT; \
+	VPMINUD O, OUT, OUT
+
+// The same for values below 2^32 p.
+#define REDUCE1(E, O, OUT, S, T) \
+	VPMULUDQ Z30, E, S; \
+	VPMULUDQ Z30, O, T; \
+	VPMULUDQ Z31, S, S; \
+	VPMULUDQ Z31, T, T; \
+	VMOVSHDUP E, K1, O; \
+	VMOVSHDUP S, K1, T; \
+	VPSUBD T, O, O; \
+	VPADDD Z31, O, OUT; \
+	VPMINUD O, OUT, OUT
+
+// OUT = A + B; T is overwritten.
+#define ADD(A, B, OUT, T) \
+	VPADDD A, B, OUT; \
+	VPSUBD Z31, OUT, T; \
+	VPMINUD T, OUT, OUT
+
+// OUT = A - B; T is overwritten.
+#define SUB(A, B, OUT, T) \
+	VPSUBD B, A, OUT; \
+	VPADDD Z31, OUT, T; \
+	VPMINUD T, OUT, OUT
+
+// ACC = A0 B0 + A1 B1 + A2 B2 + A3 B3 in the even lanes; T is overwritten.
+#define PROD4(A0, B0, A1, B1, A2, B2, A3, B3, ACC, T) \
+	VPMULUDQ B0, A0, ACC; \
+	VPMULUDQ B1, A1, T; \
+	VPADDQ T, ACC, ACC; \
+	VPMULUDQ B2, A2, T; \
+	VPADDQ T, ACC, ACC; \
+	VPMULUDQ B3, A3, T; \
+	VPADDQ T, ACC, ACC
+
+#define TRIPLE(A, OUT, T) \
+	ADD(A, A, OUT, T); \
+	ADD(A, OUT, OUT, T)
+
+// Z26 to Z29 = the product of Z0 to Z3 and Z4 to Z7, with 3 Z5 to 3 Z7 in Z8
+// to Z10, and the odd lanes of all in Z11 to Z21. Overwrites Z22 to Z25.
+#define MULEXT \
+	PROD4(Z0, Z4, Z1, Z10, Z2, Z9, Z3, Z8, Z22, Z24); \
+	PROD4(Z11, Z15, Z12, Z21, Z13, Z20, Z14, Z19, Z23, Z25); \
+	REDUCE4(Z22, Z23, Z26, Z24, Z25); \
+	PROD4(Z0, Z5, Z1, Z4, Z2, Z10, Z3, Z9, Z22, Z24); \
+	PROD4(Z11, Z16, Z12, Z15, Z13, Z21, Z14, Z20, Z23, Z25); \
+	REDUCE4(Z22, Z23, Z27, Z24, Z25); \
+	PROD4(Z0, Z6, Z1, Z5, Z2, Z4, Z3, Z10, Z22, Z24); \
+	PROD4(Z11, Z17, Z12, Z16, Z13, Z15, Z14, Z21, Z23, Z25); \
+	REDUCE4(Z22, Z23, Z28, Z24, Z25); \
+	PROD4(Z0, Z7, Z1, Z6, Z2, Z5, Z3, Z4, Z22, Z24); \
+	PROD4(Z11, Z18, Z12, Z17, Z13, Z16, Z14, Z15, Z23, Z25); \
+	REDUCE4(Z22, Z23, Z29, Z24, Z25)
+
+#define ODDA \
+	VPSRLQ $32, Z0, Z11; \
+	VPSRLQ $32, Z1, Z12; \
+	VPSRLQ $32, Z2, Z13; \
+	VPSRLQ $32, Z3, Z14
+
+#define ODDB \
+	VPSRLQ $32, Z4, Z15; \
+	VPSRLQ $32, Z5, Z16; \
+	VPSRLQ $32, Z6, Z17; \
+	VPSRLQ $32, Z7, Z18; \
+	VPSRLQ $32, Z8, Z19; \
+	VPSRLQ $32, Z9, Z20; \
+	VPSRLQ $32, Z10, Z21
+
+#define TRIPLES \
+	TRIPLE(Z5, Z8, Z22); \
+	TRIPLE(Z6, Z9, Z22); \
+	TRIPLE(Z7, Z10, Z22)
+
+// Pointers of the four coordinates of the vector at R.
+#define POINTERS(R, P0, P1, P2, P3) \
+	MOVQ 0(R), P0; \
+	MOVQ 24(R), P1; \
+	MOVQ 48(R), P2; \
+	MOVQ 72(R), P3
+
+// func mulVec512(dst, a, b *Vec, n int)
+TEXT ·mulVec512(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ dst+0(FP), AX
+	POINTERS(AX, DI, R8, R9, R10)
+	MOVQ a+8(FP), AX
+	POINTERS(AX, SI, R11, R12, R13)
+	MOVQ b+16(FP), AX
+	POINTERS(AX, BX, DX, R15, AX)
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	// Index from the end, so that one register counts.
+	ADDQ CX, DI
+	ADDQ CX, R8
+	ADDQ CX, R9
+	ADDQ CX, R10
+	ADDQ CX, SI
+	ADDQ CX, R11
+	ADDQ CX, R12
+	ADDQ CX, R13
+	ADDQ CX, BX
+	ADDQ CX, DX
+	ADDQ CX, R15
+	ADDQ CX, AX
+	NEGQ CX
+mulLoop:
+	VMOVDQU32 (SI)(CX*1), Z0
+	VMOVDQU32 (R11)(CX*1), Z1
+	VMOVDQU32 (R12)(CX*1), Z2
+	VMOVDQU32 (R13)(CX*1), Z3
+	VMOVDQU32 (BX)(CX*1), Z4
+	VMOVDQU32 (DX)(CX*1), Z5
+	VMOVDQU32 (R15)(CX*1), Z6
+	VMOVDQU32 (AX)(CX*1), Z7
+	TRIPLES
+	ODDA
+	ODDB
+	MULEXT
+	VMOVDQU32 Z26, (DI)(CX*1)
+	VMOVDQU32 Z27, (R8)(CX*1)
+	VMOVDQU32 Z28, (R9)(CX*1)
+	VMOVDQU32 Z29, (R10)(CX*1)
+	ADDQ $64, CX
+	JNZ mulLoop
+	VZEROUPPER
+	RET
+
+// The element at R in all lanes of Z4 to Z7, and its triples. Its odd lanes
+// are its even ones.
+#define BROADCAST(R) \
+	VPBROADCASTD 0(R), Z4; \
+	VPBROADCASTD 4(R), Z5; \
+	VPBROADCASTD 8(R), Z6; \
+	VPBROADCASTD 12(R), Z7; \
+	TRIPLES; \
+	ODDB
+
+// func scaleVec512(dst, a *Vec, x *Ext, n int)
+TEXT ·scaleVec512(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ dst+0(FP), AX
+	POINTERS(AX, DI, R8, R9, R10)
+	MOVQ a+8(FP), AX
+	POINTERS(AX, SI, R11, R12, R13)
+	MOVQ x+16(FP), AX
+	BROADCAST(AX)
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, R8
+	ADDQ CX, R9
+	ADDQ CX, R10
+	ADDQ CX, SI
+	ADDQ CX, R11
+	ADDQ CX, R12
+	ADDQ CX, R13
+	NEGQ CX
+scaleLoop:
+	VMOVDQU32 (SI)(CX*1), Z0
+	VMOVDQU32 (R11)(CX*1), Z1
+	VMOVDQU32 (R12)(CX*1), Z2
+	VMOVDQU32 (R13)(CX*1), Z3
+	ODDA
+	MULEXT
+	VMOVDQU32 Z26, (DI)(CX*1)
+	VMOVDQU32 Z27, (R8)(CX*1)
+	VMOVDQU32 Z28, (R9)(CX*1)
+	VMOVDQU32 Z29, (R10)(CX*1)
+	ADDQ $64, CX
+	JNZ scaleLoop
+	VZEROUPPER
+	RET
+
+// func fold512(dst, lo, hi *Vec, x *Ext, n int)
+TEXT ·fold512(SB), NOSPLIT, $0-40
+	SETUP
+	MOVQ x+24(FP), AX
+	BROADCAST(AX)
+	MOVQ dst+0(FP), AX
+	POINTERS(AX, DI, R8, R9, R10)
+	MOVQ lo+8(FP), AX
+	POINTERS(AX, SI, R11, R12, R13)
+	MOVQ hi+16(FP), AX
+	POINTERS(AX, BX, DX, R15, AX)
+	MOVQ n+32(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, R8
+	ADDQ CX, R9
+	ADDQ CX, R10
+	ADDQ CX, SI
+	ADDQ CX, R11
+	ADDQ CX, R12
+	ADDQ CX, R13
+	ADDQ CX, BX
+	ADDQ CX, DX
+	ADDQ CX, R15
+	ADDQ CX, AX
+	NEGQ CX
+foldLoop:
+	VMOVDQU32 (BX)(CX*1), Z0
+	VMOVDQU32 (DX)(CX*1), Z1
+	VMOVDQU32 (R15)(CX*1), Z2
+	VMOVDQU32 (AX)(CX*1), Z3
+	VMOVDQU32 (SI)(CX*1), Z26
+	VMOVDQU32 (R11)(CX*1), Z27
+	VMOVDQU32 (R12)(CX*1), Z28
+	VMOVDQU32 (R13)(CX*1), Z29
+	SUB(Z0, Z26, Z0, Z22)
+	SUB(Z1, Z27, Z1, Z22)
+	SUB(Z2, Z28, Z2, Z22)
+	SUB(Z3, Z29, Z3, Z22)
+	ODDA
+	MULEXT
+	VMOVDQU32 (SI)(CX*1), Z0
+	VMOVDQU32 (R11)(CX*1), Z1
+	VMOVDQU32 (R12)(CX*1), Z2
+	VMOVDQU32 (R13)(CX*1), Z3
+	ADD(Z26, Z0, Z0, Z22)
+	ADD(Z27, Z1, Z1, Z22)
+	ADD(Z28, Z2, Z2, Z22)
+	ADD(Z29, Z3, Z3, Z22)
+	VMOVDQU32 Z0, (DI)(CX*1)
+	VMOVDQU32 Z1, (R8)(CX*1)
+	VMOVDQU32 Z2, (R9)(CX*1)
+	VMOVDQU32 Z3, (R10)(CX*1)
+	ADDQ $64, CX
+	JNZ foldLoop
+	VZEROUPPER
+	RET
+
+// func dot512(sum *[4][16]Elem, a, b *Vec, n int)
+TEXT ·dot512(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ sum+0(FP), DI
+	MOVQ a+8(FP), AX
+	POINTERS(AX, SI, R11, R12, R13)
+	MOVQ b+16(FP), AX
+	POINTERS(AX, BX, DX, R15, AX)
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, SI
+	ADDQ CX, R11
+	ADDQ CX, R12
+	ADDQ CX, R13
+	ADDQ CX, BX
+	ADDQ CX, DX
+	ADDQ CX, R15
+	ADDQ CX, AX
+	NEGQ CX
+	VPXORD Z0, Z0, Z0
+	VMOVDQU32 Z0, 0(DI)
+	VMOVDQU32 Z0, 64(DI)
+	VMOVDQU32 Z0, 128(DI)
+	VMOVDQU32 Z0, 192(DI)
+dotLoop:
+	VMOVDQU32 (SI)(CX*1), Z0
+	VMOVDQU32 (R11)(CX*1), Z1
+	VMOVDQU32 (R12)(CX*1), Z2
+	VMOVDQU32 (R13)(CX*1), Z3
+	VMOVDQU32 (BX)(CX*1), Z4
+	VMOVDQU32 (DX)(CX*1), Z5
+	VMOVDQU32 (R15)(CX*1), Z6
+	VMOVDQU32 (AX)(CX*1), Z7
+	TRIPLES
+	ODDA
+	ODDB
+	MULEXT
+	VMOVDQU32 0(DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	VMOVDQU32 192(DI), Z3
+	ADD(Z26, Z0, Z0, Z22)
+	ADD(Z27, Z1, Z1, Z22)
+	ADD(Z28, Z2, Z2, Z22)
+	ADD(Z29, Z3, Z3, Z22)
+	VMOVDQU32 Z0, 0(DI)
+	VMOVDQU32 Z1, 64(DI)
+	VMOVDQU32 Z2, 128(DI)
+	VMOVDQU32 Z3, 192(DI)
+	ADDQ $64, CX
+	JNZ dotLoop
+	VZEROUPPER
+	RET
+
+// LO += low halves and HI += high halves of the sum of four products a b: of
+// the elements at A and 64 after it with those in Z0, Z1 (even lanes) and Z2,
+// Z3 (odd lanes). Z29 is the mask of low halves. Overwrites Z4 to Z7.
+#define DOTSTEP(A, LO, HI) \
+	VMOVDQU32 (A)(CX*1), Z4; \
+	VMOVDQU32 64(A)(CX*1), Z5; \
+	VPSRLQ $32, Z4, Z6; \
+	VPSRLQ $32, Z5, Z7; \
+	VPMULUDQ Z0, Z4, Z4; \
+	VPMULUDQ Z1, Z5, Z5; \
+	VPMULUDQ Z2, Z6, Z6; \
+	VPMULUDQ Z3, Z7, Z7; \
+	VPADDQ Z4, Z5, Z4; \
+	VPADDQ Z6, Z7, Z6; \
+	VPADDQ Z4, Z6, Z4; \
+	VPSRLQ $32, Z4, Z5; \
+	VPANDQ Z29, Z4, Z4; \
+	VPADDQ Z4, LO, LO; \
+	VPADDQ Z5, HI, HI
+
+// func dotElems512(sum *[4][2][8]uint64, a *Vec, b *Elem, n int)
+// n is a multiple of 32.
+TEXT ·dotElems512(SB), NOSPLIT, $0-32
+	MOVQ sum+0(FP), DI
+	MOVQ a+8(FP), AX
+	POINTERS(AX, SI, R11, R12, R13)
+	MOVQ b+16(FP), BX
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, SI
+	ADDQ CX, R11
+	ADDQ CX, R12
+	ADDQ CX, R13
+	ADDQ CX, BX
+	NEGQ CX
+	MOVQ $0xffffffff, AX
+	VPBROADCASTQ AX, Z29
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+dotElemsLoop:
+	VMOVDQU32 (BX)(CX*1), Z0
+	VMOVDQU32 64(BX)(CX*1), Z1
+	VPSRLQ $32, Z0, Z2
+	VPSRLQ $32, Z1, Z3
+	DOTSTEP(SI, Z16, Z17)
+	DOTSTEP(R11, Z18, Z19)
+	DOTSTEP(R12, Z20, Z21)
+	DOTSTEP(R13, Z22, Z23)
+	ADDQ $128, CX
+	JNZ dotElemsLoop
+	VMOVDQU64 Z16, 0(DI)
+	VMOVDQU64 Z17, 64(DI)
+	VMOVDQU64 Z18, 128(DI)
+	VMOVDQU64 Z19, 192(DI)
+	VMOVDQU64 Z20, 256(DI)
+	VMOVDQU64 Z21, 320(DI)
+	VMOVDQU64 Z22, 384(DI)
+	VMOVDQU64 Z23, 448(DI)
+	VZEROUPPER
+	RET
+
+// The coordinate at D += X times the elements in Z0 (even) and Z1 (odd).
+#define SCALESTEP(D, X) \
+	VPMULUDQ X, Z0, Z2; \
+	VPMULUDQ X, Z1, Z3; \
+	REDUCE1(Z2, Z3, Z8, Z9, Z10); \
+	VMOVDQU32 (D)(CX*1), Z11; \
+	ADD(Z8, Z11, Z11, Z12); \
+	VMOVDQU32 Z11, (D)(CX*1)
+
+// func addScaled512(dst *Vec, a *Elem, x *Ext, n int)
+TEXT ·addScaled512(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ dst+0(FP), AX
+	POINTERS(AX, DI, R8, R9, R10)
+	MOVQ a+8(FP), SI
+	MOVQ x+16(FP), AX
+	VPBROADCASTD 0(AX), Z4
+	VPBROADCASTD 4(AX), Z5
+	VPBROADCASTD 8(AX), Z6
+	VPBROADCASTD 12(AX), Z7
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, R8
+	ADDQ CX, R9
+	ADDQ CX, R10
+	ADDQ CX, SI
+	NEGQ CX
+addScaledLoop:
+	VMOVDQU32 (SI)(CX*1), Z0
+	VPSRLQ $32, Z0, Z1
+	SCALESTEP(DI, Z4)
+	SCALESTEP(R8, Z5)
+	SCALESTEP(R9, Z6)
+	SCALESTEP(R10, Z7)
+	ADDQ $64, CX
+	JNZ addScaledLoop
+	VZEROUPPER
+	RET
+
+// func butterfly512(a, b, w *Elem, n int)
+TEXT ·butterfly512(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ a+0(FP), DI
+	MOVQ b+8(FP), SI
+	MOVQ w+16(FP), DX
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, SI
+	ADDQ CX, DX
+	NEGQ CX
+butterflyLoop:
+	VMOVDQU32 (SI)(CX*1), Z0
+	VMOVDQU32 (DX)(CX*1), Z1
+	VPSRLQ $32, Z0, Z2
+	VPSRLQ $32, Z1, Z3
+	VPMULUDQ Z1, Z0, Z4
+	VPMULUDQ Z3, Z2, Z5
+	REDUCE1(Z4, Z5, Z6, Z7, Z8)
+	VMOVDQU32 (DI)(CX*1), Z9
+	ADD(Z6, Z9, Z10, Z11)
+	SUB(Z9, Z6, Z12, Z13)
+	VMOVDQU32 Z10, (DI)(CX*1)
+	VMOVDQU32 Z12, (SI)(CX*1)
+	ADDQ $64, CX
+	JNZ butterflyLoop
+	VZEROUPPER
+	RET
+
+// func addElems512(dst, a, b *Elem, n int)
+TEXT ·addElems512(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ dst+0(FP), DI
+	MOVQ a+8(FP), SI
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, SI
+	ADDQ CX, DX
+	NEGQ CX
+addLoop:
+	VMOVDQU32 (SI)(CX*1), Z0
+	VMOVDQU32 (DX)(CX*1), Z1
+	ADD(Z0, Z1, Z2, Z3)
+	VMOVDQU32 Z2, (DI)(CX*1)
+	ADDQ $64, CX
+	JNZ addLoop
+	VZEROUPPER
+	RET
+
+// func subElems512(dst, a, b *Elem, n int)
+TEXT ·subElems512(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ dst+0(FP), DI
+	MOVQ a+8(FP), SI
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, SI
+	ADDQ CX, DX
+	NEGQ CX
+subLoop:
+	VMOVDQU32 (SI)(CX*1), Z0
+	VMOVDQU32 (DX)(CX*1), Z1
+	SUB(Z0, Z1, Z2, Z3)
+	VMOVDQU32 Z2, (DI)(CX*1)
+	ADDQ $64, CX
+	JNZ subLoop
+	VZEROUPPER
+	RET
