@@ -1,6 +1,7 @@
 package merkle
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -109,4 +110,41 @@ func FuzzVerify(f *testing.F) {
 			t.Errorf("indices %d, %d: %v", a, b, err)
 		}
 	})
+}
+
+// TestLeaves compares hashing across columns with hashing each leaf, at sizes
+// around blocks, chunks and lanes.
+func TestLeaves(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 1))
+	for _, words := range []int{1, 2, 15, 16, 17, 32, 48, 100, 255, 256, 257, 400} {
+		for _, n := range []int{1, 15, 16, 17, 64, 200} {
+			columns := make([][]uint32, words)
+			for j := range columns {
+				columns[j] = make([]uint32, n)
+				for i := range columns[j] {
+					columns[j][i] = r.Uint32()
+				}
+			}
+			for i, d := range Leaves(n, columns) {
+				var b []byte
+				for _, c := range columns {
+					b = binary.LittleEndian.AppendUint32(b, c[i])
+				}
+				if d != Leaf(b) {
+					t.Fatalf("leaf %d of %d, %d words", i, n, words)
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkLeaves(b *testing.B) {
+	columns := make([][]uint32, 96)
+	for j := range columns {
+		columns[j] = make([]uint32, 1<<12)
+	}
+	for b.Loop() {
+		Leaves(1<<12, columns)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(6<<12), "ns/block")
 }

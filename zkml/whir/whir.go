@@ -147,16 +147,14 @@ func (p Params) Commit(columns [][]koala.Elem) *Commitment {
 }
 
 func (c *Commitment) hash() {
-	leaves := len(c.codewords[0]) >> foldBits
-	digests := make([]merkle.Digest, leaves)
-	parallel.For(leaves, 64, func(from, to int) {
-		var buf []byte
-		for i := from; i < to; i++ {
-			buf = c.leaf(buf[:0], i)
-			digests[i] = merkle.Leaf(buf)
+	var words [][]koala.Elem
+	stride := len(c.codewords[0]) >> foldBits
+	for _, w := range c.codewords {
+		for k := range 1 << foldBits {
+			words = append(words, w[k*stride:(k+1)*stride])
 		}
-	})
-	c.tree = merkle.New(digests)
+	}
+	c.tree = merkle.New(merkle.Leaves(stride, words))
 }
 
 // leaf appends leaf i: of each column the elements at i, i+n/16, i+2n/16 ...
@@ -185,15 +183,14 @@ type word struct {
 func newWord(f koala.Vec, o oracle) *word {
 	w := &word{code: koala.NewVec(1 << o.domain)}
 	parallel.Each(4, func(c int) { koala.Encode(w.code[c], f[c]) })
-	digests := make([]merkle.Digest, w.code.Len()>>foldBits)
-	parallel.For(len(digests), 64, func(from, to int) {
-		var buf []byte
-		for i := from; i < to; i++ {
-			buf = w.leaf(buf[:0], i)
-			digests[i] = merkle.Leaf(buf)
+	stride := w.code.Len() >> foldBits
+	var words [][]koala.Elem
+	for k := range 1 << foldBits {
+		for _, c := range w.code {
+			words = append(words, c[k*stride:(k+1)*stride])
 		}
-	})
-	w.tree = merkle.New(digests)
+	}
+	w.tree = merkle.New(merkle.Leaves(stride, words))
 	return w
 }
 
