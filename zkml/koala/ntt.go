@@ -41,14 +41,24 @@ func Encode(dst, src []Elem) {
 	// In bit-reversed order each coefficient is followed by n/m - 1 zeros, so
 	// the first passes only repeat it.
 	rate := n / m
-	for b, x := range src {
-		for i := range rate {
-			dst[b*rate+i] = x
+	if rate == 4 {
+		for b, x := range src {
+			d := dst[4*b : 4*b+4 : 4*b+4]
+			d[0], d[1], d[2], d[3] = x, x, x, x
+		}
+	} else {
+		for b, x := range src {
+			for i := range rate {
+				dst[b*rate+i] = x
+			}
 		}
 	}
 	for k := bits.TrailingZeros(uint(rate)); 1<<k < n; k++ {
 		w := twiddle(k)
 		half := 1 << k
+		if half < 16 && fastShortPass(dst, k, w) {
+			continue
+		}
 		for at := 0; at < n; at += 2 * half {
 			butterfly(dst[at:at+half], dst[at+half:at+2*half], w)
 		}

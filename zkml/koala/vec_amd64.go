@@ -36,6 +36,9 @@ func addElems512(dst, a, b *Elem, n int)
 //go:noescape
 func subElems512(dst, a, b *Elem, n int)
 
+//go:noescape
+func shortPass512(v *Elem, low, high *[16]uint32, w *[16]Elem, n int)
+
 // The functions below do a multiple of 16 elements from the beginning and
 // return how many.
 
@@ -129,4 +132,25 @@ func fastSubElems(dst, a, b []Elem) int {
 		subElems512(&dst[0], &a[0], &b[0], n)
 	}
 	return n
+}
+
+// fastShortPass does the pass of Encode that joins blocks of 2^k elements,
+// 2^k < 16, and reports whether it did.
+func fastShortPass(v []Elem, k int, w []Elem) bool {
+	if !hasAVX512 || len(v) < 16 {
+		return false
+	}
+	var low, high [16]uint32
+	var f [16]Elem
+	half := 1 << k
+	for i := range f {
+		at := i &^ half
+		low[i], high[i] = uint32(at), uint32(at|half)
+		f[i] = w[i&(half-1)]
+		if i&half != 0 {
+			f[i] = f[i].Neg()
+		}
+	}
+	shortPass512(&v[0], &low, &high, &f, len(v))
+	return true
 }

@@ -13,3 +13,4 @@ func fastAddScaled(dst *Vec, a []Elem, x *Ext) int { return 0 }
 func fastButterfly(a, b, w []Elem) int             { return 0 }
 func fastAddElems(dst, a, b []Elem) int            { return 0 }
 func fastSubElems(dst, a, b []Elem) int            { return 0 }
+func fastShortPass(v []Elem, k int, w []Elem) bool { return false }
