@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/market"
@@ -19,6 +20,10 @@ type chainView struct {
 	client  *client.Client
 	account *client.Account
 }
+
+// queryTime bounds a question to the ledger: one that takes connections and
+// answers nothing must not hang whoever asks.
+const queryTime = 3 * time.Second
 
 // told translates the client's errors into those the trade tells apart.
 func told(err error) error {
@@ -36,11 +41,15 @@ func told(err error) error {
 }
 
 func (v chainView) Head(ctx context.Context) (chain.Head, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
 	h, err := v.client.Head(ctx)
 	return chain.Head{Height: uint64(max(h.Height, 0)), Time: h.Time}, told(err)
 }
 
 func (v chainView) Lease(ctx context.Context, id square.Hash) (market.Lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
 	l, err := v.client.Lease(ctx, id)
 	return l, told(err)
 }
@@ -74,6 +83,8 @@ type buyerView struct{ chainView }
 const maxOffers = 10_000
 
 func (v buyerView) Offers(ctx context.Context) (offers []square.Offer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*queryTime)
+	defer cancel()
 	page := client.Page{Limit: 1000}
 	for {
 		some, next, err := v.client.Offers(ctx, client.OfferFilter{Trade: infer.Name}, page)
@@ -91,6 +102,8 @@ func (v buyerView) Offers(ctx context.Context) (offers []square.Offer, err error
 }
 
 func (v buyerView) Balance(ctx context.Context, denom string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
 	a, err := v.client.Balance(ctx, v.account.Address(), denom)
 	return a.Units, told(err)
 }

@@ -199,6 +199,11 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 	if s.node, err = node.Open(ctx, nc); err != nil {
 		return err
 	}
+	// Before anybody asks: buyers that know it from before find it at the port
+	// it has now.
+	if err := s.node.Provider.PostOffers(ctx); err != nil && ctx.Err() == nil {
+		s.log.Warn("offers could not be posted, will try again", "err", err)
+	}
 	s.run.Provider = s.keyring.provider.Address().String()
 	return nil
 }

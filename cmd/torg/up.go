@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/ledger/client"
+	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
 
@@ -69,7 +71,8 @@ func up(ctx context.Context, cfg config, log *slog.Logger, fresh bool, out io.Wr
 		return <-served
 	}
 	if err := s.waitForLease(sctx); err != nil && ctx.Err() == nil {
-		return errors.Join(err, end())
+		// The wallet may be empty: only an open square can be topped up.
+		progress("no lease stands yet (%v); the first request opens one or says why not", err)
 	}
 	if err := s.announce(); err != nil {
 		return errors.Join(err, end())
@@ -86,24 +89,20 @@ func up(ctx context.Context, cfg config, log *slog.Logger, fresh bool, out io.Wr
 	return err
 }
 
-// waitForLease returns when the first model can be asked through a standing
-// lease, or soon after if none comes: doctor says why then.
+// waitForLease returns when a lease of this wallet's stands on the ledger, or
+// soon after if none comes.
 func (s *openSquare) waitForLease(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	mine := client.LeaseFilter{Buyer: s.keyring.owner.Address(), State: market.Active}
 	for {
-		ms, err := s.desk.Models(ctx)
-		for _, m := range ms {
-			if m.Free > 0 {
-				return nil
-			}
+		ls, _, err := s.client.Leases(ctx, mine, client.Page{Limit: 1})
+		if len(ls) > 0 {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			if err == nil {
-				err = errors.New("no standing lease could be opened")
-			}
-			return fmt.Errorf("open the first lease: %w; torg doctor looks further", err)
+			return errors.Join(err, ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

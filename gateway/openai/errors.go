@@ -126,7 +126,7 @@ func classify(err error) *Error {
 		return problem(http.StatusBadRequest, typeInvalid, "provider_refused", "the provider refused the request: "+wire.Message)
 	case errors.Is(err, context.DeadlineExceeded):
 		return problem(http.StatusGatewayTimeout, typeServer, "timeout", "the answer took longer than this gateway waits; nothing more was charged")
-	case errors.Is(err, buyer.ErrProvider):
+	case errors.Is(err, buyer.ErrProvider), errors.As(err, &wire): // the second: after output had begun
 		return problem(http.StatusBadGateway, typeServer, "provider_failed", err.Error())
 	case errors.Is(err, context.Canceled):
 		return problem(499, typeServer, "cancelled", "the client went away")

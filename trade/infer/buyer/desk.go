@@ -227,6 +227,7 @@ type seat struct {
 	leases  []*lease    // usable ones
 	opening bool
 	failed  error     // of the last opening
+	balks   int       // openings that failed by the provider's fault, in a row
 	retry   time.Time // no new opening before; monotonic
 	shunned int64     // ledger time until which it is not asked: it was caught
 

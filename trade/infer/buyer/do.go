@@ -204,6 +204,9 @@ type errRefused struct{ *infer.WireError }
 
 func (e errRefused) Unwrap() error { return e.WireError }
 
+// Is makes a provider that is at its limit as busy as one whose lanes are.
+func (e errRefused) Is(target error) bool { return target == ErrBusy && e.Code == infer.CodeBusy }
+
 // converse sends a request and reads its answer to the end. An ended ctx, or a
 // client that takes no more, cancels the work; the receipt is still waited for,
 // Grace long.

@@ -16,6 +16,16 @@ import (
 	"github.com/torg-network/torg/trade/infer/meter"
 )
 
+// stalled is how old the newest block is when no lease is opened any more.
+const stalled = 15 * time.Second
+
+func stall(err error) error {
+	if errors.Is(err, ErrStalled) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrStalled, err)
+}
+
 // held is a lane in the hands of one request.
 type held struct {
 	l  *lease
@@ -30,7 +40,7 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, maxCost ui
 	for {
 		now, err := d.clock.Now(ctx)
 		if err != nil {
-			return held{}, 0, fmt.Errorf("%w: %w", ErrStalled, err)
+			return held{}, 0, stall(err)
 		}
 		d.mu.Lock()
 		if d.closed {
@@ -136,8 +146,19 @@ func (d *Desk) open(ctx context.Context, s *seat, price uint64) (err error) {
 		d.mu.Lock()
 		s.opening = false
 		s.failed, s.retry = err, time.Time{}
-		if err != nil {
+		switch {
+		case err == nil:
+			s.balks = 0
+		case errors.Is(err, ErrFunds), errors.Is(err, ErrStalled), errors.Is(err, context.Canceled):
 			s.retry = time.Now().Add(500 * time.Millisecond)
+		default:
+			// It is the provider's fault, and whoever asks waits for it: one
+			// that goes on so is asked ever more seldom.
+			s.retry = time.Now().Add(500 * time.Millisecond << min(s.balks, 7))
+			s.balks++
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			d.cfg.Log.Warn("lease could not be opened", "provider", s.key.provider.String(), "err", err)
 		}
 		d.notify()
 		d.mu.Unlock()
@@ -156,9 +177,17 @@ func (d *Desk) open(ctx context.Context, s *seat, price uint64) (err error) {
 }
 
 func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID square.Hash, price uint64) error {
+	// A transaction that no block takes would hold up whoever asks until it is
+	// given up.
+	if _, err := d.clock.Refresh(ctx); err != nil {
+		return stall(err)
+	}
+	if age := d.clock.Age(); age > stalled {
+		return fmt.Errorf("%w: the last block came %s ago", ErrStalled, age.Round(time.Second))
+	}
 	now, err := d.clock.Now(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrStalled, err)
+		return stall(err)
 	}
 	balance, err := d.cfg.Ledger.Balance(ctx, d.cfg.Denom)
 	if err != nil {
@@ -322,9 +351,10 @@ func (d *Desk) chores(ctx context.Context) {
 	for _, s := range renew {
 		octx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		if err := d.open(octx, s, 0); err != nil && ctx.Err() == nil {
-			d.cfg.Log.Warn("lease could not be opened ahead", "provider", s.key.provider.String(), "err", err)
 			d.mu.Lock()
-			s.retry = time.Now().Add(5 * time.Second)
+			if at := time.Now().Add(5 * time.Second); s.retry.Before(at) {
+				s.retry = at
+			}
 			d.mu.Unlock()
 		}
 		cancel()

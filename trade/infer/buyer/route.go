@@ -138,7 +138,7 @@ func (d *Desk) route(ctx context.Context, a Ask) ([]*seat, error) {
 func (d *Desk) fitting(ctx context.Context, a Ask) ([]*seat, error) {
 	now, err := d.clock.Now(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrStalled, err)
+		return nil, stall(err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -67,3 +67,13 @@ func (c *Clock) Now(ctx context.Context) (time.Time, error) {
 	}
 	return last.Time.Add(time.Since(seen)), nil
 }
+
+// Age is how long the newest block that Refresh saw has been the newest.
+func (c *Clock) Age() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.seen.IsZero() {
+		return 0
+	}
+	return time.Since(c.seen)
+}

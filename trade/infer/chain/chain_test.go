@@ -45,4 +45,14 @@ func TestClock(t *testing.T) {
 	if d := now.Sub(t0.Add(time.Hour)); d < 20*time.Millisecond {
 		t.Errorf("with the ledger gone only %v went by", d)
 	}
+	if age := c.Age(); age < 20*time.Millisecond {
+		t.Errorf("the newest block is said to be %v old", age)
+	}
+	head, err = Head{Height: 3, Time: t0.Add(time.Hour)}, nil
+	if _, err := c.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if age := c.Age(); age > 15*time.Millisecond {
+		t.Errorf("a block that came just now is said to be %v old", age)
+	}
 }

@@ -267,9 +267,9 @@ func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *a
 	case !now.Before(time.Unix(l.rec.Until, 0).Add(-margin(order))):
 		return nil, nil, refuse(infer.CodeClosed, "lease %s is about to end", l.id.Short())
 	case l.risk() > 2*p.maxRisk(order.Escrow):
-		// The redeemer tries and cannot: the ledger stands still. What is not
+		// The redeemer is behind, or the ledger stands still. What is not
 		// redeemed by the lease's deadline is lost.
-		return nil, nil, refuse(infer.CodeUnavailable, "too much of lease %s waits to be redeemed; nothing was charged", l.id.Short())
+		return nil, nil, refuse(infer.CodeBusy, "too much of lease %s waits to be redeemed; nothing was charged", l.id.Short())
 	case ln.busy:
 		return nil, nil, refuse(infer.CodeBusy, "lane %d is working on a request", req.Lane)
 	case req.Seq != ln.rec.Seq+1:
