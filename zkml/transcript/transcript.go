@@ -25,6 +25,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/merkle"
 )
 
 // sponge is the chain and what was absorbed since it was last updated.
@@ -103,8 +104,7 @@ func works(seed [32]byte, nonce uint64, n int) bool {
 	var b [40]byte
 	copy(b[:], seed[:])
 	binary.LittleEndian.PutUint64(b[32:], nonce)
-	h := blake3.Sum256(b[:])
-	return bits.LeadingZeros64(binary.BigEndian.Uint64(h[:])) >= n
+	return leadingZeros(blake3.Sum256(b[:])) >= n
 }
 
 // Prover writes a proof.
@@ -153,12 +153,36 @@ func (p *Prover) Grind(label string, n int) {
 		return
 	}
 	seed := p.draw(label)
-	var nonce uint64
-	for !works(seed, nonce, n) {
-		nonce++
-	}
-	p.Bytes(label, binary.LittleEndian.AppendUint64(nil, nonce))
+	p.Bytes(label, binary.LittleEndian.AppendUint64(nil, grind(seed, n)))
 }
+
+// grind returns the smallest nonce that works.
+func grind(seed [32]byte, n int) uint64 {
+	const batch = 1 << 13
+	// The words of seed and nonce, a column each.
+	columns := make([][]uint32, 10)
+	for i := range columns {
+		columns[i] = make([]uint32, batch)
+		if i < 8 {
+			for j := range columns[i] {
+				columns[i][j] = binary.LittleEndian.Uint32(seed[4*i:])
+			}
+		}
+	}
+	for from := uint64(0); ; from += batch {
+		for j := range batch {
+			nonce := from + uint64(j)
+			columns[8][j], columns[9][j] = uint32(nonce), uint32(nonce>>32)
+		}
+		for j, h := range merkle.Leaves(batch, columns) {
+			if leadingZeros(h) >= n {
+				return from + uint64(j)
+			}
+		}
+	}
+}
+
+func leadingZeros(h [32]byte) int { return bits.LeadingZeros64(binary.BigEndian.Uint64(h[:])) }
 
 // Verifier reads a proof. After the first error everything it reads is zero
 // and the error stays; callers may check once, before they believe anything.

@@ -110,3 +110,20 @@ func TestGolden(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// TestGrind: the nonce works and is the smallest that does.
+func TestGrind(t *testing.T) {
+	for i := range 20 {
+		seed := [32]byte{byte(i)}
+		n := i % 15
+		nonce := grind(seed, n)
+		for k := range nonce {
+			if works(seed, k, n) {
+				t.Fatalf("seed %d: %d works, %d was found", i, k, nonce)
+			}
+		}
+		if !works(seed, nonce, n) {
+			t.Fatalf("seed %d: %d does not work", i, nonce)
+		}
+	}
+}
