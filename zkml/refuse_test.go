@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -529,4 +531,20 @@ func FuzzCard(f *testing.F) {
 			t.Error("accepted")
 		}
 	})
+}
+
+// TestGoldenPaths makes the golden proof again with fewer of the machine's
+// instructions: the bytes are the same.
+func TestGoldenPaths(t *testing.T) {
+	if os.Getenv("ZKML_PATH") != "" {
+		t.Skip("once is enough")
+	}
+	for _, off := range []string{"cpu.avx512f=off", "cpu.avx512f=off,cpu.avx2=off"} {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestGolden$", "-test.v")
+		cmd.Env = append(os.Environ(), "GODEBUG="+off, "ZKML_PATH=1")
+		out, err := cmd.CombinedOutput()
+		if err != nil || !bytes.Contains(out, []byte("--- PASS: TestGolden")) {
+			t.Errorf("%s: %v\n%s", off, err, out)
+		}
+	}
 }

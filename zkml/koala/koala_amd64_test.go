@@ -2,15 +2,33 @@ package koala
 
 import "testing"
 
-// TestPortable repeats the tests of everything that has kernels without them:
-// with both checked against the definitions, they give the same words.
-func TestPortable(t *testing.T) {
-	if !hasAVX512 {
-		t.Skip("the portable code has been tested already")
+// TestPaths repeats the tests of everything that has kernels with fewer of
+// them: all are checked against the definitions, so they give the same words.
+func TestPaths(t *testing.T) {
+	avx2, avx512 := hasAVX2, hasAVX512
+	defer func() { hasAVX2, hasAVX512 = avx2, avx512 }()
+	for _, c := range []struct {
+		name         string
+		avx2, avx512 bool
+	}{{"portable", false, false}, {"avx2", true, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.avx2 && !avx2 {
+				t.Skip("not on this machine")
+			}
+			hasAVX2, hasAVX512 = c.avx2, c.avx512
+			TestVectors(t)
+			TestLongDot(t)
+			TestEncode(t)
+		})
 	}
+}
+
+func BenchmarkMulVecAVX2(b *testing.B) {
+	if !hasAVX2 {
+		b.Skip("not on this machine")
+	}
+	avx512 := hasAVX512
+	defer func() { hasAVX512 = avx512 }()
 	hasAVX512 = false
-	defer func() { hasAVX512 = true }()
-	TestVectors(t)
-	TestLongDot(t)
-	TestEncode(t)
+	BenchmarkMulVec(b)
 }

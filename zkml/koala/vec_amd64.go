@@ -6,6 +6,7 @@ import "golang.org/x/sys/cpu"
 // (AVX2) elements; what is left over is done by the portable code, which gives
 // the same words.
 var (
+	hasAVX2   = cpu.X86.HasAVX2
 	hasAVX512 = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL
 )
 
@@ -39,11 +40,38 @@ func subElems512(dst, a, b *Elem, n int)
 //go:noescape
 func shortPass512(v *Elem, low, high *[16]uint32, w *[16]Elem, n int)
 
+//go:noescape
+func mulVec256(dst, a, b *Vec, n int)
+
+//go:noescape
+func scaleVec256(dst, a *Vec, x *Ext, n int)
+
+//go:noescape
+func fold256(dst, lo, hi *Vec, x *Ext, n int)
+
+//go:noescape
+func dot256(sum *[4][16]Elem, a, b *Vec, n int)
+
+//go:noescape
+func dotElems256(sum *[4][2][8]uint64, a *Vec, b *Elem, n int)
+
+//go:noescape
+func addScaled256(dst *Vec, a *Elem, x *Ext, n int)
+
+//go:noescape
+func butterfly256(a, b, w *Elem, n int)
+
+//go:noescape
+func addElems256(dst, a, b *Elem, n int)
+
+//go:noescape
+func subElems256(dst, a, b *Elem, n int)
+
 // The functions below do a multiple of 16 elements from the beginning and
 // return how many.
 
 func fast(n int) int {
-	if !hasAVX512 {
+	if !hasAVX512 && !hasAVX2 {
 		return 0
 	}
 	return n &^ 15
@@ -51,24 +79,36 @@ func fast(n int) int {
 
 func fastMulVec(dst, a, b *Vec) int {
 	n := fast(len(dst[0]))
-	if n > 0 {
+	switch {
+	case n == 0:
+	case hasAVX512:
 		mulVec512(dst, a, b, n)
+	default:
+		mulVec256(dst, a, b, n)
 	}
 	return n
 }
 
 func fastScaleVec(dst, a *Vec, x *Ext) int {
 	n := fast(len(dst[0]))
-	if n > 0 {
+	switch {
+	case n == 0:
+	case hasAVX512:
 		scaleVec512(dst, a, x, n)
+	default:
+		scaleVec256(dst, a, x, n)
 	}
 	return n
 }
 
 func fastFold(dst, lo, hi *Vec, x *Ext) int {
 	n := fast(len(dst[0]))
-	if n > 0 {
+	switch {
+	case n == 0:
+	case hasAVX512:
 		fold512(dst, lo, hi, x, n)
+	default:
+		fold256(dst, lo, hi, x, n)
 	}
 	return n
 }
@@ -79,7 +119,11 @@ func fastDot(a, b *Vec) (Ext, int) {
 		return Ext{}, 0
 	}
 	var lanes [4][16]Elem
-	dot512(&lanes, a, b, n)
+	if hasAVX512 {
+		dot512(&lanes, a, b, n)
+	} else {
+		dot256(&lanes, a, b, n)
+	}
 	return Ext{sumElems(lanes[0][:]), sumElems(lanes[1][:]), sumElems(lanes[2][:]), sumElems(lanes[3][:])}, n
 }
 
@@ -89,7 +133,11 @@ func fastDotElems(a *Vec, b []Elem) (Ext, int) {
 		return Ext{}, 0
 	}
 	var lanes [4][2][8]uint64
-	dotElems512(&lanes, a, &b[0], n)
+	if hasAVX512 {
+		dotElems512(&lanes, a, &b[0], n)
+	} else {
+		dotElems256(&lanes, a, &b[0], n)
+	}
 	var out [4]Elem
 	for c, l := range lanes {
 		var lo, hi uint64
@@ -104,32 +152,48 @@ func fastDotElems(a *Vec, b []Elem) (Ext, int) {
 
 func fastAddScaled(dst *Vec, a []Elem, x *Ext) int {
 	n := fast(len(dst[0]))
-	if n > 0 {
+	switch {
+	case n == 0:
+	case hasAVX512:
 		addScaled512(dst, &a[0], x, n)
+	default:
+		addScaled256(dst, &a[0], x, n)
 	}
 	return n
 }
 
 func fastButterfly(a, b, w []Elem) int {
 	n := fast(len(a))
-	if n > 0 {
+	switch {
+	case n == 0:
+	case hasAVX512:
 		butterfly512(&a[0], &b[0], &w[0], n)
+	default:
+		butterfly256(&a[0], &b[0], &w[0], n)
 	}
 	return n
 }
 
 func fastAddElems(dst, a, b []Elem) int {
 	n := fast(len(dst))
-	if n > 0 {
+	switch {
+	case n == 0:
+	case hasAVX512:
 		addElems512(&dst[0], &a[0], &b[0], n)
+	default:
+		addElems256(&dst[0], &a[0], &b[0], n)
 	}
 	return n
 }
 
 func fastSubElems(dst, a, b []Elem) int {
 	n := fast(len(dst))
-	if n > 0 {
+	switch {
+	case n == 0:
+	case hasAVX512:
 		subElems512(&dst[0], &a[0], &b[0], n)
+	default:
+		subElems256(&dst[0], &a[0], &b[0], n)
 	}
 	return n
 }

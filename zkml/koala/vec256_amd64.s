@@ -1,0 +1,490 @@
+#include "textflag.h"
+
+// AVX2 kernels: as those for AVX-512, eight elements at a time. There are not
+// registers enough for all operands and their odd lanes, so these are laid out
+// on the stack first. Y15 holds p and Y14 the inverse of p mod 2^32.
+
+#define SETUP \
+	MOVL $0x7f000001, AX; MOVQ AX, X15; VPBROADCASTD X15, Y15; \
+	MOVL $0x81000001, AX; MOVQ AX, X14; VPBROADCASTD X14, Y14
+
+#define REDUCE4(E, O, OUT, S, T) \
+	VPMULUDQ Y14, E, S; \
+	VPMULUDQ Y14, O, T; \
+	VPMULUDQ Y15, S, S; \
+	VPMULUDQ Y15, T, T; \
+	VPSRLQ $32, E, E; \
+	VPSRLQ $32, S, S; \
+	VPBLENDD $0xaa, O, E, O; \
+	VPBLENDD $0xaa, T, S, T; \
+	VPSUBD Y15, O, OUT; \
+	VPMINUD OUT, O, O; \
+	VPSUBD T, O, O; \
+	VPADDD Y15, O, OUT; \
+	VPMINUD O, OUT, OUT
+
+#define REDUCE1(E, O, OUT, S, T) \
+	VPMULUDQ Y14, E, S; \
+	VPMULUDQ Y14, O, T; \
+	VPMULUDQ Y15, S, S; \
+	VPMULUDQ Y15, T, T; \
+	VPSRLQ $32, E, E; \
+	VPSRLQ $32, S, S; \
+	VPBLENDD $0xaa, O, E, O; \
+	VPBLENDD $0xaa, T, S, T; \
+	VPSUBD T, O, O; \
+	VPADDD Y15, O, OUT; \
+	VPMINUD O, OUT, OUT
+
+#define ADD(A, B, OUT, T) \
+	VPADDD A, B, OUT; \
+	VPSUBD Y15, OUT, T; \
+	VPMINUD T, OUT, OUT
+
+#define SUB(A, B, OUT, T) \
+	VPSUBD B, A, OUT; \
+	VPADDD Y15, OUT, T; \
+	VPMINUD T, OUT, OUT
+
+// Operand I of the second factor (b0 b1 b2 b3 3b1 3b2 3b3), even and odd
+// lanes, is at 64 I of the stack.
+#define PUT(Y, I) \
+	VMOVDQU Y, (64*I)(SP); \
+	VPSRLQ $32, Y, Y12; \
+	VMOVDQU Y12, (64*I+32)(SP)
+
+#define TRIPLE(Y, I) \
+	ADD(Y, Y, Y8, Y12); \
+	ADD(Y, Y8, Y8, Y12); \
+	PUT(Y8, I)
+
+// Second factor from Y4 to Y7.
+#define SECOND \
+	PUT(Y4, 0); \
+	PUT(Y5, 1); \
+	PUT(Y6, 2); \
+	PUT(Y7, 3); \
+	TRIPLE(Y5, 4); \
+	TRIPLE(Y6, 5); \
+	TRIPLE(Y7, 6)
+
+// OUT = Y0 [A] + Y1 [B] + Y2 [C] + Y3 [D], with the odd lanes of Y0 to Y3 in
+// Y4 to Y7.
+#define COORDINATE(A, B, C, D, OUT) \
+	VPMULUDQ (64*A)(SP), Y0, Y8; \
+	VPMULUDQ (64*B)(SP), Y1, Y10; \
+	VPADDQ Y10, Y8, Y8; \
+	VPMULUDQ (64*C)(SP), Y2, Y10; \
+	VPADDQ Y10, Y8, Y8; \
+	VPMULUDQ (64*D)(SP), Y3, Y10; \
+	VPADDQ Y10, Y8, Y8; \
+	VPMULUDQ (64*A+32)(SP), Y4, Y9; \
+	VPMULUDQ (64*B+32)(SP), Y5, Y11; \
+	VPADDQ Y11, Y9, Y9; \
+	VPMULUDQ (64*C+32)(SP), Y6, Y11; \
+	VPADDQ Y11, Y9, Y9; \
+	VPMULUDQ (64*D+32)(SP), Y7, Y11; \
+	VPADDQ Y11, Y9, Y9; \
+	REDUCE4(Y8, Y9, OUT, Y10, Y11)
+
+#define ODD \
+	VPSRLQ $32, Y0, Y4; \
+	VPSRLQ $32, Y1, Y5; \
+	VPSRLQ $32, Y2, Y6; \
+	VPSRLQ $32, Y3, Y7
+
+// The product, coordinate by coordinate, each followed by what is done to it.
+#define C0 COORDINATE(0, 6, 5, 4, Y13)
+#define C1 COORDINATE(1, 0, 6, 5, Y13)
+#define C2 COORDINATE(2, 1, 0, 6, Y13)
+#define C3 COORDINATE(3, 2, 1, 0, Y13)
+
+#define POINTERS(R, P0, P1, P2, P3) \
+	MOVQ 0(R), P0; \
+	MOVQ 24(R), P1; \
+	MOVQ 48(R), P2; \
+	MOVQ 72(R), P3
+
+// func mulVec256(dst, a, b *Vec, n int)
+TEXT ·mulVec256(SB), 0, $448-32
+	SETUP
+	MOVQ dst+0(FP), AX
+	POINTERS(AX, DI, R8, R9, R10)
+	MOVQ a+8(FP), AX
+	POINTERS(AX, SI, R11, R12, R13)
+	MOVQ b+16(FP), AX
+	POINTERS(AX, BX, DX, R15, AX)
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, R8
+	ADDQ CX, R9
+	ADDQ CX, R10
+	ADDQ CX, SI
+	ADDQ CX, R11
+	ADDQ CX, R12
+	ADDQ CX, R13
+	ADDQ CX, BX
+	ADDQ CX, DX
+	ADDQ CX, R15
+	ADDQ CX, AX
+	NEGQ CX
+mulLoop:
+	VMOVDQU (BX)(CX*1), Y4
+	VMOVDQU (DX)(CX*1), Y5
+	VMOVDQU (R15)(CX*1), Y6
+	VMOVDQU (AX)(CX*1), Y7
+	SECOND
+	VMOVDQU (SI)(CX*1), Y0
+	VMOVDQU (R11)(CX*1), Y1
+	VMOVDQU (R12)(CX*1), Y2
+	VMOVDQU (R13)(CX*1), Y3
+	ODD
+	C0
+	VMOVDQU Y13, (DI)(CX*1)
+	C1
+	VMOVDQU Y13, (R8)(CX*1)
+	C2
+	VMOVDQU Y13, (R9)(CX*1)
+	C3
+	VMOVDQU Y13, (R10)(CX*1)
+	ADDQ $32, CX
+	JNZ mulLoop
+	VZEROUPPER
+	RET
+
+#define BROADCAST(R) \
+	VPBROADCASTD 0(R), Y4; \
+	VPBROADCASTD 4(R), Y5; \
+	VPBROADCASTD 8(R), Y6; \
+	VPBROADCASTD 12(R), Y7; \
+	SECOND
+
+// func scaleVec256(dst, a *Vec, x *Ext, n int)
+TEXT ·scaleVec256(SB), 0, $448-32
+	SETUP
+	MOVQ x+16(FP), AX
+	BROADCAST(AX)
+	MOVQ dst+0(FP), AX
+	POINTERS(AX, DI, R8, R9, R10)
+	MOVQ a+8(FP), AX
+	POINTERS(AX, SI, R11, R12, R13)
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, R8
+	ADDQ CX, R9
+	ADDQ CX, R10
+	ADDQ CX, SI
+	ADDQ CX, R11
+	ADDQ CX, R12
+	ADDQ CX, R13
+	NEGQ CX
+scaleLoop:
+	VMOVDQU (SI)(CX*1), Y0
+	VMOVDQU (R11)(CX*1), Y1
+	VMOVDQU (R12)(CX*1), Y2
+	VMOVDQU (R13)(CX*1), Y3
+	ODD
+	C0
+	VMOVDQU Y13, (DI)(CX*1)
+	C1
+	VMOVDQU Y13, (R8)(CX*1)
+	C2
+	VMOVDQU Y13, (R9)(CX*1)
+	C3
+	VMOVDQU Y13, (R10)(CX*1)
+	ADDQ $32, CX
+	JNZ scaleLoop
+	VZEROUPPER
+	RET
+
+// func fold256(dst, lo, hi *Vec, x *Ext, n int)
+TEXT ·fold256(SB), 0, $448-40
+	SETUP
+	MOVQ x+24(FP), AX
+	BROADCAST(AX)
+	MOVQ dst+0(FP), AX
+	POINTERS(AX, DI, R8, R9, R10)
+	MOVQ lo+8(FP), AX
+	POINTERS(AX, SI, R11, R12, R13)
+	MOVQ hi+16(FP), AX
+	POINTERS(AX, BX, DX, R15, AX)
+	MOVQ n+32(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, R8
+	ADDQ CX, R9
+	ADDQ CX, R10
+	ADDQ CX, SI
+	ADDQ CX, R11
+	ADDQ CX, R12
+	ADDQ CX, R13
+	ADDQ CX, BX
+	ADDQ CX, DX
+	ADDQ CX, R15
+	ADDQ CX, AX
+	NEGQ CX
+foldLoop:
+	VMOVDQU (BX)(CX*1), Y0
+	VMOVDQU (DX)(CX*1), Y1
+	VMOVDQU (R15)(CX*1), Y2
+	VMOVDQU (AX)(CX*1), Y3
+	VMOVDQU (SI)(CX*1), Y4
+	VMOVDQU (R11)(CX*1), Y5
+	VMOVDQU (R12)(CX*1), Y6
+	VMOVDQU (R13)(CX*1), Y7
+	SUB(Y0, Y4, Y0, Y8)
+	SUB(Y1, Y5, Y1, Y8)
+	SUB(Y2, Y6, Y2, Y8)
+	SUB(Y3, Y7, Y3, Y8)
+	ODD
+	C0
+	VMOVDQU (SI)(CX*1), Y8
+	ADD(Y8, Y13, Y13, Y9)
+	VMOVDQU Y13, (DI)(CX*1)
+	C1
+	VMOVDQU (R11)(CX*1), Y8
+	ADD(Y8, Y13, Y13, Y9)
+	VMOVDQU Y13, (R8)(CX*1)
+	C2
+	VMOVDQU (R12)(CX*1), Y8
+	ADD(Y8, Y13, Y13, Y9)
+	VMOVDQU Y13, (R9)(CX*1)
+	C3
+	VMOVDQU (R13)(CX*1), Y8
+	ADD(Y8, Y13, Y13, Y9)
+	VMOVDQU Y13, (R10)(CX*1)
+	ADDQ $32, CX
+	JNZ foldLoop
+	VZEROUPPER
+	RET
+
+// func dot256(sum *[4][16]Elem, a, b *Vec, n int)
+// Uses the first eight lanes of each sum, which must be zero before.
+TEXT ·dot256(SB), 0, $448-32
+	SETUP
+	MOVQ sum+0(FP), DI
+	MOVQ a+8(FP), AX
+	POINTERS(AX, SI, R11, R12, R13)
+	MOVQ b+16(FP), AX
+	POINTERS(AX, BX, DX, R15, AX)
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, SI
+	ADDQ CX, R11
+	ADDQ CX, R12
+	ADDQ CX, R13
+	ADDQ CX, BX
+	ADDQ CX, DX
+	ADDQ CX, R15
+	ADDQ CX, AX
+	NEGQ CX
+dotLoop:
+	VMOVDQU (BX)(CX*1), Y4
+	VMOVDQU (DX)(CX*1), Y5
+	VMOVDQU (R15)(CX*1), Y6
+	VMOVDQU (AX)(CX*1), Y7
+	SECOND
+	VMOVDQU (SI)(CX*1), Y0
+	VMOVDQU (R11)(CX*1), Y1
+	VMOVDQU (R12)(CX*1), Y2
+	VMOVDQU (R13)(CX*1), Y3
+	ODD
+	C0
+	VMOVDQU 0(DI), Y8
+	ADD(Y8, Y13, Y13, Y9)
+	VMOVDQU Y13, 0(DI)
+	C1
+	VMOVDQU 64(DI), Y8
+	ADD(Y8, Y13, Y13, Y9)
+	VMOVDQU Y13, 64(DI)
+	C2
+	VMOVDQU 128(DI), Y8
+	ADD(Y8, Y13, Y13, Y9)
+	VMOVDQU Y13, 128(DI)
+	C3
+	VMOVDQU 192(DI), Y8
+	ADD(Y8, Y13, Y13, Y9)
+	VMOVDQU Y13, 192(DI)
+	ADDQ $32, CX
+	JNZ dotLoop
+	VZEROUPPER
+	RET
+
+#define DOTSTEP(A, LO, HI) \
+	VMOVDQU (A)(CX*1), Y4; \
+	VMOVDQU 32(A)(CX*1), Y5; \
+	VPSRLQ $32, Y4, Y6; \
+	VPSRLQ $32, Y5, Y7; \
+	VPMULUDQ Y0, Y4, Y4; \
+	VPMULUDQ Y1, Y5, Y5; \
+	VPMULUDQ Y2, Y6, Y6; \
+	VPMULUDQ Y3, Y7, Y7; \
+	VPADDQ Y4, Y5, Y4; \
+	VPADDQ Y6, Y7, Y6; \
+	VPADDQ Y4, Y6, Y4; \
+	VPSRLQ $32, Y4, Y5; \
+	VPSLLQ $32, Y4, Y4; \
+	VPSRLQ $32, Y4, Y4; \
+	VPADDQ Y4, LO, LO; \
+	VPADDQ Y5, HI, HI
+
+// func dotElems256(sum *[4][2][8]uint64, a *Vec, b *Elem, n int)
+// n is a multiple of 16. Uses the first four lanes.
+TEXT ·dotElems256(SB), NOSPLIT, $0-32
+	MOVQ sum+0(FP), DI
+	MOVQ a+8(FP), AX
+	POINTERS(AX, SI, R11, R12, R13)
+	MOVQ b+16(FP), BX
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, SI
+	ADDQ CX, R11
+	ADDQ CX, R12
+	ADDQ CX, R13
+	ADDQ CX, BX
+	NEGQ CX
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	VPXOR Y12, Y12, Y12
+	VPXOR Y13, Y13, Y13
+	VPXOR Y14, Y14, Y14
+	VPXOR Y15, Y15, Y15
+dotElemsLoop:
+	VMOVDQU (BX)(CX*1), Y0
+	VMOVDQU 32(BX)(CX*1), Y1
+	VPSRLQ $32, Y0, Y2
+	VPSRLQ $32, Y1, Y3
+	DOTSTEP(SI, Y8, Y9)
+	DOTSTEP(R11, Y10, Y11)
+	DOTSTEP(R12, Y12, Y13)
+	DOTSTEP(R13, Y14, Y15)
+	ADDQ $64, CX
+	JNZ dotElemsLoop
+	VMOVDQU Y8, 0(DI)
+	VMOVDQU Y9, 64(DI)
+	VMOVDQU Y10, 128(DI)
+	VMOVDQU Y11, 192(DI)
+	VMOVDQU Y12, 256(DI)
+	VMOVDQU Y13, 320(DI)
+	VMOVDQU Y14, 384(DI)
+	VMOVDQU Y15, 448(DI)
+	VZEROUPPER
+	RET
+
+// The coordinate at D += X times the elements in Y0 (even) and Y1 (odd).
+#define SCALESTEP(D, X) \
+	VPMULUDQ X, Y0, Y2; \
+	VPMULUDQ X, Y1, Y3; \
+	REDUCE1(Y2, Y3, Y8, Y9, Y10); \
+	VMOVDQU (D)(CX*1), Y11; \
+	ADD(Y8, Y11, Y11, Y12); \
+	VMOVDQU Y11, (D)(CX*1)
+
+// func addScaled256(dst *Vec, a *Elem, x *Ext, n int)
+TEXT ·addScaled256(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ dst+0(FP), AX
+	POINTERS(AX, DI, R8, R9, R10)
+	MOVQ a+8(FP), SI
+	MOVQ x+16(FP), AX
+	VPBROADCASTD 0(AX), Y4
+	VPBROADCASTD 4(AX), Y5
+	VPBROADCASTD 8(AX), Y6
+	VPBROADCASTD 12(AX), Y7
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, R8
+	ADDQ CX, R9
+	ADDQ CX, R10
+	ADDQ CX, SI
+	NEGQ CX
+addScaledLoop:
+	VMOVDQU (SI)(CX*1), Y0
+	VPSRLQ $32, Y0, Y1
+	SCALESTEP(DI, Y4)
+	SCALESTEP(R8, Y5)
+	SCALESTEP(R9, Y6)
+	SCALESTEP(R10, Y7)
+	ADDQ $32, CX
+	JNZ addScaledLoop
+	VZEROUPPER
+	RET
+
+// func butterfly256(a, b, w *Elem, n int)
+TEXT ·butterfly256(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ a+0(FP), DI
+	MOVQ b+8(FP), SI
+	MOVQ w+16(FP), DX
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, SI
+	ADDQ CX, DX
+	NEGQ CX
+butterflyLoop:
+	VMOVDQU (SI)(CX*1), Y0
+	VMOVDQU (DX)(CX*1), Y1
+	VPSRLQ $32, Y0, Y2
+	VPSRLQ $32, Y1, Y3
+	VPMULUDQ Y1, Y0, Y4
+	VPMULUDQ Y3, Y2, Y5
+	REDUCE1(Y4, Y5, Y6, Y7, Y8)
+	VMOVDQU (DI)(CX*1), Y9
+	ADD(Y6, Y9, Y10, Y11)
+	SUB(Y9, Y6, Y12, Y13)
+	VMOVDQU Y10, (DI)(CX*1)
+	VMOVDQU Y12, (SI)(CX*1)
+	ADDQ $32, CX
+	JNZ butterflyLoop
+	VZEROUPPER
+	RET
+
+// func addElems256(dst, a, b *Elem, n int)
+TEXT ·addElems256(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ dst+0(FP), DI
+	MOVQ a+8(FP), SI
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, SI
+	ADDQ CX, DX
+	NEGQ CX
+addLoop:
+	VMOVDQU (SI)(CX*1), Y0
+	VMOVDQU (DX)(CX*1), Y1
+	ADD(Y0, Y1, Y2, Y3)
+	VMOVDQU Y2, (DI)(CX*1)
+	ADDQ $32, CX
+	JNZ addLoop
+	VZEROUPPER
+	RET
+
+// func subElems256(dst, a, b *Elem, n int)
+TEXT ·subElems256(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ dst+0(FP), DI
+	MOVQ a+8(FP), SI
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, SI
+	ADDQ CX, DX
+	NEGQ CX
+subLoop:
+	VMOVDQU (SI)(CX*1), Y0
+	VMOVDQU (DX)(CX*1), Y1
+	SUB(Y0, Y1, Y2, Y3)
+	VMOVDQU Y2, (DI)(CX*1)
+	ADDQ $32, CX
+	JNZ subLoop
+	VZEROUPPER
+	RET
