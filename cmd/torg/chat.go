@@ -67,7 +67,7 @@ func chatCommand() *cobra.Command {
 				args = []string{string(b)}
 			}
 			if len(args) > 0 {
-				return s.say(c.Context(), strings.Join(args, " "))
+				return s.once(c.Context(), strings.Join(args, " "))
 			}
 			return s.converse(c.Context(), os.Stdin)
 		},
@@ -111,7 +111,31 @@ type chatSession struct {
 	seed        *int64
 	history     []chatMessage
 	spent       float64
+	bill        *chatUsage // of the last answer; nil: it was cut short
 	out         io.Writer
+}
+
+// once asks one thing: streamed for people, whole for programs.
+func (s *chatSession) once(ctx context.Context, text string) error {
+	if format == "table" {
+		return s.say(ctx, text)
+	}
+	var said strings.Builder
+	out := s.out
+	s.out = &said
+	if err := s.say(ctx, text); err != nil {
+		return err
+	}
+	made := struct {
+		Model   string     `json:"model"`
+		Answer  string     `json:"answer"`
+		Usage   *chatUsage `json:"usage,omitempty"`
+		Receipt string     `json:"receipt,omitempty"`
+	}{Model: s.model, Answer: strings.TrimSuffix(said.String(), "\n"), Usage: s.bill}
+	if s.bill != nil {
+		made.Receipt = s.bill.Receipt
+	}
+	return show(out, made, nil)
 }
 
 func (s *chatSession) converse(ctx context.Context, in io.Reader) error {
@@ -248,6 +272,7 @@ func (s *chatSession) say(ctx context.Context, text string) error {
 		return err
 	}
 	s.history = append(messages, chatMessage{"assistant", answer.String()})
+	s.bill = usage
 	if usage == nil {
 		fmt.Fprintln(os.Stderr, paint(os.Stderr, dim, "stopped; you pay for what was said"))
 		return nil

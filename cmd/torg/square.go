@@ -25,6 +25,7 @@ import (
 	"github.com/torg-network/torg/ledger/devnet"
 	"github.com/torg-network/torg/ledger/history"
 	ledgernode "github.com/torg-network/torg/ledger/node"
+	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/node"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
@@ -536,7 +537,9 @@ func adminLease(l client.Projected) admin.Lease {
 }
 
 func (v adminView) CloseLease(ctx context.Context, id square.Hash) (admin.Lease, error) {
-	if err := v.s.desk.CloseLease(ctx, id); err != nil {
+	if err := v.s.desk.CloseLease(ctx, id); errors.Is(err, market.ErrNotFound) {
+		return admin.Lease{}, fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	} else if err != nil {
 		return admin.Lease{}, err
 	}
 	l, err := v.s.client.Projected(ctx, id)

@@ -197,8 +197,10 @@ func walletWordsCommand() *cobra.Command {
 			if _, err := openKeyring(cfg, false); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(c.OutOrStdout(), cfg.path(walletName))
-			return err
+			where := struct {
+				File string `json:"file"`
+			}{cfg.path(walletName)}
+			return show(c.OutOrStdout(), where, func(w io.Writer) { fmt.Fprintln(w, where.File) })
 		},
 	}
 }
