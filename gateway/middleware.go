@@ -68,11 +68,13 @@ func (g *Gateway) observe(next http.Handler) http.Handler {
 		}
 		rec := &record{}
 		ctx := openai.WithRequestID(context.WithValue(r.Context(), recordKey{}, rec), id)
+		outer := r
 		r = r.WithContext(ctx) // the mux writes the route it chose into this one
 		w.Header().Set("X-Request-Id", id)
 		g.metrics.inFlight.Inc()
 		defer func() {
 			g.metrics.inFlight.Dec()
+			outer.Pattern = r.Pattern // names the span around this
 			p := recover()
 			if p != nil && p != http.ErrAbortHandler {
 				g.log.ErrorContext(ctx, "panic", "request_id", id, "route", routeOf(r), "panic", p, "stack", string(debug.Stack()))
