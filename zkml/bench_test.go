@@ -7,7 +7,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/zkml/shape"
 )
 
 // nanoInput is rows of text-like bytes.
@@ -66,6 +68,38 @@ func BenchmarkVerifyNano64(b *testing.B) {
 		}
 	}
 	b.ReportMetric((cpu()-start)/float64(b.N), "cpu-ms")
+}
+
+func benchShape(b *testing.B, p *exact.Program, in [][]int32) {
+	_, pk, err := Commit(p)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var proof Proof
+	start := cpu()
+	for b.Loop() {
+		if _, proof, err = pk.ProveFrom(in, []int{len(in) - 1}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric((cpu()-start)/float64(b.N), "cpu-ms")
+	b.ReportMetric(float64(len(proof))/1024, "KiB")
+}
+
+func BenchmarkShapeNanoGPT1MT64(b *testing.B) {
+	benchShape(b, shape.NanoGPT1M.Program(1), shape.NanoGPT1M.Input(1, 64))
+}
+
+func BenchmarkShapeNanoGPT1MT128(b *testing.B) {
+	benchShape(b, shape.NanoGPT1M.Program(1), shape.NanoGPT1M.Input(1, 128))
+}
+
+func BenchmarkShapeEZKL(b *testing.B) {
+	benchShape(b, shape.EZKL.Program(1), shape.EZKL.Input(1, 64))
+}
+
+func BenchmarkShapeMLP4M(b *testing.B) {
+	benchShape(b, shape.MLP4M.Program(1), shape.MLP4M.Input(1))
 }
 
 func BenchmarkCommitNano(b *testing.B) {
