@@ -22,9 +22,11 @@ import (
 	"github.com/cosmos/cosmos-sdk/x/staking"
 	stakingtypes "github.com/cosmos/cosmos-sdk/x/staking/types"
 
+	storetypes "github.com/cosmos/cosmos-sdk/store/v2/types"
 	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/ledger/market"
 	puremarket "github.com/torg-network/torg/market"
+
 	"github.com/torg-network/torg/square"
 )
 
@@ -186,6 +188,19 @@ var torgMetadata = banktypes.Metadata{
 	Base:        square.Denom, Display: "torg", Name: "Torg", Symbol: "TORG",
 }
 
+// lastBlockTime is when the last block was made: two exports of one state are
+// the same bytes. The zero time, where the store does not tell, becomes now.
+func (a *App) lastBlockTime() time.Time {
+	if s, ok := a.CommitMultiStore().(interface {
+		GetCommitInfo(int64) (*storetypes.CommitInfo, error)
+	}); ok {
+		if info, err := s.GetCommitInfo(a.LastBlockHeight()); err == nil {
+			return info.Timestamp
+		}
+	}
+	return time.Time{}
+}
+
 // Export writes the state after the last block as a genesis to start from.
 func (a *App) Export() (*cmttypes.GenesisDoc, error) {
 	height := a.LastBlockHeight()
@@ -203,7 +218,7 @@ func (a *App) Export() (*cmttypes.GenesisDoc, error) {
 		return nil, fmt.Errorf("export: %w", err)
 	}
 	doc := &cmttypes.GenesisDoc{
-		GenesisTime: ctx.BlockTime(), ChainID: a.ChainID(), InitialHeight: height + 1,
+		GenesisTime: a.lastBlockTime(), ChainID: a.ChainID(), InitialHeight: height + 1,
 		Validators: validators, AppState: raw,
 	}
 	params := cmttypes.ConsensusParamsFromProto(a.GetConsensusParams(ctx))

@@ -119,10 +119,14 @@ func (a *Account) submit(ctx context.Context, calls ...call) (Result, error) {
 			// Once the ledger's clock is past the timeout, absence is final.
 			head, err := a.c.Head(ctx)
 			if err == nil && head.Time.After(tx.until) {
-				if r, err := a.c.Tx(ctx, tx.hash); !errors.Is(err, ErrNotFound) {
+				r, err := a.c.Tx(ctx, tx.hash)
+				switch {
+				case err == nil || errors.As(err, new(*Refused)):
 					return r, err
+				case errors.Is(err, ErrNotFound):
+					return Result{}, fmt.Errorf("transaction %s: %w", tx.hash, ErrExpired)
 				}
-				return Result{}, fmt.Errorf("transaction %s: %w", tx.hash.Short(), ErrExpired)
+				// The ledger did not answer; it is asked again.
 			}
 			late.Reset(time.Second)
 		}

@@ -23,6 +23,7 @@ import (
 	cmtdb "github.com/cometbft/cometbft-db"
 	cmtcfg "github.com/cometbft/cometbft/config"
 	"github.com/cometbft/cometbft/crypto/ed25519"
+	cmtjson "github.com/cometbft/cometbft/libs/json"
 	cmtnode "github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
@@ -83,10 +84,17 @@ func Open(ctx context.Context, h Home, o Options) (*Node, error) {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
 	// The state file records what was signed last. Losing it could sign a
-	// block twice, so a missing one is an error and not a fresh start.
-	for _, f := range []string{h.path("validator_key.json"), h.path("data", "validator_state.json")} {
-		if _, err := os.Stat(f); err != nil {
-			return nil, fmt.Errorf("ledger: %w", err)
+	// block twice, so a missing one is an error and not a fresh start. A
+	// damaged one would end the process inside LoadFilePV.
+	for f, v := range map[string]any{
+		h.path("validator_key.json"): new(privval.FilePVKey), h.path("data", "validator_state.json"): new(privval.FilePVLastSignState),
+	} {
+		b, err := os.ReadFile(f)
+		if err == nil {
+			err = cmtjson.Unmarshal(b, v)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ledger: read %s: %w", f, err)
 		}
 	}
 	pv := privval.LoadFilePV(h.path("validator_key.json"), h.path("data", "validator_state.json"))
@@ -159,6 +167,10 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 	if err := n.comet.Start(); err != nil {
 		n.Stop()
 		return nil, fmt.Errorf("ledger: %w", busy(err))
+	}
+	if err := n.reindex(); err != nil {
+		n.Stop()
+		return nil, fmt.Errorf("ledger: %w", err)
 	}
 	go n.watch(blocks)
 	return n, nil

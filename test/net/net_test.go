@@ -62,7 +62,7 @@ func TestPartitions(t *testing.T) {
 			return blocks(highest(ctx, vs...) - before), nil
 		}},
 		{"kill -9 of 0, 5 more blocks", func() (string, error) {
-			killed = crash{victim: 0, height: vs[0].height(ctx)}
+			killed = crash{victim: 0}
 			vs[0].end(true)
 			killed.at = time.Now()
 			return "", reach(ctx, highest(ctx, vs[1:]...)+5, vs[1:]...)
