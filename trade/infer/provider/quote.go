@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -55,7 +56,6 @@ func (p *Provider) PostOffers(ctx context.Context) error {
 		services = append(services, s)
 	}
 	p.mu.Unlock()
-	posted := map[square.Hash]square.Offer{}
 	var failed []error
 	for _, s := range services {
 		nonce, err := p.nonce(now)
@@ -63,24 +63,24 @@ func (p *Provider) PostOffers(ctx context.Context) error {
 			return err
 		}
 		o := p.offer(s, now.Add(p.OfferTTL).Unix(), nonce)
-		if err := p.Ledger.PostOffer(ctx, o); err != nil {
+		id := o.ID(p.domain)
+		// Known here before it is there: who sees it may want a quote at once.
+		p.mu.Lock()
+		p.offers[id] = o
+		p.mu.Unlock()
+		err = p.Ledger.PostOffer(ctx, o)
+		p.mu.Lock()
+		if err != nil {
 			failed = append(failed, err)
-			continue
+			delete(p.offers, id) // the one before is still the newest
+		} else {
+			maps.DeleteFunc(p.offers, func(other square.Hash, old square.Offer) bool { return other != id && old.Spec == o.Spec })
 		}
-		posted[o.ID(p.domain)] = o
+		p.mu.Unlock()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id, o := range p.offers { // one whose successor was not posted is still the newest
-		replaced := false
-		for _, n := range posted {
-			replaced = replaced || n.Spec == o.Spec
-		}
-		if _, sold := p.services[o.Spec]; sold && !replaced && o.Expiry > now.Unix() {
-			posted[id] = o
-		}
-	}
-	p.offers = posted
+	maps.DeleteFunc(p.offers, func(_ square.Hash, o square.Offer) bool { return p.services[o.Spec] == nil || o.Expiry <= now.Unix() })
 	return errors.Join(failed...)
 }
 
