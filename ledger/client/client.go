@@ -37,6 +37,7 @@ type Node interface {
 
 // rpc is what a client needs of CometBFT.
 type rpc interface {
+	ABCIInfo(context.Context) (*rpctypes.ResultABCIInfo, error)
 	ABCIQueryWithOptions(context.Context, string, bytes.HexBytes, rpcclient.ABCIQueryOptions) (*rpctypes.ResultABCIQuery, error)
 	BroadcastTxSync(context.Context, cmttypes.Tx) (*rpctypes.ResultBroadcastTx, error)
 	Block(context.Context, *int64) (*rpctypes.ResultBlock, error)
@@ -96,13 +97,15 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	return open(ctx, h, s.NodeInfo.Network, poll(h), o)
 }
 
-// poll waits for a height by asking.
+// poll waits for a height by asking what the application has committed. The
+// block store is ahead of it for a moment, in which a block's results can be
+// read but queries still see the state before it.
 func poll(r rpc) func(context.Context, int64) error {
 	return func(ctx context.Context, h int64) error {
 		t := time.NewTicker(100 * time.Millisecond)
 		defer t.Stop()
 		for {
-			if s, err := r.Status(ctx); err == nil && s.SyncInfo.LatestBlockHeight >= h {
+			if i, err := r.ABCIInfo(ctx); err == nil && i.Response.LastBlockHeight >= h {
 				return nil
 			}
 			select {
