@@ -1,6 +1,10 @@
 package zkml
 
-import "github.com/torg-network/torg/zkml/koala"
+import (
+	"slices"
+
+	"github.com/torg-network/torg/zkml/koala"
+)
 
 // A source is a multilinear polynomial that statements are about.
 type source struct {
@@ -63,10 +67,21 @@ func of(n int, s source, picks ...[]pick) form {
 
 func constant(n int, x int64) form { return form{n, []term{{x, source{kind: one}, nil}}} }
 
-func (f form) plus(gs ...form) form {
+// plus joins terms of one source at one place, so that a form is no longer
+// than there are sources: a value added to itself again and again would double
+// it each time.
+func (f form) plus(g form) form {
 	out := form{f.n, append([]term(nil), f.terms...)}
-	for _, g := range gs {
-		out.terms = append(out.terms, g.terms...)
+next:
+	for _, t := range g.terms {
+		for i, o := range out.terms {
+			if o.src == t.src && slices.Equal(o.pick, t.pick) {
+				out.terms[i].coef = (o.coef + t.coef) % koala.P
+				continue next
+			}
+		}
+		t.coef %= koala.P
+		out.terms = append(out.terms, t)
 	}
 	return out
 }
@@ -74,7 +89,7 @@ func (f form) plus(gs ...form) form {
 func (f form) times(x int64) form {
 	out := form{n: f.n}
 	for _, t := range f.terms {
-		t.coef *= x
+		t.coef = t.coef % koala.P * (x % koala.P) % koala.P
 		out.terms = append(out.terms, t)
 	}
 	return out

@@ -20,6 +20,7 @@ const (
 	maxCells   = 1 << 26 // committed elements
 	maxLookups = 1 << 26 // fractions
 	maxRows    = 1 << 24 // numbers that the verifier evaluates itself
+	maxTerms   = 256     // values in one sum
 	directBits = 16      // ranges up to 2^16 are one table; others are split
 )
 
@@ -239,6 +240,9 @@ func newPlan(c *Card, rows int, modes []byte) (*plan, error) {
 	for i, op := range c.ops {
 		if err := p.operation(i, op); err != nil {
 			return nil, fmt.Errorf("zkml: operation %d (%s): %w", i, op.Kind, err)
+		}
+		if len(p.ops[i].out.terms) > maxTerms {
+			return nil, fmt.Errorf("zkml: operation %d (%s): sum of more than %d values", i, op.Kind, maxTerms)
 		}
 	}
 	if modes != nil && p.mode != len(modes) {

@@ -278,6 +278,20 @@ func TestRoundingAttack(t *testing.T) {
 	}
 }
 
+// TestDoubling: a value added to itself forty times is one term, not 2^40.
+func TestDoubling(t *testing.T) {
+	p := &exact.Program{Rows: 2}
+	x := p.Op(exact.Input, nil, nil, 1, 0, 0)
+	for range 40 {
+		x = p.Op(exact.Add, []exact.Value{x, x}, nil)
+	}
+	p.Outputs = []exact.Value{x, p.Op(exact.ArgMax, []exact.Value{x}, nil)}
+	card, _, claim, proof := prove(t, p, [][]int32{{0}, {0}})
+	if err := Verify(card, claim, proof); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestOtherProgram: proofs by a prover who has committed to other constants.
 func TestOtherProgram(t *testing.T) {
 	prog := everything(4)
