@@ -504,6 +504,9 @@ func TestEmbed(t *testing.T) {
 // TestNoAllocationPerToken expects a long answer to allocate little more than
 // a short one: only the growing token list.
 func TestNoAllocationPerToken(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector, which runs with -short, allocates")
+	}
 	m := textModel(t, 1, 16)
 	count := func(n int) float64 {
 		return testing.AllocsPerRun(20, func() {

@@ -87,7 +87,7 @@ func TestNode(t *testing.T) {
 	}
 	defer j.Close()
 	d, err := buyer.New(buyer.Config{
-		Key: owner, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: owner.Address()}, Store: j, Lanes: 2, Escrow: 1_000_000, JobValue: 50_000,
+		Key: owner, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: owner.Address()}, Store: j, Lanes: 2, Escrow: 1_000_000, JobValue: 50_000, Refresh: 10 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
