@@ -333,7 +333,6 @@ func TestProviderKilled(t *testing.T) {
 			}
 		}
 	}
-	// No consent of a killed provider's can be stale: both count by receipts.
 	if l := s.settled(first.Lease); l.Paid != sum || n < 2 {
 		t.Errorf("the lease paid %d, its %d receipts say %d", l.Paid, n, sum)
 	}

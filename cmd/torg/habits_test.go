@@ -332,6 +332,7 @@ func TestColours(t *testing.T) {
 			t.Skipf("no terminals here: %v", err)
 		}
 		cmd := command("doctor", "--home", t.TempDir())
+		cmd.Env = slices.DeleteFunc(cmd.Env, func(e string) bool { return strings.HasPrefix(e, "NO_COLOR=") })
 		cmd.Env = append(cmd.Env, "TERM=xterm", c.env)
 		cmd.Stdout, cmd.Stderr = pts, pts
 		err = cmd.Run()

@@ -45,10 +45,9 @@ func (l *liar) Run(ctx context.Context, job provider.Job, emit func(infer.Delta)
 // seller is a provider beside the square's own, on the same ledger, with money
 // and a bond of its own.
 type seller struct {
-	key     square.Key
-	account *client.Account
-	node    *node.Node
-	stop    func()
+	key  square.Key
+	node *node.Node
+	stop func()
 }
 
 const (
@@ -76,7 +75,7 @@ var cheap = []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 10_000}, {Unit: i
 
 func (s *upSquare) sell(e provider.Engine) *seller {
 	s.t.Helper()
-	key, account := s.fund()
+	key, _ := s.fund()
 	cl := s.ledger()
 	n, err := node.Open(s.t.Context(), node.Config{
 		Key: key, ChainID: s.ChainID, Ledger: providerView{chainView{cl, cl.Account(key)}}, Dir: s.t.TempDir(), Listen: "127.0.0.1:0",
@@ -89,7 +88,7 @@ func (s *upSquare) sell(e provider.Engine) *seller {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = n.Run(ctx) }()
-	out := &seller{key: key, account: account, node: n, stop: sync.OnceFunc(func() { cancel(); <-ended })}
+	out := &seller{key: key, node: n, stop: sync.OnceFunc(func() { cancel(); <-ended })}
 	s.t.Cleanup(out.stop)
 	return out
 }

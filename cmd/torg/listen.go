@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -40,4 +41,16 @@ func freeAddr(cfg config, name string) (string, error) {
 	}
 	defer l.Close()
 	return l.Addr().String(), nil
+}
+
+// again opens what listens where freeAddr says. Another process may have taken
+// the port since: then it is asked once more.
+func again(open func() error) error {
+	for try := 1; ; try++ {
+		err := open()
+		taken := err != nil && strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) // CometBFT keeps only the words
+		if !taken || try == 5 {
+			return err
+		}
+	}
 }

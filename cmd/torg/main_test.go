@@ -220,15 +220,14 @@ func (p *process) interrupt(t *testing.T) int {
 type upSquare struct {
 	*process
 	greeting
-	t     *testing.T
-	home  string
-	began time.Time
+	t    *testing.T
+	home string
 }
 
 // open opens a square on the home and waits for its greeting.
 func open(t *testing.T, home string, flags ...string) *upSquare {
 	t.Helper()
-	s := &upSquare{t: t, home: home, began: time.Now()}
+	s := &upSquare{t: t, home: home}
 	s.process = begin(t, command(append(append([]string{"up", "-o", "json", "--log-level", "warn"}, anyPorts(home)...), flags...)...))
 	await(t, "the greeting", func() error {
 		select {
@@ -403,7 +402,7 @@ func (s *upSquare) lease(id square.Hash) (l leaseView) {
 	return l
 }
 
-// receiptsOf are the stories of the newest receipts.
+// receipts are the stories of the newest receipts.
 func (s *upSquare) receipts() (rs []story) {
 	s.t.Helper()
 	var list []json.RawMessage

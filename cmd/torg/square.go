@@ -119,16 +119,21 @@ func (s *openSquare) openLedger(ctx context.Context) error {
 		return err
 	}
 	settings.BlockTime = blockTime
-	for name, addr := range map[string]*string{"rpc-addr": &settings.RPC, "grpc-addr": &settings.GRPC, "rest-addr": &settings.REST} {
-		if *addr, err = freeAddr(s.cfg, name); err != nil {
+	if err := again(func() error {
+		for name, addr := range map[string]*string{"rpc-addr": &settings.RPC, "grpc-addr": &settings.GRPC, "rest-addr": &settings.REST} {
+			if *addr, err = freeAddr(s.cfg, name); err != nil {
+				return err
+			}
+		}
+		if err := home.Save(settings); err != nil {
 			return err
 		}
-	}
-	if err := home.Save(settings); err != nil {
+		if s.ledger, err = ledgernode.Open(ctx, home, ledgernode.Options{Log: s.log.With("part", "ledger"), Trades: trades()}); err != nil {
+			return fmt.Errorf("start the ledger: %w", err)
+		}
+		return nil
+	}); err != nil {
 		return err
-	}
-	if s.ledger, err = ledgernode.Open(ctx, home, ledgernode.Options{Log: s.log.With("part", "ledger"), Trades: trades()}); err != nil {
-		return fmt.Errorf("start the ledger: %w", err)
 	}
 	if s.client, err = client.New(ctx, s.ledger, client.Options{Trades: trades()}); err != nil {
 		return fmt.Errorf("reach the ledger: %w", err)
@@ -174,10 +179,6 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	addr, err := freeAddr(s.cfg, "provider-addr")
-	if err != nil {
-		return err
-	}
 	dir := s.cfg.path("provider")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the provider's folder: %w", err)
@@ -186,7 +187,7 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 	price := node.Price{Rates: rates, Capacity: 2 * lanes}
 	nc := node.Config{
 		Key: s.keyring.provider, ChainID: s.ledger.ChainID(), Ledger: providerView{chainView{s.client, account}},
-		Dir: dir, Listen: addr, Exact: []*exact.Model{nano.Model()}, ExactPrice: price,
+		Dir: dir, Exact: []*exact.Model{nano.Model()}, ExactPrice: price,
 		Log: s.log.With("part", "provider"),
 	}
 	if base := s.cfg.get("upstream"); base != "" {
@@ -197,7 +198,13 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 		}
 		nc.Upstreams = []node.Upstream{{Upstream: provider.Upstream{Base: base, APIKey: s.cfg.get("upstream-key")}, Price: price}}
 	}
-	if s.node, err = node.Open(ctx, nc); err != nil {
+	if err := again(func() error {
+		if nc.Listen, err = freeAddr(s.cfg, "provider-addr"); err != nil {
+			return err
+		}
+		s.node, err = node.Open(ctx, nc)
+		return err
+	}); err != nil {
 		return err
 	}
 	// Before anybody asks: buyers that know it from before find it at the port

@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -233,12 +235,23 @@ func TestDamagedHome(t *testing.T) {
 	}
 }
 
-// sumOf is what answers cost, as the client was told.
-func sumOf(answers ...answer) (sum uint64) {
-	for _, a := range answers {
-		if a.Usage != nil {
-			sum += a.Usage.Details.Amount
+// TestAgain: a port that is taken between being found and being used is asked
+// for anew; other errors are not.
+func TestAgain(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		fail int // times
+		want int // calls
+	}{{syscall.EADDRINUSE, 0, 1}, {syscall.EADDRINUSE, 2, 3}, {errors.New("listen: address already in use"), 1, 2}, {syscall.EADDRINUSE, 9, 5}, {syscall.EACCES, 1, 1}} {
+		calls := 0
+		err := again(func() error {
+			if calls++; calls <= c.fail {
+				return c.err
+			}
+			return nil
+		})
+		if calls != c.want || (err == nil) != (c.fail < calls) {
+			t.Errorf("failing %d times with %q it was called %d times, want %d, and ended with %v", c.fail, c.err, calls, c.want, err)
 		}
 	}
-	return sum
 }
