@@ -173,7 +173,7 @@ func (c cast) message(op walk.Op, lease func(square.Hash) (market.Lease, error))
 			n := marketv1.LaneClaim{Lane: uint32(x.Lane), Amount: x.Cumulative, Max: x.Cumulative, Signature: make([]byte, 65)}
 			if err == nil && x.Cumulative <= square.MaxUnits {
 				cd := square.ChannelDomain(chainID)
-				v := square.SignVoucher(cd, marketmodule.LaneConfig(l, x.Lane).ID(cd), x.Cumulative, c.keys[l.Order.Authorizer])
+				v := square.SignVoucher(cd, l.Channel(x.Lane).ID(cd), x.Cumulative, c.keys[l.Order.Authorizer])
 				n.Signature = v.Sig[:]
 			}
 			m.Claims = append(m.Claims, n)
@@ -646,7 +646,7 @@ func BenchmarkRedeem(b *testing.B) {
 		b.StopTimer()
 		m := &marketv1.MsgRedeem{Sender: provider.String(), Lease: id.String()}
 		for lane := range uint16(200) {
-			v := square.SignVoucher(cd, marketmodule.LaneConfig(lease, lane).ID(cd), round, people.keys[buyer])
+			v := square.SignVoucher(cd, lease.Channel(lane).ID(cd), round, people.keys[buyer])
 			m.Claims = append(m.Claims, marketv1.LaneClaim{Lane: uint32(lane), Amount: round, Max: round, Signature: v.Sig[:]})
 		}
 		b.StartTimer()

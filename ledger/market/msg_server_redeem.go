@@ -45,7 +45,7 @@ func (s msgServer) Redeem(ctx context.Context, m *marketv1.MsgRedeem) (*marketv1
 // claims all of it or nothing.
 func vouchers(ctx context.Context, l pure.Lease, by square.Address, in []marketv1.LaneClaim) ([]pure.Claim, error) {
 	d := channelDomain(ctx)
-	config := LaneConfig(l, 0)
+	config := l.Channel(0)
 	claims := make([]pure.Claim, 0, len(in))
 	for _, c := range in {
 		var r squarev1.Reader
@@ -74,16 +74,4 @@ func vouchers(ctx context.Context, l pure.Lease, by square.Address, in []marketv
 		claims = append(claims, pure.Claim{Lane: lane, Cumulative: c.Amount})
 	}
 	return claims, nil
-}
-
-// LaneConfig is the payment channel of a lease's lane. Its salt comes from the
-// lease's id: that of its order, or, for a lease that replaces another, its
-// own.
-func LaneConfig(l pure.Lease, lane uint16) square.ChannelConfig {
-	return square.ChannelConfig{
-		Payer: l.Order.Buyer, PayerAuthorizer: l.Order.Authorizer,
-		Receiver: l.Provider, ReceiverAuthorizer: l.Provider,
-		Token: square.TokenAddress(l.Order.Denom), WithdrawDelay: l.Order.Drain,
-		Salt: square.LaneSalt(l.ID, lane),
-	}
 }

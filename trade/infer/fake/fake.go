@@ -225,7 +225,7 @@ func (a Account) Redeem(_ context.Context, id square.Hash, claims []chain.Claim)
 		}
 		var list []market.Claim
 		for _, c := range claims {
-			want := l.Order.Channel(domain, l.Provider, c.Lane).ID(channel)
+			want := l.Channel(c.Lane).ID(channel)
 			if c.Voucher.Channel != want || c.Amount > c.Voucher.Max {
 				return fmt.Errorf("redeem: lane %d: the voucher is not for this", c.Lane)
 			}

@@ -322,7 +322,8 @@ func (p *Provider) load() error {
 func (l *lease) lane(p *Provider, n uint16) *lane {
 	ln := l.lanes[n]
 	if ln == nil {
-		ln = &lane{channel: l.rec.Order.Channel(p.domain, p.addr, n).ID(p.channel)}
+		config := market.Lease{ID: l.id, Order: l.rec.Order, Provider: p.addr}.Channel(n)
+		ln = &lane{channel: config.ID(p.channel)}
 		l.lanes[n] = ln
 	}
 	return ln
