@@ -86,6 +86,29 @@ func benchShape(b *testing.B, p *exact.Program, in [][]int32) {
 	b.ReportMetric(float64(len(proof))/1024, "KiB")
 }
 
+// BenchmarkBatch is eight conversations in one proof.
+func BenchmarkBatch8NanoGPT1MT64(b *testing.B) {
+	g := shape.NanoGPT1M
+	_, pk, err := Commit(g.Program(1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var inputs [][][]int32
+	var from [][]int
+	for i := range uint64(8) {
+		inputs, from = append(inputs, g.Input(i, 64)), append(from, []int{63})
+	}
+	var proof Proof
+	start := cpu()
+	for b.Loop() {
+		if _, proof, err = pk.ProveBatch(inputs, from); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric((cpu()-start)/float64(b.N), "cpu-ms")
+	b.ReportMetric(float64(len(proof))/1024, "KiB")
+}
+
 func BenchmarkShapeNanoGPT1MT64(b *testing.B) {
 	benchShape(b, shape.NanoGPT1M.Program(1), shape.NanoGPT1M.Input(1, 64))
 }

@@ -12,7 +12,7 @@ import (
 // the table that the calculator prints.
 func TestBudget(t *testing.T) {
 	card, pk := mustCommit(t, nano.Model().Program())
-	b, err := card.Budget(64)
+	b, err := card.Budget(1, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestBudget(t *testing.T) {
 		t.Errorf("docs/zkml.md lacks\n%s", b)
 	}
 	// Fewer queries are refused.
-	p, err := newPlan(&card, 64, nil)
+	p, err := newPlan(&card, 1, 64, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/bits"
+	"slices"
 	"strconv"
 
 	"github.com/torg-network/torg/exact"
@@ -34,7 +35,7 @@ func withZero(r exact.Range) exact.Range { return exact.Range{Lo: min(r.Lo, 0), 
 
 func (p *plan) operation(i int, op exact.Op) error {
 	l := p.lay[i]
-	t, cb := p.t, l.bits()
+	t, cb := p.rowBits(), l.bits()
 	n := t + cb
 	o := opPlan{}
 	var x form
@@ -255,7 +256,7 @@ const (
 // each below p and determined by their residues.
 func (p *plan) layerNorm(i int, op exact.Op, x form, xr exact.Range, k int) (opPlan, error) {
 	l := p.lay[i]
-	t, cb := p.t, l.bits()
+	t, cb := p.rowBits(), l.bits()
 	n := t + cb
 	cols := int64(l.cols())
 	spread := xr.Hi - xr.Lo + 1
@@ -324,7 +325,7 @@ func (p *plan) layerNorm(i int, op exact.Op, x form, xr exact.Range, k int) (opP
 	return o, p.rangeCheck(opName(i, "remainder"), z.plus(constant(n, half)).minus(o.out.times(1<<s)), 1<<s, 1<<s, -1)
 }
 
-// Slots of Attention, each of heads by rows.
+// Slots of Attention, each of sequences by heads by rows.
 const (
 	attnTop    = iota // the greatest score
 	attnArg           // where it is
@@ -344,7 +345,8 @@ func attentionKeys(score, shift int64) int64 { return (2*score+1<<shift>>1)>>shi
 func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, error) {
 	heads := int(op.Params[0])
 	l := layout{heads, p.card.facts[i].Cols / heads}
-	t, hb, wb := p.t, l.groupBits(), l.widthBits()
+	bb, t, hb, wb := p.b, p.t, l.groupBits(), l.widthBits()
+	per := bb + hb + t // numbers sent: one a head and row
 	if p.lay[i].bits() != hb+wb {
 		return opPlan{}, errors.New("heads of this width cannot be proven yet")
 	}
@@ -379,22 +381,22 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 	live := min(keys, 1<<o.qbits)
 
 	for range attnSlots {
-		o.slots = append(o.slots, p.addSlot(slot{name: opName(i, "row"), bits: hb + t, sent: true}))
+		o.slots = append(o.slots, p.addSlot(slot{name: opName(i, "row"), bits: per, sent: true}))
 	}
-	// Scores in (h, i, j).
-	n := hb + 2*t
-	scores := p.addProduct(product{name: "scores", z: n, y: hb + wb, pairs: pairUp(0, 0, hb),
-		f: q.at(n+hb+wb, vars(hb, t), vars(n, hb+wb)),
-		g: key.at(n+hb+wb, vars(hb+t, t), vars(n, hb+wb))})
+	// Scores in (b, h, i, j), b being the sequence.
+	n := per + t
+	scores := p.addProduct(product{name: "scores", z: n, y: bb + hb + wb, pairs: pairUp(0, 0, bb+hb),
+		f: q.at(n+bb+hb+wb, vars(n, bb), vars(bb+hb, t), vars(n+bb, hb+wb)),
+		g: key.at(n+bb+hb+wb, vars(n, bb), vars(per, t), vars(n+bb, hb+wb))})
 	s := of(n, source{summed, scores}, vars(0, n))
 	// The greatest is attained.
-	at := p.addProduct(product{name: "greatest", z: hb + t, y: n, pairs: pairUp(0, 0, hb+t), weight: chosen, slot: o.slots[attnArg],
-		f: s.at(hb+t+n, vars(hb+t, n))})
-	p.zeros = append(p.zeros, of(hb+t, source{summed, at}, vars(0, hb+t)).minus(p.vector(o.slots[attnTop], hb+t, vars(0, hb+t))))
-	// Keys and exponentials, in (h, i, j).
+	at := p.addProduct(product{name: "greatest", z: per, y: n, pairs: pairUp(0, 0, per), weight: chosen, slot: o.slots[attnArg],
+		f: s.at(per+n, vars(per, n))})
+	p.zeros = append(p.zeros, of(per, source{summed, at}, vars(0, per)).minus(p.vector(o.slots[attnTop], per, vars(0, per))))
+	// Keys and exponentials, in (b, h, i, j).
 	kc, ec := p.addColumn(opName(i, "key"), n), p.addColumn(opName(i, "exponential"), n)
 	causal := p.addPublic(publicPoly{kind: causalPoly, bits: 2 * t})
-	seen := of(n, source{public, causal}, vars(hb, 2*t))
+	seen := of(n, source{public, causal}, vars(bb+hb, 2*t))
 	r := p.constantRegion(k, layout{1, 1}, layout{1, shape.cols}, fillLast)
 	tk := [2]int{-1 - r, o.qbits<<32 | int(live)}
 	tab, ok := p.pairs[tk]
@@ -404,7 +406,7 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 	}
 	p.lookups = append(p.lookups, lookup{bits: n, value: column(kc, n), second: column(ec, n), only: -1, table: tab, null: p.null,
 		tag: constant(n, tag(p.null)).plus(seen.times(tag(tab) - tag(p.null)))})
-	top := p.vector(o.slots[attnTop], n, vars(0, hb+t))
+	top := p.vector(o.slots[attnTop], n, vars(0, per))
 	// |2^shift key + rem - half - (top - score)| < p.
 	if live<<shift+2*score >= koala.P {
 		return o, errNear
@@ -417,19 +419,21 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 	for j := range halves {
 		halves[j] = pickHalf
 	}
-	p.zeros = append(p.zeros, column(ec, n).at(hb+t, vars(0, hb+t), halves).times(1<<t).minus(p.vector(o.slots[attnWeight], hb+t, vars(0, hb+t))))
-	// Weighted sums in (i, h, w).
-	m := t + hb + wb
-	sums := p.addProduct(product{name: "weighted", z: m, y: hb + t, pairs: pairUp(t, 0, hb),
-		f: column(ec, n).at(m+hb+t, vars(m, hb), vars(0, t), vars(m+hb, t)),
-		g: v.at(m+hb+t, vars(m+hb, t), vars(m, hb), vars(t+hb, wb))})
+	p.zeros = append(p.zeros, column(ec, n).at(per, vars(0, per), halves).times(1<<t).minus(p.vector(o.slots[attnWeight], per, vars(0, per))))
+	// Weighted sums in (b, i, h, w).
+	r0 := bb + t
+	m := r0 + hb + wb
+	sums := p.addProduct(product{name: "weighted", z: m, y: per, pairs: slices.Concat(pairUp(0, 0, bb), pairUp(r0, bb, hb)),
+		f: column(ec, n).at(m+per, vars(m, bb+hb), vars(bb, t), vars(m+bb+hb, t)),
+		g: v.at(m+per, vars(m, bb), vars(m+bb+hb, t), vars(m+bb, hb), vars(r0+hb, wb))})
 	oc := p.addColumn(opName(i, "mean"), m)
 	o.columns, o.out = []int{kc, ec, oc}, column(oc, m)
-	back := p.addProduct(product{name: "divided", z: m, y: hb + t, pairs: append(pairUp(t, 0, hb), pairUp(0, hb, t)...), weight: scaled, slot: o.slots[attnWeight],
-		f: o.out.at(m+hb+t, vars(m+hb, t), vars(m, hb), vars(t+hb, wb))})
+	pairs := slices.Concat(pairUp(0, 0, bb), pairUp(r0, bb, hb), pairUp(bb, bb+hb, t))
+	back := p.addProduct(product{name: "divided", z: m, y: per, pairs: pairs, weight: scaled, slot: o.slots[attnWeight],
+		f: o.out.at(m+per, vars(m, bb), vars(m+bb+hb, t), vars(m+bb, hb), vars(r0+hb, wb))})
 	o.prods = []int{scores, at, sums, back}
 	rem := of(m, source{summed, sums}, vars(0, m)).minus(of(m, source{summed, back}, vars(0, m)))
-	z := p.vector(o.slots[attnWeight], m, vars(t, hb), vars(0, t))
+	z := p.vector(o.slots[attnWeight], m, vars(0, bb), vars(r0, hb), vars(bb, t))
 	if err := p.rangeCheck(opName(i, "mean remainder"), rem, 1<<o.zbits, 1<<o.zbits, -1); err != nil {
 		return o, err
 	}
@@ -452,7 +456,7 @@ const (
 // argMax: the column is sent in the clear, with its element, which is checked
 // to be there. No element is greater, and none before it is equal.
 func (p *plan) argMax(i int, op exact.Op, x form, xr exact.Range, in layout) (opPlan, error) {
-	t, cb := p.t, in.bits()
+	t, cb := p.rowBits(), in.bits()
 	n := t + cb
 	o := opPlan{}
 	for s := range argSlots {

@@ -15,6 +15,9 @@ import (
 // is zero. Prover and verifier make the same plan from the card, the number of
 // rows and the modes in the proof's header.
 
+// MaxSequences bounds how many runs one proof can be about.
+const MaxSequences = 1 << 8
+
 // Bounds of a plan, which bound the verifier's work and memory.
 const (
 	maxCells   = 1 << 26 // committed elements
@@ -144,8 +147,8 @@ type opPlan struct {
 
 type plan struct {
 	card    *Card
-	rows    int // of the input
-	t       int // 2^t rows are proven
+	b       int // 2^b sequences are proven,
+	t       int // of 2^t rows each
 	lay     []layout
 	modes   []byte
 	mode    int // next to be read
@@ -217,7 +220,7 @@ func (c *Card) layouts() ([]layout, error) {
 
 // newModelPlan lays out the constants only.
 func newModelPlan(c *Card) (*plan, error) {
-	return newPlan(c, 1, nil)
+	return newPlan(c, 1, 1, nil)
 }
 
 // errMode is returned when a header's modes do not fit the card.
@@ -225,9 +228,15 @@ type errMode struct{ what string }
 
 func (e errMode) Error() string { return "zkml: header: " + e.what }
 
-// newPlan plans the proof of a run over the given number of rows. Nil modes
-// stand for the cheapest.
-func newPlan(c *Card, rows int, modes []byte) (*plan, error) {
+// rowBits is the number of variables that number rows of all sequences.
+func (p *plan) rowBits() int { return p.b + p.t }
+
+// newPlan plans the proof of runs over a number of sequences of at most the
+// given number of rows. Nil modes stand for the cheapest.
+func newPlan(c *Card, sequences, rows int, modes []byte) (*plan, error) {
+	if sequences < 1 || sequences > MaxSequences {
+		return nil, fmt.Errorf("zkml: %d sequences, want 1 to %d", sequences, MaxSequences)
+	}
 	if rows < 1 || rows > c.rows {
 		return nil, fmt.Errorf("zkml: %d rows of input, want 1 to %d", rows, c.rows)
 	}
@@ -235,7 +244,7 @@ func newPlan(c *Card, rows int, modes []byte) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{card: c, rows: rows, t: mle.Log(rows), lay: lay, modes: modes, ranges: map[int64]int{}, pairs: map[[2]int]int{}}
+	p := &plan{card: c, b: mle.Log(sequences), t: mle.Log(rows), lay: lay, modes: modes, ranges: map[int64]int{}, pairs: map[[2]int]int{}}
 	p.null = p.addTable(table{bits: 0, live: 1, region: -1})
 	for i, op := range c.ops {
 		if err := p.operation(i, op); err != nil {
@@ -250,11 +259,12 @@ func newPlan(c *Card, rows int, modes []byte) (*plan, error) {
 	}
 	for k, v := range c.outs {
 		l := p.lay[v]
-		s := p.addSlot(slot{name: fmt.Sprintf("output %d", k), bits: p.t + l.bits()})
-		ask := p.addSlot(slot{name: fmt.Sprintf("asked %d", k), bits: p.t})
-		n := p.t + l.bits()
-		sum := p.addProduct(product{name: "output", z: n, y: p.t, pairs: pairUp(0, 0, p.t), weight: scaled, slot: ask,
-			f: p.ops[v].out.at(n+p.t, vars(n, p.t), vars(p.t, l.bits()))})
+		s := p.addSlot(slot{name: fmt.Sprintf("output %d", k), bits: p.rowBits() + l.bits()})
+		ask := p.addSlot(slot{name: fmt.Sprintf("asked %d", k), bits: p.rowBits()})
+		t := p.rowBits()
+		n := t + l.bits()
+		sum := p.addProduct(product{name: "output", z: n, y: t, pairs: pairUp(0, 0, t), weight: scaled, slot: ask,
+			f: p.ops[v].out.at(n+t, vars(n, t), vars(t, l.bits()))})
 		p.zeros = append(p.zeros, of(n, source{summed, sum}, vars(0, n)).minus(p.vector(s, n, vars(0, n))))
 		p.outputs, p.asked = append(p.outputs, s), append(p.asked, ask)
 	}

@@ -89,8 +89,8 @@ func Commit(prog *exact.Program) (Card, *ProverKey, error) {
 	return c, pk, nil
 }
 
-// Claim is what a proof is about: that the program, given Input, has these
-// rows of output. Output[k] holds the last rows of output k, from row
+// Claim is what a proof is about, or one of several things: that the program,
+// given Input, has these rows of output. Output[k] holds the last rows of output k, from row
 // From[k] on; none if nothing is claimed of it.
 type Claim struct {
 	Input  [][]int32
@@ -118,69 +118,94 @@ func (pk *ProverKey) Prove(input [][]int32) (Claim, Proof, error) {
 // ProveFrom is Prove for the rows of output k from row from[k] on; len(input)
 // proves nothing of that output.
 func (pk *ProverKey) ProveFrom(input [][]int32, from []int) (Claim, Proof, error) {
-	return pk.prove(input, from, hook{})
+	claims, proof, err := pk.prove([][][]int32{input}, [][]int{from}, hook{})
+	if err != nil {
+		return Claim{}, nil, err
+	}
+	return claims[0], proof, nil
 }
 
-func (pk *ProverKey) prove(input [][]int32, from []int, h hook) (Claim, Proof, error) {
-	if len(from) != len(pk.card.outs) {
-		return Claim{}, nil, errors.New("zkml: one first row for each output is needed")
+// ProveBatch proves several runs at once, from[i] being as in ProveFrom for
+// inputs[i]. The opening of the model and most of the proof's size are paid
+// once. Inputs are filled up to the length of the longest, and their number,
+// at most MaxSequences, to a power of two.
+func (pk *ProverKey) ProveBatch(inputs [][][]int32, from [][]int) ([]Claim, Proof, error) {
+	return pk.prove(inputs, from, hook{})
+}
+
+func (pk *ProverKey) prove(inputs [][][]int32, from [][]int, h hook) ([]Claim, Proof, error) {
+	if len(inputs) < 1 || len(inputs) > MaxSequences || len(from) != len(inputs) {
+		return nil, nil, fmt.Errorf("zkml: %d sequences with first rows for %d, want 1 to %d", len(inputs), len(from), MaxSequences)
 	}
-	tr, err := pk.run(input, h.value)
+	tr, err := pk.run(inputs, h.value)
 	if err != nil {
-		return Claim{}, nil, err
+		return nil, nil, err
 	}
-	claim := Claim{Input: input, From: from}
-	for k, v := range pk.card.outs {
-		if from[k] < 0 || from[k] > len(input) {
-			return Claim{}, nil, fmt.Errorf("zkml: output %d from row %d of %d", k, from[k], len(input))
+	claims := make([]Claim, len(inputs))
+	for s, input := range inputs {
+		if len(from[s]) != len(pk.card.outs) {
+			return nil, nil, errors.New("zkml: one first row for each output is needed")
 		}
-		l := pk.plan.lay[v]
-		var rows [][]int32
-		for r := from[k]; r < len(input); r++ {
-			row := make([]int32, l.cols())
-			for j := range row {
-				row[j] = tr.vals[v][r<<l.bits()|l.index(j)]
+		claims[s] = Claim{Input: input, From: from[s]}
+		for k, v := range pk.card.outs {
+			first := from[s][k]
+			if first < 0 || first > len(input) {
+				return nil, nil, fmt.Errorf("zkml: output %d from row %d of %d", k, first, len(input))
 			}
-			rows = append(rows, row)
+			l := pk.plan.lay[v]
+			var rows [][]int32
+			for r := first; r < len(input); r++ {
+				row := make([]int32, l.cols())
+				for j := range row {
+					row[j] = tr.vals[v][(s<<tr.t+r)<<l.bits()|l.index(j)]
+				}
+				rows = append(rows, row)
+			}
+			claims[s].Output = append(claims[s].Output, rows)
 		}
-		claim.Output = append(claim.Output, rows)
 	}
 	if h.claim != nil {
-		h.claim(&claim)
+		h.claim(&claims[0])
 	}
 	modes := pk.chooseModes(tr)
-	p, err := newPlan(&pk.card, len(input), modes)
+	p, err := newPlan(&pk.card, len(inputs), longest(inputs), modes)
 	if err != nil {
-		return Claim{}, nil, err
+		return nil, nil, err
 	}
 	if err := pk.card.budget(p).Check(); err != nil {
-		return Claim{}, nil, err
+		return nil, nil, err
 	}
-	d, err := pk.fill(p, tr)
-	if err != nil {
-		return Claim{}, nil, err
-	}
+	d := pk.fill(p, tr)
 	honest := h.value == nil && h.cells == nil && h.late == nil && h.claim == nil
-	if err := p.known(d.v, claim); err != nil && honest {
-		return Claim{}, nil, err
+	if err := p.known(d.v, claims); err != nil && honest {
+		return nil, nil, err
 	}
 	if h.cells != nil {
 		h.cells(p, d)
 	}
 	if err := p.derive(d.v); err != nil && honest {
-		return Claim{}, nil, err
+		return nil, nil, err
 	}
 	t := transcript.NewProver(domain)
 	header := append([]byte(magic), modes...)
 	t.Hint(header)
-	absorb(t, &pk.card, p, header, claim)
+	absorb(t, &pk.card, header, claims)
 	for i, s := range p.slots {
 		if s.sent {
 			t.Elems("row", d.v.elems(i))
 		}
 	}
 	pk.proveFilled(t, p, d, h)
-	return claim, t.Proof(), nil
+	return claims, t.Proof(), nil
+}
+
+// longest is the greatest number of rows.
+func longest(inputs [][][]int32) int {
+	n := 0
+	for _, in := range inputs {
+		n = max(n, len(in))
+	}
+	return n
 }
 
 // absorber is either side of a transcript.
@@ -189,7 +214,7 @@ type absorber interface {
 }
 
 // absorb binds all that both sides know.
-func absorb(t absorber, c *Card, p *plan, header []byte, claim Claim) {
+func absorb(t absorber, c *Card, header []byte, claims []Claim) {
 	id := c.ID()
 	t.Absorb("card", id[:])
 	t.Absorb("header", header)
@@ -209,10 +234,13 @@ func absorb(t absorber, c *Card, p *plan, header []byte, claim Claim) {
 		}
 		return b
 	}
-	t.Absorb("input", rows(claim.Input))
-	for k := range p.outputs {
-		t.Absorb("from", binary.LittleEndian.AppendUint32(nil, uint32(claim.From[k])))
-		t.Absorb("output", rows(claim.Output[k]))
+	t.Absorb("claims", binary.LittleEndian.AppendUint32(nil, uint32(len(claims))))
+	for _, claim := range claims {
+		t.Absorb("input", rows(claim.Input))
+		for k := range c.outs {
+			t.Absorb("from", binary.LittleEndian.AppendUint32(nil, uint32(claim.From[k])))
+			t.Absorb("output", rows(claim.Output[k]))
+		}
 	}
 }
 
@@ -256,7 +284,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	leaf := logup.Prove(t, num, den)
 
 	// One equation of everything.
-	c := &claims{p: p, v: d.v}
+	c := &equation{p: p, v: d.v}
 	p.gather(t, c, leaf, alpha, gamma)
 	for level := range p.levels() {
 		now := c.wave(level)
@@ -292,7 +320,7 @@ type coins interface {
 
 // gather starts the equation: the leaf of the lookups, and everything that is
 // zero at a random point.
-func (p *plan) gather(t coins, c *claims, leaf []koala.Ext, alpha, gamma koala.Ext) (beta koala.Ext) {
+func (p *plan) gather(t coins, c *equation, leaf []koala.Ext, alpha, gamma koala.Ext) (beta koala.Ext) {
 	n := 0
 	for _, f := range p.zeros {
 		n = max(n, f.n)
@@ -318,7 +346,7 @@ func (p *plan) gather(t coins, c *claims, leaf []koala.Ext, alpha, gamma koala.E
 // factors adds the claims about the factors of a wave's products at the point
 // reached, each times a power of rho. The values join the equation's right
 // side by the caller, in the same order.
-func (c *claims) factors(now []atPoint, y []koala.Ext, rho koala.Ext) (powers []koala.Ext) {
+func (c *equation) factors(now []atPoint, y []koala.Ext, rho koala.Ext) (powers []koala.Ext) {
 	power := rho
 	for _, a := range now {
 		s := c.p.prods[a.src.id]
@@ -455,7 +483,7 @@ func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma ko
 }
 
 // weights returns the weights of the committed polynomial, column by column.
-func (c *claims) weights() []koala.Vec {
+func (c *equation) weights() []koala.Vec {
 	p, height := c.p, c.p.card.height
 	out := make([]koala.Vec, 1<<p.logColumns)
 	for j := range out {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -86,12 +87,12 @@ func refused(t *testing.T, what string, card Card, pk *ProverKey, in [][]int32, 
 			t.Errorf("%s: the dishonest prover stumbled: %v", what, e)
 		}
 	}()
-	claim, proof, err := pk.prove(in, make([]int, len(pk.card.outs)), h)
+	claims, proof, err := pk.prove([][][]int32{in}, [][]int{make([]int, len(pk.card.outs))}, h)
 	if err != nil {
 		t.Errorf("%s: the dishonest prover gave up: %v", what, err)
 		return
 	}
-	if err := Verify(card, claim, proof); err == nil {
+	if err := VerifyBatch(card, claims, proof); err == nil {
 		t.Errorf("%s: accepted", what)
 	} else if !errors.Is(err, ErrRefused) {
 		t.Errorf("%s: %v", what, err)
@@ -141,7 +142,7 @@ func TestRows(t *testing.T) {
 	in := everythingInput(5)
 	r := rand.New(rand.NewPCG(1, 3))
 	n := 0
-	p, err := newPlan(&card, len(in), nil)
+	p, err := newPlan(&card, 1, len(in), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,10 +267,11 @@ func TestRoundingAttack(t *testing.T) {
 			t.Errorf("lookups that miss: %v, want one of each quotient", missing)
 		}
 	}
-	claim, proof, err := pk.prove(in, []int{0}, h)
+	claims, proof, err := pk.prove([][][]int32{in}, [][]int{{0}}, h)
 	if err != nil {
 		t.Fatal(err)
 	}
+	claim := claims[0]
 	if claim.Output[0][0][0] != honest.Output[0][0][0]+1 {
 		t.Fatalf("forged sum is %d, honest %d", claim.Output[0][0][0], honest.Output[0][0][0])
 	}
@@ -401,6 +403,65 @@ func TestOtherClaim(t *testing.T) {
 	}
 }
 
+// TestBatch proves several conversations of different lengths at once.
+func TestBatch(t *testing.T) {
+	prog := everything(9)
+	card, pk := mustCommit(t, prog)
+	for n := 1; n <= 5; n++ {
+		var inputs [][][]int32
+		var from [][]int
+		for i := range n {
+			in := everythingInput(3 + 5*i%13)
+			in[0][0] = int32(i)
+			inputs = append(inputs, in)
+			from = append(from, []int{0, len(in) - 1})
+		}
+		claims, proof, err := pk.ProveBatch(inputs, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, in := range inputs {
+			want, err := prog.Interpret(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want[1] = want[1][len(in)-1:]
+			if !reflect.DeepEqual(claims[i].Output, want) {
+				t.Fatalf("output of sequence %d differs from the interpreter's", i)
+			}
+		}
+		if err := VerifyBatch(card, claims, proof); err != nil {
+			t.Fatalf("%d sequences: %v", n, err)
+		}
+		if price, err := Price(card, n, longest(inputs), proof); err != nil || price.Bytes < len(proof) {
+			t.Errorf("%d sequences: price of %d bytes for %d: %v", n, price.Bytes, len(proof), err)
+		}
+		if n == 1 {
+			continue
+		}
+		bad := slices.Clone(claims)
+		bad[0], bad[1] = bad[1], bad[0]
+		if VerifyBatch(card, bad, proof) == nil {
+			t.Error("accepted in another order")
+		}
+		if VerifyBatch(card, claims[:n-1], proof) == nil {
+			t.Error("accepted without the last")
+		}
+		if Verify(card, claims[0], proof) == nil {
+			t.Error("accepted for the first alone")
+		}
+		bad = slices.Clone(claims)
+		bad[1].Output = [][][]int32{slices.Clone(claims[1].Output[0]), claims[1].Output[1]}
+		bad[1].Output[0][2] = []int32{(bad[1].Output[0][2][0] + 1) % 11}
+		if VerifyBatch(card, bad, proof) == nil {
+			t.Error("accepted a wrong token in the second")
+		}
+	}
+	if VerifyBatch(card, nil, nil) == nil {
+		t.Error("accepted no claims")
+	}
+}
+
 // TestEncoding: a proof has one encoding.
 func TestEncoding(t *testing.T) {
 	card, pk := mustCommit(t, everything(6))
@@ -454,7 +515,7 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, sum := card.ID(), blake3.Sum256(proof)
-	const wantID, wantProof = "4e26b32ca70c1833b1e7fcb428598e18914f3f25b5b4ef972b834c49fc3cd770", "ad28bc94b1c7359bf2d62a11f9610f59a7d00a302ee0fe1d5b622f2dc8f0c5ed"
+	const wantID, wantProof = "4e26b32ca70c1833b1e7fcb428598e18914f3f25b5b4ef972b834c49fc3cd770", "cd100e0746941fc6e1217092bd2cd063bc5067a1690cc4387041dfe99036f21f"
 	if got := hex.EncodeToString(id[:]); got != wantID {
 		t.Errorf("card %s, want %s", got, wantID)
 	}
@@ -518,7 +579,7 @@ func FuzzVerify(f *testing.F) {
 		if err := Verify(card, claim, b); (err == nil) != bytes.Equal(b, proof) {
 			t.Errorf("%v", err)
 		}
-		if _, err := Price(card, 3, b); err == nil && !bytes.HasPrefix(b, []byte(magic)) {
+		if _, err := Price(card, 1, 3, b); err == nil && !bytes.HasPrefix(b, []byte(magic)) {
 			t.Error("priced what is not a proof")
 		}
 	})
@@ -538,7 +599,7 @@ func FuzzCard(f *testing.F) {
 		if !bytes.Equal(c.Encode(), b) {
 			t.Error("card has two encodings")
 		}
-		if _, err := c.Budget(1); err != nil {
+		if _, err := c.Budget(1, 1); err != nil {
 			return
 		}
 		if err := Verify(c, Claim{Input: everythingInput(1)}, []byte(magic)); err == nil {

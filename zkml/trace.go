@@ -11,21 +11,21 @@ import (
 	"github.com/torg-network/torg/zkml/parallel"
 )
 
-// A trace is a run of the program, with what the proof needs of its inside.
-// Values are tables of 2^t rows, columns spread by their layout, zeros where
+// A trace is runs of the program, with what the proof needs of their inside.
+// Values are tables of 2^b times 2^t rows, columns spread by their layout, zeros where
 // no column is. Rows after the input's repeat a harmless input.
 type trace struct {
-	t    int
+	b, t int
 	vals [][]int32
 	attn []*attnTrace // of attention operations
 	norm []*normTrace // of layernorm operations
 }
 
-// attnTrace is in (h, i, j) or (h, i).
+// attnTrace is in (b, h, i, j) or (b, h, i).
 type attnTrace struct {
 	score, key, exp  []int32
 	top, arg, weight []int64
-	sums             []int32 // in (i, h, w)
+	sums             []int32 // in (b, i, h, w)
 }
 
 // normTrace is of rows.
@@ -84,14 +84,16 @@ func (c *Card) checkInput(input [][]int32) error {
 
 // run executes the program. After each operation it calls alter, if not nil,
 // which may change the values, as only a dishonest prover would.
-func (pk *ProverKey) run(input [][]int32, alter func(op int, vals []int32)) (*trace, error) {
+func (pk *ProverKey) run(inputs [][][]int32, alter func(op int, vals []int32)) (*trace, error) {
 	c := &pk.card
-	if err := c.checkInput(input); err != nil {
-		return nil, err
+	for _, in := range inputs {
+		if err := c.checkInput(in); err != nil {
+			return nil, err
+		}
 	}
-	t := mle.Log(len(input))
-	rows := 1 << t
-	tr := &trace{t: t, vals: make([][]int32, len(c.ops)), attn: make([]*attnTrace, len(c.ops)), norm: make([]*normTrace, len(c.ops))}
+	b, t := mle.Log(len(inputs)), mle.Log(longest(inputs))
+	rows := 1 << (b + t)
+	tr := &trace{b: b, t: t, vals: make([][]int32, len(c.ops)), attn: make([]*attnTrace, len(c.ops)), norm: make([]*normTrace, len(c.ops))}
 	for i, op := range c.ops {
 		l := pk.plan.lay[i]
 		w := 1 << l.bits()
@@ -118,15 +120,15 @@ func (pk *ProverKey) run(input [][]int32, alter func(op int, vals []int32)) (*tr
 			for r := range rows {
 				for j := range l.cols() {
 					e := filler(op)
-					if r < len(input) {
-						e = input[r][j]
+					if s, i := r>>t, r&(1<<t-1); s < len(inputs) && i < len(inputs[s]) {
+						e = inputs[s][i][j]
 					}
 					out[r*w+l.index(j)] = e
 				}
 			}
 		case exact.Position:
 			for r := range rows {
-				out[r] = int32(min(r, c.rows-1))
+				out[r] = int32(min(r&(1<<t-1), c.rows-1))
 			}
 		case exact.Gather:
 			for r := range rows {
@@ -175,7 +177,16 @@ func (pk *ProverKey) run(input [][]int32, alter func(op int, vals []int32)) (*tr
 		case exact.LayerNorm:
 			tr.norm[i] = layerNormTrace(out, x, rows, l, k.Data, op.Params[0], op.Params[1])
 		case exact.Attention:
-			tr.attn[i] = attentionTrace(out, x, tr.vals[op.In[1]], tr.vals[op.In[2]], t, layout{int(op.Params[0]), l.cols() / int(op.Params[0])}, k.Data, op.Params[1])
+			y, z := tr.vals[op.In[1]], tr.vals[op.In[2]]
+			all := &attnTrace{}
+			for s := range 1 << b {
+				from, to := s<<t*w, (s+1)<<t*w
+				a := attentionTrace(out[from:to], x[from:to], y[from:to], z[from:to], t, layout{int(op.Params[0]), l.cols() / int(op.Params[0])}, k.Data, op.Params[1])
+				all.score, all.key, all.exp = append(all.score, a.score...), append(all.key, a.key...), append(all.exp, a.exp...)
+				all.top, all.arg, all.weight = append(all.top, a.top...), append(all.arg, a.arg...), append(all.weight, a.weight...)
+				all.sums = append(all.sums, a.sums...)
+			}
+			tr.attn[i] = all
 		case exact.ArgMax:
 			in := pk.plan.lay[op.In[0]]
 			for r := range rows {
@@ -336,7 +347,7 @@ func elems(x []int32) []koala.Elem {
 }
 
 // fill computes the sources of a plan from a trace. Multiplicities stay zero.
-func (pk *ProverKey) fill(p *plan, tr *trace) (*data, error) {
+func (pk *ProverKey) fill(p *plan, tr *trace) *data {
 	d := &data{v: newVectors(p), model: pk.regions, witness: make([][]koala.Elem, len(p.witness)), prods: make([][]koala.Elem, len(p.prods)), publics: make([][]koala.Elem, len(p.publics))}
 	for i, op := range p.card.ops {
 		o := p.ops[i]
@@ -371,7 +382,7 @@ func (pk *ProverKey) fill(p *plan, tr *trace) (*data, error) {
 			pk.fillAttention(p, i, d, tr)
 		case exact.ArgMax:
 			in := p.lay[op.In[0]]
-			index, value := make([]int64, 1<<p.t), make([]int64, 1<<p.t)
+			index, value := make([]int64, 1<<p.rowBits()), make([]int64, 1<<p.rowBits())
 			for r := range index {
 				index[r] = int64(tr.vals[i][r])
 				value[r] = int64(tr.vals[op.In[0]][r<<in.bits()|in.index(int(index[r]))])
@@ -380,7 +391,7 @@ func (pk *ProverKey) fill(p *plan, tr *trace) (*data, error) {
 			d.v.set(o.slots[argValue], value)
 		}
 	}
-	return d, nil
+	return d
 }
 
 func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
@@ -389,8 +400,9 @@ func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
 	w := 1 << l.bits()
 	high := make([]int32, len(x))
 	scaled := make([]koala.Elem, len(x))
-	hh, hl, ll := make([]int64, 1<<p.t), make([]int64, 1<<p.t), make([]int64, 1<<p.t)
-	parallel.For(1<<p.t, 1, func(from, to int) {
+	rows := 1 << p.rowBits()
+	hh, hl, ll := make([]int64, rows), make([]int64, rows), make([]int64, rows)
+	parallel.For(rows, 1, func(from, to int) {
 		for r := from; r < to; r++ {
 			f := koala.FromInt(n.factor[r])
 			for j := range l.cols() {
@@ -418,11 +430,12 @@ func (pk *ProverKey) fillAttention(p *plan, i int, d *data, tr *trace) {
 	d.witness[o.columns[0]], d.witness[o.columns[1]], d.witness[o.columns[2]] = elems(a.key), elems(a.exp), elems(tr.vals[i])
 	d.prods[o.prods[0]], d.prods[o.prods[2]] = elems(a.score), elems(a.sums)
 	back := elems(tr.vals[i])
-	heads := len(a.top) >> p.t
-	per := len(back) >> p.t / heads
-	for r := range 1 << p.t {
+	heads := len(a.top) >> p.rowBits()
+	per := len(back) >> p.rowBits() / heads
+	for r := range 1 << p.rowBits() {
+		s, i := r>>p.t, r&(1<<p.t-1)
 		for h := range heads {
-			z := koala.FromInt(a.weight[h<<p.t+r])
+			z := koala.FromInt(a.weight[(s*heads+h)<<p.t+i])
 			for c := range per {
 				at := (r*heads+h)*per + c
 				back[at] = back[at].Mul(z)

@@ -62,10 +62,10 @@ func (c *Card) budget(p *plan) soundness.Budget {
 	return append(b, paramsOf(c).Budget(p.logColumns)...)
 }
 
-// Budget is the soundness of a proof over the given number of rows, in the
-// cheapest modes.
-func (c Card) Budget(rows int) (soundness.Budget, error) {
-	p, err := newPlan(&c, rows, nil)
+// Budget is the soundness of a proof over a number of sequences of the given
+// number of rows, in the cheapest modes.
+func (c Card) Budget(sequences, rows int) (soundness.Budget, error) {
+	p, err := newPlan(&c, sequences, rows, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (p *plan) cost() Cost {
 	for _, f := range p.zeros {
 		terms += len(f.terms)
 	}
-	terms += len(p.rowTabs) << p.t
+	terms += len(p.rowTabs) << p.rowBits()
 	rows := 0
 	for _, d := range p.prods {
 		if d.weight != plain {
@@ -151,14 +151,14 @@ func (p *plan) cost() Cost {
 	return c
 }
 
-// Price reads a proof's header and returns what verifying it would take at
-// most, having done almost nothing: the plan is made, and nothing is hashed.
-func Price(c Card, rows int, proof Proof) (Cost, error) {
+// Price reads the header of a proof about a number of sequences, the longest of
+// the given number of rows, and returns what verifying it would take at most, having done almost nothing: the plan is made, and nothing is hashed.
+func Price(c Card, sequences, rows int, proof Proof) (Cost, error) {
 	h, _, err := readHeader(&c, proof)
 	if err != nil {
 		return Cost{}, err
 	}
-	p, err := newPlan(&c, rows, h.modes)
+	p, err := newPlan(&c, sequences, rows, h.modes)
 	if err != nil {
 		return Cost{}, err
 	}
@@ -173,21 +173,30 @@ var ErrRefused = errors.New("zkml: proof refused")
 // claimed output. It is a pure function, deterministic on every machine; time
 // and memory are bounded by what Price says.
 func Verify(c Card, claim Claim, proof Proof) error {
-	if err := verify(&c, claim, proof); err != nil {
+	return VerifyBatch(c, []Claim{claim}, proof)
+}
+
+// VerifyBatch is Verify for all claims of one proof, in their order.
+func VerifyBatch(c Card, claims []Claim, proof Proof) error {
+	if err := verify(&c, claims, proof); err != nil {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return nil
 }
 
-func verify(c *Card, claim Claim, proof Proof) error {
-	if err := c.checkInput(claim.Input); err != nil {
-		return err
+func verify(c *Card, claims []Claim, proof Proof) error {
+	rows := 0
+	for _, claim := range claims {
+		if err := c.checkInput(claim.Input); err != nil {
+			return err
+		}
+		rows = max(rows, len(claim.Input))
 	}
 	h, body, err := readHeader(c, proof)
 	if err != nil {
 		return err
 	}
-	p, err := newPlan(c, len(claim.Input), h.modes)
+	p, err := newPlan(c, len(claims), rows, h.modes)
 	if err != nil {
 		return err
 	}
@@ -198,11 +207,11 @@ func verify(c *Card, claim Claim, proof Proof) error {
 		return fmt.Errorf("proof of %d bytes, at most %d expected", len(proof), most)
 	}
 	v := newVectors(p)
-	if err := p.known(v, claim); err != nil {
+	if err := p.known(v, claims); err != nil {
 		return err
 	}
 	t := transcript.NewVerifier(domain, body)
-	absorb(t, c, p, proof[:len(proof)-len(body)], claim)
+	absorb(t, c, proof[:len(proof)-len(body)], claims)
 	for i, s := range p.slots {
 		if !s.sent {
 			continue
@@ -229,7 +238,7 @@ func verify(c *Card, claim Claim, proof Proof) error {
 	if err != nil {
 		return err
 	}
-	cl := &claims{p: p, v: v, check: true}
+	cl := &equation{p: p, v: v, check: true}
 	beta := p.gather(t, cl, leaf, alpha, gamma)
 	right := num.Add(beta.Mul(den))
 	for level := range p.levels() {
@@ -279,7 +288,7 @@ func verify(c *Card, claim Claim, proof Proof) error {
 }
 
 // weightAt is the extension of weights at a point of the whole polynomial.
-func (c *claims) weightAt(z []koala.Ext) koala.Ext {
+func (c *equation) weightAt(z []koala.Ext) koala.Ext {
 	var sum koala.Ext
 	// Regions are few and have several claims: their prefix is computed once.
 	prefix := map[source]koala.Ext{}
@@ -298,53 +307,60 @@ func (c *claims) weightAt(z []koala.Ext) koala.Ext {
 	return sum
 }
 
-// known fills in the vectors that follow from the claim.
-func (p *plan) known(v *vectors, claim Claim) error {
-	if len(claim.Input) != p.rows || len(claim.Output) != len(p.outputs) || len(claim.From) != len(p.outputs) {
-		return errors.New("claim does not have the program's inputs and outputs")
+// known fills in the vectors that follow from the claims.
+func (p *plan) known(v *vectors, claims []Claim) error {
+	t := p.rowBits()
+	for _, c := range claims {
+		if len(c.Output) != len(p.outputs) || len(c.From) != len(p.outputs) {
+			return errors.New("claim does not have the program's outputs")
+		}
 	}
 	for i, op := range p.card.ops {
 		o := p.ops[i]
 		switch op.Kind {
 		case exact.Input:
 			l := p.lay[i]
-			x := make([]int64, 1<<(p.t+l.bits()))
-			for r := range 1 << p.t {
+			x := make([]int64, 1<<(t+l.bits()))
+			for r := range 1 << t {
+				s, at := r>>p.t, r&(1<<p.t-1)
 				for j := range l.cols() {
 					e := filler(op)
-					if r < p.rows {
-						e = claim.Input[r][j]
+					if s < len(claims) && at < len(claims[s].Input) {
+						e = claims[s].Input[at][j]
 					}
 					x[r<<l.bits()|l.index(j)] = int64(e)
 				}
 			}
 			v.set(o.slots[0], x)
 		case exact.Position:
-			x := make([]int64, 1<<p.t)
+			x := make([]int64, 1<<t)
 			for r := range x {
-				x[r] = int64(min(r, p.card.rows-1))
+				x[r] = int64(min(r&(1<<p.t-1), p.card.rows-1))
 			}
 			v.set(o.slots[0], x)
 		}
 	}
 	for k, out := range p.card.outs {
 		l, f := p.lay[out], p.card.facts[out]
-		from := claim.From[k]
-		if from < 0 || from > p.rows || len(claim.Output[k]) != p.rows-from {
-			return fmt.Errorf("output %d: %d rows from row %d of %d", k, len(claim.Output[k]), from, p.rows)
-		}
-		x, asked := make([]int64, 1<<(p.t+l.bits())), make([]int64, 1<<p.t)
-		for r, row := range claim.Output[k] {
-			if len(row) != l.cols() {
-				return fmt.Errorf("output %d: row of %d columns, want %d", k, len(row), l.cols())
+		x, asked := make([]int64, 1<<(t+l.bits())), make([]int64, 1<<t)
+		for s, c := range claims {
+			from := c.From[k]
+			if from < 0 || from > len(c.Input) || len(c.Output[k]) != len(c.Input)-from {
+				return fmt.Errorf("output %d: %d rows from row %d of %d", k, len(c.Output[k]), from, len(c.Input))
 			}
-			asked[from+r] = 1
-			for j, e := range row {
-				// Also keeps integers that are equal modulo p apart.
-				if int64(e) < f.Range.Lo || int64(e) > f.Range.Hi {
-					return fmt.Errorf("output %d: %d is outside the program's bounds", k, e)
+			for r, row := range c.Output[k] {
+				if len(row) != l.cols() {
+					return fmt.Errorf("output %d: row of %d columns, want %d", k, len(row), l.cols())
 				}
-				x[(from+r)<<l.bits()|l.index(j)] = int64(e)
+				at := s<<p.t + from + r
+				asked[at] = 1
+				for j, e := range row {
+					// Also keeps integers that are equal modulo p apart.
+					if int64(e) < f.Range.Lo || int64(e) > f.Range.Hi {
+						return fmt.Errorf("output %d: %d is outside the program's bounds", k, e)
+					}
+					x[at<<l.bits()|l.index(j)] = int64(e)
+				}
 			}
 		}
 		v.set(p.outputs[k], x)
@@ -397,7 +413,7 @@ func (p *plan) deriveNorm(v *vectors, i int, op exact.Op, o opPlan) error {
 	cols := p.lay[i].cols()
 	in := p.card.facts[op.In[0]].Range
 	spread := in.Hi - in.Lo + 1
-	n := 1 << p.t
+	n := 1 << p.rowBits()
 	mean, key, factor, shift := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for r := range n {
 		sum := v.ints[o.slots[normSum]][r]

@@ -136,7 +136,7 @@ func TestRandomPrograms(t *testing.T) {
 		if err := Verify(back, claim, proof); err != nil {
 			t.Fatalf("seed %d: decoded card: %v", seed, err)
 		}
-		price, err := Price(card, len(in), proof)
+		price, err := Price(card, 1, len(in), proof)
 		if err != nil || price.Bytes < len(proof) {
 			t.Errorf("seed %d: price of %d bytes for %d: %v", seed, price.Bytes, len(proof), err)
 		}

@@ -7,10 +7,10 @@ import (
 	"github.com/torg-network/torg/zkml/sumcheck"
 )
 
-// claims is one linear equation about values of sources at points: the sum of
+// equation is one linear equation about values of sources at points: the sum of
 // coefficients times values. All that is claimed is added up in it, each claim
 // times a random number.
-type claims struct {
+type equation struct {
 	p     *plan
 	v     *vectors
 	check bool // evaluate publics, as the verifier does
@@ -58,7 +58,7 @@ func (b *bag) add(src source, z []koala.Ext, coef koala.Ext) {
 }
 
 // add adds coef times the form's value at z.
-func (c *claims) add(f form, z []koala.Ext, coef koala.Ext) {
+func (c *equation) add(f form, z []koala.Ext, coef koala.Ext) {
 	for _, t := range f.terms {
 		k := coef.Scale(koala.FromInt(t.coef))
 		switch t.src.kind {
@@ -79,7 +79,7 @@ func (c *claims) add(f form, z []koala.Ext, coef koala.Ext) {
 // fractions adds the equations of the leaves reached by logup at z: numerators
 // times 1 and denominators times beta. Alpha is the point at which the
 // fractions are taken, gamma joins the elements of a pair.
-func (c *claims) fractions(z []koala.Ext, alpha, gamma, beta koala.Ext) {
+func (c *equation) fractions(z []koala.Ext, alpha, gamma, beta koala.Ext) {
 	p := c.p
 	gamma2 := gamma.Mul(gamma)
 	used := koala.Ext{}
@@ -127,7 +127,7 @@ func (c *claims) fractions(z []koala.Ext, alpha, gamma, beta koala.Ext) {
 }
 
 // rowTable adds coef times the claim that a slot holds entries of a region.
-func (c *claims) rowTable(r rowTable, tau []koala.Ext, coef koala.Ext) {
+func (c *equation) rowTable(r rowTable, tau []koala.Ext, coef koala.Ext) {
 	keys := c.v.ints[r.key]
 	n := mle.Log(len(keys))
 	eq := mle.Eq(tau[:n], coef)
@@ -141,7 +141,7 @@ func (c *claims) rowTable(r rowTable, tau []koala.Ext, coef koala.Ext) {
 }
 
 // wave takes the claims about products of a level out of the equation.
-func (c *claims) wave(level int) []atPoint {
+func (c *equation) wave(level int) []atPoint {
 	var now, later []atPoint
 	for _, a := range c.sums.list {
 		if c.p.prods[a.src.id].level == level {

@@ -1,0 +1,131 @@
+package zkml
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/mle"
+)
+
+func randomPoint(r *rand.Rand, n int) []koala.Ext {
+	z := make([]koala.Ext, n)
+	for i := range z {
+		w := func() koala.Elem { return koala.FromInt(r.Int64()) }
+		z[i] = koala.Ext{A: w(), B: w(), C: w(), D: w()}
+	}
+	return z
+}
+
+// TestPlan checks, in honest runs, everything a plan says by brute force: each
+// lookup is in its table, each form that should be zero is, at each index;
+// each product is the extension of its values, and linear in each variable;
+// and prover and verifier have the same public polynomials and weights.
+func TestPlan(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 7))
+	for seed := range uint64(3) {
+		_, pk := mustCommit(t, everything(30+seed))
+		inputs := [][][]int32{everythingInput(8), everythingInput(3), everythingInput(5)}[:1+seed]
+		from := [][]int{{0, 2}, {0, 1}, {5, 0}}[:1+seed]
+		inspect := func(p *plan, d *data) {
+			for i, q := range p.publics {
+				z := randomPoint(r, q.bits)
+				if mle.Eval(q.table(d.v), z) != q.eval(d.v, z) {
+					t.Errorf("public polynomial %d, kind %d", i, q.kind)
+				}
+			}
+			values, seconds := d.lookups(p)
+			for i, l := range p.lookups {
+				tags := d.values(p, l.tag)
+				for j, x := range values[i] {
+					if l.only >= 0 {
+						if o := d.publics[l.only]; o[j&(len(o)-1)] == 0 {
+							continue
+						}
+					}
+					second := koala.Elem(0)
+					if seconds[i] != nil {
+						second = seconds[i][j]
+					}
+					if !inTable(p, d, x.Int(), second.Int(), tags[j].Int()) {
+						t.Fatalf("lookup %d at %d is in no table", i, j)
+					}
+				}
+			}
+			// The value of a form at a point, products from their definition.
+			value := func(f form, z []koala.Ext) koala.Ext {
+				var s koala.Ext
+				for _, tm := range f.terms {
+					if tm.src.kind == summed {
+						a := atPoint{tm.src, point(tm.pick, z), koala.Lift(koala.FromInt(tm.coef))}
+						s = s.Add(d.terms(p, []atPoint{a})[0].Sum())
+					} else {
+						s = s.Add(d.partial(p, form{f.n, []term{tm}}, z, 0).At(0))
+					}
+				}
+				return s
+			}
+			for i, f := range p.zeros {
+				if value(f, randomPoint(r, f.n)) != (koala.Ext{}) {
+					t.Errorf("form %d is not zero", i)
+				}
+				for idx := range 1 << f.n {
+					z := make([]koala.Ext, f.n)
+					for k := range z {
+						if idx>>(f.n-1-k)&1 == 1 {
+							z[k] = koala.ExtOne
+						}
+					}
+					if value(f, z) != (koala.Ext{}) {
+						t.Fatalf("form %d is not zero at %d", i, idx)
+					}
+				}
+			}
+			for i, s := range p.prods {
+				z, y := randomPoint(r, s.z), randomPoint(r, s.y)
+				if w, ok := s.weightTable(d.v, z); ok && mle.EvalVec(w, y) != s.weightAt(d.v, z, y) {
+					t.Errorf("weight of product %d (%s)", i, s.name)
+				}
+				f := of(s.z, source{summed, i}, vars(0, s.z))
+				if d.prods[i] != nil && value(f, z) != mle.Eval(d.prods[i], z) {
+					t.Errorf("product %d (%s) is not the extension of its values", i, s.name)
+				}
+				// Linear in each variable: the value half way is the mean.
+				for k := range z {
+					at := func(x koala.Ext) koala.Ext {
+						w := append([]koala.Ext(nil), z...)
+						w[k] = x
+						return value(f, w)
+					}
+					if mean := at(koala.Ext{}).Add(at(koala.ExtOne)).Scale(koala.Half); mean != at(koala.Lift(koala.Half)) {
+						t.Errorf("product %d (%s) is not linear in variable %d", i, s.name, k)
+					}
+				}
+			}
+		}
+		if _, _, err := pk.prove(inputs, from, hook{late: inspect}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// inTable reports whether a pair is a live entry of the table of a tag.
+func inTable(p *plan, d *data, x, second, tg int64) bool {
+	i := int(tg) - 1
+	if i < 0 || i >= len(p.tables) {
+		return false
+	}
+	t := p.tables[i]
+	at := x - t.lo
+	if at < 0 || at >= int64(t.live) {
+		return false
+	}
+	want := int64(0)
+	if t.region >= 0 {
+		want = t.last
+		if r := d.model[t.region]; at < int64(len(r)) {
+			want = r[at].Int()
+		}
+	}
+	return second == want
+}
