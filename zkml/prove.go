@@ -482,6 +482,10 @@ func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma ko
 	return num, den
 }
 
+// blockBits is log2 of how many weights are worked on at once; no column is
+// shorter.
+const blockBits = 8
+
 // weights returns the weights of the committed polynomial, column by column.
 func (c *equation) weights() []koala.Vec {
 	p, height := c.p, c.p.card.height
@@ -502,14 +506,25 @@ func (c *equation) weights() []koala.Vec {
 	}
 	parallel.Each(len(order), func(i int) {
 		at, bits := p.base(order[i])
-		lead := max(0, bits-height)
-		tmp := koala.NewVec(1 << (bits - lead))
-		for _, a := range regions[order[i]] {
-			for k := range 1 << lead {
-				first := at + k<<height
-				dst := out[first>>height].Slice(first&(1<<height-1), first&(1<<height-1)+tmp.Len())
-				mle.EqInto(tmp, a.point[lead:], a.coef.Mul(mle.EqIndex(a.point[:lead], k)))
-				koala.AddVec(dst, dst, tmp)
+		// A block of consecutive weights is a small table times a number; all
+		// claims add to it while it is in the nearest cache.
+		inner := min(bits, blockBits)
+		claims := regions[order[i]]
+		outer, small := make([]koala.Vec, len(claims)), make([]koala.Vec, len(claims))
+		for k, a := range claims {
+			outer[k] = mle.Eq(a.point[:bits-inner], a.coef)
+			small[k] = mle.Eq(a.point[bits-inner:], koala.ExtOne)
+		}
+		tmp := koala.NewVec(1 << inner)
+		for block := range 1 << (bits - inner) {
+			first := at + block<<inner
+			from := first & (1<<height - 1)
+			dst := out[first>>height].Slice(from, from+1<<inner)
+			for k := range claims {
+				if x := outer[k].At(block); x != (koala.Ext{}) {
+					koala.ScaleVec(tmp, small[k], x)
+					koala.AddVec(dst, dst, tmp)
+				}
 			}
 		}
 	})
