@@ -169,7 +169,7 @@ func TestLedgerStalls(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	withoutLedger := func(how string) {
+	withoutLedger := func(how, why string) {
 		t.Helper()
 		for i := range 20 {
 			jump.Store(int64([]time.Duration{0, 365 * 24 * time.Hour, -365 * 24 * time.Hour}[i%3]))
@@ -181,20 +181,26 @@ func TestLedgerStalls(t *testing.T) {
 				t.Errorf("while %s a request in an open lease took %s", how, took)
 			}
 		}
-		began := time.Now()
-		refused := s.ask(hello(2).with("model", "toy"))
-		refused.is(t, http.StatusServiceUnavailable, "ledger_stalled")
-		took := time.Since(began)
-		if took > 10*time.Second || refused.header.Get("Retry-After") == "" {
-			t.Errorf("while %s the refusal took %s, Retry-After is %q", how, took, refused.header.Get("Retry-After"))
-		}
-		t.Logf("while %s a request that needs a new lease is refused in %.1f s: %s", how, took.Seconds(), refused.Error.Message)
+		await(t, "a refusal because "+why, func() error {
+			began := time.Now()
+			refused := s.ask(hello(2).with("model", "toy"))
+			refused.is(t, http.StatusServiceUnavailable, "ledger_stalled")
+			took := time.Since(began)
+			if took > 10*time.Second || refused.header.Get("Retry-After") == "" {
+				t.Fatalf("while %s the refusal took %s, Retry-After is %q", how, took, refused.header.Get("Retry-After"))
+			}
+			if !strings.Contains(refused.Error.Message, why) {
+				return errors.New(refused.raw) // what was found a moment ago
+			}
+			t.Logf("while %s a request that needs a new lease is refused in %.1f s: %s", how, took.Seconds(), refused.Error.Message)
+			return nil
+		})
 	}
 	signal(validators[1], unix.SIGSTOP)
 	time.Sleep(16 * time.Second) // what a slow block may take
-	withoutLedger("no block comes")
+	withoutLedger("no block comes", "the last block came")
 	signal(validators[0], unix.SIGSTOP)
-	withoutLedger("nothing answers")
+	withoutLedger("nothing answers", "cannot be reached")
 
 	signal(validators[0], unix.SIGCONT)
 	signal(validators[1], unix.SIGCONT)
