@@ -5,11 +5,11 @@
 //
 // A lane of a lease is a cumulative payment channel. For each request the
 // buyer's voucher must cover what the lane was charged so far and the most this
-// request may cost. The voucher is on disk before work begins; the charge, the
-// receipt and the answer are on disk before the receipt is sent. So a provider
-// that dies at any moment has either charged nothing and can prove nothing, or
-// has the receipt it will show again (POST lane) and the voucher that pays it.
-// Nothing is ever claimed that no receipt was signed for.
+// request may cost. The voucher is on disk before anything is delivered; the
+// charge, the receipt and the answer are on disk before the receipt is sent. So
+// a provider that dies at any moment has either charged nothing and can prove
+// nothing, or has the receipt it will show again (POST lane) and the voucher
+// that pays it. Nothing is ever claimed that no receipt was signed for.
 //
 // # Time
 //

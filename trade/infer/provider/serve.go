@@ -109,6 +109,8 @@ type work struct {
 	ceiling []uint64
 	max     uint64
 	done    bool
+	// store puts the voucher on disk. Nothing may be delivered before it has.
+	store func() error
 }
 
 // serve admits a request, does it and charges it.
@@ -148,15 +150,30 @@ func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
 
 	ctx, secret, stop := p.cancellable(r.Context(), wk.l)
 	defer stop()
+	// The voucher goes to disk while the engine reads the prompt. Nothing is
+	// delivered before it is there, and what cannot be delivered is not charged.
+	var unpaid error
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		if unpaid = wk.store(); unpaid == nil {
+			unpaid = out.send(infer.Frame{Start: &infer.Start{Cancel: secret}})
+		}
+	}()
 	var kept answer
 	emit := func(d infer.Delta) error {
+		if <-opened; unpaid != nil {
+			return unpaid
+		}
 		kept.add(d)
 		return out.send(infer.Frame{Delta: &d})
 	}
-	if err := out.send(infer.Frame{Start: &infer.Start{Cancel: secret}}); err != nil {
-		return // nobody listens; no work, no charge
-	}
 	made, err := wk.service.Engine.Run(ctx, Job{wk.request, req.Logprobs, req.Stream}, emit)
+	if <-opened; unpaid != nil {
+		wk.release()
+		p.refused(w, unpaid) // or nobody listens
+		return
+	}
 	var signed infer.Signed
 	if err == nil {
 		signed, err = p.charge(wk, made, kept.deltas)
@@ -217,9 +234,8 @@ func margin(o square.Order) time.Duration {
 	return min(15*time.Second, time.Duration(min(o.Duration, o.Idle))*time.Second/10)
 }
 
-// admit checks everything about a request, takes its lane and a slot, and has
-// the voucher on disk when it returns. For a request that was already answered
-// it returns the answer instead.
+// admit checks everything about a request and takes its lane and a slot. For a
+// request that was already answered it returns the answer instead.
 func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *answerRecord, error) {
 	request, err := infer.DecodeRequest(req.Request)
 	if err != nil {
@@ -302,20 +318,22 @@ func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *a
 	default:
 		return nil, nil, refuse(infer.CodeBusy, "all %d places of this model are taken", cap(wk.service.slots))
 	}
-	// The lane is ours. The lock is let go for the disk.
-	ln.busy = true
+	ln.busy = true // the lane is ours
 	before := ln.rec.Voucher
+	wk.store = func() error { return nil }
 	if wk.max > before.Max || before.Channel.IsZero() {
 		ln.rec.Voucher = req.Voucher
 		rec := ln.rec
-		l.mu.Unlock()
-		err = p.Store.Update(func(tx *bolt.Tx) error { return put(tx, bucketLanes, laneKey(l.id, req.Lane), rec) })
-		l.mu.Lock()
-		if err != nil {
+		wk.store = func() error {
+			err := p.Store.Update(func(tx *bolt.Tx) error { return put(tx, bucketLanes, laneKey(l.id, req.Lane), rec) })
+			if err == nil {
+				return nil
+			}
+			l.mu.Lock()
 			ln.rec.Voucher = before
-			wk.free()
+			l.mu.Unlock()
 			p.Log.Error("voucher could not be stored, request refused", "lease", l.id.Short(), "lane", req.Lane, "err", err)
-			return nil, nil, refuse(infer.CodeUnavailable, "the provider's disk failed; nothing was charged")
+			return refuse(infer.CodeUnavailable, "the provider's disk failed; nothing was charged")
 		}
 	}
 	return wk, nil, nil
@@ -336,20 +354,15 @@ func badRequest(err error) error {
 	return refuse(infer.CodeBadRequest, "%v", err)
 }
 
-// free gives lane and slot back; the caller holds the lease's lock.
-func (wk *work) free() {
+// release gives the lane and the slot back. It may be called again.
+func (wk *work) release() {
+	wk.l.mu.Lock()
+	defer wk.l.mu.Unlock()
 	if !wk.done {
 		wk.done = true
 		wk.ln.busy = false
 		<-wk.service.slots
 	}
-}
-
-// release is free with the lock taken. It may be called again.
-func (wk *work) release() {
-	wk.l.mu.Lock()
-	defer wk.l.mu.Unlock()
-	wk.free()
 }
 
 // charge prices the work, signs the receipt, and has both on disk when it
