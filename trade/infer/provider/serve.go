@@ -354,15 +354,20 @@ func badRequest(err error) error {
 	return refuse(infer.CodeBadRequest, "%v", err)
 }
 
-// release gives the lane and the slot back. It may be called again.
-func (wk *work) release() {
-	wk.l.mu.Lock()
-	defer wk.l.mu.Unlock()
+// free gives lane and slot back; the caller holds the lease's lock.
+func (wk *work) free() {
 	if !wk.done {
 		wk.done = true
 		wk.ln.busy = false
 		<-wk.service.slots
 	}
+}
+
+// release is free with the lock taken. It may be called again.
+func (wk *work) release() {
+	wk.l.mu.Lock()
+	defer wk.l.mu.Unlock()
+	wk.free()
 }
 
 // charge prices the work, signs the receipt, and has both on disk when it
