@@ -197,7 +197,7 @@ func (p *plan) requantise(i int, op exact.Op, x form, xr exact.Range, n int) (op
 		} else {
 			o.columns = append(o.columns, -1)
 		}
-	} else if olo <= least {
+	} else if olo <= least || ohi >= most {
 		return o, errNear
 	}
 	rem := x.plus(constant(n, half)).minus(q.times(1 << s))
@@ -334,12 +334,15 @@ const (
 )
 
 // attentionKeys is how many keys there are for scores of at most the given
-// magnitude: their differences are at most twice that.
-func attentionKeys(score, shift int64) int64 { return (2*score+1<<shift>>1)>>shift + 1 }
+// magnitude: their differences are at most twice that. See attention.
+func attentionKeys(score, shift int64) int64 { return (2*score)>>max(0, shift-1) + 1 }
 
 // attention: the greatest score of a row is sent in the clear with the place
-// where it is; that no score is greater follows since each difference is the
-// key of a lookup, and its rounding has a remainder in range. Exponentials are
+// where it is. That no score is greater must be exact: were the rounded
+// difference the key of the table, a score could exceed the top by half a key
+// and the sum of key and remainder would still be in range. So keys are of half
+// the width, difference = 2^(shift-1) key + remainder, and the table has
+// exponential (key+1)/2, rounded down, at each: the rounded difference. Exponentials are
 // committed and zero where j > i. Their sums are sent and checked. The mean is
 // a division of sums by sums, with a remainder between 0 and the divisor.
 func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, error) {
@@ -365,9 +368,13 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 
 	// How far the table of exponentials goes on, and the bits of the sums.
 	shift := op.Params[1]
-	half := int64(1) << shift >> 1
 	keys := attentionKeys(score, shift)
-	short := layout{1, shape.cols}.bits()
+	entries, spread := layout{1, shape.cols}, fillLast
+	if shift > 0 {
+		shift--
+		entries, spread = layout{1, 2*shape.cols - 1}, fillHalves
+	}
+	short := entries.bits()
 	most := max(short, mle.Log(int(keys)))
 	qb, err := p.nextMode(byte(most))
 	if err != nil {
@@ -397,7 +404,7 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 	kc, ec := p.addColumn(opName(i, "key"), n), p.addColumn(opName(i, "exponential"), n)
 	causal := p.addPublic(publicPoly{kind: causalPoly, bits: 2 * t})
 	seen := of(n, source{public, causal}, vars(bb+hb, 2*t))
-	r := p.constantRegion(k, layout{1, 1}, layout{1, shape.cols}, fillLast)
+	r := p.constantRegion(k, layout{1, 1}, entries, spread)
 	tk := [2]int{-1 - r, o.qbits<<32 | int(live)}
 	tab, ok := p.pairs[tk]
 	if !ok {
@@ -407,11 +414,11 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 	p.lookups = append(p.lookups, lookup{bits: n, value: column(kc, n), second: column(ec, n), only: -1, table: tab, null: p.null,
 		tag: constant(n, tag(p.null)).plus(seen.times(tag(tab) - tag(p.null)))})
 	top := p.vector(o.slots[attnTop], n, vars(0, per))
-	// |2^shift key + rem - half - (top - score)| < p.
+	// |2^shift key + rem - (top - score)| < p.
 	if live<<shift+2*score >= koala.P {
 		return o, errNear
 	}
-	if err := p.rangeCheck(opName(i, "key remainder"), top.minus(s).plus(constant(n, half)).minus(column(kc, n).times(1<<shift)), 1<<shift, 1<<shift, causal); err != nil {
+	if err := p.rangeCheck(opName(i, "key remainder"), top.minus(s).minus(column(kc, n).times(1<<shift)), 1<<shift, 1<<shift, causal); err != nil {
 		return o, err
 	}
 	// Sums of exponentials.

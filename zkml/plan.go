@@ -62,8 +62,9 @@ type region struct {
 type fill uint8
 
 const (
-	fillZero fill = iota
-	fillLast
+	fillZero   fill = iota
+	fillLast        // the last element
+	fillHalves      // elements are twice as far apart: at i is (i+1)/2, and after all the last
 )
 
 // slot is a vector of integers that the verifier knows.

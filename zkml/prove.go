@@ -67,10 +67,16 @@ func Commit(prog *exact.Program) (Card, *ProverKey, error) {
 		k := prog.Consts[r.constant]
 		table := flat[r.at : r.at+1<<r.bits]
 		rows, cols := r.rows, r.cols
-		if rows.cols() == 1 && k.Rows == 1 && cols.cols() == k.Cols && r.fill == fillLast {
-			for i := range table {
-				table[i] = koala.FromSmall(k.Data[len(k.Data)-1])
+		if r.fill != fillZero {
+			for at := range table {
+				i := at
+				if r.fill == fillHalves {
+					i = (at + 1) / 2
+				}
+				table[at] = koala.FromSmall(k.Data[min(i, len(k.Data)-1)])
 			}
+			pk.regions = append(pk.regions, table)
+			continue
 		}
 		for i := range k.Rows {
 			for j := range k.Cols {

@@ -262,9 +262,9 @@ func attentionTrace(out, q, k, v []int32, t int, l layout, table []int32, shift 
 			sums := a.sums[i*w+h<<wb:][:1<<wb]
 			var z int64
 			for j := range i + 1 {
-				key := (top - int64(score[j]) + half) >> shift
-				e := table[min(key, int64(len(table)-1))]
-				a.key[(h<<t+i)<<t+j], a.exp[(h<<t+i)<<t+j] = int32(key), e
+				diff := top - int64(score[j])
+				e := table[min((diff+half)>>shift, int64(len(table)-1))]
+				a.key[(h<<t+i)<<t+j], a.exp[(h<<t+i)<<t+j] = int32(diff>>max(0, shift-1)), e
 				z += int64(e)
 				for c, x := range v[j*w+h<<wb:][:1<<wb] {
 					sums[c] += e * x

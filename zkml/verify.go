@@ -40,7 +40,7 @@ func (c *Card) budget(p *plan) soundness.Budget {
 		n = max(n, f.n)
 	}
 	b := soundness.Budget{
-		{Name: fmt.Sprintf("fractions at a random point, 2^%d of them", p.fractions), Source: "Haböck 2022, lemma 5; degree 2 in the joining of pairs", Count: 1,
+		{Name: fmt.Sprintf("fractions at a random point, 2^%d of them", p.fractions), Source: "Haböck 2022; degree 2 in the joining of pairs", Count: 1,
 			Bits: soundness.FieldBits - math.Log2(2*fractions) + work, Work: work},
 		soundness.Round("levels of fractions: numerator and denominator joined", "Papini and Haböck 2023", 2*p.fractions, 1),
 		soundness.Round("sum-checks of fractions", "Lund et al. 1992, degree 3", p.fractions*(p.fractions-1)/2, 3),

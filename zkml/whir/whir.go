@@ -110,7 +110,7 @@ func (p Params) oracles() []oracle {
 
 // Budget is the soundness of an opening of 2^logColumns columns.
 func (p Params) Budget(logColumns int) soundness.Budget {
-	const mca = "WHIR lemma 4.10 (mutual correlated agreement, unique decoding)"
+	const mca = "lines through codewords, within half the distance: Ben-Sasson et al. 2020; WHIR"
 	var b soundness.Budget
 	for i, o := range p.oracles() {
 		folds := foldBits
@@ -120,10 +120,10 @@ func (p Params) Budget(logColumns int) soundness.Budget {
 		b = append(b, soundness.Round(fmt.Sprintf("fold of word %d, 2^%d points, and sum-check", i, o.domain), mca, folds, math.Exp2(float64(o.domain))+2))
 		q := p.Queries[i]
 		b = append(b, soundness.Step{
-			Name: fmt.Sprintf("%d queries at rate 2^-%d", q, o.domain-o.vars), Source: "WHIR theorem 5.2", Count: 1,
+			Name: fmt.Sprintf("%d queries at rate 2^-%d", q, o.domain-o.vars), Source: "Arnon et al. 2024 (WHIR)", Count: 1,
 			Bits: float64(q)*o.bits() + float64(p.Work), Work: p.Work,
 		})
-		b = append(b, soundness.Round("combination of queries", "WHIR theorem 5.2", 1, float64(q)+1))
+		b = append(b, soundness.Round("combination of queries", "Arnon et al. 2024 (WHIR)", 1, float64(q)+1))
 	}
 	return append(b, soundness.Round("last sum-check", "Lund et al. 1992", finalBits, 2))
 }
