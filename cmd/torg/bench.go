@@ -30,6 +30,7 @@ type benchArea struct {
 
 var benchAreas = []benchArea{
 	{"square", "gateway, vouchers, ledger, the exact engine, start and memory", benchSquare},
+	{"zkml", "proofs of inference: time, size, memory, soundness", benchZKML},
 }
 
 func benchCommand() *cobra.Command {

@@ -6,6 +6,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		upCommand(), chatCommand(),
 		walletCommand(), keyCommand(), leaseCommand(), receiptCommand(), auditCommand(),
+		proveCommand(), verifyCommand(), modelCommand(),
 		ledgerCommand(), trainCommand(), benchCommand(),
 		doctorCommand(), configCommand(), versionCommand(),
 	}

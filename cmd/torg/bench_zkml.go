@@ -1,0 +1,141 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/zkml"
+	shapes "github.com/torg-network/torg/zkml/shape"
+)
+
+// How often each proof is made, and checked; the median by wall time is told.
+const (
+	proveRuns  = 5
+	verifyRuns = 51
+)
+
+// benchZKML measures proofs of the shapes by which proof systems are compared.
+// All outputs of all rows are proven. Each figure of time is that of one proof,
+// not of the measurement: wall time in value, CPU time of the same proof in
+// cpu_s.
+func benchZKML(ctx context.Context, _ config, report func(measure)) error {
+	for _, b := range []struct {
+		name  string
+		rows  int // that size, verify, memory and bits are told for; 0 for none
+		input [][]int32
+		make  func() *exact.Program
+	}{
+		// First, so that nothing else is in memory.
+		{"nanogpt-1m/t64", 64, shapes.NanoGPT1M.Input(1, 64), func() *exact.Program { return shapes.NanoGPT1M.Program(1) }},
+		{"nanogpt-1m/t128", 0, shapes.NanoGPT1M.Input(1, 128), func() *exact.Program { return shapes.NanoGPT1M.Program(1) }},
+		{"ezkl-nanogpt/t64", 0, shapes.EZKL.Input(1, 64), func() *exact.Program { return shapes.EZKL.Program(1) }},
+		{"mlp-4m", 0, shapes.MLP4M.Input(1), func() *exact.Program { return shapes.MLP4M.Program(1) }},
+	} {
+		card, pk, err := zkml.Commit(b.make())
+		if err != nil {
+			return fmt.Errorf("%s: %w", b.name, err)
+		}
+		if err := benchProofs(ctx, b.name, b.rows, card, pk, b.input, report); err != nil {
+			return fmt.Errorf("%s: %w", b.name, err)
+		}
+	}
+	progress("prove/cnn-264k is left out: package zkml/shape has no such program, and exact no convolution")
+	progress("overhead/nanogpt-1m/t64 is left out: there is no single-core fp32 BLAS here to compare with (package train orders its sums and does not fuse them, so it is slower than one)")
+	return nil
+}
+
+func benchProofs(ctx context.Context, name string, rows int, card zkml.Card, pk *zkml.ProverKey, input [][]int32, report func(measure)) error {
+	var claim zkml.Claim
+	var proof zkml.Proof
+	one := func() (m measure, err error) {
+		if err := ctx.Err(); err != nil {
+			return m, err
+		}
+		sw := startWatch()
+		claim, proof, err = pk.Prove(input)
+		cpu, wall := sw.stop()
+		return measure{"prove/" + name, wall, "s", cpu, wall}, err
+	}
+	debug.FreeOSMemory()
+	forgetPeak := resetPeak()
+	if _, err := one(); err != nil { // warm
+		return err
+	}
+	if rows > 0 {
+		// The whole process during its first proof, committed weights included.
+		switch peak, err := peakSince(); {
+		case forgetPeak != nil || err != nil:
+			progress("memory/%s is left out: %v", name, cmp.Or(forgetPeak, err))
+		default:
+			report(measure{"memory/" + name, peak, "MiB", 0, 0})
+		}
+	}
+	if err := median(proveRuns, one, report); err != nil {
+		return err
+	}
+	if rows == 0 {
+		return zkml.Verify(card, claim, proof)
+	}
+	report(measure{"size/" + name, kib(len(proof)), "KiB", 0, 0})
+	if err := median(verifyRuns, func() (measure, error) {
+		sw := startWatch()
+		err := zkml.Verify(card, claim, proof)
+		cpu, wall := sw.stop()
+		return measure{"verify/" + name, wall * 1000, "ms", cpu, wall}, err
+	}, report); err != nil {
+		return err
+	}
+	budget, err := card.Budget(1, rows)
+	if err != nil {
+		return err
+	}
+	report(measure{"bits/" + name, budget.Bits(), "bits", 0, 0})
+	return nil
+}
+
+// median reports the measurement in the middle of several.
+func median(runs int, one func() (measure, error), report func(measure)) error {
+	var ms []measure
+	for range runs {
+		m, err := one()
+		if err != nil {
+			return err
+		}
+		ms = append(ms, m)
+	}
+	slices.SortFunc(ms, func(a, b measure) int { return cmp.Compare(a.Value, b.Value) })
+	report(ms[len(ms)/2])
+	return nil
+}
+
+// resetPeak makes the system forget how much memory this process has had at
+// most. Only Linux can.
+func resetPeak() error {
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+		return fmt.Errorf("the system cannot measure memory from now on: %w", err)
+	}
+	return nil
+}
+
+// peakSince is the most memory this process has had since resetPeak, in MiB.
+func peakSince() (float64, error) {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmHWM:" {
+			kib, err := strconv.ParseFloat(f[1], 64)
+			return kib / 1024, err
+		}
+	}
+	return 0, errors.New("the system does not tell the greatest memory")
+}
