@@ -19,8 +19,8 @@
 //
 // The truth is in memory; one goroutine writes it behind, everything that
 // queued up during one disk write going into the next (a group commit). What was
-// settled is on disk one write, about a millisecond, later; a crash in between
-// forgets it. Reservations are journalled a few milliseconds after they are made; those
+// settled is on disk a few milliseconds later; a crash in between forgets it.
+// Reservations are journalled a few milliseconds after they are made; those
 // that a crash left open are released when the store opens, and reported
 // ([Store.Released]), for the work behind them may have been paid.
 package keys
@@ -426,9 +426,9 @@ func (h *Hold) Limit() uint64 {
 func (h *Hold) Reserved() uint64 { return h.units }
 
 // Settle replaces the reservation by what the request did cost. It holds from
-// now on in memory and is on disk when written returns, which is a disk write
-// later: a caller that has an answer to give need not wait, for a store that
-// could not write admits no more requests ([Store.Err]). Only the first call
+// now on in memory and is on disk when written returns, or by itself a few
+// milliseconds later: a caller that has an answer to give need not wait, for a
+// store that could not write admits no more requests ([Store.Err]). Only the first call
 // counts.
 func (h *Hold) Settle(units, tokens uint64) (written func() error) {
 	s := h.s
@@ -447,12 +447,15 @@ func (h *Hold) Settle(units, tokens uint64) (written func() error) {
 	} else {
 		s.next.ended = append(s.next.ended, h.seq)
 	}
-	if units == 0 { // nothing to remember but the reservation's end
-		s.later()
-		return func() error { return nil }
+	if units > 0 {
+		s.next.accounts[a] = struct{}{}
 	}
-	b := s.touch(a)
-	return func() error { return s.wait(b) }
+	s.later()
+	b := s.next
+	return func() error {
+		s.wake()
+		return s.wait(b)
+	}
 }
 
 // Err is the first failed write, after which nothing is admitted.

@@ -48,6 +48,7 @@ type Consent struct {
 // Store is the disk; a journal.Journal is one.
 type Store interface {
 	Update(func(*bolt.Tx) error) error
+	UpdateSoon(func(*bolt.Tx) error) error
 	View(func(*bolt.Tx) error) error
 }
 

@@ -23,3 +23,5 @@ func (f *faulty) Update(fn func(*bolt.Tx) error) error {
 	}
 	return f.Store.Update(fn)
 }
+
+func (f *faulty) UpdateSoon(fn func(*bolt.Tx) error) error { return f.Update(fn) }

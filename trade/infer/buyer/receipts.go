@@ -79,7 +79,7 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft
 	if err != nil {
 		return err
 	}
-	err = d.cfg.Store.Update(func(tx *bolt.Tx) error {
+	err = d.cfg.Store.UpdateSoon(func(tx *bolt.Tx) error {
 		if err := put(tx, bucketLanes, laneKey(h.l.id, h.ln.n), lrec); err != nil {
 			return err
 		}

@@ -26,12 +26,15 @@ type Journal struct {
 }
 
 type write struct {
-	fn  func(*bolt.Tx) error
-	err chan error
+	fn   func(*bolt.Tx) error
+	soon bool
+	err  chan error
 }
 
-// maxGroup bounds how many writes share one commit.
-const maxGroup = 256
+const (
+	maxGroup = 256                  // writes that share one commit
+	patience = 2 * time.Millisecond // that a write in no hurry waits for company
+)
 
 // ErrClosed says that the journal was closed.
 var ErrClosed = errors.New("journal is closed")
@@ -64,8 +67,14 @@ func Open(path string, buckets ...string) (*Journal, error) {
 
 // Update runs fn in a transaction and returns when it is on disk. fn may run
 // more than once, and must have no effect but on the transaction.
-func (j *Journal) Update(fn func(*bolt.Tx) error) error {
-	w := write{fn, make(chan error, 1)}
+func (j *Journal) Update(fn func(*bolt.Tx) error) error { return j.queue(fn, false) }
+
+// UpdateSoon is Update for what nobody waits for: it joins the next commit, or
+// starts one when none comes for a moment.
+func (j *Journal) UpdateSoon(fn func(*bolt.Tx) error) error { return j.queue(fn, true) }
+
+func (j *Journal) queue(fn func(*bolt.Tx) error, soon bool) error {
+	w := write{fn, soon, make(chan error, 1)}
 	j.mu.RLock()
 	if j.closed {
 		j.mu.RUnlock()
@@ -93,28 +102,51 @@ func (j *Journal) Close() error {
 	return j.db.Close()
 }
 
+// write is the one writer.
 func (j *Journal) write() {
 	defer close(j.done)
 	for w := range j.writes {
-		group := []write{w}
-	gather:
-		for len(group) < maxGroup {
-			select {
-			case w, ok := <-j.writes:
-				if !ok {
-					break gather
-				}
-				group = append(group, w)
-			default:
-				break gather
-			}
-		}
-		j.commit(group)
+		j.commit(j.gather(w))
 	}
 }
 
-// commit runs a group as one transaction. A write that fails is answered and
-// left out, and the others run again.
+// gather adds to a write what is waiting with it. As long as none of them is in
+// a hurry it waits for more, but not beyond patience.
+func (j *Journal) gather(first write) []write {
+	group := []write{first}
+	var late <-chan time.Time
+	if first.soon {
+		t := time.NewTimer(patience)
+		defer t.Stop()
+		late = t.C
+	}
+	for len(group) < maxGroup {
+		var w write
+		ok := true
+		if late != nil {
+			select {
+			case w, ok = <-j.writes:
+			case <-late:
+				return group
+			}
+		} else {
+			select {
+			case w, ok = <-j.writes:
+			default:
+				return group
+			}
+		}
+		if !ok {
+			return group
+		}
+		group = append(group, w)
+		if !w.soon {
+			late = nil
+		}
+	}
+	return group
+}
+
 func (j *Journal) commit(group []write) {
 	for len(group) > 0 {
 		failed := -1
