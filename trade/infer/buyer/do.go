@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -344,6 +345,14 @@ func (d *Desk) afterFailure(ctx context.Context, s *seat, h held, a Ask, out *ou
 			}
 			return Answer{}, cause
 		}
+	}
+	var op *net.OpError
+	if errors.As(cause, &op) && op.Op == "dial" {
+		// Nothing was ever sent.
+		if err := d.pend(h, nil); err != nil {
+			d.cfg.Log.Warn("lane could not be noted", "lease", h.l.id.Short(), "err", err)
+		}
+		return Answer{}, cause
 	}
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Grace)
 	defer cancel()
