@@ -100,7 +100,7 @@ func (p *plan) operation(i int, op exact.Op) error {
 		lo := op.Params[0]
 		cols := layout{1, shape.cols}
 		r := p.constantRegion(k, layout{1, 1}, cols, fillZero)
-		key := [2]int{r, int(lo)}
+		key := [3]int{r, int(lo)}
 		tab, ok := p.pairs[key]
 		if !ok {
 			tab = p.addTable(table{bits: cols.bits(), live: shape.cols, lo: lo, region: r})
@@ -405,7 +405,7 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 	causal := p.addPublic(publicPoly{kind: causalPoly, bits: 2 * t})
 	seen := of(n, source{public, causal}, vars(bb+hb, 2*t))
 	r := p.constantRegion(k, layout{1, 1}, entries, spread)
-	tk := [2]int{-1 - r, o.qbits<<32 | int(live)}
+	tk := [3]int{-1 - r, o.qbits, int(live)}
 	tab, ok := p.pairs[tk]
 	if !ok {
 		tab = p.addTable(table{bits: o.qbits, live: int(live), region: r, last: int64(shape.last)})

@@ -169,7 +169,7 @@ type plan struct {
 	asked   []int // slots: which rows of each output are claimed
 	null    int   // table
 	ranges  map[int64]int
-	pairs   map[[2]int]int
+	pairs   map[[3]int]int
 
 	modelColumns, witnessColumns, witnessAt, logColumns int
 	fractions                                           int // log2
@@ -245,7 +245,7 @@ func newPlan(c *Card, sequences, rows int, modes []byte) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{card: c, b: mle.Log(sequences), t: mle.Log(rows), lay: lay, modes: modes, ranges: map[int64]int{}, pairs: map[[2]int]int{}}
+	p := &plan{card: c, b: mle.Log(sequences), t: mle.Log(rows), lay: lay, modes: modes, ranges: map[int64]int{}, pairs: map[[3]int]int{}}
 	p.null = p.addTable(table{bits: 0, live: 1, region: -1})
 	for i, op := range c.ops {
 		if err := p.operation(i, op); err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/exact/nano"
 )
 
 // randomProgram makes a program that Check accepts: a stack of random
@@ -155,5 +156,35 @@ func TestRandomPrograms(t *testing.T) {
 		if err := Verify(card, claim, proof); !errors.Is(err, ErrRefused) {
 			t.Fatalf("seed %d: wrong input accepted", seed)
 		}
+	}
+}
+
+// TestNano proves the bundled model over a sentence, whose length is no power
+// of two, and compares with the engine.
+func TestNano(t *testing.T) {
+	m := nano.Model()
+	card, pk := mustCommit(t, m.Program())
+	var in [][]int32
+	for _, c := range []byte("It was a dark and stormy night; ") {
+		in = append(in, []int32{int32(c)})
+	}
+	in = in[:len(in)-3]
+	claim, proof, err := pk.ProveFrom(in, []int{0, len(in)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := m.Run(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(claim.Output[0], want[0]) || len(claim.Output[1]) != 0 {
+		t.Error("output differs from the engine's")
+	}
+	if err := Verify(card, claim, proof); err != nil {
+		t.Error(err)
+	}
+	claim.Output[0][7]['e']++
+	if Verify(card, claim, proof) == nil {
+		t.Error("wrong logit accepted")
 	}
 }

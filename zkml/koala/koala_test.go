@@ -63,7 +63,7 @@ func TestField(t *testing.T) {
 		if got, want := FromInt(i).Uint(), mod(big.NewInt(i)); got != want {
 			t.Fatalf("%d mod p = %d, want %d", i, got, want)
 		}
-		s := int32(r.IntN(2*P-1) - P + 1)
+		s := int32(r.Int64N(2*P-1) - P + 1)
 		if FromSmall(s) != FromInt(int64(s)) {
 			t.Fatalf("small %d", s)
 		}
