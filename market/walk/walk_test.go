@@ -33,7 +33,6 @@ type history struct {
 	oracle  *Oracle
 	walker  *Walker
 	events  int
-	longest time.Duration
 }
 
 func newHistory(seed uint64) *history {
