@@ -41,6 +41,7 @@ func TestHabits(t *testing.T) {
 	evidence := filepath.Join(t.TempDir(), "evidence.json")
 	damage(t, evidence, s.torg("receipt", "show", receipt, "-o", "json").out)
 
+	proof := filepath.Join(t.TempDir(), "answer.torgproof")
 	tellers := map[string][]string{
 		"torg chat":           {"-m", nano.Name, "--max-tokens", "4", "It is"},
 		"torg wallet":         nil,
@@ -56,6 +57,10 @@ func TestHabits(t *testing.T) {
 		"torg receipt list":   nil,
 		"torg receipt show":   {receipt},
 		"torg audit":          {receipt},
+		"torg prove":          {"--text", "It is", "--max-tokens", "4", "--out", proof},
+		"torg verify":         {proof}, // of torg prove, which comes first
+		"torg model list":     nil,
+		"torg model card":     nil,
 		"torg doctor":         nil,
 		"torg config explain": nil,
 		"torg version":        nil,
