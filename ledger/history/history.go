@@ -173,20 +173,21 @@ func (h *History) file(evs []client.Event) error {
 			}
 		}
 		if len(evs) > 0 {
-			if err := prune(events, index, Keep); err != nil {
+			// Counting reads every page, so it is done at one block in 1024.
+			if n, err := events.NextSequence(); err != nil {
 				return err
+			} else if n%1024 == 0 {
+				if err := forget(events, index, Keep); err != nil {
+					return err
+				}
 			}
 		}
 		return tx.Bucket(bucketState).Put(keyHeight, binary.BigEndian.AppendUint64(nil, uint64(h.next-1)))
 	})
 }
 
-func prune(events, index *bolt.Bucket, keep int) error {
-	// Counting reads every page, so it is done at one block in 1024 only.
-	n, err := events.NextSequence()
-	if err != nil || n%1024 != 0 {
-		return err
-	}
+// forget drops the oldest events beyond keep.
+func forget(events, index *bolt.Bucket, keep int) error {
 	over := events.Stats().KeyN - keep
 	c := events.Cursor()
 	for k, v := c.First(); k != nil && over > 0; k, v = c.Next() {
