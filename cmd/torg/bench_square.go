@@ -146,7 +146,7 @@ func benchLedger(ctx context.Context, cfg config, dir string, report func(measur
 	}
 	defer c.Close()
 
-	rate, cpu, wall, err := burst(4000, 64, func(i int) error {
+	rate, cpu, wall, err := burst(8000, 512, func(i int) error {
 		_, err := c.Account(devnet.Key(uint32(i%8))).Send(ctx, devnet.Key(9).Address(), square.Utorg(1))
 		return err
 	})
@@ -171,7 +171,7 @@ func benchLedger(ctx context.Context, cfg config, dir string, report func(measur
 	if _, err := seller.PostOffer(ctx, offer); err != nil {
 		return err
 	}
-	rate, cpu, wall, err = burst(1000, 64, func(i int) error {
+	rate, cpu, wall, err = burst(2000, 256, func(i int) error {
 		buyer := devnet.Key(uint32(i % 8))
 		now := time.Now()
 		o := square.Order{Buyer: buyer.Address(), Authorizer: buyer.Address(), Trade: infer.Name, Mode: square.ModeStream, Spec: offer.Spec,

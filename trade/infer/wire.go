@@ -47,7 +47,7 @@ type ServeRequest struct {
 	Voucher  square.Voucher `json:"voucher"`
 	Request  []byte         `json:"request"` // canonical bytes
 	Logprobs int            `json:"logprobs,omitempty"`
-	Stream   bool           `json:"stream,omitempty"` // opaque: ask the upstream server to stream
+	Stream   bool           `json:"stream,omitempty"` // send each piece as it is made, not all at the end
 }
 
 // Frame is one line of an answer. Exactly one member is set.

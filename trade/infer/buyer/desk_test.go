@@ -199,7 +199,7 @@ func (d *shop) start(t testing.TB) {
 }
 
 func ask(model string, n int, tokens uint32) buyer.Ask {
-	return buyer.Ask{Model: model, Request: infer.Request{
+	return buyer.Ask{Model: model, Stream: true, Request: infer.Request{
 		Kind: infer.Exact, MaxTokens: tokens, TopP: 10_000, Prompt: fmt.Appendf(nil, "question %d", n),
 	}}
 }

@@ -166,6 +166,9 @@ func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
 			return unpaid
 		}
 		kept.add(d)
+		if !req.Stream {
+			return nil // all at once below: a frame a token costs more than a token
+		}
 		return out.send(infer.Frame{Delta: &d})
 	}
 	made, err := wk.service.Engine.Run(ctx, Job{wk.request, req.Logprobs, req.Stream}, emit)
@@ -173,6 +176,14 @@ func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
 		wk.release()
 		p.refused(w, unpaid) // or nobody listens
 		return
+	}
+	if err == nil && !req.Stream {
+		for i := range kept.deltas {
+			if out.send(infer.Frame{Delta: &kept.deltas[i]}) != nil {
+				wk.release()
+				return // nobody listens; what is not delivered is not charged
+			}
+		}
 	}
 	var signed infer.Signed
 	if err == nil {

@@ -466,7 +466,7 @@ func TestOversize(t *testing.T) {
 func TestBusy(t *testing.T) {
 	b := newBench(t, fake.Toy{Name: "toy", Pace: 20 * time.Millisecond}, func(c *provider.Config) { c.Services[0].Capacity = 1 })
 	b.open(1000)
-	long := infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 60), Request: request("0123456789", 20)}
+	long := infer.ServeRequest{Stream: true, Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 60), Request: request("0123456789", 20)}
 	done := make(chan []byte)
 	go func() {
 		res, err := http.Post(b.server.URL+infer.PathPrefix+"serve", "application/json", jsonBody(long))
@@ -500,7 +500,7 @@ func TestDisconnect(t *testing.T) {
 	b.open(10_000)
 	ctx, cancel := context.WithCancel(t.Context())
 	req, _ := http.NewRequestWithContext(ctx, "POST", b.server.URL+infer.PathPrefix+"serve",
-		jsonBody(infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 5000), Request: request("0123456789", 1000)}))
+		jsonBody(infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 5000), Request: request("0123456789", 1000), Stream: true}))
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
