@@ -531,6 +531,10 @@ func (d *Desk) finish(ctx context.Context, l *lease, now bool) error {
 		return d.move(l, closing)
 	}
 	if err := d.cfg.Ledger.Close(ctx, l.id, &Consent{Paid: paid, Sig: reply.Sig}); err != nil {
+		// Closed twice at once, or the answer to the first closing was lost.
+		if m, lerr := d.cfg.Ledger.Lease(ctx, l.id); lerr == nil && m.State.Terminal() {
+			return d.move(l, over)
+		}
 		return fmt.Errorf("close: %w", err)
 	}
 	d.cfg.Log.Info("lease closed", "lease", l.id.Short(), "provider", rec.Provider.String(), "paid", paid)

@@ -156,8 +156,14 @@ func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
 	opened := make(chan struct{})
 	go func() {
 		defer close(opened)
-		if unpaid = wk.store(); unpaid == nil {
-			unpaid = out.send(infer.Frame{Start: &infer.Start{Cancel: secret}})
+		if unpaid = wk.store(); unpaid != nil {
+			return
+		}
+		start := infer.Frame{Start: &infer.Start{Cancel: secret}}
+		if req.Stream || wk.request.Kind == infer.Opaque {
+			unpaid = out.send(start)
+		} else {
+			unpaid = out.write(start) // an exact answer is there in milliseconds: one packet does
 		}
 	}()
 	var kept answer
@@ -179,7 +185,7 @@ func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil && !req.Stream {
 		for i := range kept.deltas {
-			if out.send(infer.Frame{Delta: &kept.deltas[i]}) != nil {
+			if out.write(infer.Frame{Delta: &kept.deltas[i]}) != nil {
 				wk.release()
 				return // nobody listens; what is not delivered is not charged
 			}
@@ -212,15 +218,21 @@ type frames struct {
 }
 
 func (f *frames) send(fr infer.Frame) error {
+	if err := f.write(fr); err != nil {
+		return err
+	}
+	return f.rc.Flush()
+}
+
+// write leaves the frame to go with the next that is sent.
+func (f *frames) write(fr infer.Frame) error {
 	b, err := json.Marshal(fr)
 	if err != nil {
 		return err
 	}
 	_ = f.rc.SetWriteDeadline(time.Now().Add(f.timeout)) // recorders have none
-	if _, err := f.w.Write(append(b, '\n')); err != nil {
-		return err
-	}
-	return f.rc.Flush()
+	_, err = f.w.Write(append(b, '\n'))
+	return err
 }
 
 // answer keeps what was delivered, so that it can be delivered again: pieces of
