@@ -107,3 +107,38 @@ func BenchmarkUpdate(b *testing.B) {
 		}
 	}
 }
+
+// TestSoon: a write in no hurry is on disk when it returns, alone, beside
+// others of its kind, and beside one that is in a hurry.
+func TestSoon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j.db")
+	j := open(t, path)
+	if err := j.UpdateSoon(set("alone", "1")); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, j); n != 1 {
+		t.Fatalf("%d keys after a write in no hurry", n)
+	}
+	var wg sync.WaitGroup
+	for i := range 300 { // more than one group
+		wg.Go(func() {
+			write := j.UpdateSoon
+			if i%100 == 99 {
+				write = j.Update
+			}
+			if err := write(set(fmt.Sprint(i), "x")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, open(t, path)); n != 301 {
+		t.Errorf("%d keys of 301 after opening the file again", n)
+	}
+	if err := j.UpdateSoon(set("late", "1")); !errors.Is(err, ErrClosed) {
+		t.Errorf("a write to a closed journal: %v", err)
+	}
+}
