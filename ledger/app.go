@@ -94,6 +94,7 @@ type App struct {
 	feegrant     feegrantkeeper.Keeper
 	modules      *module.Manager
 	configurator module.Configurator
+	halted       chan error
 }
 
 // Config is what an App is built from.
@@ -105,6 +106,7 @@ type Config struct {
 	MinGasPrice string        // "0utorg" when empty
 	Trades      []trade.Rules // what the ledger can judge
 	Lone        bool          // the only validator: refuses every peer
+	Upgrades    []Upgrade     // nil: those of this program; other than that for tests
 	// RetainBlocks is how many blocks are kept, within what evidence needs; 0
 	// keeps all.
 	RetainBlocks uint64
@@ -142,6 +144,9 @@ func Authority() string {
 // New wires the application and loads its latest state.
 func New(c Config) (*App, error) {
 	usePrefix()
+	if c.Upgrades == nil {
+		c.Upgrades = Upgrades
+	}
 	if c.MinGasPrice == "" {
 		c.MinGasPrice = "0" + square.Denom
 	}
@@ -283,9 +288,7 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 		}
 		return a.modules.InitGenesis(ctx, cdc, state)
 	})
-	a.SetPreBlocker(func(ctx sdk.Context, _ *abci.RequestFinalizeBlock) (*sdk.ResponsePreBlock, error) {
-		return a.modules.PreBlock(ctx)
-	})
+	a.setUpgrades(upgrades, c.Upgrades)
 	a.SetBeginBlocker(a.modules.BeginBlock)
 	a.SetEndBlocker(a.modules.EndBlock)
 	return a.setAnte()

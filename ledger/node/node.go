@@ -41,8 +41,9 @@ import (
 
 // Options are what a caller decides at each start.
 type Options struct {
-	Log    *slog.Logger // nil: silent
-	Trades []trade.Rules
+	Log      *slog.Logger // nil: silent
+	Trades   []trade.Rules
+	Upgrades []ledger.Upgrade // nil: ledger.Upgrades; other than that for tests
 }
 
 // ErrStalled says that consensus makes no more blocks.
@@ -136,7 +137,7 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 	log := slog.New(libraryLog{o.Log.Handler(), stopping})
 	app, err := ledger.New(ledger.Config{
 		ChainID: doc.ChainID, Home: dir, DB: db, Log: log.With("layer", "app"),
-		MinGasPrice: s.MinGasPrice, Trades: o.Trades, Lone: lone, RetainBlocks: s.RetainBlocks,
+		MinGasPrice: s.MinGasPrice, Trades: o.Trades, Upgrades: o.Upgrades, Lone: lone, RetainBlocks: s.RetainBlocks,
 	})
 	if err != nil {
 		db.Close()
@@ -232,6 +233,9 @@ func (n *Node) watch(blocks cmttypes.Subscription) {
 			t.Reset(n.settings.Stalled)
 		case <-t.C:
 			n.fail(fmt.Errorf("%w: none for %s after block %d", ErrStalled, n.settings.Stalled, n.Height()))
+			return
+		case err := <-n.App.Halted():
+			n.fail(err)
 			return
 		case <-blocks.Canceled():
 			select {
