@@ -152,6 +152,10 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 		n.openDB, cmtnode.DefaultMetricsProvider(cfg.Instrumentation),
 		cometLog{log.With("layer", "consensus")})
 	if err != nil {
+		select {
+		case err = <-app.Halted(): // the block was stored already, and replayed now
+		default:
+		}
 		n.closeFiles()
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
