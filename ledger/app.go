@@ -177,6 +177,9 @@ func New(c Config) (*App, error) {
 			baseapp.SetChainID(c.ChainID),
 			baseapp.SetMinGasPrices(c.MinGasPrice),
 			baseapp.SetPruning(pruningtypes.NewCustomPruningOptions(100, 10)),
+			// A tree that prunes in the background is never told to stop, and
+			// panics when it finds the database closed.
+			baseapp.SetIAVLSyncPruning(true),
 			baseapp.SetMinRetainBlocks(c.RetainBlocks),
 			baseapp.SetIndexEvents(indexed),
 			baseapp.SetOptimisticExecution(),
