@@ -44,7 +44,7 @@ func (b *batcher) run(pl *plan, s *step) {
 		}
 		b.running++
 		ws := pl.spare.Get().(*workspace)
-		ws.steps = append(ws.steps[:0], b.waiting[:min(len(b.waiting), chunkRows)]...)
+		ws.steps = append(ws.steps[:0], b.waiting[:min(len(b.waiting), pl.chunk)]...)
 		b.waiting = append(b.waiting[:0], b.waiting[len(ws.steps):]...)
 		for _, t := range ws.steps {
 			t.taken = true

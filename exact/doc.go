@@ -5,8 +5,9 @@
 // # Programs
 //
 // A program is a short list of operations on matrices of integers. It maps a
-// sequence of rows (positions) to as many output rows; only Attention looks
-// at other rows, and only at earlier ones. Numbers are fixed point with
+// sequence of rows (positions) to as many output rows; only attention and
+// means over rows look at other rows, and if only at earlier ones (Causal), a
+// sequence can be continued row by row. Numbers are fixed point with
 // power-of-two scales that the program never needs to know. Every element of
 // every tensor, and every partial sum of products in any order, is below 2^30
 // in magnitude; Check proves it from the constants for all inputs, and what

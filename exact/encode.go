@@ -126,7 +126,7 @@ func (r *reader) program() (*Program, error) {
 		if w != 1 && w != 2 && w != 4 {
 			return nil, fmt.Errorf("exact: %d bytes an element", w)
 		}
-		if c.Rows < 1 || c.Cols < 1 || c.Rows > len(r.b) || c.Cols > len(r.b) || c.Rows*c.Cols > len(r.b)/w {
+		if c.Rows < 1 || c.Cols < 1 || c.Rows > len(r.b) || c.Cols > len(r.b) || c.Rows > len(r.b)/w/c.Cols {
 			return nil, errCut
 		}
 		c.Data = make([]int32, c.Rows*c.Cols)

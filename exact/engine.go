@@ -1,6 +1,9 @@
 package exact
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // The engine runs a program for many rows at once: rows of one sequence
 // (prefill), the next row of several sequences (batched decode) or any mix.
@@ -9,10 +12,14 @@ import "sync"
 // packed as 16-bit rows of dot products; sums stay in 32 bits, which Check
 // has proven exact in any order.
 
-// chunkRows is how many rows the engine pushes through at once: enough to
-// reuse weights while they are in the cache, few enough to keep workspaces
-// small.
-const chunkRows = 32
+// Of a causal program the engine pushes up to chunkRows rows through at once:
+// enough to reuse weights while they are in the cache, few enough to keep
+// workspaces small. Where rows are wide, fewer are: the widest value of a
+// chunk has about chunkCells elements.
+const (
+	chunkRows  = 32
+	chunkCells = 1 << 17
+)
 
 // plan is a program compiled for the engine. It is immutable.
 type plan struct {
@@ -22,18 +29,21 @@ type plan struct {
 	width []int // of each buffer: columns
 	steps []packed
 	cache int // elements of keys and values of one sequence
+	chunk int // rows run at once; a whole sequence if the program is not causal
 	spare sync.Pool
 }
 
 // packed is what the engine prepared for one operation.
 type packed struct {
-	w16  []int16 // MatMul: [out][in] when weights and input fit 16 bits
-	w32  []int32 // MatMul: [out][in] otherwise
-	keys int     // Attention: where the keys start in the cache; values follow, rows in pairs (see weigh)
+	w16  []int16 // MatMul, BlockMatMul: [out][in] when weights and input fit 16 bits
+	w32  []int32 // MatMul, BlockMatMul: [out][in] otherwise
+	keys int     // Attention, FullAttention: where the keys start in the cache; values follow, rows in pairs (see weigh)
 }
 
-// sequence is the state of one sequence: keys and values of the rows so far.
+// sequence is the state of one sequence: its environment, and keys and values
+// of the rows so far.
 type sequence struct {
+	env   Env
 	n     int // rows done
 	cache []int16
 }
@@ -52,6 +62,8 @@ type workspace struct {
 	scores []int32
 	e      []int16
 	acc    []int32
+	sums   []int64
+	words  []uint16
 	rows   []row
 	steps  []*step
 	tokens []int32
@@ -108,7 +120,7 @@ func compile(p *Program) (*plan, error) {
 	w16, w32 := make([][]int16, len(p.Consts)), make([][]int32, len(p.Consts))
 	for i, op := range p.Ops {
 		switch op.Kind {
-		case MatMul:
+		case MatMul, BlockMatMul:
 			at := op.Consts[0]
 			c := p.Consts[at]
 			if fits16(facts[op.In[0]].Range) && c.width() <= 2 {
@@ -125,10 +137,14 @@ func compile(p *Program) (*plan, error) {
 				w32[at] = transposed(c)
 			}
 			pl.steps[i].w32 = w32[at]
-		case Attention:
+		case Attention, FullAttention:
 			pl.steps[i].keys = pl.cache
 			pl.cache += (p.Rows + p.Rows + p.Rows%2) * facts[i].Cols
 		}
+	}
+	pl.chunk = p.Rows
+	if p.Causal() {
+		pl.chunk = max(1, min(chunkRows, chunkCells/slices.Max(pl.width)))
 	}
 	pl.spare.New = func() any { return pl.newWorkspace() }
 	return pl, nil
@@ -145,19 +161,31 @@ func transposed(c Const) []int32 {
 }
 
 func (pl *plan) newWorkspace() *workspace {
-	ws := &workspace{scores: make([]int32, pl.prog.Rows), e: make([]int16, pl.prog.Rows+1), rows: make([]row, 0, chunkRows), tokens: make([]int32, chunkRows)}
-	widest := 0
+	ws := &workspace{scores: make([]int32, pl.prog.Rows), e: make([]int16, pl.prog.Rows+1), rows: make([]row, 0, pl.chunk), tokens: make([]int32, pl.chunk)}
 	for _, w := range pl.width {
-		ws.buf = append(ws.buf, make([]int32, chunkRows*w))
-		widest = max(widest, w)
+		ws.buf = append(ws.buf, make([]int32, pl.chunk*w))
 	}
-	ws.x16 = make([]int16, chunkRows*widest)
-	ws.acc = make([]int32, widest)
+	// Scratch is as wide as what uses it.
+	for i, op := range pl.prog.Ops {
+		switch cols := pl.facts[i].Cols; op.Kind {
+		case MatMul, BlockMatMul:
+			if pl.steps[i].w16 != nil {
+				ws.x16 = slices.Grow(ws.x16, pl.chunk*pl.facts[op.In[0]].Cols)
+			}
+		case Attention, FullAttention:
+			ws.x16, ws.acc = slices.Grow(ws.x16, cols), slices.Grow(ws.acc, cols)
+		case MeanRows:
+			ws.sums = slices.Grow(ws.sums, cols)
+		case Noise:
+			ws.words = slices.Grow(ws.words, cols)
+		}
+	}
 	return ws
 }
 
-// run computes up to chunkRows rows of work. Rows of one sequence must follow
-// each other and continue it. The outputs stay in ws until its next run.
+// run computes up to chunk rows of work. Rows of one sequence must follow each
+// other and continue it; of a program that is not causal they are a whole
+// sequence. The outputs stay in ws until its next run.
 func (pl *plan) run(ws *workspace, rows []row) {
 	n := len(rows)
 	for i, op := range pl.prog.Ops {
@@ -207,6 +235,18 @@ func (pl *plan) run(ws *workspace, rows []row) {
 			} else {
 				matmul32(y, x, pl.steps[i].w32, n, xcols, cols)
 			}
+		case BlockMatMul:
+			// Blocks are rows of a product.
+			blocks := int(op.Params[0])
+			if w := pl.steps[i].w16; w != nil {
+				x16 := ws.x16[:len(x)]
+				for j, e := range x {
+					x16[j] = int16(e)
+				}
+				matmul16(y, x16, w, n*blocks, c.Rows, c.Cols)
+			} else {
+				matmul32(y, x, pl.steps[i].w32, n*blocks, c.Rows, c.Cols)
+			}
 		case Requantise:
 			requantiseAll(y, x, op.Params[0], op.Params[1])
 		case Table:
@@ -218,13 +258,64 @@ func (pl *plan) run(ws *workspace, rows []row) {
 			for r := range rows {
 				layerNorm(y[r*cols:(r+1)*cols], x[r*cols:(r+1)*cols], c.Data, op.Params[0], op.Params[1])
 			}
-		case Attention:
+		case Attention, FullAttention:
 			k := ws.buf[pl.slot[op.In[1]]][:n*cols]
 			v := ws.buf[pl.slot[op.In[2]]][:n*cols]
 			pl.attention(ws, i, y, x, k, v, rows)
 		case ArgMax:
 			for r := range rows {
 				y[r] = int32(argMax(x[r*xcols : (r+1)*xcols]))
+			}
+		case Arrange:
+			for r := range rows {
+				from := x[r*xcols : (r+1)*xcols]
+				for j, k := range c.Data {
+					if k < 0 {
+						y[r*cols+j] = 0
+						continue
+					}
+					y[r*cols+j] = from[k]
+				}
+			}
+		case BlockMax:
+			size := xcols / cols
+			for j := range y {
+				y[j] = slices.Max(x[j*size : (j+1)*size])
+			}
+		case Multiply:
+			b := ws.buf[pl.slot[op.In[1]]][:n*cols]
+			for j, e := range x {
+				y[j] = e * b[j]
+			}
+		case RMSNorm:
+			for r := range rows {
+				rmsNorm(y[r*cols:(r+1)*cols], x[r*cols:(r+1)*cols], c.Data, op.Params[0], op.Params[1])
+			}
+		case MeanRows:
+			sums := ws.sums[:cols]
+			clear(sums)
+			for r := range rows {
+				for j, e := range x[r*cols : (r+1)*cols] {
+					sums[j] += int64(e)
+				}
+			}
+			for j, s := range sums {
+				y[j] = int32(mean(s, n))
+			}
+			for r := 1; r < n; r++ {
+				copy(y[r*cols:(r+1)*cols], y[:cols])
+			}
+		case Noise:
+			for r, w := range rows {
+				words, out := ws.words[:cols], y[r*cols:(r+1)*cols]
+				if w.seq.env.Temperature == 0 {
+					clear(out)
+					continue
+				}
+				w.seq.env.words(w.at, words)
+				for j, k := range words {
+					out[j] = int32(w.seq.env.noise(c.Data[k]))
+				}
 			}
 		}
 	}
@@ -289,9 +380,21 @@ func layerNorm(y, x, table []int32, eps, shift int64) {
 		y[j] = d
 		squares += int64(d) * int64(d)
 	}
-	f := int32(normFactor(squares+eps, table))
-	half := int32(1) << (shift - 1)
-	for j, d := range y {
+	scale(y, y, normFactor(squares+eps, table), shift)
+}
+
+func rmsNorm(y, x, table []int32, eps, shift int64) {
+	var squares int64
+	for _, e := range x {
+		squares += int64(e) * int64(e)
+	}
+	scale(y, x, normFactor(squares+eps, table), shift)
+}
+
+// scale sets y to x times factor, rounded by shift >= 1.
+func scale(y, x []int32, factor, shift int64) {
+	f, half := int32(factor), int32(1)<<(shift-1)
+	for j, d := range x {
 		y[j] = (d*f + half) >> (uint(shift) & 31)
 	}
 }
@@ -307,7 +410,7 @@ func argMax(v []int32) int {
 }
 
 // attention appends the rows' keys and values to their sequences, then
-// computes each row against its own sequence up to itself.
+// computes each row against its own sequence: up to itself, or all of it.
 func (pl *plan) attention(ws *workspace, i int, y, q, k, v []int32, rows []row) {
 	op := pl.prog.Ops[i]
 	cols, heads, shift := pl.facts[i].Cols, int(op.Params[0]), op.Params[1]
@@ -329,6 +432,9 @@ func (pl *plan) attention(ws *workspace, i int, y, q, k, v []int32, rows []row) 
 			x16[c] = int16(e)
 		}
 		n := w.at + 1
+		if op.Kind == FullAttention {
+			n = len(rows)
+		}
 		scores := ws.scores[:n]
 		for h := range heads {
 			qh := x16[h*width : (h+1)*width]

@@ -149,7 +149,7 @@ func TestBatchedDecode(t *testing.T) {
 			var rows []row
 			var whose []*session
 			for _, s := range ss {
-				n := min(r.IntN(4), len(s.in)-s.seq.n, chunkRows-len(rows))
+				n := min(r.IntN(4), len(s.in)-s.seq.n, m.plan.chunk-len(rows))
 				for i := range n {
 					at := s.seq.n + i
 					rows = append(rows, row{s.seq, at, s.in[at]})
@@ -278,8 +278,8 @@ func TestCheckRefuses(t *testing.T) {
 		{"epsilon", norm(1<<12, 1<<20, 1<<14), norm(1<<12, 1<<20, 1<<14-1)},
 		{"table start", table(-8, 16), table(-7, 16)},
 		{"table end", table(-8, 16), table(-8, 15)},
-		{"width", wide(64, 1), wide(65, 1)},
-		{"cache", wide(2, 2048), wide(2, 2049)},
+		{"width", wide(16, 1), wide(17, 1)},
+		{"cache", wide(2, 128), wide(2, 129)},
 	} {
 		if _, err := c.good.Check(); err != nil {
 			t.Errorf("%s: good program refused: %v", c.name, err)

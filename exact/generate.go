@@ -11,7 +11,7 @@ import (
 type Request struct {
 	Prompt      []byte   // at most MaxText; if empty, Start is used
 	MaxTokens   int      // 1 to MaxTokens
-	Temperature int      // thousandths, 0 to 100,000; 0 takes the likeliest token
+	Temperature int      // thousandths, 0 to MaxTemperature; 0 takes the likeliest token
 	TopP        int      // ten-thousandths, 0 to 10,000; 10,000 keeps all tokens
 	Stop        [][]byte // at most 16, each 1 to 256 bytes
 	Seed        [32]byte
@@ -33,7 +33,7 @@ func (r *Request) check() error {
 	if r.MaxTokens < 1 || r.MaxTokens > MaxTokens {
 		return bad("%d tokens, want 1 to %d", r.MaxTokens, MaxTokens)
 	}
-	if r.Temperature < 0 || r.Temperature > 100_000 {
+	if r.Temperature < 0 || r.Temperature > MaxTemperature {
 		return bad("temperature of %d thousandths", r.Temperature)
 	}
 	if r.TopP < 0 || r.TopP > 10_000 {
@@ -301,14 +301,8 @@ func (m *Model) Verify(ctx context.Context, req Request, claimed []int) (Verdict
 func (m *Model) MACs(prompt, n int) uint64 {
 	c := m.Context()
 	var perRow uint64
-	for i, op := range m.plan.prog.Ops {
-		switch op.Kind {
-		case MatMul:
-			k := m.plan.prog.Consts[op.Consts[0]]
-			perRow += uint64(k.Rows) * uint64(k.Cols)
-		case Attention:
-			perRow += 2 * uint64(m.plan.facts[i].Cols) * uint64(c)
-		}
+	for _, op := range m.plan.prog.Ops {
+		perRow += m.plan.prog.macs(op, m.plan.facts)
 	}
 	prompt, n = max(prompt, 1), max(n, 0)
 	// Each new window repeats at most half a context and the newest row.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 )
 
 // This file is the definition: what each operation computes, written the
@@ -63,6 +64,14 @@ func expKey(t, shift int64, n int) int64 {
 // reports an error where one is exceeded, which for a program that passed
 // Check means a bug.
 func (p *Program) Interpret(input [][]int32) ([][][]int32, error) {
+	return p.InterpretEnv(Env{}, input)
+}
+
+// InterpretEnv is Interpret in an environment.
+func (p *Program) InterpretEnv(env Env, input [][]int32) ([][][]int32, error) {
+	if err := env.check(); err != nil {
+		return nil, err
+	}
 	if len(input) == 0 || len(input) > p.Rows {
 		return nil, fmt.Errorf("exact: %d rows of input, want 1 to %d", len(input), p.Rows)
 	}
@@ -152,6 +161,67 @@ func (p *Program) Interpret(input [][]int32) ([][][]int32, error) {
 					}
 				}
 				row = []int64{int64(best)}
+			case Arrange:
+				for _, from := range c.Data {
+					if from < 0 {
+						row = append(row, 0)
+						continue
+					}
+					row = append(row, int64(x[t][from]))
+				}
+			case BlockMatMul:
+				for b := range int(op.Params[0]) {
+					block := x[t][b*c.Rows : (b+1)*c.Rows]
+					for j := range c.Cols {
+						var sum int64
+						for k, e := range block {
+							sum += int64(e) * int64(c.Data[k*c.Cols+j])
+						}
+						row = append(row, sum)
+					}
+				}
+			case BlockMax:
+				size := len(x[t]) / int(op.Params[0])
+				for b := range int(op.Params[0]) {
+					row = append(row, int64(slices.Max(x[t][b*size:(b+1)*size])))
+				}
+			case Multiply:
+				for j, e := range values[op.In[1]][t] {
+					row = append(row, int64(x[t][j])*int64(e))
+				}
+			case RMSNorm:
+				var squares int64
+				for _, e := range x[t] {
+					squares += int64(e) * int64(e)
+				}
+				f := normFactor(squares+op.Params[0], c.Data)
+				for _, e := range x[t] {
+					y := int64(e) * f
+					if y <= -Limit || y >= Limit {
+						return nil, errors.New("exact: rmsnorm left the bounds")
+					}
+					row = append(row, requantise(y, op.Params[1], 31))
+				}
+			case FullAttention:
+				r, err := attend(x[t], values[op.In[1]], values[op.In[2]], c.Data, int(op.Params[0]), op.Params[1])
+				if err != nil {
+					return nil, err
+				}
+				row = r
+			case MeanRows:
+				for j := range x[t] {
+					var sum int64
+					for _, other := range x {
+						sum += int64(other[j])
+					}
+					row = append(row, mean(sum, len(x)))
+				}
+			case Noise:
+				words := make([]uint16, op.Params[0])
+				env.words(t, words)
+				for _, w := range words {
+					row = append(row, env.noise(c.Data[w]))
+				}
 			default:
 				return nil, fmt.Errorf("exact: unknown kind %d", op.Kind)
 			}
@@ -173,8 +243,7 @@ func (p *Program) Interpret(input [][]int32) ([][][]int32, error) {
 	return outs, nil
 }
 
-// attend is one row of causal attention: q against the keys and values of
-// this and all earlier rows.
+// attend is one row of attention: q against the given keys and values.
 func attend(q []int32, keys, values [][]int32, table []int32, heads int, shift int64) ([]int64, error) {
 	out := make([]int64, len(q))
 	width := len(q) / heads

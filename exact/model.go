@@ -97,6 +97,9 @@ func newModel(card Card, p *Program, digest [32]byte) (*Model, error) {
 		return nil, err
 	}
 	if card.Text {
+		if !p.Causal() {
+			return nil, errors.New("exact: a text model is continued row by row, so it must not have fullattention or meanrows: make it a model without text")
+		}
 		for i, op := range p.Ops {
 			if op.Kind == Input && (pl.facts[i] != Facts{1, Range{0, 255}}) {
 				return nil, errors.New("exact: a text model takes one byte a row")
@@ -132,6 +135,14 @@ func (m *Model) Program() *Program { return m.plan.prog }
 // Run computes the outputs of a whole sequence with the engine, each
 // [rows][columns]; it equals Program.Interpret.
 func (m *Model) Run(input [][]int32) ([][][]int32, error) {
+	return m.RunEnv(Env{}, input)
+}
+
+// RunEnv is Run in an environment.
+func (m *Model) RunEnv(env Env, input [][]int32) ([][][]int32, error) {
+	if err := env.check(); err != nil {
+		return nil, err
+	}
 	pl := m.plan
 	if len(input) == 0 || len(input) > pl.prog.Rows {
 		return nil, fmt.Errorf("exact: %d rows of input, want 1 to %d", len(input), pl.prog.Rows)
@@ -154,10 +165,11 @@ func (m *Model) Run(input [][]int32) ([][][]int32, error) {
 	ws := pl.spare.Get().(*workspace)
 	defer pl.spare.Put(ws)
 	seq := pl.newSequence()
+	seq.env = env
 	outs := make([][][]int32, len(pl.prog.Outputs))
-	for at := 0; at < len(input); at += chunkRows {
+	for at := 0; at < len(input); at += pl.chunk {
 		ws.rows = ws.rows[:0]
-		for t := at; t < min(len(input), at+chunkRows); t++ {
+		for t := at; t < min(len(input), at+pl.chunk); t++ {
 			ws.rows = append(ws.rows, row{seq, t, input[t]})
 		}
 		pl.run(ws, ws.rows)
@@ -176,7 +188,7 @@ func (m *Model) Run(input [][]int32) ([][][]int32, error) {
 // rows it had.
 func (m *Model) feed(ws *workspace, seq *sequence, tokens []byte, see func(first, n int)) {
 	for len(tokens) > 0 {
-		n := min(len(tokens), chunkRows)
+		n := min(len(tokens), m.plan.chunk)
 		ws.rows = ws.rows[:0]
 		first := seq.n
 		for i, t := range tokens[:n] {

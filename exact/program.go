@@ -18,10 +18,12 @@ const (
 	MaxOps     = 1 << 12
 	MaxConsts  = 1 << 12
 	MaxRows    = 1 << 12 // positions of a sequence
-	MaxCols    = 1 << 14 // columns of a value
+	MaxCols    = 1 << 18 // columns of a value
 	MaxEncoded = 1 << 28 // bytes of an encoded program
-	MaxWidth   = 1 << 20 // columns of all values together
+	MaxWidth   = 1 << 22 // columns of all values together
 	MaxCache   = 1 << 26 // elements of keys and values of a full sequence
+	MaxHeld    = 1 << 26 // elements of all values of a full sequence, where all its rows are needed at once
+	MaxWork    = 1 << 40 // multiplications of weights and of attention in a full sequence
 )
 
 // Kind says what an operation does. The meaning of each is in the package doc
@@ -30,17 +32,25 @@ type Kind uint8
 
 // The operations. x and y are values, C a constant, p a parameter.
 const (
-	Input      Kind = 1 + iota // the caller's rows; p: columns, lowest, highest
-	Position                   // the row's number, one column; p: how many rows there can be
-	Gather                     // row x[0] of C
-	Add                        // x + y
-	Offset                     // x + C, C one row
-	MatMul                     // x C, C [in][out]
-	Requantise                 // round(x / 2^p0), saturated to p1 bits with sign
-	Table                      // C[x - p0], C one row
-	LayerNorm                  // centre and scale a row; C: inverse roots; p: epsilon, shift
-	Attention                  // causal softmax attention of x (queries), y (keys), z (values); C: exponentials; p: heads, shift
-	ArgMax                     // the lowest column that holds the row's maximum
+	Input         Kind = 1 + iota // the caller's rows; p: columns, lowest, highest
+	Position                      // the row's number, one column; p: how many rows there can be
+	Gather                        // row x[0] of C
+	Add                           // x + y
+	Offset                        // x + C, C one row
+	MatMul                        // x C, C [in][out]
+	Requantise                    // round(x / 2^p0), saturated to p1 bits with sign
+	Table                         // C[x - p0], C one row
+	LayerNorm                     // centre and scale a row; C: inverse roots; p: epsilon, shift
+	Attention                     // causal softmax attention of x (queries), y (keys), z (values); C: exponentials; p: heads, shift
+	ArgMax                        // the lowest column that holds the row's maximum
+	Arrange                       // column C[j] of x, or 0 where C[j] is -1; C one row
+	BlockMatMul                   // each of p0 blocks of columns of x times C, C [columns of a block][out]
+	BlockMax                      // the greatest element of each of p0 blocks of columns
+	Multiply                      // x * y, element by element
+	RMSNorm                       // LayerNorm without centring
+	FullAttention                 // Attention to all rows of the sequence, also later ones
+	MeanRows                      // the mean over all rows of the sequence
+	Noise                         // Gumbel noise of the environment in p columns; C: 2^16 quantiles
 	kinds
 )
 
@@ -59,6 +69,15 @@ var signatures = [kinds]struct {
 	LayerNorm:  {"layernorm", 1, 1, 2},
 	Attention:  {"attention", 3, 1, 2},
 	ArgMax:     {"argmax", 1, 0, 0},
+
+	Arrange:       {"arrange", 1, 1, 0},
+	BlockMatMul:   {"blockmatmul", 1, 1, 1},
+	BlockMax:      {"blockmax", 1, 0, 1},
+	Multiply:      {"multiply", 2, 0, 0},
+	RMSNorm:       {"rmsnorm", 1, 1, 2},
+	FullAttention: {"fullattention", 3, 1, 2},
+	MeanRows:      {"meanrows", 1, 0, 0},
+	Noise:         {"noise", 0, 1, 1},
 }
 
 func (k Kind) String() string {
@@ -87,7 +106,8 @@ type Const struct {
 }
 
 // Program is a list of operations, each using only earlier ones. It maps a
-// sequence of up to Rows input rows to as many output rows.
+// sequence of up to Rows input rows to as many output rows. The meaning may
+// depend on the run's environment too, if there is Noise.
 type Program struct {
 	Rows    int // most positions of a sequence
 	Consts  []Const
@@ -107,7 +127,14 @@ type Facts struct {
 	Range Range
 }
 
-// LayerNorm's key: the sum of squares is brought to [normKeyLo, normKeyHi) by
+// Causal reports whether row t of every result depends on rows up to t alone,
+// so that a sequence can be continued row by row. If not, whole sequences are
+// run.
+func (p *Program) Causal() bool {
+	return !slices.ContainsFunc(p.Ops, func(op Op) bool { return op.Kind == FullAttention || op.Kind == MeanRows })
+}
+
+// LayerNorm's and RMSNorm's key: the sum of squares is brought to [normKeyLo, normKeyHi) by
 // dividing by a power of four.
 const (
 	normKeyLo = 1 << 14
@@ -128,7 +155,7 @@ func (p *Program) Check() ([]Facts, error) {
 	// it, so that checking takes time proportional to the program's size.
 	known := make([]traits, len(p.Consts))
 	for i, c := range p.Consts {
-		if c.Rows < 1 || c.Cols < 1 || c.Rows > MaxEncoded || c.Cols > MaxEncoded || c.Rows*c.Cols != len(c.Data) {
+		if c.Rows < 1 || c.Cols < 1 || c.Rows > MaxEncoded || c.Cols > MaxEncoded || int64(c.Rows)*int64(c.Cols) != int64(len(c.Data)) {
 			return nil, fmt.Errorf("exact: constant %d: %d by %d with %d elements", i, c.Rows, c.Cols, len(c.Data))
 		}
 		for _, x := range c.Data {
@@ -139,29 +166,38 @@ func (p *Program) Check() ([]Facts, error) {
 		known[i] = traitsOf(c)
 	}
 	facts := make([]Facts, len(p.Ops))
-	inputs, width, cache := 0, 0, 0
+	inputs := 0
+	var width, cache, work int64
 	for i, op := range p.Ops {
 		f, err := p.infer(i, op, facts, known)
 		if err == nil && (f.Cols < 1 || f.Cols > MaxCols) {
-			err = fmt.Errorf("%d columns", f.Cols)
+			err = fmt.Errorf("%d columns, want 1 to %d", f.Cols, MaxCols)
 		}
-		if err == nil && (f.Range.Lo > f.Range.Hi || f.Range.max() >= Limit) {
-			err = fmt.Errorf("result in [%d, %d] may leave the bounds", f.Range.Lo, f.Range.Hi)
+		if err == nil && f.Range.Lo > f.Range.Hi {
+			err = fmt.Errorf("empty range [%d, %d]", f.Range.Lo, f.Range.Hi)
+		}
+		if err == nil && f.Range.max() >= Limit {
+			err = fmt.Errorf("result in [%d, %d] may reach 2^30: requantise what it reads to fewer bits%s", f.Range.Lo, f.Range.Hi, remedies[op.Kind])
 		}
 		if err != nil {
 			return nil, fmt.Errorf("exact: operation %d (%s): %w", i, op.Kind, err)
 		}
 		facts[i] = f
-		width += f.Cols
+		width += int64(f.Cols)
 		switch op.Kind {
 		case Input:
 			inputs++
-		case Attention:
-			cache += 2 * p.Rows * f.Cols
+		case Attention, FullAttention:
+			cache += 2 * int64(p.Rows) * int64(f.Cols)
 		}
-		if width > MaxWidth || cache > MaxCache {
-			return nil, fmt.Errorf("exact: %d columns and %d cached elements, at most %d and %d", width, cache, MaxWidth, MaxCache)
+		work += int64(p.Rows) * int64(p.macs(op, facts))
+		if width > MaxWidth || cache > MaxCache || work > MaxWork {
+			return nil, fmt.Errorf("exact: %d columns, %d cached elements and %d multiplications up to operation %d, at most %d, %d and %d",
+				width, cache, work, i, MaxWidth, MaxCache, int64(MaxWork))
 		}
+	}
+	if !p.Causal() && int64(p.Rows)*width > MaxHeld {
+		return nil, fmt.Errorf("exact: %d rows of %d columns are needed at once, at most %d elements: declare fewer rows", p.Rows, width, MaxHeld)
 	}
 	if inputs != 1 {
 		return nil, fmt.Errorf("exact: %d inputs, want one", inputs)
@@ -175,6 +211,25 @@ func (p *Program) Check() ([]Facts, error) {
 		}
 	}
 	return facts, nil
+}
+
+// remedies say what else helps against a result that may leave the bounds.
+var remedies = [kinds]string{
+	MatMul:      ", or split it (exact/quantise does)",
+	BlockMatMul: ", or split it (exact/quantise does)",
+	Noise:       ": the table's entries must stay below 2^30/100",
+}
+
+// macs is how many multiplications a row of op takes in a full sequence.
+func (p *Program) macs(op Op, facts []Facts) uint64 {
+	switch op.Kind {
+	case MatMul, BlockMatMul:
+		// Every column is multiplied by a row of C.
+		return uint64(facts[op.In[0]].Cols) * uint64(p.Consts[op.Consts[0]].Cols)
+	case Attention, FullAttention:
+		return 2 * uint64(facts[op.In[0]].Cols) * uint64(p.Rows)
+	}
+	return 0
 }
 
 // infer derives the facts of operation i, given those of all before it.
@@ -272,13 +327,76 @@ func (p *Program) infer(i int, op Op, facts []Facts, known []traits) (Facts, err
 		return Facts{x.Cols, ct.all}, nil
 
 	case LayerNorm:
-		return inferLayerNorm(x, c, ct, op.Params[0], op.Params[1])
+		// |x - mean| <= hi - lo + 1.
+		return inferNorm(x, c, ct, x.Range.Hi-x.Range.Lo+1, op.Params[0], op.Params[1])
 
-	case Attention:
+	case Attention, FullAttention:
 		return p.inferAttention(x, facts[op.In[1]], facts[op.In[2]], c, ct, op.Params[0], op.Params[1])
 
 	case ArgMax:
 		return Facts{1, Range{0, int64(x.Cols) - 1}}, nil
+
+	case Arrange:
+		if c.Rows != 1 || ct.all.Lo < -1 || ct.all.Hi >= int64(x.Cols) {
+			return none, fmt.Errorf("map of %d rows with entries in [%d, %d], want one row of columns 0 to %d, or -1 for zero", c.Rows, ct.all.Lo, ct.all.Hi, x.Cols-1)
+		}
+		r := x.Range
+		if ct.all.Lo < 0 {
+			r = Range{min(r.Lo, 0), max(r.Hi, 0)}
+		}
+		return Facts{c.Cols, r}, nil
+
+	case BlockMatMul:
+		blocks, err := blocksOf(x.Cols, op.Params[0])
+		if err != nil {
+			return none, err
+		}
+		if c.Rows != x.Cols/blocks {
+			return none, fmt.Errorf("blocks of %d columns times %d rows", x.Cols/blocks, c.Rows)
+		}
+		if ct.norm >= Limit {
+			return none, errors.New("weights are too large")
+		}
+		if c.Cols > MaxCols/blocks {
+			return none, fmt.Errorf("%d blocks of %d columns, at most %d columns", blocks, c.Cols, MaxCols)
+		}
+		b := ct.norm * x.Range.max()
+		return Facts{blocks * c.Cols, Range{-b, b}}, nil
+
+	case BlockMax:
+		blocks, err := blocksOf(x.Cols, op.Params[0])
+		if err != nil {
+			return none, err
+		}
+		return Facts{blocks, x.Range}, nil
+
+	case Multiply:
+		y := facts[op.In[1]]
+		if x.Cols != y.Cols {
+			return none, fmt.Errorf("%d and %d columns", x.Cols, y.Cols)
+		}
+		a, b, c, d := x.Range.Lo*y.Range.Lo, x.Range.Lo*y.Range.Hi, x.Range.Hi*y.Range.Lo, x.Range.Hi*y.Range.Hi
+		return Facts{x.Cols, Range{min(a, b, c, d), max(a, b, c, d)}}, nil
+
+	case RMSNorm:
+		return inferNorm(x, c, ct, x.Range.max(), op.Params[0], op.Params[1])
+
+	case MeanRows:
+		if s := int64(p.Rows) * x.Range.max(); s >= Limit {
+			return none, fmt.Errorf("sums over %d rows may reach %d: requantise what it reads to fewer bits, or declare fewer rows", p.Rows, s)
+		}
+		// A mean rounded to nearest stays within the values' range.
+		return x, nil
+
+	case Noise:
+		if op.Params[0] < 1 || op.Params[0] > MaxCols {
+			return none, fmt.Errorf("%d columns, want 1 to %d", op.Params[0], MaxCols)
+		}
+		if c.Rows != 1 || c.Cols != noiseQuantiles {
+			return none, fmt.Errorf("table is %d by %d, want 1 by %d", c.Rows, c.Cols, noiseQuantiles)
+		}
+		const most = MaxTemperature / 1000
+		return Facts{int(op.Params[0]), Range{min(0, most*ct.all.Lo), max(0, most*ct.all.Hi)}}, nil
 	}
 	return none, errors.New("unknown kind")
 }
@@ -326,29 +444,37 @@ func traitsOf(c Const) traits {
 	return t
 }
 
-func inferLayerNorm(x Facts, c Const, ct traits, eps, shift int64) (Facts, error) {
+// blocksOf checks a number of blocks of columns.
+func blocksOf(cols int, blocks int64) (int, error) {
+	if blocks < 1 || blocks > int64(cols) || int64(cols)%blocks != 0 {
+		return 0, fmt.Errorf("%d columns in %d blocks", cols, blocks)
+	}
+	return int(blocks), nil
+}
+
+// inferNorm derives the bound of LayerNorm and RMSNorm, of which most is the
+// greatest magnitude that is squared.
+func inferNorm(x Facts, c Const, ct traits, most, eps, shift int64) (Facts, error) {
 	if c.Rows != 1 || c.Cols != normKeyHi-normKeyLo {
 		return Facts{}, fmt.Errorf("table is %d by %d", c.Rows, c.Cols)
 	}
 	if eps < normKeyLo || eps >= 1<<40 || shift < 1 || shift > 30 {
 		return Facts{}, fmt.Errorf("epsilon %d, shift %d", eps, shift)
 	}
-	// |x - mean| <= hi - lo + 1, so the sum of squares stays below 2^60.
-	spread := x.Range.Hi - x.Range.Lo + 1
-	if spread >= 1<<23 {
-		return Facts{}, fmt.Errorf("input in [%d, %d] is too wide to square", x.Range.Lo, x.Range.Hi)
+	if most >= 1<<23 || most*most > 1<<60/int64(x.Cols) {
+		return Facts{}, fmt.Errorf("input in [%d, %d] is too wide to square in %d columns: requantise it to fewer bits", x.Range.Lo, x.Range.Hi, x.Cols)
 	}
-	most := spread*spread*int64(x.Cols) + eps
-	_, highest := normKey(most)
+	sum := most*most*int64(x.Cols) + eps // below 2^61
+	_, highest := normKey(sum)
 	if ct.all.Lo < 0 {
 		return Facts{}, errors.New("table has a negative entry")
 	}
-	// With key m: |x - mean| <= sqrt(S) < (isqrt(m)+1) 2^e, and the factor is
-	// at most T[m]/2^e + 1/2. Their product is at most
+	// With y what is squared and m the key: |y| <= sqrt(S) < (isqrt(m)+1) 2^e,
+	// and the factor is at most T[m]/2^e + 1/2. Their product is at most
 	// (isqrt(m)+1) (T[m] + 2^e/2), where isqrt(m)+1 <= 256.
 	b := ct.rooted + 256<<highest
 	if b >= Limit {
-		return Facts{}, fmt.Errorf("product may reach %d", b)
+		return Facts{}, fmt.Errorf("product may reach %d: requantise what it reads to fewer bits, or use a coarser table", b)
 	}
 	b = b>>shift + 1
 	return Facts{x.Cols, Range{-b, b}}, nil
@@ -370,11 +496,11 @@ func (p *Program) inferAttention(q, k, v Facts, c Const, ct traits, heads, shift
 	width := int64(q.Cols) / heads
 	// Differences of scores are keys, so scores have half the room.
 	if s := q.Range.max() * k.Range.max(); s >= Limit || 2*s*width >= Limit {
-		return Facts{}, fmt.Errorf("scores may reach %d", s*width)
+		return Facts{}, fmt.Errorf("scores may reach %d, want below %d: requantise queries or keys to fewer bits", s*width, Limit/2)
 	}
 	weight := int64(c.Data[0]) * int64(p.Rows)
 	if weight >= Limit || weight*v.Range.max() >= Limit {
-		return Facts{}, fmt.Errorf("weighted sums may reach %d", weight*v.Range.max())
+		return Facts{}, fmt.Errorf("weighted sums over %d rows may reach %d: requantise values to fewer bits, or use a coarser table", p.Rows, weight*v.Range.max())
 	}
 	// A weighted mean rounded down stays within the values' range.
 	return Facts{q.Cols, v.Range}, nil

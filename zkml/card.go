@@ -45,6 +45,11 @@ func newCard(p *exact.Program) (Card, error) {
 	if err != nil {
 		return Card{}, fmt.Errorf("zkml: %w", err)
 	}
+	for i, op := range p.Ops {
+		if _, ok := signatures[op.Kind]; !ok {
+			return Card{}, fmt.Errorf("zkml: operation %d (%s) cannot be proven yet", i, op.Kind)
+		}
+	}
 	c := Card{rows: p.Rows, ops: p.Ops, facts: facts, outs: p.Outputs}
 	for _, k := range p.Consts {
 		c.consts = append(c.consts, constShape{k.Rows, k.Cols, k.Data[0], k.Data[len(k.Data)-1]})
