@@ -69,7 +69,7 @@ func (p *Program) Interpret(input [][]int32) ([][][]int32, error) {
 
 // InterpretEnv is Interpret in an environment.
 func (p *Program) InterpretEnv(env Env, input [][]int32) ([][][]int32, error) {
-	if err := env.check(); err != nil {
+	if err := env.Check(); err != nil {
 		return nil, err
 	}
 	if len(input) == 0 || len(input) > p.Rows {

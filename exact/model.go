@@ -140,7 +140,7 @@ func (m *Model) Run(input [][]int32) ([][][]int32, error) {
 
 // RunEnv is Run in an environment.
 func (m *Model) RunEnv(env Env, input [][]int32) ([][][]int32, error) {
-	if err := env.check(); err != nil {
+	if err := env.Check(); err != nil {
 		return nil, err
 	}
 	pl := m.plan

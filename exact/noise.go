@@ -28,11 +28,22 @@ const noiseQuantiles = 1 << 16
 
 const noiseDomain = "torg exact noise 1"
 
-func (e *Env) check() error {
+// Check reports whether there is such an environment.
+func (e Env) Check() error {
 	if e.Temperature < 0 || e.Temperature > MaxTemperature {
 		return fmt.Errorf("exact: temperature of %d thousandths, want 0 to %d", e.Temperature, MaxTemperature)
 	}
 	return nil
+}
+
+// Noise fills out, one element a column, with the noise of row t that an
+// operation with the given table adds.
+func (e Env) Noise(t int, table, out []int32) {
+	words := make([]uint16, len(out))
+	e.words(t, words)
+	for j, w := range words {
+		out[j] = int32(e.noise(table[w]))
+	}
 }
 
 // words fills w with the words of row t: BLAKE3 in its extended output, keyed
