@@ -38,6 +38,7 @@ func benchZKML(ctx context.Context, _ config, report func(measure)) error {
 		{"nanogpt-1m/t128", 0, shapes.NanoGPT1M.Input(1, 128), func() *exact.Program { return shapes.NanoGPT1M.Program(1) }},
 		{"ezkl-nanogpt/t64", 0, shapes.EZKL.Input(1, 64), func() *exact.Program { return shapes.EZKL.Program(1) }},
 		{"mlp-4m", 0, shapes.MLP4M.Input(1), func() *exact.Program { return shapes.MLP4M.Program(1) }},
+		{"layer-8x64x32", 0, shapes.Layer8x64x32.Input(1), func() *exact.Program { return shapes.Layer8x64x32.Program(1) }},
 	} {
 		card, pk, err := zkml.Commit(b.make())
 		if err != nil {

@@ -43,6 +43,8 @@ func check(t *testing.T, p *exact.Program, in [][]int32, params int) {
 func TestShapes(t *testing.T) {
 	g := shape.EZKL
 	check(t, g.Program(1), g.Input(1, 20), 65*64*2+64*64+4*12*64*64)
+	l := shape.Layer8x64x32
+	check(t, l.Program(1), l.Input(1), 64*32)
 	m := shape.MLP{100, 60, 10}
 	check(t, m.Program(1), m.Input(1), 100*60+60*10)
 	check(t, shape.NanoGPT1M.Program(1), shape.NanoGPT1M.Input(1, 9), 65*128*2+128*128+5*12*128*128)
