@@ -2,6 +2,7 @@ package zkml
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,7 +33,8 @@ func TestBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	weak := pk.params
-	weak.Queries = append([]int{weak.Queries[0] - 1}, weak.Queries[1:]...)
+	weak.Words = slices.Clone(weak.Words)
+	weak.Words[0].Queries--
 	if weak.Budget(p.logColumns).Check() == nil {
 		t.Error("one query less is still enough")
 	}

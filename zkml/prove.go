@@ -225,9 +225,9 @@ func absorb(t absorber, c *Card, header []byte, claims []Claim) {
 	t.Absorb("card", id[:])
 	t.Absorb("header", header)
 	params := paramsOf(c)
-	b := []byte{byte(params.Height), byte(params.Rate), byte(params.Work)}
-	for _, q := range params.Queries {
-		b = binary.LittleEndian.AppendUint32(b, uint32(q))
+	b := []byte{byte(params.Height), byte(params.Rate), byte(params.Work), byte(params.FoldWork)}
+	for _, w := range params.Words {
+		b = binary.LittleEndian.AppendUint32(append(b, byte(w.Slack)), uint32(w.Queries))
 	}
 	t.Absorb("parameters", b)
 	rows := func(m [][]int32) []byte {

@@ -561,7 +561,7 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, sum := card.ID(), blake3.Sum256(proof)
-	const wantID, wantProof = "a0c07d27afa840850d5baeeb6c76dc8d46a378e369c304f1fc47326e84c9de99", "75d045745e70a54e9f5f9bee99f3b8ce3926a56e512162aa1c601b04a9ba4f75"
+	const wantID, wantProof = "7c3290e9754104ae200cf81d5144a077ccce3a96faa9f4355944eec0ad182077", "d1dabb86d3a1ac6532ced629c3b55249b1206548434698148fd02f4f4ff3bb67"
 	if got := hex.EncodeToString(id[:]); got != wantID {
 		t.Errorf("card %s, want %s", got, wantID)
 	}

@@ -16,23 +16,28 @@ import (
 )
 
 const (
-	domain = "zkml 1"
+	domain = "zkml 2"
 	// magic begins a proof and names its version.
-	magic = "torgzkp1"
+	magic = "torgzkp2"
 )
 
 // Parameters of the commitments.
 const (
-	rate = 2  // the code has rate 1/4
-	work = 16 // bits of proof of work before queries, and before lookups become fractions
+	rate     = 2  // the code has rate 1/4
+	work     = 18 // bits of proof of work before queries, and before lookups become fractions
+	foldWork = 16 // and before each fold
 )
 
 func paramsOf(c *Card) whir.Params {
-	return whir.NewParams(c.height, rate, work, soundness.MinBits)
+	return whir.NewParams(c.height, rate, work, foldWork, soundness.MinBits)
 }
 
 // budget is the soundness of a plan's proof.
 func (c *Card) budget(p *plan) soundness.Budget {
+	params := paramsOf(c)
+	// What is said before the opening must fail for all that may have been
+	// committed to.
+	list := params.List()
 	fractions := float64(int(1) << p.fractions)
 	claims := float64(2 + len(p.zeros) + len(p.rowTabs))
 	n := 0
@@ -41,11 +46,11 @@ func (c *Card) budget(p *plan) soundness.Budget {
 	}
 	b := soundness.Budget{
 		{Name: fmt.Sprintf("fractions at a random point, 2^%d of them", p.fractions), Source: "Haböck 2022; degree 2 in the joining of pairs", Count: 1,
-			Bits: soundness.FieldBits - math.Log2(2*fractions) + work, Work: work},
-		soundness.Round("levels of fractions: numerator and denominator joined", "Papini and Haböck 2023", 2*p.fractions, 1),
-		soundness.Round("sum-checks of fractions", "Lund et al. 1992, degree 3", p.fractions*(p.fractions-1)/2, 3),
-		soundness.Round("identities at a random point", "Schwartz 1980, Zippel 1979", 1, float64(max(n, 1))),
-		soundness.Round("claims joined by powers", "Schwartz 1980, Zippel 1979", 1, claims),
+			Bits: soundness.FieldBits - math.Log2(2*fractions*list) + work, Work: work},
+		soundness.Round("levels of fractions: numerator and denominator joined", "Papini and Haböck 2023", 2*p.fractions, list),
+		soundness.Round("sum-checks of fractions", "Lund et al. 1992, degree 3", p.fractions*(p.fractions-1)/2, 3*list),
+		soundness.Round("identities at a random point", "Schwartz 1980, Zippel 1979", 1, float64(max(n, 1))*list),
+		soundness.Round("claims joined by powers", "Schwartz 1980, Zippel 1979", 1, claims*list),
 	}
 	for level := range p.levels() {
 		vars, factors := 0, 0
@@ -56,10 +61,10 @@ func (c *Card) budget(p *plan) soundness.Budget {
 			}
 		}
 		b = append(b,
-			soundness.Round(fmt.Sprintf("sum-check of products, level %d", level), "Thaler 2013, degree 3", vars, 3),
-			soundness.Round("factors joined by powers", "Schwartz 1980, Zippel 1979", 1, float64(2*factors+1)))
+			soundness.Round(fmt.Sprintf("sum-check of products, level %d", level), "Thaler 2013, degree 3", vars, 3*list),
+			soundness.Round("factors joined by powers", "Schwartz 1980, Zippel 1979", 1, float64(2*factors+1)*list))
 	}
-	return append(b, paramsOf(c).Budget(p.logColumns)...)
+	return append(b, params.Budget(p.logColumns)...)
 }
 
 // Budget is the soundness of a proof over a number of sequences of the given

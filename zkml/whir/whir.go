@@ -3,10 +3,13 @@
 // elements. Values of multilinear extensions at points are such sums.
 //
 // It is WHIR (Arnon, Chiesa, Fenzi, Yogev, "WHIR: Reed-Solomon proximity
-// testing with super-fast verification", 2024) in the unique-decoding regime:
-// every error bound is proven, the list of codewords near a received word has
-// length one, and no samples outside the domain are needed. Two things are
-// arranged differently from the paper, neither of which changes its analysis:
+// testing with super-fast verification", 2024) up to the Johnson radius: every
+// error bound is proven. The words near a commitment are then several codewords
+// and not one, so that later words are pinned down by a sample outside their
+// domain, as in the paper. That folding keeps distances there is theorem 4.6 of
+// Ben-Sasson, Carmon, Haböck, Kopparty, Saraf, "On proximity gaps for
+// Reed-Solomon codes" (2025): see word.exceptions. Two things are arranged
+// differently from the paper, neither of which changes its analysis:
 //
 //   - Elements of a column are the coefficients of the polynomial that is
 //     encoded, while folding works on them as values on the cube: with
@@ -19,11 +22,12 @@
 //     all of one height, are the leading variables of one polynomial. They
 //     are folded first, by the same kind of line.
 //
-// Rounds: all column variables and then foldBits variables are bound by
-// sum-checks; the folded polynomial is committed on a domain 4 times smaller;
-// positions of the last commitment are opened, folded and become weighted
-// sums that the new polynomial must have; these join the claim. When few
-// variables are left, the polynomial is sent.
+// Rounds: all column variables and then some more are bound by sum-checks, each
+// challenge being preceded by proof of work; the folded polynomial is committed
+// on a smaller domain and its value at a random point is sent; positions of the
+// last commitment are opened, folded and become weighted sums that the new
+// polynomial must have; these and the value join the claim. When few variables
+// are left, the polynomial is sent.
 package whir
 
 import (
@@ -42,9 +46,10 @@ import (
 )
 
 const (
-	foldBits   = 4 // variables folded in a round: a leaf has 2^4 elements of a column
-	shrinkBits = 2 // the domain shrinks by 2^2 a round, the polynomial by 2^4
-	finalBits  = 6 // polynomials of at most so many variables are sent
+	firstBits  = 3 // variables folded of the columns: a leaf has 2^3 elements of each
+	foldBits   = 4 // variables folded of each later word: a leaf has 2^4 elements
+	shrinkBits = 2 // the domain shrinks by 2^2 a round; the first time only by 2
+	finalBits  = 7 // polynomials of at most so many variables are sent
 )
 
 // Bounds of Params.
@@ -52,78 +57,154 @@ const (
 	MinHeight  = foldBits + 1
 	MaxHeight  = 20
 	MaxColumns = 1 << 10
+	minSlack   = 3
+	maxSlack   = 64
 )
 
 // Params is how the commitments of one proof are made. Prover and verifier
 // must use the same.
 type Params struct {
-	Height  int   // columns have 2^Height elements
-	Rate    int   // the first code has rate 2^-Rate, 1 to 3
-	Work    int   // bits of proof of work before each choice of positions
-	Queries []int // positions opened in each round, with repetitions
+	Height   int    // columns have 2^Height elements
+	Rate     int    // the first code has rate 2^-Rate, 1 to 3
+	Work     int    // bits of proof of work before each choice of positions
+	FoldWork int    // and before each choice of where to fold
+	Words    []Word // the columns, and each later commitment
 }
 
-// NewParams returns parameters for columns of 2^height elements, with as many
-// queries as proven soundness of the given bits takes in each round.
-func NewParams(height, rate, work int, bits float64) Params {
-	p := Params{Height: height, Rate: rate, Work: work}
-	for _, o := range p.oracles() {
-		p.Queries = append(p.Queries, int(math.Ceil((bits-float64(work))/o.bits())))
+// Word is how far from the code a committed word may be, and how that is
+// tested.
+type Word struct {
+	Slack   int // words within 1 - sqrt(rate) (1 + 1/Slack) of the code are near
+	Queries int // positions opened, with repetitions
+}
+
+// NewParams returns parameters for columns of 2^height elements with proven
+// soundness of the given bits in each round: radii as large, and then queries
+// as few, as that allows.
+func NewParams(height, rate, work, foldWork int, bits float64) Params {
+	p := Params{Height: height, Rate: rate, Work: work, FoldWork: foldWork}
+	for _, w := range p.words() {
+		w.Slack = minSlack
+		for w.Slack < maxSlack {
+			w.Slack++
+			if w.lineBits()+float64(foldWork) < bits {
+				w.Slack--
+				break
+			}
+		}
+		w.Queries = int(math.Ceil((bits - float64(work)) / w.queryBits()))
+		p.Words = append(p.Words, w.Word)
 	}
 	return p
 }
 
 // Check reports whether the parameters make sense.
 func (p Params) Check() error {
-	if p.Height < MinHeight || p.Height > MaxHeight || p.Rate < 1 || p.Rate > 3 || p.Work < 0 || p.Work > 24 {
-		return fmt.Errorf("whir: height %d, rate %d, work %d", p.Height, p.Rate, p.Work)
+	if p.Height < MinHeight || p.Height > MaxHeight || p.Rate < 1 || p.Rate > 3 || p.Work < 0 || p.Work > 24 || p.FoldWork < 0 || p.FoldWork > 24 {
+		return fmt.Errorf("whir: height %d, rate %d, work %d and %d", p.Height, p.Rate, p.Work, p.FoldWork)
 	}
-	if len(p.Queries) != len(p.oracles()) {
-		return fmt.Errorf("whir: %d numbers of queries for %d rounds", len(p.Queries), len(p.oracles()))
+	if n := len(p.words()); len(p.Words) != n {
+		return fmt.Errorf("whir: %d words are tested of %d", len(p.Words), n)
 	}
-	for _, q := range p.Queries {
-		if q < 1 || q > 1<<10 {
-			return fmt.Errorf("whir: %d queries", q)
+	for _, w := range p.Words {
+		if w.Queries < 1 || w.Queries > 1<<10 || w.Slack < minSlack || w.Slack > maxSlack {
+			return fmt.Errorf("whir: %d queries at slack %d", w.Queries, w.Slack)
 		}
 	}
 	return nil
 }
 
-// oracle is a committed word: vars variables on a domain of 2^domain.
-type oracle struct{ vars, domain int }
-
-// bits is what one query is worth: a word that is not within half the
-// distance of the code disagrees with any codeword on more than (1-rate)/2 of
-// all positions.
-func (o oracle) bits() float64 { return -math.Log2((1 + math.Exp2(float64(o.vars-o.domain))) / 2) }
-
-func (p Params) oracles() []oracle {
-	o := oracle{p.Height, p.Height + p.Rate}
-	out := []oracle{o}
-	for o.vars-foldBits > finalBits {
-		o.vars -= foldBits
-		o.domain -= shrinkBits
-		out = append(out, o)
-	}
-	return out
+// wordShape is a committed word: a polynomial of vars variables on a domain of
+// 2^domain, of which fold variables are bound before the next.
+type wordShape struct {
+	Word
+	vars, domain, fold int
+	lines              int // log2 of the greatest domain of the lines that fold it
 }
+
+// words returns the shapes of all committed words.
+func (p Params) words() []wordShape {
+	w := wordShape{vars: p.Height, domain: p.Height + p.Rate, fold: firstBits}
+	w.lines = w.domain
+	shrink := 1
+	var out []wordShape
+	for {
+		if len(out) < len(p.Words) {
+			w.Word = p.Words[len(out)]
+		}
+		out = append(out, w)
+		if w.vars-w.fold <= finalBits {
+			return out
+		}
+		w = wordShape{vars: w.vars - w.fold, domain: w.domain - shrink, fold: foldBits}
+		w.lines = w.domain - 1
+		shrink = shrinkBits
+	}
+}
+
+// rate is that of the code.
+func (w wordShape) rate() float64 { return math.Exp2(float64(w.vars - w.domain)) }
+
+// near is how many positions of a word may differ from a codeword, of 1.
+func (w wordShape) near() float64 { return 1 - math.Sqrt(w.rate())*(1+1/float64(w.Slack)) }
+
+// list bounds the codewords near a word (Johnson 1962): with sqrt(rate)(1+e) of
+// all positions right, at most 1/(2 e rate).
+func (w wordShape) list() float64 { return float64(w.Slack) / (2 * w.rate()) }
+
+// queryBits is what one query is worth: a word that is not near the code
+// disagrees with any codeword on more than near of all positions.
+func (w wordShape) queryBits() float64 { return -math.Log2(1 - w.near()) }
+
+// exceptions bounds the points of a line through two words where it is nearer
+// to the code than the two are together, on any set of positions (theorem 4.6 of
+// Ben-Sasson et al. 2025, for lines). There, the code has degree
+// at most k and rate k/n. Nothing in it depends on the field, so that it holds
+// for interleaved words too: combine their rows with coefficients of a larger
+// field that are independent over this one, and sets on which all rows agree
+// with codewords are those on which the combination does.
+func (w wordShape) exceptions() float64 {
+	n := math.Exp2(float64(w.lines))
+	// The rate of the last code folded to, which is the least favourable.
+	k := math.Exp2(float64(w.vars - w.fold))
+	rate := w.rate() * (k - 1) / k
+	m := float64(w.Slack) + 0.5
+	return (2*math.Pow(m, 5)+3*m*w.near()*w.rate())/(3*math.Pow(rate, 1.5))*n + m/math.Sqrt(rate)
+}
+
+// lineBits is the soundness of one fold, without work: of the line, and of the
+// sum-check's round for each codeword near the word.
+func (w wordShape) lineBits() float64 {
+	return soundness.FieldBits - math.Log2(w.exceptions()+2*w.list())
+}
+
+// List bounds the number of what is committed to, by words that are near it:
+// what comes before the opening must be sound for each.
+func (p Params) List() float64 { return p.words()[0].list() }
 
 // Budget is the soundness of an opening of 2^logColumns columns.
 func (p Params) Budget(logColumns int) soundness.Budget {
-	const mca = "lines through codewords, within half the distance: Ben-Sasson et al. 2020; WHIR"
+	const source = "Arnon et al. 2024 (WHIR)"
 	var b soundness.Budget
-	for i, o := range p.oracles() {
-		folds := foldBits
+	words := p.words()
+	for i, w := range words {
+		folds, list := w.fold, 1.0
 		if i == 0 {
 			folds += logColumns
+		} else {
+			b = append(b, soundness.Round(fmt.Sprintf("sample of word %d, of %.0f near it", i, w.list()), source, 1, w.list()*w.list()/2*float64(w.vars)))
 		}
-		b = append(b, soundness.Round(fmt.Sprintf("fold of word %d, 2^%d points, and sum-check", i, o.domain), mca, folds, math.Exp2(float64(o.domain))+2))
-		q := p.Queries[i]
+		if i+1 < len(words) {
+			list = words[i+1].list()
+		}
 		b = append(b, soundness.Step{
-			Name: fmt.Sprintf("%d queries at rate 2^-%d", q, o.domain-o.vars), Source: "Arnon et al. 2024 (WHIR)", Count: 1,
-			Bits: float64(q)*o.bits() + float64(p.Work), Work: p.Work,
-		})
-		b = append(b, soundness.Round("combination of queries", "Arnon et al. 2024 (WHIR)", 1, float64(q)+1))
+			Name:   fmt.Sprintf("fold of word %d, 2^%d points, within %.3f, and sum-check", i, w.domain, w.near()),
+			Source: "lines through codewords: Ben-Sasson et al. 2025, theorem 4.6; WHIR", Count: folds,
+			Bits: w.lineBits() + float64(p.FoldWork), Work: p.FoldWork,
+		}, soundness.Step{
+			Name: fmt.Sprintf("%d queries at rate 2^-%d", w.Queries, w.domain-w.vars), Source: source, Count: 1,
+			Bits: float64(w.Queries)*w.queryBits() + float64(p.Work), Work: p.Work,
+		}, soundness.Round("combination of queries", source, 1, list*float64(w.Queries+2)))
 	}
 	return append(b, soundness.Round("last sum-check", "Lund et al. 1992", finalBits, 2))
 }
@@ -148,20 +229,20 @@ func (p Params) Commit(columns [][]koala.Elem) *Commitment {
 
 func (c *Commitment) hash() {
 	var words [][]koala.Elem
-	stride := len(c.codewords[0]) >> foldBits
+	stride := len(c.codewords[0]) >> firstBits
 	for _, w := range c.codewords {
-		for k := range 1 << foldBits {
+		for k := range 1 << firstBits {
 			words = append(words, w[k*stride:(k+1)*stride])
 		}
 	}
 	c.tree = merkle.New(merkle.Leaves(stride, words))
 }
 
-// leaf appends leaf i: of each column the elements at i, i+n/16, i+2n/16 ...
+// leaf appends leaf i: of each column the elements at i, i+n/8, i+2n/8 ...
 func (c *Commitment) leaf(b []byte, i int) []byte {
 	for _, w := range c.codewords {
-		stride := len(w) >> foldBits
-		for k := range 1 << foldBits {
+		stride := len(w) >> firstBits
+		for k := range 1 << firstBits {
 			b = w[i+k*stride].Append(b)
 		}
 	}
@@ -180,8 +261,8 @@ type word struct {
 	tree *merkle.Tree
 }
 
-func newWord(f koala.Vec, o oracle) *word {
-	w := &word{code: koala.NewVec(1 << o.domain)}
+func newWord(f koala.Vec, domain int) *word {
+	w := &word{code: koala.NewVec(1 << domain)}
 	parallel.Each(4, func(c int) { koala.Encode(w.code[c], f[c]) })
 	stride := w.code.Len() >> foldBits
 	var words [][]koala.Elem
@@ -219,26 +300,29 @@ func (p Params) Prove(t *transcript.Prover, parts []Part, weights []koala.Vec) {
 	for _, c := range parts {
 		copy(columns[c.At:], c.columns)
 	}
-	f, w := bindColumns(t, columns, weights)
-	os := p.oracles()
+	f, w := p.bindColumns(t, columns, weights)
+	shapes := p.words()
 	var last *word
-	for round, o := range os {
-		for range foldBits {
-			bind(t, &f, &w)
+	for i, s := range shapes {
+		for range s.fold {
+			bind(t, &f, &w, p.FoldWork)
 		}
 		var next *word
-		if round+1 < len(os) {
-			next = newWord(f, os[round+1])
+		var z []koala.Ext
+		if i+1 < len(shapes) {
+			next = newWord(f, shapes[i+1].domain)
 			root := next.tree.Root()
 			t.Bytes("root", root[:])
+			z = t.Challenges("sample", mle.Log(f.Len()))
+			t.Exts("sample", mle.EvalVec(f, z))
 		} else {
 			for i := range f.Len() {
 				t.Exts("polynomial", f.At(i))
 			}
 		}
 		t.Grind("work", p.Work)
-		indices := distinct(t.Indices("queries", p.Queries[round], o.domain-foldBits))
-		if round == 0 {
+		indices := distinct(t.Indices("queries", s.Queries, s.domain-s.fold))
+		if i == 0 {
 			for _, c := range parts {
 				open(t, c.tree, indices, c.leaf)
 			}
@@ -246,12 +330,14 @@ func (p Params) Prove(t *transcript.Prover, parts []Part, weights []koala.Vec) {
 			open(t, last.tree, indices, last.leaf)
 		}
 		if next != nil {
-			addPowers(w, o, indices, t.Challenge("combine"))
+			gamma := t.Challenge("combine")
+			koala.AddVec(w, w, mle.Eq(z, gamma))
+			addPowers(w, s.domain-s.fold, indices, gamma)
 		}
 		last = next
 	}
 	for f.Len() > 1 {
-		bind(t, &f, &w)
+		bind(t, &f, &w, 0)
 	}
 }
 
@@ -272,7 +358,7 @@ func distinct(indices []int) []int {
 
 // bindColumns binds the variables that number the columns. All rounds can be
 // computed from the inner products of columns and weights.
-func bindColumns(t *transcript.Prover, columns [][]koala.Elem, weights []koala.Vec) (f, w koala.Vec) {
+func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weights []koala.Vec) (f, w koala.Vec) {
 	n := len(columns)
 	height := 0
 	for _, c := range columns {
@@ -296,6 +382,7 @@ func bindColumns(t *transcript.Prover, columns [][]koala.Elem, weights []koala.V
 			top = top.Add(q[j][j]).Sub(q[j][j+h]).Sub(q[j+h][j]).Add(q[j+h][j+h])
 		}
 		t.Exts("round", zero, top)
+		t.Grind("fold work", p.FoldWork)
 		r := t.Challenge("fold")
 		rs = append(rs, r)
 		s := koala.ExtOne.Sub(r)
@@ -326,8 +413,8 @@ func bindColumns(t *transcript.Prover, columns [][]koala.Elem, weights []koala.V
 	return f, w
 }
 
-// bind runs one round of the sum-check of f w and folds both.
-func bind(t *transcript.Prover, f, w *koala.Vec) {
+// bind runs one round of the sum-check of f w and folds both, after work.
+func bind(t *transcript.Prover, f, w *koala.Vec, work int) {
 	h := f.Len() / 2
 	var mu sync.Mutex
 	var zero, top koala.Ext
@@ -349,6 +436,7 @@ func bind(t *transcript.Prover, f, w *koala.Vec) {
 		mu.Unlock()
 	})
 	t.Exts("round", zero, top)
+	t.Grind("fold work", work)
 	r := t.Challenge("fold")
 	parallel.For(h, 1024, func(from, to int) {
 		for _, v := range []*koala.Vec{f, w} {
@@ -358,13 +446,13 @@ func bind(t *transcript.Prover, f, w *koala.Vec) {
 	*f, *w = f.Slice(0, h), w.Slice(0, h)
 }
 
-// addPowers adds gamma^(i+1) times the weights of the i-th opened position to
-// w: at index b, y^rev(b) for the position's y in the folded domain.
-func addPowers(w koala.Vec, o oracle, indices []int, gamma koala.Ext) {
-	root := koala.Root(o.domain - foldBits)
+// addPowers adds gamma^(i+2) times the weights of the i-th opened position to
+// w: at index b, y^rev(b) for the position's y in the folded domain of 2^domain.
+func addPowers(w koala.Vec, domain int, indices []int, gamma koala.Ext) {
+	root := koala.Root(domain)
 	gs := make([]koala.Ext, len(indices))
 	pows := make([][]koala.Elem, len(indices))
-	g := koala.ExtOne
+	g := gamma
 	for i := range gs {
 		g = g.Mul(gamma)
 		gs[i] = g
@@ -415,8 +503,9 @@ var errFold = errors.New("whir: an opened position does not fit the polynomial")
 // coordinates; it is called once, at the end. Errors are also recorded in t.
 func (p Params) Verify(t *transcript.Verifier, parts []Opening, logColumns int, claim koala.Ext, weight func([]koala.Ext) koala.Ext) error {
 	var point []koala.Ext
-	round := func() koala.Ext {
+	round := func(work int) koala.Ext {
 		e := t.Exts("round", 2)
+		t.Grind("fold work", work)
 		r := t.Challenge("fold")
 		// h(0) + h(1) = claim, and e is h(0) and the leading coefficient.
 		h1 := claim.Sub(e[0])
@@ -425,67 +514,72 @@ func (p Params) Verify(t *transcript.Verifier, parts []Opening, logColumns int, 
 		return r
 	}
 	for range logColumns {
-		round()
+		round(p.FoldWork)
 	}
 	eq := mle.Eq(point, koala.ExtOne)
-	// Weights that joined the claim: gamma, and y of each position; they are
-	// on the variables after the first `after`.
+	// Weights that joined the claim: gamma, the point of the sample, and y of
+	// each position; they are on the variables after the first `after`.
 	type joined struct {
-		after int
-		gamma koala.Ext
-		ys    []koala.Elem
+		after  int
+		gamma  koala.Ext
+		sample []koala.Ext
+		ys     []koala.Elem
 	}
 	var joins []joined
-	os := p.oracles()
+	shapes := p.words()
 	var root merkle.Digest
 	var final koala.Vec
-	for i, o := range os {
-		rs := make([]koala.Ext, foldBits)
+	for i, s := range shapes {
+		rs := make([]koala.Ext, s.fold)
 		for k := range rs {
-			rs[k] = round()
+			rs[k] = round(p.FoldWork)
 		}
-		last := i == len(os)-1
+		last := i == len(shapes)-1
+		j := joined{after: len(point)}
 		var next merkle.Digest
+		var value koala.Ext
 		if !last {
 			copy(next[:], t.Bytes("root", len(next)))
+			j.sample = t.Challenges("sample", s.vars-s.fold)
+			value = t.Ext("sample")
 		} else {
-			final = koala.NewVec(1 << (o.vars - foldBits))
+			final = koala.NewVec(1 << (s.vars - s.fold))
 			for k := range final.Len() {
 				final.Set(k, t.Ext("polynomial"))
 			}
 		}
 		t.Grind("work", p.Work)
-		indices := distinct(t.Indices("queries", p.Queries[i], o.domain-foldBits))
+		indices := distinct(t.Indices("queries", s.Queries, s.domain-s.fold))
 		leaves := make([][]koala.Ext, len(indices))
 		if i == 0 {
 			for k := range leaves {
-				leaves[k] = make([]koala.Ext, 1<<foldBits)
+				leaves[k] = make([]koala.Ext, 1<<s.fold)
 			}
 			for _, c := range parts {
-				size := c.Columns << foldBits
-				for k, b := range readLeaves(t, c.Root, o, indices, size*koala.ElemSize) {
+				size := c.Columns << s.fold
+				for k, b := range readLeaves(t, c.Root, s, indices, size*koala.ElemSize) {
 					for j, e := range t.DecodeElems(b) {
-						at := j & (1<<foldBits - 1)
-						leaves[k][at] = leaves[k][at].Add(eq.At(c.At + j>>foldBits).Scale(e))
+						at := j & (1<<s.fold - 1)
+						leaves[k][at] = leaves[k][at].Add(eq.At(c.At + j>>s.fold).Scale(e))
 					}
 				}
 			}
 		} else {
-			for k, b := range readLeaves(t, root, o, indices, koala.ExtSize<<foldBits) {
+			for k, b := range readLeaves(t, root, s, indices, koala.ExtSize<<s.fold) {
 				leaves[k] = t.DecodeExts(b)
 			}
 		}
 		if t.Err() != nil {
 			return t.Err()
 		}
-		g := koala.Root(o.domain - foldBits)
-		j := joined{after: len(point)}
+		g := koala.Root(s.domain - s.fold)
 		if !last {
 			j.gamma = t.Challenge("combine")
+			claim = claim.Add(j.gamma.Mul(value))
 		}
-		power := koala.ExtOne
+		power := j.gamma
 		for k, index := range indices {
-			v := foldLeaf(leaves[k], o.domain, index, rs)
+			v := foldLeaf(leaves[k], s.domain, index, rs)
 			y := g.Exp(uint64(index))
 			if last {
 				pow := make([]koala.Elem, final.Len())
@@ -499,18 +593,21 @@ func (p Params) Verify(t *transcript.Verifier, parts []Opening, logColumns int, 
 			claim = claim.Add(power.Mul(v))
 			j.ys = append(j.ys, y)
 		}
-		joins = append(joins, j)
+		if !last {
+			joins = append(joins, j)
+		}
 		root = next
 	}
 	for range mle.Log(final.Len()) {
-		round()
+		round(0)
 	}
 	if t.Err() != nil {
 		return t.Err()
 	}
 	w := weight(point)
 	for _, j := range joins {
-		power := koala.ExtOne
+		w = w.Add(j.gamma.Mul(mle.EqAt(j.sample, point[j.after:])))
+		power := j.gamma
 		for _, y := range j.ys {
 			power = power.Mul(j.gamma)
 			x := power
@@ -529,7 +626,7 @@ func (p Params) Verify(t *transcript.Verifier, parts []Opening, logColumns int, 
 }
 
 // readLeaves reads opened leaves of the given size and checks their path.
-func readLeaves(t *transcript.Verifier, root merkle.Digest, o oracle, indices []int, size int) [][]byte {
+func readLeaves(t *transcript.Verifier, root merkle.Digest, s wordShape, indices []int, size int) [][]byte {
 	leaves := make([][]byte, len(indices))
 	digests := make([]merkle.Digest, len(indices))
 	for i := range indices {
@@ -539,7 +636,7 @@ func readLeaves(t *transcript.Verifier, root merkle.Digest, o oracle, indices []
 		}
 		leaves[i], digests[i] = b, merkle.Leaf(b)
 	}
-	depth := o.domain - foldBits
+	depth := s.domain - s.fold
 	path := t.Hint(merkle.Siblings(depth, indices) * len(merkle.Digest{}))
 	if t.Err() == nil {
 		if err := merkle.Verify(root, depth, indices, digests, path); err != nil {
@@ -549,12 +646,12 @@ func readLeaves(t *transcript.Verifier, root merkle.Digest, o oracle, indices []
 	return leaves
 }
 
-// foldLeaf folds the values of a leaf, at the positions index, index + n/16,
-// ... of a domain of n = 2^domain points, at r.
+// foldLeaf folds the values of a leaf of 2^len(rs), at the positions index,
+// index + n/2^len(rs), ... of a domain of n = 2^domain points, at rs.
 func foldLeaf(v []koala.Ext, domain, index int, rs []koala.Ext) koala.Ext {
 	root := koala.Root(domain).Inv()
 	inv := root.Exp(uint64(index)) // 1/x of the first position
-	step := root.Exp(1 << (domain - foldBits))
+	step := root.Exp(1 << (domain - len(rs)))
 	for _, r := range rs {
 		h := len(v) / 2
 		x := inv.Mul(koala.Half)
@@ -571,10 +668,11 @@ func foldLeaf(v []koala.Ext, domain, index int, rs []koala.Ext) koala.Ext {
 }
 
 // OpeningSize is the size in bytes that the opening of the given numbers of
-// columns has at most; it allocates nothing.
+// columns has at most; it allocates little.
 func (p Params) OpeningSize(columns []int, logColumns int) int {
+	const nonce = 8
 	n := 0
-	for i, o := range p.oracles() {
+	for i, w := range p.words() {
 		paths, leaf := 1, koala.ExtSize
 		if i == 0 {
 			paths, leaf = len(columns), 0
@@ -582,8 +680,8 @@ func (p Params) OpeningSize(columns []int, logColumns int) int {
 				leaf += c * koala.ElemSize
 			}
 		}
-		n += p.Queries[i] * (leaf<<foldBits + paths*(o.domain-foldBits)*len(merkle.Digest{}))
-		n += len(merkle.Digest{}) + 8
+		n += w.Queries * (leaf<<w.fold + paths*(w.domain-w.fold)*len(merkle.Digest{}))
+		n += len(merkle.Digest{}) + koala.ExtSize + nonce
 	}
-	return n + (logColumns+p.Height)*2*koala.ExtSize + koala.ExtSize<<finalBits
+	return n + (logColumns+p.Height)*(2*koala.ExtSize+nonce) + koala.ExtSize<<finalBits
 }

@@ -103,7 +103,7 @@ func TestOpening(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	for _, height := range []int{MinHeight, 6, 7, 10, 11, 12} {
 		for rate := 1; rate <= 3; rate++ {
-			p := NewParams(height, rate, 2, 20)
+			p := NewParams(height, rate, 2, 1, 20)
 			if err := p.Check(); err != nil {
 				t.Fatal(err)
 			}
@@ -152,14 +152,18 @@ func TestOpening(t *testing.T) {
 }
 
 // TestDistance commits to a word that differs from a codeword in slightly more
-// than half the distance, wherever a query lands with probability 1-(1+rate)/2,
-// proves honestly for the rest and expects to be caught at that rate.
+// positions than the radius, so that a query misses them with probability
+// 1-near, proves honestly for the rest and expects to be caught at that rate.
 func TestDistance(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 1))
-	p := Params{Height: 7, Rate: 2, Work: 0, Queries: []int{2}}
+	p := Params{Height: 8, Rate: 2, Words: []Word{{Slack: 12, Queries: 2}}}
+	if err := p.Check(); err != nil {
+		t.Fatal(err)
+	}
+	w := p.words()[0]
 	const trials = 400
-	leaves := 1 << (p.Height + p.Rate - foldBits)
-	wrong := int(math.Ceil(float64(leaves) * 0.375)) // (1 - 1/4)/2
+	leaves := 1 << (w.domain - w.fold)
+	wrong := int(math.Ceil(float64(leaves) * w.near()))
 	accepted := 0
 	for range trials {
 		col := make([]koala.Elem, 1<<p.Height)
@@ -186,25 +190,50 @@ func TestDistance(t *testing.T) {
 	if math.Abs(float64(accepted)-want) > 4*sigma {
 		t.Errorf("accepted %d of %d, expected %.0f +- %.0f", accepted, trials, want, sigma)
 	}
-	// The calculator says the same of a single query.
-	if bits := p.oracles()[0].bits(); math.Abs(math.Exp2(-bits)-0.625) > 1e-9 {
+	// The calculator says the same of a single query: 1/2 (1 + 1/12).
+	if bits := w.queryBits(); math.Abs(math.Exp2(-bits)-13./24) > 1e-9 {
 		t.Errorf("a query is worth %f bits", bits)
 	}
 }
 
+// TestBudget compares with figures computed by hand from the theorem.
 func TestBudget(t *testing.T) {
-	p := NewParams(18, 2, 16, 100)
-	if got, want := p.Queries, []int{124, 93, 86}; !slices.Equal(got, want) {
-		t.Errorf("queries %v, want %v", got, want)
+	p := NewParams(18, 2, 18, 16, 100)
+	if got, want := p.Words, []Word{{10, 96}, {9, 45}, {8, 29}}; !slices.Equal(got, want) {
+		t.Errorf("words %v, want %v", got, want)
+	}
+	w := p.words()[0]
+	// 1/2 (1 + 1/10) of all positions are right.
+	if math.Abs(w.near()-0.45) > 1e-9 || math.Abs(w.list()-20) > 1e-9 {
+		t.Errorf("near %f, list %f", w.near(), w.list())
+	}
+	// 2/3 10.5^5 4^1.5 2^20 and little more.
+	if got := math.Log2(w.exceptions()); math.Abs(got-(math.Log2(16./3)+5*math.Log2(10.5)+20)) > 0.001 {
+		t.Errorf("2^%f exceptions", got)
 	}
 	if err := p.Budget(4).Check(); err != nil {
 		t.Error(err)
 	}
-	p.Queries[1]--
-	if p.Budget(4).Check() == nil {
-		t.Error("one query less is still enough")
+	for i := range p.Words {
+		weak := p
+		weak.Words = slices.Clone(p.Words)
+		weak.Words[i].Queries--
+		if weak.Budget(4).Check() == nil {
+			t.Errorf("one query of word %d less is still enough", i)
+		}
+		weak.Words[i].Queries += 10
+		weak.Words[i].Slack++
+		if weak.Budget(4).Check() == nil {
+			t.Errorf("a larger radius of word %d is still sound", i)
+		}
 	}
-	for _, bad := range []Params{{}, {Height: 4, Rate: 2, Queries: []int{1}}, {Height: 8, Rate: 2, Queries: []int{0}}, {Height: 8, Rate: 2, Queries: []int{1, 1}}, {Height: 8, Rate: 9, Queries: []int{1}}} {
+	p.FoldWork--
+	if p.Budget(4).Check() == nil {
+		t.Error("less work before folds is still enough")
+	}
+	ok := []Word{{3, 1}}
+	for _, bad := range []Params{{}, {Height: 4, Rate: 2, Words: ok}, {Height: 8, Rate: 2, Words: []Word{{3, 0}}}, {Height: 8, Rate: 2, Words: []Word{{2, 1}}},
+		{Height: 8, Rate: 2, Words: append(ok, ok...)}, {Height: 8, Rate: 9, Words: ok}, {Height: 8, Rate: 2, FoldWork: 99, Words: ok}} {
 		if bad.Check() == nil {
 			t.Errorf("accepted %+v", bad)
 		}
@@ -212,7 +241,7 @@ func TestBudget(t *testing.T) {
 }
 
 func BenchmarkCommit(b *testing.B) {
-	p := NewParams(18, 2, 16, 100)
+	p := NewParams(18, 2, 18, 16, 100)
 	col := make([]koala.Elem, 1<<18)
 	for b.Loop() {
 		p.Commit([][]koala.Elem{col, col, col, col})
@@ -220,7 +249,7 @@ func BenchmarkCommit(b *testing.B) {
 }
 
 func BenchmarkProve(b *testing.B) {
-	p := NewParams(18, 2, 16, 100)
+	p := NewParams(18, 2, 18, 16, 100)
 	col := make([]koala.Elem, 1<<18)
 	c := p.Commit([][]koala.Elem{col, col, col, col})
 	for b.Loop() {
