@@ -93,15 +93,14 @@ func BenchmarkBatch8NanoGPT1MT64(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var inputs [][][]int32
-	var from [][]int
+	var runs []Run
 	for i := range uint64(8) {
-		inputs, from = append(inputs, g.Input(i, 64)), append(from, []int{63})
+		runs = append(runs, Run{Input: g.Input(i, 64), From: []int{63}})
 	}
 	var proof Proof
 	start := cpu()
 	for b.Loop() {
-		if _, proof, err = pk.ProveBatch(inputs, from); err != nil {
+		if _, proof, err = pk.ProveBatch(runs); err != nil {
 			b.Fatal(err)
 		}
 	}

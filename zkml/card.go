@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"lukechampine.com/blake3"
 
@@ -31,30 +32,54 @@ type Card struct {
 // constShape is what the verifier knows of a constant.
 type constShape struct {
 	rows, cols  int
-	first, last int32 // elements
+	first, last int32   // elements
+	data        []int32 // all elements, of constants that the verifier reads: see open
 }
+
+// open reports whether an operation's constant is not committed but in the
+// card, because the verifier computes with it: where columns go to, and the
+// quantiles of public noise.
+func open(k exact.Kind) bool { return k == exact.Arrange || k == exact.Noise }
 
 // cardMagic begins the encoding of a card and names its version.
 const cardMagic = "torgzkc1"
 
 // MaxCard bounds the encoding of a card in bytes.
-const MaxCard = 1 << 20
+const MaxCard = 1 << 22
 
 func newCard(p *exact.Program) (Card, error) {
 	facts, err := p.Check()
 	if err != nil {
 		return Card{}, fmt.Errorf("zkml: %w", err)
 	}
-	for i, op := range p.Ops {
-		if _, ok := signatures[op.Kind]; !ok {
-			return Card{}, fmt.Errorf("zkml: operation %d (%s) cannot be proven yet", i, op.Kind)
-		}
-	}
 	c := Card{rows: p.Rows, ops: p.Ops, facts: facts, outs: p.Outputs}
 	for _, k := range p.Consts {
-		c.consts = append(c.consts, constShape{k.Rows, k.Cols, k.Data[0], k.Data[len(k.Data)-1]})
+		c.consts = append(c.consts, constShape{rows: k.Rows, cols: k.Cols, first: k.Data[0], last: k.Data[len(k.Data)-1]})
+	}
+	for _, k := range c.opened() {
+		c.consts[k].data = p.Consts[k].Data
+	}
+	if n := len(c.Encode()); n > MaxCard {
+		return Card{}, fmt.Errorf("zkml: card of %d bytes, at most %d: its arrangements of columns and quantiles are too long", n, MaxCard)
 	}
 	return c, nil
+}
+
+// opened returns the constants that are in the card, in order.
+func (c Card) opened() []int {
+	var all []int
+	for _, op := range c.ops {
+		if open(op.Kind) {
+			all = append(all, op.Consts[0])
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// noisy reports whether runs depend on their environment.
+func (c Card) noisy() bool {
+	return slices.ContainsFunc(c.ops, func(op exact.Op) bool { return op.Kind == exact.Noise })
 }
 
 // ID is the identity of the program: 32 bytes that a ledger can keep.
@@ -70,7 +95,9 @@ func (c Card) Rows() int { return c.rows }
 // u32, columns u32, first and last element u32; the number of operations u32,
 // of each kind u8, the numbers of inputs, constants and parameters u8 each,
 // inputs u32, constants u32, parameters u64, columns u32, lowest and highest
-// element u64; the number of outputs u32, of each the value u32.
+// element u64; the number of outputs u32, of each the value u32; and of each
+// constant of an arrange or noise, in the order of constants, bytes an element
+// u8 (1, 2, 4: the fewest that suffice) and the elements, row by row.
 func (c Card) Encode() []byte {
 	le := binary.LittleEndian
 	b := append([]byte(cardMagic), c.root[:]...)
@@ -105,7 +132,30 @@ func (c Card) Encode() []byte {
 	for _, v := range c.outs {
 		u32(int(v))
 	}
+	for _, k := range c.opened() {
+		w := widthOf(c.consts[k].data)
+		b = append(b, byte(w))
+		for _, x := range c.consts[k].data {
+			for i := range w {
+				b = append(b, byte(x>>(8*i)))
+			}
+		}
+	}
 	return b
+}
+
+// widthOf is how many bytes hold each element.
+func widthOf(data []int32) int {
+	w := 1
+	for _, x := range data {
+		switch {
+		case x != int32(int16(x)):
+			return 4
+		case x != int32(int8(x)):
+			w = 2
+		}
+	}
+	return w
 }
 
 var errCard = errors.New("zkml: not a card")
@@ -137,7 +187,7 @@ func DecodeCard(b []byte) (Card, error) {
 	c.height = u8()
 	c.rows = u32()
 	for range min(u32(), len(b)/16+1) {
-		c.consts = append(c.consts, constShape{u32(), u32(), i32(), i32()})
+		c.consts = append(c.consts, constShape{rows: u32(), cols: u32(), first: i32(), last: i32()})
 	}
 	for range min(u32(), len(b)/24+1) {
 		op := exact.Op{Kind: exact.Kind(u8())}
@@ -159,6 +209,33 @@ func DecodeCard(b []byte) (Card, error) {
 	}
 	for range min(u32(), len(b)/4+1) {
 		c.outs = append(c.outs, exact.Value(u32()))
+	}
+	for _, op := range c.ops {
+		if open(op.Kind) && (len(op.Consts) != 1 || op.Consts[0] >= len(c.consts)) {
+			return Card{}, errCard
+		}
+	}
+	for _, k := range c.opened() {
+		w := u8()
+		if w != 1 && w != 2 && w != 4 {
+			return Card{}, errCard
+		}
+		// Neither factor is above 2^32.
+		n := uint64(c.consts[k].rows) * uint64(c.consts[k].cols)
+		if n > uint64(len(b)/w) {
+			return Card{}, errCard
+		}
+		data := make([]int32, n)
+		for i, x := 0, take(int(n)*w); i < len(data); i++ {
+			for j := range w {
+				data[i] |= int32(x[i*w+j]) << (8 * j)
+			}
+			data[i] = data[i] << (32 - 8*w) >> (32 - 8*w)
+		}
+		if widthOf(data) != w {
+			return Card{}, errCard
+		}
+		c.consts[k].data = data
 	}
 	if short || len(b) > 0 {
 		return Card{}, errCard
@@ -183,6 +260,15 @@ var signatures = map[exact.Kind][3]int{
 	exact.LayerNorm:  {1, 1, 2},
 	exact.Attention:  {3, 1, 2},
 	exact.ArgMax:     {1, 0, 0},
+
+	exact.Arrange:       {1, 1, 0},
+	exact.BlockMatMul:   {1, 1, 1},
+	exact.BlockMax:      {1, 0, 1},
+	exact.Multiply:      {2, 0, 0},
+	exact.RMSNorm:       {1, 1, 2},
+	exact.FullAttention: {3, 1, 2},
+	exact.MeanRows:      {1, 0, 0},
+	exact.Noise:         {0, 1, 1},
 }
 
 // check verifies what the planner relies on, so that a card from anywhere
@@ -198,6 +284,9 @@ func (c Card) check() error {
 	small := func(x int32) bool { return x > -exact.Limit && x < exact.Limit }
 	for _, k := range c.consts {
 		if k.rows < 1 || k.cols < 1 || k.rows > 1<<24 || k.cols > 1<<24 || k.rows*k.cols > 1<<26 || !small(k.first) || !small(k.last) {
+			return bad("constant")
+		}
+		if k.data != nil && (len(k.data) != k.rows*k.cols || k.data[0] != k.first || k.data[len(k.data)-1] != k.last) {
 			return bad("constant")
 		}
 	}
@@ -245,11 +334,27 @@ func (c Card) check() error {
 			fits = cols(0) == f.Cols && op.Params[0] >= 0 && op.Params[0] <= 30 && op.Params[1] >= 2 && op.Params[1] <= 30
 		case exact.Table:
 			fits = cols(0) == f.Cols && k.rows == 1 && op.Params[0] > -exact.Limit && op.Params[0] < exact.Limit
-		case exact.LayerNorm:
+		case exact.LayerNorm, exact.RMSNorm:
 			fits = cols(0) == f.Cols && k.rows == 1 && k.cols == normKeyHi-normKeyLo && op.Params[0] >= normKeyLo && op.Params[0] < 1<<40 && op.Params[1] >= 1 && op.Params[1] <= 30
-		case exact.Attention:
+		case exact.Attention, exact.FullAttention:
 			fits = cols(0) == f.Cols && cols(1) == f.Cols && cols(2) == f.Cols && k.rows == 1 && k.cols >= 2 && k.first >= 1 && k.first <= 1<<15 &&
 				op.Params[0] >= 1 && int64(f.Cols)%op.Params[0] == 0 && op.Params[1] >= 0 && op.Params[1] <= 30
+		case exact.Arrange:
+			fits = k.cols == f.Cols && k.rows == 1 && !slices.ContainsFunc(k.data, func(from int32) bool { return from < -1 || int(from) >= cols(0) })
+		case exact.BlockMatMul:
+			blocks := op.Params[0]
+			fits = blocks >= 1 && blocks <= int64(cols(0)) && int64(k.rows)*blocks == int64(cols(0)) && int64(k.cols)*blocks == int64(f.Cols)
+		case exact.BlockMax:
+			fits = op.Params[0] == int64(f.Cols) && cols(0)%f.Cols == 0
+		case exact.Multiply:
+			fits = cols(0) == f.Cols && cols(1) == f.Cols
+		case exact.MeanRows:
+			fits = cols(0) == f.Cols
+		case exact.Noise:
+			fits = op.Params[0] == int64(f.Cols) && k.rows == 1 && k.cols == 1<<16 && f.Range.Lo <= 0 && f.Range.Hi >= 0 && !slices.ContainsFunc(k.data, func(q int32) bool {
+				n := int64(q) * exact.MaxTemperature / 1000
+				return n < f.Range.Lo || n > f.Range.Hi
+			})
 		}
 		if !fits {
 			return bad(op.Kind.String())

@@ -120,6 +120,9 @@ func (c *equation) fractions(z []koala.Ext, alpha, gamma, beta koala.Ext) {
 			c.oracles.add(source{model, t.region}, z[t.bits-bits:], e.Mul(gamma).Mul(inside).Neg())
 			value = value.Add(gamma.Mul(koala.ExtOne.Sub(inside)).Scale(koala.FromInt(t.last)))
 		}
+		if t.mark {
+			value = value.Add(gamma.Mul(mle.EqIndex(z, 0)))
+		}
 		c.constant = c.constant.Add(e.Mul(alpha.Sub(value)))
 	}
 	// Nothing is 0/1.
@@ -187,6 +190,16 @@ func (d product) weightTable(v *vectors, z []koala.Ext) (koala.Vec, bool) {
 			w.Set(int(k), w.At(int(k)).Add(eq.At(i)))
 		}
 		return w, true
+	case arranged:
+		w := koala.NewVec(1 << d.y)
+		eq := mle.Eq(z[len(z)-d.moved.to.bits():], koala.ExtOne)
+		d.moved.each(func(to, from int) {
+			w[0][from] = w[0][from].Add(eq[0][to])
+			w[1][from] = w[1][from].Add(eq[1][to])
+			w[2][from] = w[2][from].Add(eq[2][to])
+			w[3][from] = w[3][from].Add(eq[3][to])
+		})
+		return w, true
 	case chosen:
 		w := koala.NewVec(1 << d.y)
 		keys := v.ints[d.slot]
@@ -228,6 +241,9 @@ func (d product) weightTable(v *vectors, z []koala.Ext) (koala.Vec, bool) {
 // weightAt returns the extension of weightTable at y, for the verifier.
 func (d product) weightAt(v *vectors, z, y []koala.Ext) koala.Ext {
 	switch d.weight {
+	case arranged:
+		w, _ := d.weightTable(v, z)
+		return mle.EvalVec(w, y)
 	case gather, chosen:
 		keys := v.ints[d.slot]
 		n := mle.Log(len(keys))

@@ -117,17 +117,130 @@ func (p *plan) operation(i int, op exact.Op) error {
 		}
 		p.lookups = append(p.lookups, look)
 
-	case exact.LayerNorm:
+	case exact.LayerNorm, exact.RMSNorm:
 		o, err = p.layerNorm(i, op, x, p.card.facts[op.In[0]].Range, k)
 
-	case exact.Attention:
+	case exact.Attention, exact.FullAttention:
 		o, err = p.attention(i, op, k, shape)
 
 	case exact.ArgMax:
 		o, err = p.argMax(i, op, x, p.card.facts[op.In[0]].Range, p.lay[op.In[0]])
+
+	case exact.Arrange:
+		// The matrix that moves columns is sparse and in the card.
+		f, sum := p.arrange(x, &arrangement{from: p.lay[op.In[0]], to: l, source: shape.data})
+		o.out, o.prods = f, []int{sum}
+
+	case exact.BlockMatMul:
+		// MatMul with the block's number beside the row's.
+		blocks := int(op.Params[0])
+		o.in, o.own = layout{blocks, shape.rows}, layout{blocks, shape.cols}
+		x = p.relay(int(op.In[0]), x, p.lay[op.In[0]], o.in)
+		rows, cols := layout{1, shape.rows}, layout{1, shape.cols}
+		n, y := t+o.own.bits(), rows.bits()
+		r := p.constantRegion(k, rows, cols, fillZero)
+		sum := p.addProduct(product{name: "matmul", z: n, y: y,
+			f: x.at(n+y, vars(0, t+o.own.groupBits()), vars(n, y)),
+			g: of(n+y, source{model, r}, vars(n, y), vars(t+o.own.groupBits(), cols.bits()))})
+		o.prods = []int{sum}
+		o.out = p.relay(i, of(n, source{summed, sum}, vars(0, n)), o.own, l)
+
+	case exact.BlockMax:
+		o, err = p.blockMax(i, op, x, xr)
+
+	case exact.Multiply:
+		// Both factors are right, and so is their product: the program's
+		// bounds keep it below 2^30.
+		sum := p.addProduct(product{name: "multiply", z: n, y: n, pairs: pairUp(0, 0, n), f: x.at(2*n, vars(n, n)), g: p.ops[op.In[1]].out.at(2*n, vars(n, n))})
+		o.out, o.prods = of(n, source{summed, sum}, vars(0, n)), []int{sum}
+
+	case exact.MeanRows:
+		o, err = p.meanRows(i, op, x, xr)
+
+	case exact.Noise:
+		// All know it: see known.
+		s := p.addSlot(slot{name: "noise", bits: n})
+		o.slots = []int{s}
+		o.out = p.vector(s, n, vars(0, n))
 	}
 	p.ops = append(p.ops, o)
 	return err
+}
+
+// blockMax: the greatest element of a block is committed, with marks that say
+// where it is. All gaps to it are in range, a mark is 0 or 1 and 1 only where
+// the gap is 0, and the marks of a block add up to 1, so it is attained. Which
+// of several equal elements is marked is the prover's choice; the greatest is
+// not.
+func (p *plan) blockMax(i int, op exact.Op, x form, xr exact.Range) (opPlan, error) {
+	blocks := int(op.Params[0])
+	o := opPlan{in: layout{blocks, p.card.facts[op.In[0]].Cols / blocks}, own: layout{1, blocks}}
+	x = p.relay(int(op.In[0]), x, p.lay[op.In[0]], o.in)
+	z, wb := p.rowBits()+o.in.groupBits(), o.in.widthBits()
+	n := z + wb
+	top, mark := p.addColumn(opName(i, "greatest"), z), p.addColumn(opName(i, "mark"), n)
+	o.columns = []int{top, mark}
+	// Columns that fill up a block do not count. Blocks that fill up the row
+	// are of zeros, of which the greatest is zero.
+	only := -1
+	marks := form{}
+	if o.in.width < 1<<wb {
+		only = p.addPublic(publicPoly{kind: maskPoly, bits: wb, lay: layout{1, o.in.width}})
+		sum := p.addProduct(product{name: "marks", z: z, y: wb, f: column(mark, n), g: of(n, source{public, only}, vars(z, wb))})
+		marks = of(z, source{summed, sum}, vars(0, z))
+	} else {
+		halves := make([]pick, wb)
+		for j := range halves {
+			halves[j] = pickHalf
+		}
+		marks = column(mark, n).at(z, vars(0, z), halves).times(1 << wb)
+	}
+	p.zeros = append(p.zeros, marks.minus(constant(z, 1)))
+	gap := of(n, source{witness, top}, vars(0, z)).minus(x)
+	span := xr.Hi - xr.Lo + 1
+	// As the greatest is some element, |gap| < span.
+	if err := p.rangeMark(opName(i, "gap"), gap, column(mark, n), span, koala.P-1-span, only); err != nil {
+		return o, err
+	}
+	o.out = p.relay(i, column(top, z), o.own, p.lay[i])
+	return o, nil
+}
+
+// meanRows: the mean is committed once for a sequence. With n rows of input,
+// floor((2 sum + n) / 2n) is floor((sum + floor(n/2)) / n), so sum + n/2 = n
+// mean + rem, 0 <= rem < n, has one solution with the mean in range.
+func (p *plan) meanRows(i int, op exact.Op, x form, xr exact.Range) (opPlan, error) {
+	l := p.lay[i]
+	bb, t, cb := p.b, p.t, l.bits()
+	live, counts := p.liveRows()
+	z, y := bb+cb, bb+t
+	sums := p.addProduct(product{name: "sums", z: z, y: y, pairs: pairUp(0, 0, bb),
+		f: x.at(z+y, vars(z, y), vars(bb, cb)),
+		g: p.vector(live, z+y, vars(z, y))})
+	mean := p.addColumn(opName(i, "mean"), z)
+	// The quotient times the number of rows.
+	back := p.addProduct(product{name: "divided", z: z, y: bb, pairs: pairUp(0, 0, bb), weight: scaled, slot: counts,
+		f: column(mean, z).at(z+bb, vars(z, bb), vars(bb, cb))})
+	half := p.addSlot(slot{name: opName(i, "half"), bits: bb}) // known: half the counts
+	o := opPlan{columns: []int{mean}, prods: []int{sums, back}, slots: []int{half}}
+	o.out = of(bb+t+cb, source{witness, mean}, vars(0, bb), vars(bb+t, cb))
+	rem := of(z, source{summed, sums}, vars(0, z)).plus(p.vector(half, z, vars(0, bb))).minus(of(z, source{summed, back}, vars(0, z)))
+	most := p.mostRows()
+	up := int64(1) << bits.Len64(uint64(most-1))
+	if err := p.rangeCheck(opName(i, "mean remainder"), rem, up, up, -1); err != nil {
+		return o, err
+	}
+	rest := p.vector(counts, z, vars(0, bb)).minus(constant(z, 1)).minus(rem)
+	if err := p.rangeCheck(opName(i, "mean divisor"), rest, up, up, -1); err != nil {
+		return o, err
+	}
+	// |n mean + rem - n/2 - sum| < p for n <= most and 0 <= rem < n.
+	reach := most * max(-xr.Lo, xr.Hi)
+	limit := (koala.P-1-reach-most)/most + 1 - xr.Lo
+	if most*-xr.Lo+reach+most >= koala.P {
+		return o, errNear
+	}
+	return o, p.rangeCheck(opName(i, "mean"), column(mean, z).minus(constant(z, xr.Lo)), xr.Hi-xr.Lo+1, limit, -1)
 }
 
 func opName(i int, part string) string { return "op " + strconv.Itoa(i) + " " + part }
@@ -248,26 +361,41 @@ const (
 	normSlots
 )
 
+// normSpread bounds the magnitudes that a norm squares: of deviations from the
+// mean, or of elements.
+func normSpread(op exact.Op, r exact.Range) int64 {
+	if op.Kind == exact.RMSNorm {
+		return max(-r.Lo, r.Hi, 1)
+	}
+	return r.Hi - r.Lo + 1
+}
+
 // layerNorm: what is one number a row is sent in the clear. The verifier
 // computes the mean from the sum, the key from the sum of squares and the
 // factor from the table's entry, and is left to check the sums, the entries
 // and a rounding of (x - mean) factor. The sum of squares exceeds p, so
 // deviations are split into limbs a 2^k + b: the sums of a a, a b and b b are
-// each below p and determined by their residues.
+// each below p and determined by their residues. RMSNorm is the same with zero
+// for the mean.
 func (p *plan) layerNorm(i int, op exact.Op, x form, xr exact.Range, k int) (opPlan, error) {
 	l := p.lay[i]
 	t, cb := p.rowBits(), l.bits()
 	n := t + cb
 	cols := int64(l.cols())
-	spread := xr.Hi - xr.Lo + 1
+	centred := op.Kind == exact.LayerNorm
+	spread := normSpread(op, xr)
 	low := (bits.Len64(uint64(spread)) + 1) / 2
 	high := spread>>low + 1 // |a| <= high, since |deviation| <= spread
 	const room = koala.P/2 - 1
-	if cols*max(-xr.Lo, xr.Hi) > room || spread >= 1<<24 || cols*(high<<low) > room || cols*high*high > room || cols<<(2*low) > room {
+	if centred && cols*max(-xr.Lo, xr.Hi) > room || spread >= 1<<24 || cols*(high<<low) > room || cols*high*high > room || cols<<(2*low) > room {
 		return opPlan{}, errNear
 	}
 	o := opPlan{shift: low}
 	for s := range normSlots {
+		if !centred && (s == normSum || s == normMean || s == normShift) {
+			o.slots = append(o.slots, -1)
+			continue
+		}
 		o.slots = append(o.slots, p.addSlot(slot{name: opName(i, "row"), bits: t, sent: s <= normEntry}))
 	}
 	// Outer products of a slot and the mask of columns.
@@ -277,7 +405,10 @@ func (p *plan) layerNorm(i int, op exact.Op, x form, xr exact.Range, k int) (opP
 	a := p.addColumn(opName(i, "high"), n)
 	y := p.addColumn(opName(i, "norm"), n)
 	o.columns, o.out = []int{a, y}, column(y, n)
-	dev := x.minus(outer(normMean))
+	dev := x
+	if centred {
+		dev = x.minus(outer(normMean))
+	}
 	b := dev.minus(column(a, n).times(1 << low))
 	// The most that |a| may be for the sums to stay below p/2.
 	widest := min(int64(math.Sqrt(float64(room/cols)))-1, room/(cols<<low))
@@ -292,7 +423,9 @@ func (p *plan) layerNorm(i int, op exact.Op, x form, xr exact.Range, k int) (opP
 	for j := range halves {
 		halves[j] = pickHalf
 	}
-	p.zeros = append(p.zeros, x.at(t, vars(0, t), halves).times(1<<cb).minus(p.vector(o.slots[normSum], t, vars(0, t))))
+	if centred {
+		p.zeros = append(p.zeros, x.at(t, vars(0, t), halves).times(1<<cb).minus(p.vector(o.slots[normSum], t, vars(0, t))))
+	}
 	for _, s := range []int{normHigh, normCross, normLow} {
 		f, g := column(a, n), b
 		switch s {
@@ -310,7 +443,10 @@ func (p *plan) layerNorm(i int, op exact.Op, x form, xr exact.Range, k int) (opP
 	scale := p.addProduct(product{name: "norm", z: n, y: t, pairs: pairUp(0, 0, t), weight: scaled, slot: o.slots[normFactor],
 		f: x.at(n+t, vars(n, t), vars(t, cb))})
 	o.prods = []int{scale}
-	z := of(n, source{summed, scale}, vars(0, n)).minus(outer(normShift))
+	z := of(n, source{summed, scale}, vars(0, n))
+	if centred {
+		z = z.minus(outer(normShift))
+	}
 	s := op.Params[1]
 	half := int64(1) << (s - 1)
 	r := withZero(p.card.facts[i].Range)
@@ -337,6 +473,16 @@ const (
 // magnitude: their differences are at most twice that. See attention.
 func attentionKeys(score, shift int64) int64 { return (2*score)>>max(0, shift-1) + 1 }
 
+// mostWeight bounds sums of an attention's exponentials. Causal attention may
+// run over rows that fill up.
+func (p *plan) mostWeight(op exact.Op) int64 {
+	first := int64(p.card.consts[op.Consts[0]].first)
+	if op.Kind == exact.FullAttention {
+		return first * p.mostRows()
+	}
+	return first << p.t
+}
+
 // attention: the greatest score of a row is sent in the clear with the place
 // where it is. That no score is greater must be exact: were the rounded
 // difference the key of the table, a score could exceed the top by half a key
@@ -345,6 +491,7 @@ func attentionKeys(score, shift int64) int64 { return (2*score)>>max(0, shift-1)
 // exponential (key+1)/2, rounded down, at each: the rounded difference. Exponentials are
 // committed and zero where j > i. Their sums are sent and checked. The mean is
 // a division of sums by sums, with a remainder between 0 and the divisor.
+// FullAttention has rows of input in place of j <= i.
 func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, error) {
 	heads := int(op.Params[0])
 	l := layout{heads, p.card.facts[i].Cols / heads}
@@ -360,7 +507,7 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 		return opPlan{}, errNear
 	}
 	score := abs(qr) * abs(kr) * int64(l.width)
-	weights := int64(shape.first) << t
+	weights := p.mostWeight(op)
 	if 4*score > koala.P-1 || weights >= 1<<29 || weights*abs(vr) > koala.P/2-1 {
 		return opPlan{}, errNear
 	}
@@ -402,8 +549,15 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 	p.zeros = append(p.zeros, of(per, source{summed, at}, vars(0, per)).minus(p.vector(o.slots[attnTop], per, vars(0, per))))
 	// Keys and exponentials, in (b, h, i, j).
 	kc, ec := p.addColumn(opName(i, "key"), n), p.addColumn(opName(i, "exponential"), n)
-	causal := p.addPublic(publicPoly{kind: causalPoly, bits: 2 * t})
-	seen := of(n, source{public, causal}, vars(bb+hb, 2*t))
+	var only int
+	if op.Kind == exact.FullAttention {
+		live, _ := p.liveRows()
+		only = p.addPublic(publicPoly{kind: livePoly, bits: n, slot: live, tail: t})
+	} else {
+		only = p.addPublic(publicPoly{kind: causalPoly, bits: 2 * t})
+	}
+	seenBits := p.publics[only].bits
+	seen := of(n, source{public, only}, vars(n-seenBits, seenBits))
 	r := p.constantRegion(k, layout{1, 1}, entries, spread)
 	tk := [3]int{-1 - r, o.qbits, int(live)}
 	tab, ok := p.pairs[tk]
@@ -418,7 +572,7 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 	if live<<shift+2*score >= koala.P {
 		return o, errNear
 	}
-	if err := p.rangeCheck(opName(i, "key remainder"), top.minus(s).minus(column(kc, n).times(1<<shift)), 1<<shift, 1<<shift, causal); err != nil {
+	if err := p.rangeCheck(opName(i, "key remainder"), top.minus(s).minus(column(kc, n).times(1<<shift)), 1<<shift, 1<<shift, only); err != nil {
 		return o, err
 	}
 	// Sums of exponentials.

@@ -24,6 +24,7 @@ const (
 	maxLookups = 1 << 26 // fractions
 	maxRows    = 1 << 24 // numbers that the verifier evaluates itself
 	maxTerms   = 256     // values in one sum
+	maxValues  = 1 << 28 // elements of all values of a run
 	directBits = 16      // ranges up to 2^16 are one table; others are split
 )
 
@@ -40,6 +41,12 @@ func (l layout) padded() bool   { return l.cols() < 1<<l.bits() }
 func (l layout) index(j int) int {
 	return j/l.width<<l.widthBits() | j%l.width
 }
+
+// dense reports whether column j has index j.
+func (l layout) dense() bool { return l.groups == 1 || l.width&(l.width-1) == 0 }
+
+// same reports whether two layouts of as many columns spread them alike.
+func (l layout) same(m layout) bool { return l == m || l.dense() && m.dense() }
 
 // mask is the polynomial that is 1 at indices of columns, at z.
 func (l layout) mask(z []koala.Ext) koala.Ext {
@@ -94,7 +101,8 @@ type table struct {
 	lo     int64
 	region int // of the model, or -1
 	last   int64
-	count  int // of the witness: multiplicities
+	mark   bool // without region: beside the first entry is 1, beside others 0
+	count  int  // of the witness: multiplicities
 	at     int
 }
 
@@ -107,6 +115,7 @@ type product struct {
 	pairs  []pair // weight has a factor eq(z_a, y_b) for each
 	weight weight
 	slot   int
+	moved  *arrangement
 	f      form // in z, y
 	g      form // of no terms if there is none
 	level  int
@@ -117,11 +126,47 @@ type pair struct{ z, y int }
 type weight uint8
 
 const (
-	plain  weight = iota
-	scaled        // the paired y, in order, index a slot of factors
-	gather        // sum over i of eq(z, i) [y = slot[i]]
-	chosen        // y = (i, j): eq(z, i) [j = slot[i]]
+	plain    weight = iota
+	scaled          // the paired y, in order, index a slot of factors
+	gather          // sum over i of eq(z, i) [y = slot[i]]
+	chosen          // y = (i, j): eq(z, i) [j = slot[i]]
+	arranged        // z ends in i: sum over i of eq(z, i) [y = where i comes from]
 )
+
+// arrangement is a sparse 0/1 matrix that all know: where columns come from.
+type arrangement struct {
+	from, to layout
+	source   []int32 // of each column, the column it comes from, or -1; nil: itself
+}
+
+// each calls f with the indices of all columns that come from somewhere.
+func (a *arrangement) each(f func(to, from int)) {
+	index := make([]int, a.from.cols())
+	for j := range index {
+		index[j] = a.from.index(j)
+	}
+	j := 0
+	for g := range a.to.groups {
+		at := g << a.to.widthBits()
+		for i := range a.to.width {
+			from := j
+			if a.source != nil {
+				from = int(a.source[j])
+			}
+			if from >= 0 {
+				f(at+i, index[from])
+			}
+			j++
+		}
+	}
+}
+
+// relay is a product that only spreads a value's columns in another way.
+type relay struct {
+	product int
+	value   int // the operation's
+	to      layout
+}
 
 // limb is a committed column whose honest value is the form shifted right.
 type limb struct {
@@ -144,6 +189,8 @@ type opPlan struct {
 	qbits   int
 	zbits   int
 	prods   []int
+	in      layout // blocks: of the operand
+	own     layout // blocks: of the result, before it is spread as others want it
 }
 
 type plan struct {
@@ -163,12 +210,16 @@ type plan struct {
 	limbs   []limb
 	zeros   []form // zero at a random point
 	rowTabs []rowTable
+	relays  []relay
 	ops     []opPlan
 	input   int   // slot
 	outputs []int // slots
 	asked   []int // slots: which rows of each output are claimed
+	live    int   // slot: 1 for rows of input, 0 for rows that fill up; -1 if not needed
+	counts  int   // slot: rows of input of each sequence; -1 if not needed
 	null    int   // table
 	ranges  map[int64]int
+	marks   map[int64]int
 	pairs   map[[3]int]int
 
 	modelColumns, witnessColumns, witnessAt, logColumns int
@@ -176,7 +227,7 @@ type plan struct {
 }
 
 // layouts finds a layout for each value: element by element operations share
-// theirs, and attention wants heads.
+// theirs, attention wants heads, and blocks want to be groups.
 func (c *Card) layouts() ([]layout, error) {
 	parent := make([]int, len(c.ops))
 	for i := range parent {
@@ -190,7 +241,8 @@ func (c *Card) layouts() ([]layout, error) {
 	}
 	for i, op := range c.ops {
 		switch op.Kind {
-		case exact.Add, exact.Offset, exact.Requantise, exact.Table, exact.LayerNorm, exact.Attention:
+		case exact.Add, exact.Offset, exact.Requantise, exact.Table, exact.LayerNorm, exact.Attention,
+			exact.Multiply, exact.RMSNorm, exact.FullAttention, exact.MeanRows:
 			for _, v := range op.In {
 				parent[find(int(v))] = find(i)
 			}
@@ -198,7 +250,7 @@ func (c *Card) layouts() ([]layout, error) {
 	}
 	of := make([]layout, len(c.ops))
 	for i, op := range c.ops {
-		if op.Kind != exact.Attention {
+		if op.Kind != exact.Attention && op.Kind != exact.FullAttention {
 			continue
 		}
 		r, l := find(i), layout{int(op.Params[0]), c.facts[i].Cols / int(op.Params[0])}
@@ -208,6 +260,23 @@ func (c *Card) layouts() ([]layout, error) {
 			return nil, fmt.Errorf("zkml: operation %d: attention with other heads over the same columns cannot be proven yet", i)
 		}
 		of[r] = l
+	}
+	// Blocks are wanted as groups too, but can do without: see relay.
+	want := func(v exact.Value, l layout) {
+		if r := find(int(v)); of[r].groups == 0 {
+			of[r] = l
+		}
+	}
+	for i, op := range c.ops {
+		switch op.Kind {
+		case exact.BlockMatMul:
+			blocks := int(op.Params[0])
+			want(op.In[0], layout{blocks, c.facts[op.In[0]].Cols / blocks})
+			want(exact.Value(i), layout{blocks, c.facts[i].Cols / blocks})
+		case exact.BlockMax:
+			blocks := int(op.Params[0])
+			want(op.In[0], layout{blocks, c.facts[op.In[0]].Cols / blocks})
+		}
 	}
 	out := make([]layout, len(c.ops))
 	for i := range c.ops {
@@ -245,7 +314,13 @@ func newPlan(c *Card, sequences, rows int, modes []byte) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{card: c, b: mle.Log(sequences), t: mle.Log(rows), lay: lay, modes: modes, ranges: map[int64]int{}, pairs: map[[3]int]int{}}
+	p := &plan{card: c, b: mle.Log(sequences), t: mle.Log(rows), lay: lay, modes: modes, live: -1, counts: -1, ranges: map[int64]int{}, marks: map[int64]int{}, pairs: map[[3]int]int{}}
+	values := 0
+	for _, l := range lay {
+		if values += 1 << (p.rowBits() + l.bits()); values > maxValues {
+			return nil, fmt.Errorf("zkml: more than %d elements in the run: prove fewer rows at once", maxValues)
+		}
+	}
 	p.null = p.addTable(table{bits: 0, live: 1, region: -1})
 	for i, op := range c.ops {
 		if err := p.operation(i, op); err != nil {
@@ -293,6 +368,37 @@ func (p *plan) nextMode(most byte) (byte, error) {
 		return 0, errMode{"mode out of range"}
 	}
 	return m, nil
+}
+
+// liveRows returns the slots that tell rows of input from those that fill up:
+// 1 or 0 for each row, and how many there are of each sequence.
+func (p *plan) liveRows() (live, counts int) {
+	if p.live < 0 {
+		p.live = p.addSlot(slot{name: "live", bits: p.rowBits()})
+		p.counts = p.addSlot(slot{name: "counts", bits: p.b})
+	}
+	return p.live, p.counts
+}
+
+// mostRows is the most rows of input that a sequence can have.
+func (p *plan) mostRows() int64 { return int64(min(1<<p.t, p.card.rows)) }
+
+// arrange returns a form whose columns come from those of another.
+func (p *plan) arrange(x form, a *arrangement) (form, int) {
+	t, y := p.rowBits(), a.from.bits()
+	n := t + a.to.bits()
+	sum := p.addProduct(product{name: "arrange", z: n, y: y, weight: arranged, moved: a, f: x.at(n+y, vars(0, t), vars(n, y))})
+	return of(n, source{summed, sum}, vars(0, n)), sum
+}
+
+// relay returns value v, whose form is x, spread in another way.
+func (p *plan) relay(v int, x form, from, to layout) form {
+	if from.same(to) {
+		return x
+	}
+	f, sum := p.arrange(x, &arrangement{from: from, to: to})
+	p.relays = append(p.relays, relay{sum, v, to})
+	return f
 }
 
 func (p *plan) addSlot(s slot) int { p.slots = append(p.slots, s); return len(p.slots) - 1 }
@@ -343,10 +449,22 @@ func tag(t int) int64 { return int64(t) + 1 }
 // range that ends by limit. Where only is not -1 it does so only where that
 // public polynomial is 1.
 func (p *plan) rangeCheck(name string, f form, n, limit int64, only int) error {
+	return p.rangeMark(name, f, form{}, n, limit, only)
+}
+
+// rangeMark is rangeCheck that also looks up a mark: it is 0, or 1 where the
+// value is 0. With a table of the entries -1, beside which is 1, and 0, 1 ...
+// n-1, beside which is 0, the pair (value - mark, mark) is in the table just
+// then. A mark without terms stands for none.
+func (p *plan) rangeMark(name string, f, mark form, n, limit int64, only int) error {
 	if n < 1 || n > limit {
 		return fmt.Errorf("%s: too near the limit to be proven", name)
 	}
+	marked := len(mark.terms) > 0
 	up := int64(1) << bits.Len64(uint64(n-1))
+	if marked {
+		up = 1<<bits.Len64(uint64(n)) - 1 // the entry -1 makes it a power of two
+	}
 	if up <= limit {
 		n = up
 	}
@@ -359,10 +477,19 @@ func (p *plan) rangeCheck(name string, f form, n, limit int64, only int) error {
 		c := p.addColumn(name+" high", f.n)
 		p.limbs = append(p.limbs, limb{c, f, l})
 		h := column(c, f.n)
-		if err := p.rangeCheck(name, h, hi, hi, only); err != nil {
+		if err := p.rangeMark(name, h, mark, hi, hi, only); err != nil {
 			return err
 		}
-		return p.rangeCheck(name, f.minus(h.times(1<<l)), 1<<l, 1<<l, only)
+		return p.rangeMark(name, f.minus(h.times(1<<l)), mark, 1<<l, 1<<l, only)
+	}
+	if marked {
+		t, ok := p.marks[n]
+		if !ok {
+			t = p.addTable(table{bits: mle.Log(int(n + 1)), live: int(n + 1), lo: -1, region: -1, mark: true})
+			p.marks[n] = t
+		}
+		p.lookups = append(p.lookups, lookup{bits: f.n, value: f.minus(mark), second: mark, tag: constant(f.n, tag(t)), only: only, table: t, null: -1})
+		return nil
 	}
 	t, ok := p.ranges[n]
 	if !ok {
@@ -449,6 +576,30 @@ func (p *plan) place() error {
 	return nil
 }
 
+// references counts, for each product, the claims there can be about it: one
+// for each term that it is in.
+func (p *plan) references() []int {
+	n := make([]int, len(p.prods))
+	count := func(times int, fs ...form) {
+		for _, f := range fs {
+			for _, t := range f.terms {
+				if t.src.kind == summed {
+					n[t.src.id] += times
+				}
+			}
+		}
+	}
+	for _, l := range p.lookups {
+		count(1, l.value, l.second, l.tag)
+	}
+	count(1, p.zeros...)
+	// Products of no level refer to products before them only.
+	for i := len(p.prods) - 1; i >= 0; i-- {
+		count(n[i], p.prods[i].f, p.prods[i].g)
+	}
+	return n
+}
+
 // base is the index of a region in the whole committed polynomial.
 func (p *plan) base(s source) (at, bits int) {
 	if s.kind == model {
@@ -461,8 +612,9 @@ func (p *plan) base(s source) (at, bits int) {
 type publicPoly struct {
 	kind publicKind
 	bits int
-	slot int    // vectorPoly, lessPoly, outerPoly
+	slot int    // vectorPoly, lessPoly, outerPoly, livePoly
 	lay  layout // maskPoly, outerPoly
+	tail int    // livePoly
 }
 
 type publicKind uint8
@@ -473,6 +625,7 @@ const (
 	causalPoly                   // (i, j): 1 if j <= i
 	lessPoly                     // (i, j): 1 if j < slot[i]
 	outerPoly                    // (i, j): slot[i] if j is the index of a column
+	livePoly                     // (b, i, j): slot[b, j], j having tail variables
 )
 
 func (d publicPoly) eval(v *vectors, z []koala.Ext) koala.Ext {
@@ -486,6 +639,10 @@ func (d publicPoly) eval(v *vectors, z []koala.Ext) koala.Ext {
 		return mle.Eval(v.elems(d.slot), z[:t]).Mul(d.lay.mask(z[t:]))
 	case causalPoly:
 		return mle.NotAfter(z[:d.bits/2], z[d.bits/2:])
+	case livePoly:
+		s := v.elems(d.slot)
+		b := mle.Log(len(s)) - d.tail
+		return mle.Eval(s, append(append([]koala.Ext(nil), z[:b]...), z[d.bits-d.tail:]...))
 	default:
 		s := v.ints[d.slot]
 		n := mle.Log(len(s))
@@ -540,6 +697,12 @@ func (d publicPoly) table(v *vectors) []koala.Elem {
 			for j := range i + 1 {
 				out[i*n+j] = koala.One
 			}
+		}
+	case livePoly:
+		s := v.elems(d.slot)
+		each := len(out) / (len(s) >> d.tail) // of a sequence
+		for i := range out {
+			out[i] = s[i/each<<d.tail|i&(1<<d.tail-1)]
 		}
 	case lessPoly:
 		s := v.ints[d.slot]

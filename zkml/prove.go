@@ -95,14 +95,27 @@ func Commit(prog *exact.Program) (Card, *ProverKey, error) {
 	return c, pk, nil
 }
 
+// Run is what ProveBatch is asked to prove one of. Env is for programs with
+// noise, else zero. Of output k the rows from From[k] on are claimed.
+type Run struct {
+	Input [][]int32
+	Env   exact.Env
+	From  []int
+}
+
 // Claim is what a proof is about, or one of several things: that the program,
-// given Input, has these rows of output. Output[k] holds the last rows of output k, from row
-// From[k] on; none if nothing is claimed of it.
+// given Input in the environment Env, has these rows of output. Output[k] holds
+// the last rows of output k, from row From[k] on; none if nothing is claimed of
+// it.
 type Claim struct {
 	Input  [][]int32
+	Env    exact.Env
 	From   []int
 	Output [][][]int32
 }
+
+// run is what the claim says to have been run.
+func (c Claim) run() Run { return Run{c.Input, c.Env, c.From} }
 
 // Proof is the bytes of a proof: the header, and what the protocol says. It
 // names its version, but neither program nor claim.
@@ -124,43 +137,43 @@ func (pk *ProverKey) Prove(input [][]int32) (Claim, Proof, error) {
 // ProveFrom is Prove for the rows of output k from row from[k] on; len(input)
 // proves nothing of that output.
 func (pk *ProverKey) ProveFrom(input [][]int32, from []int) (Claim, Proof, error) {
-	claims, proof, err := pk.prove([][][]int32{input}, [][]int{from}, hook{})
+	claims, proof, err := pk.ProveBatch([]Run{{Input: input, From: from}})
 	if err != nil {
 		return Claim{}, nil, err
 	}
 	return claims[0], proof, nil
 }
 
-// ProveBatch proves several runs at once, from[i] being as in ProveFrom for
-// inputs[i]. The opening of the model and most of the proof's size are paid
-// once. Inputs are filled up to the length of the longest, and their number,
-// at most MaxSequences, to a power of two.
-func (pk *ProverKey) ProveBatch(inputs [][][]int32, from [][]int) ([]Claim, Proof, error) {
-	return pk.prove(inputs, from, hook{})
+// ProveBatch proves several runs at once, each in its environment. The opening
+// of the model and most of the proof's size are paid once. Inputs are filled up
+// to the length of the longest, and their number, at most MaxSequences, to a
+// power of two.
+func (pk *ProverKey) ProveBatch(runs []Run) ([]Claim, Proof, error) {
+	return pk.prove(runs, hook{})
 }
 
-func (pk *ProverKey) prove(inputs [][][]int32, from [][]int, h hook) ([]Claim, Proof, error) {
-	if len(inputs) < 1 || len(inputs) > MaxSequences || len(from) != len(inputs) {
-		return nil, nil, fmt.Errorf("zkml: %d sequences with first rows for %d, want 1 to %d", len(inputs), len(from), MaxSequences)
+func (pk *ProverKey) prove(runs []Run, h hook) ([]Claim, Proof, error) {
+	if len(runs) < 1 || len(runs) > MaxSequences {
+		return nil, nil, fmt.Errorf("zkml: %d runs, want 1 to %d", len(runs), MaxSequences)
 	}
-	tr, err := pk.run(inputs, h.value)
+	tr, err := pk.run(runs, h.value)
 	if err != nil {
 		return nil, nil, err
 	}
-	claims := make([]Claim, len(inputs))
-	for s, input := range inputs {
-		if len(from[s]) != len(pk.card.outs) {
+	claims := make([]Claim, len(runs))
+	for s, run := range runs {
+		if len(run.From) != len(pk.card.outs) {
 			return nil, nil, errors.New("zkml: one first row for each output is needed")
 		}
-		claims[s] = Claim{Input: input, From: from[s]}
+		claims[s] = Claim{Input: run.Input, Env: run.Env, From: run.From}
 		for k, v := range pk.card.outs {
-			first := from[s][k]
-			if first < 0 || first > len(input) {
-				return nil, nil, fmt.Errorf("zkml: output %d from row %d of %d", k, first, len(input))
+			first := run.From[k]
+			if first < 0 || first > len(run.Input) {
+				return nil, nil, fmt.Errorf("zkml: output %d from row %d of %d", k, first, len(run.Input))
 			}
 			l := pk.plan.lay[v]
 			var rows [][]int32
-			for r := first; r < len(input); r++ {
+			for r := first; r < len(run.Input); r++ {
 				row := make([]int32, l.cols())
 				for j := range row {
 					row[j] = tr.vals[v][(s<<tr.t+r)<<l.bits()|l.index(j)]
@@ -174,7 +187,7 @@ func (pk *ProverKey) prove(inputs [][][]int32, from [][]int, h hook) ([]Claim, P
 		h.claim(&claims[0])
 	}
 	modes := pk.chooseModes(tr)
-	p, err := newPlan(&pk.card, len(inputs), longest(inputs), modes)
+	p, err := newPlan(&pk.card, len(runs), longest(claims), modes)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -206,10 +219,10 @@ func (pk *ProverKey) prove(inputs [][][]int32, from [][]int, h hook) ([]Claim, P
 }
 
 // longest is the greatest number of rows.
-func longest(inputs [][][]int32) int {
+func longest(claims []Claim) int {
 	n := 0
-	for _, in := range inputs {
-		n = max(n, len(in))
+	for _, c := range claims {
+		n = max(n, len(c.Input))
 	}
 	return n
 }
@@ -242,6 +255,7 @@ func absorb(t absorber, c *Card, header []byte, claims []Claim) {
 	}
 	t.Absorb("claims", binary.LittleEndian.AppendUint32(nil, uint32(len(claims))))
 	for _, claim := range claims {
+		t.Absorb("environment", binary.LittleEndian.AppendUint32(claim.Env.Seed[:], uint32(claim.Env.Temperature)))
 		t.Absorb("input", rows(claim.Input))
 		for k := range c.outs {
 			t.Absorb("from", binary.LittleEndian.AppendUint32(nil, uint32(claim.From[k])))
@@ -481,6 +495,9 @@ func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma ko
 					second = r[j]
 				}
 				e = e.Sub(gamma.Scale(second))
+			}
+			if t.mark && j == 0 {
+				e = e.Sub(gamma)
 			}
 			q.Set(j, e)
 		}

@@ -87,7 +87,7 @@ func refused(t *testing.T, what string, card Card, pk *ProverKey, in [][]int32, 
 			t.Errorf("%s: the dishonest prover stumbled: %v", what, e)
 		}
 	}()
-	claims, proof, err := pk.prove([][][]int32{in}, [][]int{make([]int, len(pk.card.outs))}, h)
+	claims, proof, err := pk.prove([]Run{{Input: in, From: make([]int, len(pk.card.outs))}}, h)
 	if err != nil {
 		t.Errorf("%s: the dishonest prover gave up: %v", what, err)
 		return
@@ -267,7 +267,7 @@ func TestRoundingAttack(t *testing.T) {
 			t.Errorf("lookups that miss: %v, want one of each quotient", missing)
 		}
 	}
-	claims, proof, err := pk.prove([][][]int32{in}, [][]int{{0}}, h)
+	claims, proof, err := pk.prove([]Run{{Input: in, From: []int{0}}}, h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,7 +431,7 @@ func TestOtherClaim(t *testing.T) {
 		"wide input":      func(c *Claim) { c.Input[2] = []int32{1, 2} },
 		"input too large": func(c *Claim) { c.Input[2] = []int32{32} },
 	} {
-		c := Claim{From: slices.Clone(claim.From)}
+		c := Claim{From: slices.Clone(claim.From), Env: claim.Env}
 		for _, r := range claim.Input {
 			c.Input = append(c.Input, slices.Clone(r))
 		}
@@ -454,19 +454,18 @@ func TestBatch(t *testing.T) {
 	prog := everything(9)
 	card, pk := mustCommit(t, prog)
 	for n := 1; n <= 5; n++ {
-		var inputs [][][]int32
-		var from [][]int
+		var runs []Run
 		for i := range n {
 			in := everythingInput(3 + 5*i%13)
 			in[0][0] = int32(i)
-			inputs = append(inputs, in)
-			from = append(from, []int{0, len(in) - 1})
+			runs = append(runs, Run{Input: in, From: []int{0, len(in) - 1}})
 		}
-		claims, proof, err := pk.ProveBatch(inputs, from)
+		claims, proof, err := pk.ProveBatch(runs)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, in := range inputs {
+		for i, run := range runs {
+			in := run.Input
 			want, err := prog.Interpret(in)
 			if err != nil {
 				t.Fatal(err)
@@ -479,7 +478,7 @@ func TestBatch(t *testing.T) {
 		if err := VerifyBatch(card, claims, proof); err != nil {
 			t.Fatalf("%d sequences: %v", n, err)
 		}
-		if price, err := Price(card, n, longest(inputs), proof); err != nil || price.Bytes < len(proof) {
+		if price, err := Price(card, n, longest(claims), proof); err != nil || price.Bytes < len(proof) {
 			t.Errorf("%d sequences: price of %d bytes for %d: %v", n, price.Bytes, len(proof), err)
 		}
 		if n == 1 {

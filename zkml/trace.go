@@ -1,6 +1,7 @@
 package zkml
 
 import (
+	"errors"
 	"fmt"
 	mathbits "math/bits"
 	"slices"
@@ -16,9 +17,11 @@ import (
 // no column is. Rows after the input's repeat a harmless input.
 type trace struct {
 	b, t int
+	live []int // rows of input of each sequence
 	vals [][]int32
 	attn []*attnTrace // of attention operations
 	norm []*normTrace // of layernorm operations
+	sums [][]int32    // of meanrows operations: sums of sequences by columns
 }
 
 // attnTrace is in (b, h, i, j) or (b, h, i).
@@ -59,6 +62,18 @@ func meanOf(sum int64, n int) int64 {
 // filler is the input of rows that are only there to fill up a power of two.
 func filler(op exact.Op) int32 { return int32(max(op.Params[1], min(op.Params[2], 0))) }
 
+// checkRun reports whether the program can be run on a run's input, in its
+// environment.
+func (c *Card) checkRun(r Run) error {
+	if err := r.Env.Check(); err != nil {
+		return fmt.Errorf("zkml: %w", err)
+	}
+	if r.Env != (exact.Env{}) && !c.noisy() {
+		return errors.New("zkml: seed and temperature for a program without noise: leave them zero")
+	}
+	return c.checkInput(r.Input)
+}
+
 // checkInput reports whether the program can be run on the input.
 func (c *Card) checkInput(input [][]int32) error {
 	if len(input) < 1 || len(input) > c.rows {
@@ -82,18 +97,69 @@ func (c *Card) checkInput(input [][]int32) error {
 	return nil
 }
 
-// run executes the program. After each operation it calls alter, if not nil,
-// which may change the values, as only a dishonest prover would.
-func (pk *ProverKey) run(inputs [][][]int32, alter func(op int, vals []int32)) (*trace, error) {
-	c := &pk.card
-	for _, in := range inputs {
-		if err := c.checkInput(in); err != nil {
-			return nil, err
+// spread moves rows of columns from one layout to another.
+func spread(x []int32, from, to layout) []int32 {
+	if from.same(to) {
+		return x
+	}
+	a := &arrangement{from: from, to: to}
+	w, v := 1<<to.bits(), 1<<from.bits()
+	out := make([]int32, len(x)/v*w)
+	for r := range len(x) / v {
+		row, src := out[r*w:(r+1)*w], x[r*v:(r+1)*v]
+		a.each(func(to, from int) { row[to] = src[from] })
+	}
+	return out
+}
+
+// liveRows is how many rows of input sequence s has; one that is only there to
+// fill up has one.
+func liveRows(s int, runs []Run) int {
+	if s < len(runs) {
+		return len(runs[s].Input)
+	}
+	return 1
+}
+
+// noiseOf returns the public noise of an operation: for each row of input of
+// each run in its environment, zero in rows that fill up.
+func (p *plan) noiseOf(i int, runs []Run) []int32 {
+	op, l := p.card.ops[i], p.lay[i]
+	table := p.card.consts[op.Consts[0]].data
+	out := make([]int32, 1<<(p.rowBits()+l.bits()))
+	row := make([]int32, l.cols())
+	for s, run := range runs {
+		for at := range run.Input {
+			run.Env.Noise(at, table, row)
+			for j, e := range row {
+				out[(s<<p.t|at)<<l.bits()|l.index(j)] = e
+			}
 		}
 	}
-	b, t := mle.Log(len(inputs)), mle.Log(longest(inputs))
+	return out
+}
+
+// run executes the program. After each operation it calls alter, if not nil,
+// which may change the values, as only a dishonest prover would.
+func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, error) {
+	c := &pk.card
+	longest := 0
+	for _, r := range runs {
+		if err := c.checkRun(r); err != nil {
+			return nil, err
+		}
+		longest = max(longest, len(r.Input))
+	}
+	p, err := newPlan(c, len(runs), longest, nil)
+	if err != nil {
+		return nil, err
+	}
+	b, t := p.b, p.t
 	rows := 1 << (b + t)
-	tr := &trace{b: b, t: t, vals: make([][]int32, len(c.ops)), attn: make([]*attnTrace, len(c.ops)), norm: make([]*normTrace, len(c.ops))}
+	tr := &trace{b: b, t: t, vals: make([][]int32, len(c.ops)), attn: make([]*attnTrace, len(c.ops)), norm: make([]*normTrace, len(c.ops)), sums: make([][]int32, len(c.ops))}
+	for s := range 1 << b {
+		tr.live = append(tr.live, liveRows(s, runs))
+	}
 	for i, op := range c.ops {
 		l := pk.plan.lay[i]
 		w := 1 << l.bits()
@@ -120,8 +186,8 @@ func (pk *ProverKey) run(inputs [][][]int32, alter func(op int, vals []int32)) (
 			for r := range rows {
 				for j := range l.cols() {
 					e := filler(op)
-					if s, i := r>>t, r&(1<<t-1); s < len(inputs) && i < len(inputs[s]) {
-						e = inputs[s][i][j]
+					if s, i := r>>t, r&(1<<t-1); s < len(runs) && i < len(runs[s].Input) {
+						e = runs[s].Input[i][j]
 					}
 					out[r*w+l.index(j)] = e
 				}
@@ -175,13 +241,19 @@ func (pk *ProverKey) run(inputs [][][]int32, alter func(op int, vals []int32)) (
 		case exact.Table:
 			each(func(at int) { out[at] = k.Data[int64(x[at])-op.Params[0]] })
 		case exact.LayerNorm:
-			tr.norm[i] = layerNormTrace(out, x, rows, l, k.Data, op.Params[0], op.Params[1])
-		case exact.Attention:
+			tr.norm[i] = normTraceOf(out, x, rows, l, k.Data, op.Params[0], op.Params[1], true)
+		case exact.RMSNorm:
+			tr.norm[i] = normTraceOf(out, x, rows, l, k.Data, op.Params[0], op.Params[1], false)
+		case exact.Attention, exact.FullAttention:
 			y, z := tr.vals[op.In[1]], tr.vals[op.In[2]]
 			all := &attnTrace{}
 			for s := range 1 << b {
 				from, to := s<<t*w, (s+1)<<t*w
-				a := attentionTrace(out[from:to], x[from:to], y[from:to], z[from:to], t, layout{int(op.Params[0]), l.cols() / int(op.Params[0])}, k.Data, op.Params[1])
+				live := 0 // causal
+				if op.Kind == exact.FullAttention {
+					live = tr.live[s]
+				}
+				a := attentionTrace(out[from:to], x[from:to], y[from:to], z[from:to], t, live, layout{int(op.Params[0]), l.cols() / int(op.Params[0])}, k.Data, op.Params[1])
 				all.score, all.key, all.exp = append(all.score, a.score...), append(all.key, a.key...), append(all.exp, a.exp...)
 				all.top, all.arg, all.weight = append(all.top, a.top...), append(all.arg, a.arg...), append(all.weight, a.weight...)
 				all.sums = append(all.sums, a.sums...)
@@ -198,6 +270,69 @@ func (pk *ProverKey) run(inputs [][][]int32, alter func(op int, vals []int32)) (
 				}
 				out[r] = int32(best)
 			}
+		case exact.Arrange:
+			a := &arrangement{from: pk.plan.lay[op.In[0]], to: l, source: k.Data}
+			parallel.For(rows, 1, func(from, to int) {
+				for r := from; r < to; r++ {
+					row, src := out[r*w:(r+1)*w], x[r*xw:(r+1)*xw]
+					a.each(func(to, from int) { row[to] = src[from] })
+				}
+			})
+		case exact.BlockMatMul:
+			o := pk.plan.ops[i]
+			x = spread(x, pk.plan.lay[op.In[0]], o.in)
+			own := out
+			if !o.own.same(l) {
+				own = make([]int32, rows<<o.own.bits())
+			}
+			// Blocks of all rows are alike.
+			xb, ob := o.in.widthBits(), o.own.widthBits()
+			parallel.For(rows<<o.in.groupBits(), 1, func(from, to int) {
+				for b := from; b < to; b++ {
+					acc := own[b<<ob:][:k.Cols]
+					for kk, e := range x[b<<xb:][:k.Rows] {
+						if e == 0 {
+							continue
+						}
+						for j, m := range k.Data[kk*k.Cols:][:k.Cols] {
+							acc[j] += e * m
+						}
+					}
+				}
+			})
+			if !o.own.same(l) {
+				out = spread(own, o.own, l)
+			}
+		case exact.BlockMax:
+			o := pk.plan.ops[i]
+			x = spread(x, pk.plan.lay[op.In[0]], o.in)
+			gb, wb := o.in.groupBits(), o.in.widthBits()
+			for r := range rows {
+				for j := range o.in.groups {
+					out[r*w+l.index(j)] = slices.Max(x[(r<<gb|j)<<wb:][:o.in.width])
+				}
+			}
+		case exact.Multiply:
+			y := tr.vals[op.In[1]]
+			each(func(at int) { out[at] = x[at] * y[at] })
+		case exact.MeanRows:
+			sums := make([]int32, w<<b)
+			for s, n := range tr.live {
+				sum := sums[s*w : (s+1)*w]
+				for r := range n {
+					for j, e := range x[(s<<t|r)*w:][:w] {
+						sum[j] += e
+					}
+				}
+				for r := range 1 << t {
+					for j, e := range sum {
+						out[(s<<t|r)*w+j] = int32(meanOf(int64(e), n))
+					}
+				}
+			}
+			tr.sums[i] = sums
+		case exact.Noise:
+			out = p.noiseOf(i, runs)
 		}
 		if alter != nil {
 			alter(i, out)
@@ -207,7 +342,7 @@ func (pk *ProverKey) run(inputs [][][]int32, alter func(op int, vals []int32)) (
 	return tr, nil
 }
 
-func layerNormTrace(out, x []int32, rows int, l layout, table []int32, eps, shift int64) *normTrace {
+func normTraceOf(out, x []int32, rows int, l layout, table []int32, eps, shift int64, centred bool) *normTrace {
 	n := &normTrace{make([]int64, rows), make([]int64, rows), make([]int64, rows), make([]int64, rows), make([]int64, rows)}
 	w := 1 << l.bits()
 	for r := range rows {
@@ -215,7 +350,10 @@ func layerNormTrace(out, x []int32, rows int, l layout, table []int32, eps, shif
 		for j := range l.cols() {
 			n.sum[r] += int64(x[r*w+l.index(j)])
 		}
-		m := meanOf(n.sum[r], l.cols())
+		var m int64
+		if centred {
+			m = meanOf(n.sum[r], l.cols())
+		}
 		for j := range l.cols() {
 			d := int64(x[r*w+l.index(j)]) - m
 			squares += d * d
@@ -232,7 +370,9 @@ func layerNormTrace(out, x []int32, rows int, l layout, table []int32, eps, shif
 	return n
 }
 
-func attentionTrace(out, q, k, v []int32, t int, l layout, table []int32, shift int64) *attnTrace {
+// attentionTrace is of one sequence: each row attends to the first live rows,
+// or to itself and those before it if live is 0.
+func attentionTrace(out, q, k, v []int32, t, live int, l layout, table []int32, shift int64) *attnTrace {
 	rows, heads, wb := 1<<t, 1<<l.groupBits(), l.widthBits()
 	w := heads << wb
 	a := &attnTrace{
@@ -242,10 +382,14 @@ func attentionTrace(out, q, k, v []int32, t int, l layout, table []int32, shift 
 	half := int64(1) << shift >> 1
 	parallel.Each(heads, func(h int) {
 		for i := range rows {
+			seen := live
+			if seen == 0 {
+				seen = i + 1
+			}
 			qi := q[i*w+h<<wb:][:1<<wb]
 			score := a.score[(h<<t+i)<<t:][:rows]
 			arg := 0
-			// The proof speaks of all pairs, though only j <= i count.
+			// The proof speaks of all pairs, though not all count.
 			for j := range rows {
 				kj := k[j*w+h<<wb:][:1<<wb]
 				var s int32
@@ -253,7 +397,7 @@ func attentionTrace(out, q, k, v []int32, t int, l layout, table []int32, shift 
 					s += e * kj[c]
 				}
 				score[j] = s
-				if j <= i && s > score[arg] {
+				if j < seen && s > score[arg] {
 					arg = j
 				}
 			}
@@ -261,7 +405,7 @@ func attentionTrace(out, q, k, v []int32, t int, l layout, table []int32, shift 
 			a.top[h<<t+i], a.arg[h<<t+i] = top, int64(arg)
 			sums := a.sums[i*w+h<<wb:][:1<<wb]
 			var z int64
-			for j := range i + 1 {
+			for j := range seen {
 				diff := top - int64(score[j])
 				e := table[min((diff+half)>>shift, int64(len(table)-1))]
 				a.key[(h<<t+i)<<t+j], a.exp[(h<<t+i)<<t+j] = int32(diff>>max(0, shift-1)), e
@@ -312,7 +456,7 @@ func (pk *ProverKey) chooseModes(tr *trace) []byte {
 				}
 			}
 			modes = append(modes, m)
-		case exact.Attention:
+		case exact.Attention, exact.FullAttention:
 			r := pk.card.facts[op.In[0]].Range
 			s := pk.card.facts[op.In[1]].Range
 			width := int64(pk.card.facts[i].Cols) / op.Params[0]
@@ -376,9 +520,17 @@ func (pk *ProverKey) fill(p *plan, tr *trace) *data {
 			}
 		case exact.Table:
 			d.witness[o.columns[0]] = elems(tr.vals[i])
-		case exact.LayerNorm:
+		case exact.Arrange, exact.Multiply:
+			d.prods[o.prods[0]] = elems(tr.vals[i])
+		case exact.BlockMatMul:
+			d.prods[o.prods[0]] = elems(spread(tr.vals[i], p.lay[i], o.own))
+		case exact.BlockMax:
+			pk.fillMax(p, i, d, tr)
+		case exact.MeanRows:
+			pk.fillMean(p, i, d, tr)
+		case exact.LayerNorm, exact.RMSNorm:
 			pk.fillNorm(p, i, d, tr)
-		case exact.Attention:
+		case exact.Attention, exact.FullAttention:
 			pk.fillAttention(p, i, d, tr)
 		case exact.ArgMax:
 			in := p.lay[op.In[0]]
@@ -391,7 +543,34 @@ func (pk *ProverKey) fill(p *plan, tr *trace) *data {
 			d.v.set(o.slots[argValue], value)
 		}
 	}
+	for _, r := range p.relays {
+		d.prods[r.product] = elems(spread(tr.vals[r.value], p.lay[r.value], r.to))
+	}
 	return d
+}
+
+// fillMax marks the first greatest element of each block.
+func (pk *ProverKey) fillMax(p *plan, i int, d *data, tr *trace) {
+	o, in := p.ops[i], int(p.card.ops[i].In[0])
+	x, top := spread(tr.vals[in], p.lay[in], o.in), spread(tr.vals[i], p.lay[i], o.own)
+	wb := o.in.widthBits()
+	mark := make([]koala.Elem, len(x))
+	for b := range len(x) >> wb {
+		mark[b<<wb+max(0, slices.Index(x[b<<wb:][:o.in.width], top[b]))] = koala.One
+	}
+	d.witness[o.columns[0]], d.witness[o.columns[1]] = elems(top), mark
+}
+
+func (pk *ProverKey) fillMean(p *plan, i int, d *data, tr *trace) {
+	o, w := p.ops[i], 1<<p.lay[i].bits()
+	mean := make([]int32, 0, w<<p.b)
+	back := make([]koala.Elem, 0, w<<p.b)
+	for s, n := range tr.live {
+		for _, e := range tr.vals[i][s<<p.t*w:][:w] {
+			mean, back = append(mean, e), append(back, koala.FromSmall(e).Mul(koala.FromInt(int64(n))))
+		}
+	}
+	d.witness[o.columns[0]], d.prods[o.prods[0]], d.prods[o.prods[1]] = elems(mean), elems(tr.sums[i]), back
 }
 
 func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
@@ -418,7 +597,9 @@ func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
 	})
 	d.witness[o.columns[0]], d.witness[o.columns[1]] = elems(high), elems(tr.vals[i])
 	d.prods[o.prods[0]] = scaled
-	d.v.set(o.slots[normSum], n.sum)
+	if o.slots[normSum] >= 0 {
+		d.v.set(o.slots[normSum], n.sum)
+	}
 	d.v.set(o.slots[normHigh], hh)
 	d.v.set(o.slots[normCross], hl)
 	d.v.set(o.slots[normLow], ll)

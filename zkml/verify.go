@@ -104,7 +104,7 @@ func readHeader(c *Card, proof []byte) (*header, []byte, error) {
 			if r := withZero(c.facts[op.In[0]].Range); (r.Lo+half)>>s < -top-1 || (r.Hi+half)>>s > top {
 				n++
 			}
-		case exact.Attention:
+		case exact.Attention, exact.FullAttention:
 			n += 2
 		}
 	}
@@ -143,14 +143,25 @@ func (p *plan) cost() Cost {
 		terms += len(f.terms)
 	}
 	terms += len(p.rowTabs) << p.rowBits()
-	rows := 0
-	for _, d := range p.prods {
-		if d.weight != plain {
-			rows += 3 << p.slots[d.slot].bits
+	// Weights are evaluated for each claim about their product.
+	rows, hashes := 0, 0
+	for i, n := range p.references() {
+		switch d := p.prods[i]; d.weight {
+		case plain:
+		case arranged:
+			rows += n * (2<<d.moved.to.bits() + 3<<d.y)
+			publics += 8 << max(d.moved.to.bits(), d.y)
+		default:
+			rows += n * 3 << p.slots[d.slot].bits
+		}
+	}
+	for _, op := range p.card.ops {
+		if op.Kind == exact.Noise {
+			hashes += int(op.Params[0]) << p.rowBits() / 16
 		}
 	}
 	c := Cost{Bytes: len(magic) + len(p.modes) + 4*sent + opening + transcript + 40}
-	c.Hashes = c.Bytes/32 + 4*rounds
+	c.Hashes = c.Bytes/32 + 4*rounds + hashes
 	c.Field = terms*2*(p.logColumns+p.card.height) + 4*publics + rows + opening/koala.ElemSize + 20*rounds
 	c.Memory = 4*c.Bytes + 64*publics + 1<<16
 	return c
@@ -190,18 +201,16 @@ func VerifyBatch(c Card, claims []Claim, proof Proof) error {
 }
 
 func verify(c *Card, claims []Claim, proof Proof) error {
-	rows := 0
 	for _, claim := range claims {
-		if err := c.checkInput(claim.Input); err != nil {
+		if err := c.checkRun(claim.run()); err != nil {
 			return err
 		}
-		rows = max(rows, len(claim.Input))
 	}
 	h, body, err := readHeader(c, proof)
 	if err != nil {
 		return err
 	}
-	p, err := newPlan(c, len(claims), rows, h.modes)
+	p, err := newPlan(c, len(claims), longest(claims), h.modes)
 	if err != nil {
 		return err
 	}
@@ -315,7 +324,9 @@ func (c *equation) weightAt(z []koala.Ext) koala.Ext {
 // known fills in the vectors that follow from the claims.
 func (p *plan) known(v *vectors, claims []Claim) error {
 	t := p.rowBits()
+	var runs []Run
 	for _, c := range claims {
+		runs = append(runs, c.run())
 		if len(c.Output) != len(p.outputs) || len(c.From) != len(p.outputs) {
 			return errors.New("claim does not have the program's outputs")
 		}
@@ -343,7 +354,32 @@ func (p *plan) known(v *vectors, claims []Claim) error {
 				x[r] = int64(min(r&(1<<p.t-1), p.card.rows-1))
 			}
 			v.set(o.slots[0], x)
+		case exact.MeanRows:
+			x := make([]int64, 1<<p.b)
+			for s := range x {
+				x[s] = int64(liveRows(s, runs) / 2)
+			}
+			v.set(o.slots[0], x)
+		case exact.Noise:
+			noise := p.noiseOf(i, runs)
+			x := make([]int64, len(noise))
+			for j, e := range noise {
+				x[j] = int64(e)
+			}
+			v.set(o.slots[0], x)
 		}
+	}
+	if p.live >= 0 {
+		live, counts := make([]int64, 1<<t), make([]int64, 1<<p.b)
+		for s := range counts {
+			n := liveRows(s, runs)
+			counts[s] = int64(n)
+			for r := range n {
+				live[s<<p.t|r] = 1
+			}
+		}
+		v.set(p.live, live)
+		v.set(p.counts, counts)
 	}
 	for k, out := range p.card.outs {
 		l, f := p.lay[out], p.card.facts[out]
@@ -382,14 +418,19 @@ func (p *plan) derive(v *vectors) error {
 		o := p.ops[i]
 		var err error
 		switch op.Kind {
-		case exact.LayerNorm:
+		case exact.LayerNorm, exact.RMSNorm:
 			err = p.deriveNorm(v, i, op, o)
-		case exact.Attention:
+		case exact.Attention, exact.FullAttention:
 			arg, weight := v.ints[o.slots[attnArg]], v.ints[o.slots[attnWeight]]
-			most := int64(p.card.consts[op.Consts[0]].first) << p.t
+			most := p.mostWeight(op)
 			for r := range arg {
-				if row := int64(r & (1<<p.t - 1)); arg[r] < 0 || arg[r] > row {
-					err = errors.New("the greatest score is in no row before")
+				// Rows are those of a sequence, of one head of many.
+				last := int64(r & (1<<p.t - 1))
+				if op.Kind == exact.FullAttention {
+					last = v.ints[p.counts][r*len(v.ints[p.counts])/len(arg)] - 1
+				}
+				if arg[r] < 0 || arg[r] > last {
+					err = errors.New("the greatest score is in no row that is attended to")
 				}
 				if weight[r] < 1 || weight[r] > most {
 					err = errors.New("sum of exponentials is out of range")
@@ -417,15 +458,18 @@ func (p *plan) derive(v *vectors) error {
 func (p *plan) deriveNorm(v *vectors, i int, op exact.Op, o opPlan) error {
 	cols := p.lay[i].cols()
 	in := p.card.facts[op.In[0]].Range
-	spread := in.Hi - in.Lo + 1
+	spread := normSpread(op, in)
+	centred := op.Kind == exact.LayerNorm
 	n := 1 << p.rowBits()
 	mean, key, factor, shift := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for r := range n {
-		sum := v.ints[o.slots[normSum]][r]
-		if sum < in.Lo*int64(cols) || sum > in.Hi*int64(cols) {
-			return errors.New("sum is out of range")
+		if centred {
+			sum := v.ints[o.slots[normSum]][r]
+			if sum < in.Lo*int64(cols) || sum > in.Hi*int64(cols) {
+				return errors.New("sum is out of range")
+			}
+			mean[r] = meanOf(sum, cols)
 		}
-		mean[r] = meanOf(sum, cols)
 		hh, hl, ll := v.ints[o.slots[normHigh]][r], v.ints[o.slots[normCross]][r], v.ints[o.slots[normLow]][r]
 		// Each is below 2^31 and the shift at most 26.
 		s := hh<<(2*o.shift) + hl<<(o.shift+1) + ll
@@ -441,9 +485,11 @@ func (p *plan) deriveNorm(v *vectors, i int, op exact.Op, o opPlan) error {
 		factor[r] = normFactorOf(entry, e)
 		shift[r] = mean[r] * factor[r]
 	}
-	v.set(o.slots[normMean], mean)
 	v.set(o.slots[normKey], key)
 	v.set(o.slots[normFactor], factor)
-	v.set(o.slots[normShift], shift)
+	if centred {
+		v.set(o.slots[normMean], mean)
+		v.set(o.slots[normShift], shift)
+	}
 	return nil
 }
