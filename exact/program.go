@@ -341,7 +341,10 @@ func (p *Program) infer(i int, op Op, facts []Facts, known []traits) (Facts, err
 			return none, fmt.Errorf("map of %d rows with entries in [%d, %d], want one row of columns 0 to %d, or -1 for zero", c.Rows, ct.all.Lo, ct.all.Hi, x.Cols-1)
 		}
 		r := x.Range
-		if ct.all.Lo < 0 {
+		switch {
+		case ct.all.Hi < 0:
+			r = Range{}
+		case ct.all.Lo < 0:
 			r = Range{min(r.Lo, 0), max(r.Hi, 0)}
 		}
 		return Facts{c.Cols, r}, nil

@@ -88,8 +88,9 @@ func (b *builder) gpt(peaks []train.Peaks) {
 			b.frac--
 		}
 	}
-	b.norms = b.prog.Const(1, len(inverseRoots(d)), inverseRoots(d))
-	exps := exponentials()
+	roots, _ := InverseRoots(d)
+	b.norms = b.prog.Const(1, len(roots), roots)
+	exps := Exponentials(expScale)
 	expTable := b.prog.Const(1, len(exps), exps)
 
 	token := b.prog.Op(exact.Input, nil, nil, 1, 0, 255)
@@ -158,7 +159,7 @@ func (b *builder) table(v []float32, rows int) int {
 	return b.prog.Const(rows, len(v)/rows, out)
 }
 
-// normScale is the scale of LayerNorm's product: as fine as its bound allows.
+// normScale is the fractional bits of LayerNorm's product: as fine as its bound allows.
 func normScale(d int) int {
 	s := 0
 	for math.Ldexp(math.Sqrt(float64(d)), s+1) < 0.8*exact.Limit {
@@ -167,27 +168,16 @@ func normScale(d int) int {
 	return s
 }
 
-// inverseRoots is the table of LayerNorm for rows of d columns: entry k is
-// 2^normScale sqrt(d/(k+2^14)).
-func inverseRoots(d int) []int32 {
-	out := make([]int32, 1<<16-1<<14)
-	top := math.Ldexp(math.Sqrt(float64(d)), normScale(d))
-	for k := range out {
-		out[k] = int32(round(float64(top / math.Sqrt(float64(k+1<<14)))))
+// InverseRoots returns the table with which LayerNorm and RMSNorm divide a row
+// of d columns by the root of its mean square, and the fractional bits of the
+// product. Entry k is 2^frac sqrt(d/(k+2^14)).
+func InverseRoots(d int) (table []int32, frac int) {
+	table, frac = make([]int32, normKeys), normScale(d)
+	top := math.Ldexp(math.Sqrt(float64(d)), frac)
+	for k := range table {
+		table[k] = int32(round(float64(top / math.Sqrt(float64(k+normKeyLo)))))
 	}
-	return out
-}
-
-// exponentials is the table of attention, ending with its first zero.
-func exponentials() []int32 {
-	var out []int32
-	for _, e := range exact.Exponentials(16<<10, expScale) {
-		out = append(out, int32(e))
-		if e == 0 {
-			break
-		}
-	}
-	return out
+	return table, frac
 }
 
 func (b *builder) norm(x exact.Value) fixed {
