@@ -2,6 +2,7 @@ package market
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 
 	"github.com/torg-network/torg/square"
@@ -13,9 +14,12 @@ import (
 // value, rounded up, from who asks, and stops every other clock of the lease.
 // The same evidence is heard once, and after Hearings upheld disputes only the
 // buyer is heard: a provider could otherwise hold a buyer's money for ever by
-// challenging itself through others, who lose their bond to it. The caller has checked the evidence's form;
-// value is what the work was charged at.
-func (m Machine) Challenge(s Store, now int64, by square.Address, id, evidence square.Hash, value, bond uint64) ([]Event, error) {
+// challenging itself through others, who lose their bond to it. The caller has
+// checked the evidence's form; value is what the work was charged at.
+//
+// Without prove the dispute waits for judges. With it, it waits for the
+// provider to prove that part of the work, and each part is heard once.
+func (m Machine) Challenge(s Store, now int64, by square.Address, id, evidence square.Hash, value, bond uint64, prove *uint64) ([]Event, error) {
 	t, err := m.begin(s, now, by, id)
 	if err != nil {
 		return nil, err
@@ -46,11 +50,11 @@ func (m Machine) Challenge(s Store, now int64, by square.Address, id, evidence s
 	if bond > square.MaxUnits {
 		return nil, fmt.Errorf("challenge: bond is larger than any supply")
 	}
-	heard := hearing(id, evidence)
+	heard := hearing(id, evidence, prove)
 	if used, err := s.Used(heard); err != nil {
 		return nil, fmt.Errorf("challenge: evidence: %w", err)
 	} else if used {
-		return nil, fmt.Errorf("challenge: evidence %s: %w: the judges have found on it", evidence.Short(), ErrUsed)
+		return nil, fmt.Errorf("challenge: evidence %s: %w: it has been heard", evidence.Short(), ErrUsed)
 	}
 	t.uses = append(t.uses, use{heard, now + int64(t.Retention)})
 	l.Dispute = &Dispute{
@@ -60,6 +64,10 @@ func (m Machine) Challenge(s Store, now int64, by square.Address, id, evidence s
 	t.move(Account(by), ChallengeBond(id), bond)
 	l.State = Disputed
 	l.Deadline = now + int64(t.Params.Verdict)
+	if prove != nil {
+		l.Dispute.Prove, l.Dispute.Part = true, *prove
+		l.Deadline = now + int64(t.Params.Answer)
+	}
 	t.event(EvChallenged, evidence)
 	return t.commit()
 }
@@ -72,9 +80,13 @@ func (p Params) LeastBond(o square.Order, value uint64) uint64 {
 }
 
 // hearing is what is remembered of evidence. It names the lease, so that
-// nobody can use up another lease's evidence.
-func hearing(lease, evidence square.Hash) (h square.Hash) {
-	return sha256.Sum256(append(lease[:], evidence[:]...))
+// nobody can use up another lease's evidence, and the part that is to be proven.
+func hearing(lease, evidence square.Hash, prove *uint64) (h square.Hash) {
+	b := append(lease[:], evidence[:]...)
+	if prove != nil {
+		b = binary.BigEndian.AppendUint64(b, *prove)
+	}
+	return sha256.Sum256(b)
 }
 
 // Judge ends a dispute with the judges' verdict. The caller has checked that
@@ -87,14 +99,34 @@ func (m Machine) Judge(s Store, now int64, id square.Hash, v square.Verdict) ([]
 	if err := t.in("judge", Disputed); err != nil {
 		return nil, err
 	}
+	if t.lease.Dispute.Prove {
+		return nil, fmt.Errorf("judge: %w: lease %s waits for its provider's proof", ErrState, id.Short())
+	}
 	switch v {
 	case square.VerdictOK:
 		t.uphold()
 	case square.VerdictFraud:
-		t.slash()
+		t.slash(ReasonFraud)
 	default:
 		return nil, fmt.Errorf("judge: verdict %q: want ok or fraud", v)
 	}
+	return t.commit()
+}
+
+// Prove ends a dispute that waits for the provider's proof with one that the
+// caller has verified. Who carries it does not matter.
+func (m Machine) Prove(s Store, now int64, by square.Address, id square.Hash) ([]Event, error) {
+	t, err := m.begin(s, now, by, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.in("prove", Disputed); err != nil {
+		return nil, err
+	}
+	if !t.lease.Dispute.Prove {
+		return nil, fmt.Errorf("prove: %w: lease %s is before judges", ErrState, id.Short())
+	}
+	t.uphold()
 	return t.commit()
 }
 
@@ -119,14 +151,14 @@ func (t *step) uphold() {
 // slash takes the whole bond. The buyer is refunded what is left of the escrow
 // and, out of the bond, made whole for what it has paid; ReporterBps of what
 // then is left, rounded down, is the challenger's, and the rest is burned.
-func (t *step) slash() {
+func (t *step) slash(why Reason) {
 	l, d := t.lease, t.lease.Dispute
 	t.refund()
 	t.fromBond(Account(l.Order.Buyer), min(l.Bond, l.Paid))
 	t.fromBond(Account(d.Challenger), square.Share(l.Bond, t.ReporterBps))
 	t.fromBond(Burned, l.Bond)
 	t.fromChallenge(Account(d.Challenger))
-	t.end(Slashed, ReasonFraud)
+	t.end(Slashed, why)
 }
 
 // giveUp ends a dispute that no draw of judges has found on: everyone gets

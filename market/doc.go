@@ -33,6 +33,7 @@
 //
 //	Disputed --Judge ok--> Settled (upheld); a stream: back to where it was
 //	Disputed --Judge fraud--> Slashed (fraud)        --poke--> the next draw; after the last, Failed (judges_silent)
+//	a proof is due: Disputed --Prove--> as Judge ok  --poke--> Slashed (unproven)
 //
 // Every state has a deadline. From it on a lease takes no operation but
 // [Machine.Poke], which carries out the exit in the right column; so what a
@@ -50,7 +51,7 @@
 //	refund: escrow -> buyer
 //	no_start, abandoned, late: bond -> buyer (at most CancelBps of the order's escrow), burned
 //	Cancel of what a provider has bonded for: escrow -> provider (CancelBps of the order's escrow), then refund
-//	fraud: refund, then the whole bond -> buyer (up to what it had paid), challenger (ReporterBps of the rest), burned
+//	fraud, unproven: refund, then the whole bond -> buyer (up to what it had paid), challenger (ReporterBps of the rest), burned
 //	a challenger's bond -> provider if the work is upheld, else back
 //	a poke's bounty: out of the penalty, or of the refund where the provider is not at fault; none from a dispute
 //
@@ -92,4 +93,6 @@
 //   - After Hearings upheld disputes only the buyer may challenge a stream, so
 //     that a provider cannot hold its money by challenging itself.
 //   - Re-draws count from the challenge, not from the poke, so that one poke is enough.
+//   - A challenge may ask the provider for a proof instead of judges for a
+//     verdict. Then silence is the provider's, and it is slashed.
 package market

@@ -16,11 +16,11 @@ const (
 	Active    State = "active"    // work is being done
 	Draining  State = "draining"  // a stream that is ending; vouchers are still redeemed
 	Claimed   State = "claimed"   // a result is in and may be challenged
-	Disputed  State = "disputed"  // judges are looking; every other clock stands still
+	Disputed  State = "disputed"  // judges are looking, or a proof is due; every other clock stands still
 	Settled   State = "settled"   // ended as agreed
 	Failed    State = "failed"    // ended because someone fell silent or left
 	Cancelled State = "cancelled" // ended by the buyer before any work was paid
-	Slashed   State = "slashed"   // ended by a verdict of fraud
+	Slashed   State = "slashed"   // ended by fraud, found or not disproved
 )
 
 // Terminal reports whether nothing but forgetting can happen to the lease.
@@ -46,7 +46,8 @@ const (
 	ReasonLate         Reason = "late"          // failed: no result by the job's deadline
 	ReasonAbandoned    Reason = "abandoned"     // failed: the provider walked away
 	ReasonJudgesSilent Reason = "judges_silent" // failed: no draw of judges gave a verdict
-	ReasonFraud        Reason = "fraud"         // slashed
+	ReasonFraud        Reason = "fraud"         // slashed: the work was found not to be what its receipt says
+	ReasonUnproven     Reason = "unproven"      // slashed: the provider did not prove challenged work in time
 )
 
 // Lease is an order and what became of it. Money is in base units of
@@ -91,7 +92,8 @@ type Lease struct {
 	Deadline int64 `json:"deadline"`
 }
 
-// Dispute is a challenge before its judges.
+// Dispute is a challenge before its judges, or one that the provider is to answer
+// with a proof.
 type Dispute struct {
 	Challenger square.Address `json:"challenger"`
 	Bond       uint64         `json:"bond,string"` // held now
@@ -100,7 +102,9 @@ type Dispute struct {
 	Prior      State          `json:"prior"`        // where an upheld stream goes back to
 	PriorTime  int64          `json:"prior_time"`   // the deadline it had there
 	Since      int64          `json:"since"`
-	Draw       uint64         `json:"draw"` // which draw of judges sits, from 0
+	Draw       uint64         `json:"draw"`            // which draw of judges sits, from 0
+	Prove      bool           `json:"prove,omitempty"` // no judges: the provider is to prove Part
+	Part       uint64         `json:"part,omitempty"`  // of the work, as its trade counts
 }
 
 // OfferKey is where the lease's offer is stored.

@@ -30,6 +30,7 @@ func TestParamsCheck(t *testing.T) {
 		"poke_bounty":    func(p *Params) { p.PokeBounty = 1 << 63 },
 		"bounty_bps":     func(p *Params) { p.BountyBps = 1001 },
 		"verdict":        func(p *Params) { p.Verdict = 0 },
+		"answer":         func(p *Params) { p.Answer = 0 },
 		"unbonding":      func(p *Params) { p.Unbonding = 1 << 40 },
 		"max_order_ttl":  func(p *Params) { p.MaxOrderTTL = 0 },
 		"retention":      func(p *Params) { p.Retention = p.MaxOrderTTL - 1 },

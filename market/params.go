@@ -24,6 +24,7 @@ type Params struct {
 
 	ChallengeBps uint64 `json:"challenge_bps"` // of the disputed value: the least bond of a challenger
 	Verdict      uint64 `json:"verdict"`       // T_verdict: how long one draw of judges has
+	Answer       uint64 `json:"answer"`        // T_answer: how long a provider has to prove what is challenged
 	Redraws      uint64 `json:"redraws"`       // draws after the first, before a dispute is given up
 	Hearings     uint64 `json:"hearings"`      // upheld disputes after which only the buyer may challenge a stream
 
@@ -42,7 +43,7 @@ func Default() Params {
 		FeeBps: 200, TreasuryBps: 5000, EmissionBps: 0,
 		CancelBps: 200, AbandonBps: 500, LateBps: 1000, ReporterBps: 3000,
 		HoldbackBps: 5000, HoldbackTimes: 9,
-		ChallengeBps: 1000, Verdict: 120, Redraws: 2, Hearings: 16,
+		ChallengeBps: 1000, Verdict: 120, Answer: 300, Redraws: 2, Hearings: 16,
 		PokeBounty: 1000, BountyBps: 100,
 		Unbonding: 7 * day, MaxOrderTTL: day, Retention: 7 * day,
 	}
@@ -69,6 +70,7 @@ func (p Params) Check() error {
 		{"poke_bounty", p.PokeBounty, square.MaxUnits},
 		{"bounty_bps", p.BountyBps, 1000},
 		{"verdict", p.Verdict, maxPeriod},
+		{"answer", p.Answer, maxPeriod},
 		{"unbonding", p.Unbonding, maxPeriod},
 		{"max_order_ttl", p.MaxOrderTTL, maxPeriod},
 		{"retention", p.Retention, maxPeriod},
@@ -80,6 +82,8 @@ func (p Params) Check() error {
 	switch {
 	case p.Verdict == 0:
 		return fmt.Errorf("params: verdict is 0: judges need at least a second")
+	case p.Answer == 0:
+		return fmt.Errorf("params: answer is 0: a provider needs at least a second to prove its work")
 	case p.MaxOrderTTL == 0:
 		return fmt.Errorf("params: max_order_ttl is 0: no order could be opened")
 	case p.Retention < p.MaxOrderTTL:

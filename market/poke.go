@@ -65,6 +65,11 @@ func (t *step) expire() {
 		t.deliver(ReasonUnchallenged)
 	case Disputed:
 		d := *l.Dispute
+		if d.Prove {
+			t.poked = false // all of the bond is spoken for, and all of the refund the buyer's
+			t.slash(ReasonUnproven)
+			return
+		}
 		if d.Draw >= t.Redraws {
 			t.giveUp()
 			return

@@ -213,7 +213,14 @@ func (s *story) play(words []string) string {
 		case "claim":
 			events, err = s.m.Claim(s.store, s.now, by, id, square.Hash{byte(a.num("root", 1))}, a.num("price", 0))
 		case "challenge":
-			events, err = s.m.Challenge(s.store, s.now, by, id, square.Hash{byte(a.num("evidence", 1))}, a.num("value", 100), a.num("bond", 10))
+			var prove *uint64
+			if _, ok := a["part"]; ok {
+				n := a.num("part", 0)
+				prove = &n
+			}
+			events, err = s.m.Challenge(s.store, s.now, by, id, square.Hash{byte(a.num("evidence", 1))}, a.num("value", 100), a.num("bond", 10), prove)
+		case "prove":
+			events, err = s.m.Prove(s.store, s.now, by, id)
 		case "judge":
 			events, err = s.m.Judge(s.store, s.now, id, square.Verdict(name(1)))
 		case "poke":

@@ -105,7 +105,7 @@ func TestBrokenStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(tried) != 20 {
+	if len(tried) != 21 {
 		t.Errorf("tried only %v", tried)
 	}
 }

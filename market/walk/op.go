@@ -42,6 +42,7 @@ const (
 	Accept      Verb = "accept"
 	Challenge   Verb = "challenge"
 	Judge       Verb = "judge"
+	Prove       Verb = "prove"
 	Poke        Verb = "poke"
 	Prune       Verb = "prune"
 )
@@ -74,6 +75,7 @@ type Op struct {
 	Hash    square.Hash    // Claim: the root; Challenge: the evidence
 	Units   uint64         // Reclaim: the notice; Claim: the price; Challenge: the value
 	Stake   uint64         // Challenge: the bond
+	Part    *uint64        // Challenge: to be proven
 	Verdict square.Verdict // Judge
 }
 
@@ -113,7 +115,9 @@ func (op Op) Apply(m market.Machine, s market.Store) ([]market.Event, error) {
 	case Accept:
 		return m.Accept(s, op.Now, op.By, op.Lease)
 	case Challenge:
-		return m.Challenge(s, op.Now, op.By, op.Lease, op.Hash, op.Units, op.Stake)
+		return m.Challenge(s, op.Now, op.By, op.Lease, op.Hash, op.Units, op.Stake, op.Part)
+	case Prove:
+		return m.Prove(s, op.Now, op.By, op.Lease)
 	case Judge:
 		return m.Judge(s, op.Now, op.Lease, op.Verdict)
 	case Poke:
@@ -143,6 +147,9 @@ func (op Op) String() string {
 		s += fmt.Sprintf(" bond=%d ready=%v", op.Quote.Bond, op.Quote.Ready)
 	case Reclaim, Claim, Challenge:
 		s += fmt.Sprintf(" %d stake=%d", op.Units, op.Stake)
+		if op.Part != nil {
+			s += fmt.Sprintf(" prove=%d", *op.Part)
+		}
 	case Judge:
 		s += " " + string(op.Verdict)
 	case Close:

@@ -66,9 +66,16 @@ type file struct {
 	ends     int64
 	due      int64
 	hearing  *hearing
-	heard    map[square.Hash]bool
+	heard    map[point]bool
 	upheld   uint64
 	finished bool // the money is out
+}
+
+// point is what is heard once: evidence, and the part of it to be proven, from
+// 1; 0 is for judges.
+type point struct {
+	evidence square.Hash
+	part     uint64
 }
 
 type hearing struct {
@@ -79,6 +86,7 @@ type hearing struct {
 	from     market.State
 	due      int64
 	draw     uint64
+	point    point
 }
 
 // NewOracle knows what the accounts hold at first.
@@ -277,7 +285,7 @@ func (o *Oracle) expectOpen(op Op) bool {
 		d.Escrow > o.pots[Purse{market.Account(d.Buyer), d.Denom}] {
 		return false
 	}
-	f := &file{id: op.Lease, order: d, state: market.Open, opened: op.Now, due: d.Expiry, heard: map[square.Hash]bool{}}
+	f := &file{id: op.Lease, order: d, state: market.Open, opened: op.Now, due: d.Expiry, heard: map[point]bool{}}
 	if op.Verb == OpenMatched && !o.canMatch(op, f) {
 		return false
 	}
@@ -431,7 +439,7 @@ func (o *Oracle) succeed(f *file, now int64, by square.Address, poker uint64) {
 	}
 	o.flow(market.Escrow(f.id), market.Account(by), b, f.order.Denom)
 	rest -= b
-	c := &file{id: market.ChildID(f.id, f.nth+1), order: f.order, state: market.Open, opened: now, nth: f.nth + 1, heard: map[square.Hash]bool{}}
+	c := &file{id: market.ChildID(f.id, f.nth+1), order: f.order, state: market.Open, opened: now, nth: f.nth + 1, heard: map[point]bool{}}
 	c.order.Escrow = rest
 	c.order.Failover = f.order.Failover - 1
 	if c.order.JobValue > rest {
@@ -560,38 +568,36 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 
 	case Challenge:
 		value := max(op.Units, f.order.JobValue)
-		if f.stream() != running || f.state != market.Claimed && !running || provider || op.Hash.IsZero() || f.heard[op.Hash] ||
+		at, wait := point{evidence: op.Hash}, o.p.Verdict
+		if op.Part != nil {
+			at.part, wait = *op.Part+1, o.p.Answer
+		}
+		if f.stream() != running || f.state != market.Claimed && !running || provider || op.Hash.IsZero() || f.heard[at] ||
 			f.upheld >= o.p.Hearings && !buyer || op.Units > f.order.Escrow || op.Stake == 0 || op.Stake*10_000 < value*o.p.ChallengeBps ||
 			op.Stake > o.pots[Purse{market.Account(op.By), f.order.Denom}] {
 			return false
 		}
-		f.heard[op.Hash] = true
-		f.hearing = &hearing{who: op.By, bond: op.Stake, evidence: op.Hash, since: op.Now, from: f.state, due: f.due}
+		f.heard[at] = true
+		f.hearing = &hearing{who: op.By, bond: op.Stake, evidence: op.Hash, since: op.Now, from: f.state, due: f.due, point: at}
 		o.flow(market.Account(op.By), market.ChallengeBond(f.id), op.Stake, f.order.Denom)
-		f.due = op.Now + int64(o.p.Verdict)
+		f.due = op.Now + int64(wait)
 		o.to(f, market.Disputed)
 
-	case Judge:
+	case Judge, Prove:
 		h := f.hearing
-		if f.state != market.Disputed || op.Verdict != "ok" && op.Verdict != "fraud" {
+		if f.state != market.Disputed || (op.Verb == Prove) != (h.point.part > 0) ||
+			op.Verb == Judge && op.Verdict != "ok" && op.Verdict != "fraud" {
 			return false
 		}
-		bond := func(to square.Address) {
-			o.flow(market.ChallengeBond(f.id), market.Account(to), h.bond, f.order.Denom)
-			h.bond = 0
-		}
-		if op.Verdict == "fraud" {
-			bond(h.who)
-			o.refund(f, 0, op.By, 0)
-			whole := min(f.paid(), f.bonded)
-			reporter := (f.bonded - whole) * o.p.ReporterBps / 10_000
-			o.fromStake(f, market.Account(f.order.Buyer), whole)
-			o.fromStake(f, market.Account(h.who), reporter)
-			o.fromStake(f, market.Burned, f.bonded-whole-reporter)
-			o.finish(f, op.Now, market.Slashed, market.ReasonFraud)
+		if op.Verb == Judge && op.Verdict == "fraud" {
+			o.slash(f, op, market.ReasonFraud)
 			return true
 		}
-		bond(f.provider)
+		o.flow(market.ChallengeBond(f.id), market.Account(f.provider), h.bond, f.order.Denom)
+		h.bond = 0
+		if op.Verb == Prove {
+			o.Seen["proved"]++
+		}
 		if h.from == market.Claimed {
 			o.deliver(f, op.Now, market.ReasonUpheld, op.By, 0)
 			return true
@@ -610,6 +616,20 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 		return false
 	}
 	return true
+}
+
+// slash takes the whole bond.
+func (o *Oracle) slash(f *file, op Op, why market.Reason) {
+	h := f.hearing
+	o.flow(market.ChallengeBond(f.id), market.Account(h.who), h.bond, f.order.Denom)
+	h.bond = 0
+	o.refund(f, 0, op.By, 0)
+	whole := min(f.paid(), f.bonded)
+	reporter := (f.bonded - whole) * o.p.ReporterBps / 10_000
+	o.fromStake(f, market.Account(f.order.Buyer), whole)
+	o.fromStake(f, market.Account(h.who), reporter)
+	o.fromStake(f, market.Burned, f.bonded-whole-reporter)
+	o.finish(f, op.Now, market.Slashed, why)
 }
 
 func (o *Oracle) redeem(op Op, f *file, running, provider bool) bool {
@@ -686,6 +706,8 @@ func (o *Oracle) poke(op Op, f *file) {
 			o.finish(f, op.Now, market.Settled, f.reason)
 		case f.state == market.Claimed:
 			o.deliver(f, op.Now, market.ReasonUnchallenged, op.By, poker)
+		case f.state == market.Disputed && f.hearing.point.part > 0:
+			o.slash(f, op, market.ReasonUnproven)
 		case f.state == market.Disputed && f.hearing.draw == o.p.Redraws:
 			o.refund(f, 0, op.By, 0)
 			o.flow(market.ChallengeBond(f.id), market.Account(f.hearing.who), f.hearing.bond, f.order.Denom)
@@ -804,7 +826,8 @@ func (o *Oracle) compareLease(m *market.Memory, id square.Hash) error {
 	if h := f.hearing; (h == nil) != (l.Dispute == nil) {
 		return fmt.Errorf("dispute: %v, should be: %v", l.Dispute, h)
 	} else if h != nil {
-		if d := *l.Dispute; d.Challenger != h.who || d.Bond != h.bond || d.Evidence != h.evidence || d.Since != h.since || d.Draw != h.draw || d.Prior != h.from {
+		if d := *l.Dispute; d.Challenger != h.who || d.Bond != h.bond || d.Evidence != h.evidence || d.Since != h.since || d.Draw != h.draw || d.Prior != h.from ||
+			d.Prove != (h.point.part > 0) || d.Prove && d.Part != h.point.part-1 {
 			return fmt.Errorf("dispute is %+v, should be %+v", d, *h)
 		}
 	}

@@ -209,6 +209,40 @@ var saboteurs = []saboteur{
 	}},
 	{name: "hears the same evidence again", used: func(op Op, was bool) bool { return was && op.Verb != Challenge }},
 	{name: "uses a quote again", used: func(op Op, was bool) bool { return was && op.Verb == Challenge }},
+	{name: "lets judges find on what is to be proven", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Judge && l.Dispute != nil && l.Dispute.Prove {
+			d := *l.Dispute
+			d.Prove = false
+			l.Dispute = &d
+		}
+	}},
+	{name: "takes a proof for a verdict", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Prove && l.Dispute != nil {
+			d := *l.Dispute
+			d.Prove = true
+			l.Dispute = &d
+		}
+	}},
+	{name: "forgives a provider that proves nothing", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Poke && l.State == market.Disputed && l.Dispute.Prove {
+			d := *l.Dispute
+			d.Prove, d.Draw = false, 9
+			l.Dispute = &d
+		}
+	}},
+	{name: "gives less time to prove", params: func(p *market.Params) { p.Answer-- }},
+	{name: "burns what a challenger is owed for an unproven lease", move: func(op Op, t market.Transfer) []market.Transfer {
+		if op.Verb == Poke && between(t, market.PotChallenge, market.PotAccount) {
+			t.To = market.Burned
+		}
+		return once(t)
+	}},
+	{name: "hears only one part of the evidence", op: func(op *Op) {
+		if op.Verb == Challenge && op.Part != nil {
+			zero := uint64(0)
+			op.Part = &zero
+		}
+	}},
 	{name: "hears anyone for ever", params: func(p *market.Params) { p.Hearings = 3 }},
 	{name: "leaks capacity", setOffer: func(op Op, o *market.Offer, old market.Offer) {
 		if o.InUse < old.InUse {

@@ -150,17 +150,17 @@ var exits = []string{
 	"draining -> draining (closed)", "draining -> disputed",
 	"active/result -> claimed", "active/result -> failed (late)", "active/result -> failed (abandoned)", "active/result -> cancelled (cancelled)",
 	"claimed -> settled (accepted)", "claimed -> settled (unchallenged)", "claimed -> disputed",
-	"disputed/result -> settled (upheld)", "disputed/result -> slashed (fraud)", "disputed/result -> failed (judges_silent)",
+	"disputed/result -> settled (upheld)", "disputed/result -> slashed (fraud)", "disputed/result -> slashed (unproven)", "disputed/result -> failed (judges_silent)",
 	"disputed/stream -> active", "disputed/stream -> draining (closed)", "disputed/stream -> draining (ended)", "disputed/stream -> draining (reclaimed)",
-	"disputed/stream -> slashed (fraud)", "disputed/stream -> failed (judges_silent)",
+	"disputed/stream -> slashed (fraud)", "disputed/stream -> slashed (unproven)", "disputed/stream -> failed (judges_silent)",
 
-	"bond", "unbond", "unbonded", "offer", "withdraw", "open", "prune", "holdback", "heard enough",
+	"bond", "unbond", "unbonded", "offer", "withdraw", "open", "prune", "holdback", "heard enough", "proved",
 	"redeem in active", "redeem in draining", "redeem stale", "redeem final",
 	"failover after matched", "failover after active", "failover after draining",
 	"poke open", "poke matched", "poke active", "poke draining", "poke claimed", "poke disputed",
 	"bond refused", "unbond refused", "unbonded refused", "offer refused", "open refused", "openmatched refused",
 	"match refused", "start refused", "redeem refused", "close refused", "reclaim refused", "abandon refused", "cancel refused",
-	"claim refused", "accept refused", "challenge refused", "judge refused", "poke refused", "prune refused",
+	"claim refused", "accept refused", "challenge refused", "judge refused", "prove refused", "poke refused", "prune refused",
 }
 
 // TestEventsCarryTheMoney replays the transfers that events report and requires

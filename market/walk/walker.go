@@ -43,7 +43,7 @@ func (p People) All() []square.Address {
 func Params() market.Params {
 	p := market.Default()
 	p.EmissionBps = 9000
-	p.Verdict, p.Hearings = 40, 2
+	p.Verdict, p.Answer, p.Hearings = 40, 50, 2
 	p.PokeBounty = 50
 	p.Unbonding, p.MaxOrderTTL, p.Retention = 300, 400, 500
 	return p
@@ -281,7 +281,7 @@ func (w *Walker) after(id square.Hash) Op {
 	return op
 }
 
-var verbs = []Verb{Match, Start, Redeem, Close, Reclaim, Abandon, Cancel, Claim, Accept, Challenge, Judge, Poke}
+var verbs = []Verb{Match, Start, Redeem, Close, Reclaim, Abandon, Cancel, Claim, Accept, Challenge, Judge, Prove, Poke}
 
 // sensible are the operations that a state may take, likely ones repeated.
 func sensible(l market.Lease) []Verb {
@@ -301,7 +301,10 @@ func sensible(l market.Lease) []Verb {
 	case market.Claimed:
 		return []Verb{Accept, Accept, Challenge, Challenge}
 	case market.Disputed:
-		return []Verb{Judge}
+		if l.Dispute != nil && l.Dispute.Prove {
+			return []Verb{Prove, Prove, Prove, Judge}
+		}
+		return []Verb{Judge, Judge, Judge, Prove}
 	}
 	return verbs
 }
@@ -399,6 +402,12 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 		op.Units = w.upto(l.Order.Escrow)
 		op.Stake = max(op.Units, l.Order.JobValue)/10 + 1 + w.upto(100)
 		op.Hash = square.Hash{31: byte(w.rng.IntN(3)) + 1} // few, so that some come twice
+		if w.chance(50) {
+			part := w.rng.Uint64N(2)
+			op.Part = &part
+		}
+	case Prove:
+		op.By = pick(w, []square.Address{l.Provider, pick(w, w.Others)})
 	case Judge:
 		op.By = square.Address{}
 		op.Verdict = square.VerdictOK
