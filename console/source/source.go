@@ -1,0 +1,126 @@
+// Package source is where the console's pages have their facts from: small
+// interfaces over plain structs, so that the console builds and is tested
+// without a ledger. cmd/torg fits the real square to them; package
+// console/consoletest has one in memory.
+package source
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/torg-network/torg/gateway/keys"
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer/buyer"
+)
+
+// ErrNotFound is wrapped where the square has no such thing, or has forgotten
+// it.
+var ErrNotFound = errors.New("not found")
+
+// Head is the ledger's newest block.
+type Head struct {
+	Height int64
+	Time   time.Time
+	Hash   square.Hash
+}
+
+// Event is something that happened on the square.
+type Event struct {
+	market.Event
+	Height int64
+	Tx     square.Hash // zero: the ledger itself, at the end of a block
+}
+
+// Lease is a lease and how it would end if everyone fell silent now.
+type Lease struct {
+	market.Lease
+	Then       market.State
+	Why        market.Reason
+	At         int64
+	ToBuyer    uint64
+	ToProvider uint64
+}
+
+// Stake is a provider's stake in a trade.
+type Stake struct {
+	market.StakeKey
+	market.Stake
+}
+
+// Channel is a standalone payment channel.
+type Channel struct {
+	ID         square.Hash
+	Config     square.ChannelConfig
+	Denom      string
+	Deposit    uint64 // in all, less what was withdrawn
+	Claimed    uint64
+	Withdraw   uint64 // on its way out; 0 with a time: all
+	WithdrawAt int64  // 0: nothing is
+}
+
+// LeaseFilter chooses leases; a zero field chooses all.
+type LeaseFilter struct {
+	Buyer, Provider square.Address
+	Trade           string
+	State           market.State
+}
+
+// OfferFilter chooses offers; a zero field chooses all.
+type OfferFilter struct {
+	Provider square.Address
+	Trade    string
+	Spec     square.Hash
+	All      bool // expired and withdrawn ones too
+}
+
+// Page is where a list goes on. The zero Page is its beginning.
+type Page struct {
+	Limit uint64 // at most 1000; 0: 100
+	After string // the next of the answer before; empty: from the beginning
+}
+
+// Ledger is what pages ask of the ledger. Each call may cost milliseconds: a
+// page makes a fixed, small number of them, whatever it shows.
+type Ledger interface {
+	ChainID() string
+	Head(ctx context.Context) (Head, error)
+	Balance(ctx context.Context, a square.Address, denom string) (square.Amount, error)
+	Params(ctx context.Context) (market.Params, error)
+	Lease(ctx context.Context, id square.Hash) (Lease, error)
+	Leases(ctx context.Context, f LeaseFilter, p Page) (leases []Lease, next string, err error)
+	Offers(ctx context.Context, f OfferFilter, p Page) (offers []market.Offer, next string, err error)
+	Stakes(ctx context.Context, provider square.Address, trade string, p Page) (stakes []Stake, next string, err error)
+	Channels(ctx context.Context, payer, receiver square.Address, p Page) (channels []Channel, next string, err error)
+	// Watch delivers what happens from now on; the channel closes with ctx. A
+	// reader that falls behind misses some.
+	Watch(ctx context.Context) <-chan Event
+}
+
+// History tells what happened, in order to a lease and newest first to an
+// account, also long after the ledger has forgotten.
+type History interface {
+	Lease(id square.Hash, limit int) ([]Event, error)
+	Account(a square.Address, limit int) ([]Event, error)
+}
+
+// Desk is what this machine's buyer knows; *buyer.Desk is one.
+type Desk interface {
+	Models(ctx context.Context) ([]buyer.Model, error)
+	Receipts(ctx context.Context, before time.Time, n int) ([]buyer.Record, error)
+	Receipt(ctx context.Context, id square.Hash) (buyer.Record, error)
+	LeaseReceipts(ctx context.Context, lease square.Hash, n int) ([]buyer.Record, error)
+	Audit(ctx context.Context, id square.Hash) (buyer.Audit, error)
+	CloseLease(ctx context.Context, id square.Hash) error
+}
+
+// Keys are the API keys; *keys.Store is one.
+type Keys interface {
+	Check(secret string) (keys.Key, error)
+	List() []keys.Key
+	Get(id string) (keys.Key, error)
+	Create(keys.Grant) (secret string, k keys.Key, err error)
+	Revoke(id string) (keys.Key, error)
+	SetBudget(id string, budget *uint64) (keys.Key, error)
+}

@@ -1,0 +1,212 @@
+package ui
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+)
+
+// Exact is money as the ledger counts it: "12500000 utorg".
+func Exact(units uint64, denom string) string {
+	return strconv.FormatUint(units, 10) + " " + denom
+}
+
+// Coins is money for people: "12.5 TORG", with thin spaces between thousands.
+func Coins(units uint64, denom string) string {
+	s := square.Amount{Units: units, Denom: denom}.String()
+	number, name, _ := strings.Cut(s, " ")
+	whole, frac, dot := strings.Cut(number, ".")
+	if len(whole) > 4 {
+		var b strings.Builder
+		for i, c := range whole {
+			if i > 0 && (len(whole)-i)%3 == 0 {
+				b.WriteRune('\u202f')
+			}
+			b.WriteRune(c)
+		}
+		whole = b.String()
+	}
+	if dot {
+		whole += "." + frac
+	}
+	return whole + "\u00a0" + name
+}
+
+// Number writes a count with thin spaces between thousands.
+func Number[T ~int | ~int64 | ~uint64](n T) string {
+	s := fmt.Sprint(n)
+	if len(s) <= 4 {
+		return s
+	}
+	var b strings.Builder
+	for i, c := range s {
+		if i > 0 && (len(s)-i)%3 == 0 && s[i-1] != '-' {
+			b.WriteRune('\u202f')
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
+
+// Took writes how long something took: "0.8 ms", "42 ms", "3.1 s".
+func Took(d time.Duration) string {
+	ms := float64(d) / float64(time.Millisecond)
+	switch {
+	case d <= 0:
+		return "–"
+	case ms < 10:
+		return strconv.FormatFloat(ms, 'f', 1, 64) + "\u00a0ms"
+	case ms < 1000:
+		return strconv.FormatFloat(ms, 'f', 0, 64) + "\u00a0ms"
+	case d < 2*time.Minute:
+		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + "\u00a0s"
+	}
+	return d.Round(time.Second).String()
+}
+
+// Ago writes a time as people say it. app.ts says the same as time goes by.
+func Ago(t, now time.Time) string {
+	d := now.Sub(t)
+	future := d < 0
+	if future {
+		d = -d
+	}
+	var s string
+	switch {
+	case d < 10*time.Second && !future:
+		return "just now"
+	case d < time.Minute:
+		s = fmt.Sprintf("%d s", d/time.Second)
+	case d < time.Hour:
+		s = fmt.Sprintf("%d min", d/time.Minute)
+	case d < 24*time.Hour:
+		s = fmt.Sprintf("%d h", d/time.Hour)
+	default:
+		s = fmt.Sprintf("%d d", d/(24*time.Hour))
+	}
+	if future {
+		return "in " + s
+	}
+	return s + " ago"
+}
+
+// Short is an id as people tell it apart: the beginning and end of an address,
+// twelve digits of a hash.
+func Short(id string) string {
+	switch {
+	case strings.HasPrefix(id, square.Prefix+"1") && len(id) > 16:
+		return id[:9] + "…" + id[len(id)-4:]
+	case len(id) == 64:
+		return id[:12]
+	}
+	return clip(id, 24)
+}
+
+// clip bounds a text by runes.
+func clip(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n]) + "…"
+}
+
+// PerMillion is a unit price as models list it: "1 TORG / M tokens".
+func PerMillion(r square.Rate, denom string) string {
+	return Coins(r.PerMillion, denom) + " / M\u00a0" + strings.ReplaceAll(r.Unit, "_", "\u00a0")
+}
+
+// Tone is what a badge's colour and mark say beside its words.
+type Tone string
+
+const (
+	Plain Tone = "plain"
+	Good  Tone = "good"
+	Busy  Tone = "busy"
+	Warn  Tone = "warn"
+	Bad   Tone = "bad"
+)
+
+// mark is the sign that says what the colour says.
+func (t Tone) mark() string {
+	switch t {
+	case Good:
+		return "✓"
+	case Busy:
+		return "◐"
+	case Warn:
+		return "!"
+	case Bad:
+		return "✕"
+	}
+	return "·"
+}
+
+// StateTone is the tone of a lease's state.
+func StateTone(s market.State) Tone {
+	switch s {
+	case market.Active:
+		return Good
+	case market.Settled:
+		return Plain
+	case market.Open, market.Matched, market.Draining, market.Claimed:
+		return Busy
+	case market.Disputed, market.Failed:
+		return Warn
+	case market.Slashed:
+		return Bad
+	}
+	return Plain
+}
+
+// Why says a typed close reason in words.
+func Why(r market.Reason) string {
+	switch r {
+	case market.ReasonAgreed:
+		return "both sides signed the final sum"
+	case market.ReasonClosed:
+		return "the buyer closed it, after the provider's notice"
+	case market.ReasonEnded:
+		return "its duration was reached"
+	case market.ReasonReclaimed:
+		return "the provider gave notice"
+	case market.ReasonAccepted:
+		return "the buyer took the result"
+	case market.ReasonUnchallenged:
+		return "nobody objected to the result in time"
+	case market.ReasonUpheld:
+		return "the judges found the result right"
+	case market.ReasonCancelled:
+		return "the buyer cancelled it"
+	case market.ReasonExpired:
+		return "no provider took the order in time"
+	case market.ReasonNoStart:
+		return "the provider did not start in time"
+	case market.ReasonIdle:
+		return "nothing was redeemed for too long"
+	case market.ReasonLate:
+		return "no result came by the deadline"
+	case market.ReasonAbandoned:
+		return "the provider walked away"
+	case market.ReasonJudgesSilent:
+		return "the judges gave no verdict"
+	case market.ReasonFraud:
+		return "the work was false and the bond was slashed"
+	}
+	return string(r)
+}
+
+// Clock is an absolute time, for titles.
+func Clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// Unix is a ledger time, the zero time when it is 0.
+func Unix(seconds int64) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0)
+}
