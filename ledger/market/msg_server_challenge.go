@@ -39,7 +39,7 @@ func (s msgServer) Challenge(ctx context.Context, m *marketv1.MsgChallenge) (*ma
 		if err := admissible(ctx, l, e); err != nil {
 			return nil, err
 		}
-		events, err := machine.Challenge(st, now, by, id, hash, e.Receipt.Price, m.Bond)
+		events, err := machine.Challenge(st, now, by, id, hash, e.Receipt.Price, m.Bond, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -276,7 +276,7 @@ func (a Account) Challenge(_ context.Context, id square.Hash, e square.Evidence)
 		}
 		value := e.Receipt.Price
 		bond := a.Machine.LeastBond(l.Order, value)
-		if _, err := a.Machine.Challenge(a.mem, a.now(), a.Self, id, e.Hash(domain), value, bond); err != nil {
+		if _, err := a.Machine.Challenge(a.mem, a.now(), a.Self, id, e.Hash(domain), value, bond, nil); err != nil {
 			return err
 		}
 		_, err = a.Machine.Judge(a.mem, a.now(), id, verdict)
