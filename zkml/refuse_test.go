@@ -560,7 +560,7 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, sum := card.ID(), blake3.Sum256(proof)
-	const wantID, wantProof = "7c3290e9754104ae200cf81d5144a077ccce3a96faa9f4355944eec0ad182077", "d1dabb86d3a1ac6532ced629c3b55249b1206548434698148fd02f4f4ff3bb67"
+	const wantID, wantProof = "7c3290e9754104ae200cf81d5144a077ccce3a96faa9f4355944eec0ad182077", "20b3868c773e6a1a03930714e1ee009d529996f87dfcf8eed2c4f1107afc7e0c"
 	if got := hex.EncodeToString(id[:]); got != wantID {
 		t.Errorf("card %s, want %s", got, wantID)
 	}
