@@ -13,6 +13,7 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/journal"
 )
 
 func (d *Desk) replayer(subject square.Hash) infer.Replayer {
@@ -39,10 +40,7 @@ func (d *Desk) draw(rec Record, bond, jobValue uint64) {
 	d.mu.Lock()
 	d.pending[lease]++
 	d.mu.Unlock()
-	err := d.cfg.Store.Update(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte(bucketAudits)).Put(rec.ID[:], nil)
-	})
-	if err != nil {
+	if err := d.cfg.Store.PutSoon(journal.Entry{Bucket: bucketAudits, Key: rec.ID[:]}); err != nil {
 		d.audited(lease)
 		d.cfg.Log.Warn("audit could not be queued", "receipt", rec.ID.Short(), "err", err)
 		return
@@ -183,9 +181,7 @@ func (d *Desk) shun(k seatKey, long time.Duration) {
 	d.mu.Lock()
 	d.seat(k).shunned = until
 	d.mu.Unlock()
-	err = d.cfg.Store.Update(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte(bucketShunned)).Put(k.bytes(), binary.BigEndian.AppendUint64(nil, uint64(until)))
-	})
+	err = d.cfg.Store.Put(journal.Entry{Bucket: bucketShunned, Key: k.bytes(), Value: binary.BigEndian.AppendUint64(nil, uint64(until))})
 	if err != nil {
 		d.cfg.Log.Warn("a shunned provider could not be noted", "provider", k.provider.String(), "err", err)
 	}

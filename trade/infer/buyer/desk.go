@@ -18,6 +18,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/chain"
+	"github.com/torg-network/torg/trade/infer/journal"
 )
 
 // Ledger is what a buyer needs of the ledger. Its account is the buyer's. An
@@ -47,8 +48,9 @@ type Consent struct {
 
 // Store is the disk; a journal.Journal is one.
 type Store interface {
+	Put(...journal.Entry) error
+	PutSoon(...journal.Entry) error
 	Update(func(*bolt.Tx) error) error
-	UpdateSoon(func(*bolt.Tx) error) error
 	View(func(*bolt.Tx) error) error
 }
 
@@ -110,7 +112,8 @@ type Config struct {
 // # Money
 //
 // A lane's voucher, and the request it pays for, are on disk before they are
-// sent. So after a crash the desk knows what it may owe: it asks the provider
+// sent. The receipt that comes back is written at once, and need not be synced:
+// until it is, the request is still pending on the disk. So after a crash the desk knows what it may owe: it asks the provider
 // how the lane stands (POST lane), and takes a charge only with a receipt that
 // verifies. What a lane owes is never more than its last verified receipt says
 // and one request; a lane whose provider cannot show a receipt for what it
@@ -137,11 +140,10 @@ type Desk struct {
 	mu      sync.Mutex
 	seats   map[seatKey]*seat
 	leases  map[square.Hash]*lease
-	changed chan struct{}                 // closed and replaced when a lane or a lease comes free
-	listed  time.Time                     // when offers were last read, monotonic
-	pending map[square.Hash]int           // audits to make, by lease
-	stored  int                           // receipts
-	coming  map[square.Hash]chan struct{} // receipts on their way to the disk
+	changed chan struct{}       // closed and replaced when a lane or a lease comes free
+	listed  time.Time           // when offers were last read, monotonic
+	pending map[square.Hash]int // audits to make, by lease
+	stored  int                 // receipts
 	closed  bool
 }
 
@@ -189,7 +191,7 @@ func New(cfg Config) (*Desk, error) {
 		clock: chain.NewClock(cfg.Ledger.Head), http: cfg.HTTP,
 		kick: make(chan struct{}, 1), audits: make(chan struct{}, 1),
 		seats: map[seatKey]*seat{}, leases: map[square.Hash]*lease{},
-		changed: make(chan struct{}), pending: map[square.Hash]int{}, coming: map[square.Hash]chan struct{}{},
+		changed: make(chan struct{}), pending: map[square.Hash]int{},
 	}
 	if d.http == nil {
 		d.http = &http.Client{
@@ -372,8 +374,17 @@ func put(tx *bolt.Tx, bucket string, key []byte, v any) error {
 	return tx.Bucket([]byte(bucket)).Put(key, b)
 }
 
+// save puts one record on disk.
+func (d *Desk) save(bucket string, key []byte, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return d.cfg.Store.Put(journal.Entry{Bucket: bucket, Key: key, Value: b})
+}
+
 func (d *Desk) saveLease(id square.Hash, rec leaseRecord) error {
-	return d.cfg.Store.Update(func(tx *bolt.Tx) error { return put(tx, bucketLeases, id[:], rec) })
+	return d.save(bucketLeases, id[:], rec)
 }
 
 func (d *Desk) load() error {

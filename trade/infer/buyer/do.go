@@ -10,9 +10,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
@@ -96,22 +95,17 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 	if err != nil {
 		return Answer{}, err
 	}
-	kept := false // by the goroutine that stores the receipt
-	defer func() {
-		if !kept {
-			d.release(h)
-		}
-	}()
+	defer d.release(h)
 	started := time.Now()
 	body := a.Request.Encode()
 	// busy: the lane's record is this request's alone.
 	rec := h.ln.rec
 	most := rec.Charged + price
-	req := infer.ServeRequest{
-		Lease: h.l.id, Lane: h.ln.n, Seq: rec.Seq + 1, Voucher: square.SignVoucher(d.channel, h.ln.channel, most, d.cfg.Key),
-		Request: body, Logprobs: a.Logprobs, Stream: a.Stream,
-	}
-	if err := d.pend(h, &pending{Max: most, Request: body}); err != nil {
+	req := infer.ServeRequest{Lease: h.l.id, Lane: h.ln.n, Seq: rec.Seq + 1, Request: body, Logprobs: a.Logprobs, Stream: a.Stream}
+	var signing sync.WaitGroup // beside the disk
+	signing.Go(func() { req.Voucher = square.SignVoucher(d.channel, h.ln.channel, most, d.cfg.Key) })
+	err = d.pend(h, &pending{Max: most, Request: body})
+	if signing.Wait(); err != nil {
 		return Answer{}, fmt.Errorf("the disk failed, nothing was sent: %w", err)
 	}
 	sp := spoken{kind: a.Request.Kind}
@@ -136,18 +130,10 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 		d.distrust(s, h, err)
 		return Answer{}, fmt.Errorf("provider %s: %w: %w", s.key.provider, ErrUnknown, err)
 	}
-	// The client need not wait for the disk: until the receipt is on it, the
-	// request is still pending there, and the lane is not used again.
-	kept = true
-	stored := d.storing(signed.Receipt.Digest(d.domain))
-	d.working.Go(func() {
-		defer d.release(h)
-		defer stored()
-		if err := d.commit(h, s, body, signed, ttft); err != nil {
-			// The provider is owed this all the same.
-			d.cfg.Log.Error("receipt could not be stored", "lease", h.l.id.Short(), "lane", h.ln.n, "err", err)
-		}
-	})
+	if err := d.commit(h, s, body, signed, ttft); err != nil {
+		// The provider is owed this all the same.
+		d.cfg.Log.Error("receipt could not be stored", "lease", h.l.id.Short(), "lane", h.ln.n, "err", err)
+	}
 	rate := 0.0
 	if took := time.Since(started) - ttft; took > 0 && signed.Receipt.Units[1] > 1 {
 		rate = float64(signed.Receipt.Units[1]) / took.Seconds()
@@ -182,7 +168,7 @@ func (d *Desk) pend(h held, p *pending) error {
 	before := h.ln.rec
 	h.ln.rec = rec
 	d.mu.Unlock()
-	err := d.cfg.Store.Update(func(tx *bolt.Tx) error { return put(tx, bucketLanes, laneKey(h.l.id, h.ln.n), rec) })
+	err := d.save(bucketLanes, laneKey(h.l.id, h.ln.n), rec)
 	if err != nil && p != nil {
 		d.mu.Lock()
 		h.ln.rec = before // never sent
@@ -434,7 +420,7 @@ func (d *Desk) abandon(h held, why error) {
 	rec := h.ln.rec
 	d.mu.Unlock()
 	d.cfg.Log.Warn("lane abandoned", "lease", h.l.id.Short(), "lane", h.ln.n, "provider", h.l.rec.Provider.String(), "err", why)
-	if err := d.cfg.Store.Update(func(tx *bolt.Tx) error { return put(tx, bucketLanes, laneKey(h.l.id, h.ln.n), rec) }); err != nil {
+	if err := d.save(bucketLanes, laneKey(h.l.id, h.ln.n), rec); err != nil {
 		d.cfg.Log.Warn("lane could not be noted", "lease", h.l.id.Short(), "err", err)
 	}
 }

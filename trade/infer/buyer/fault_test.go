@@ -6,6 +6,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/torg-network/torg/trade/infer/journal"
 	"github.com/torg-network/torg/trade/infer/provider"
 )
 
@@ -24,4 +25,9 @@ func (f *faulty) Update(fn func(*bolt.Tx) error) error {
 	return f.Store.Update(fn)
 }
 
-func (f *faulty) UpdateSoon(fn func(*bolt.Tx) error) error { return f.Update(fn) }
+func (f *faulty) Put(entries ...journal.Entry) error {
+	if f.full.Load() {
+		return errFull
+	}
+	return f.Store.Put(entries...)
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/journal"
 )
 
 // Audit is what is known of an answer's truth.
@@ -79,18 +80,16 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft
 	if err != nil {
 		return err
 	}
-	err = d.cfg.Store.UpdateSoon(func(tx *bolt.Tx) error {
-		if err := put(tx, bucketLanes, laneKey(h.l.id, h.ln.n), lrec); err != nil {
-			return err
-		}
-		if err := tx.Bucket([]byte(bucketReceipts)).Put(rec.ID[:], b); err != nil {
-			return err
-		}
-		if err := tx.Bucket([]byte(bucketByTime)).Put(timeKey(rec.Time, rec.ID), nil); err != nil {
-			return err
-		}
-		return tx.Bucket([]byte(bucketByLease)).Put(leaseKey(rec.Evidence.Receipt, rec.ID), nil)
-	})
+	lane, err := json.Marshal(lrec)
+	if err != nil {
+		return err
+	}
+	err = d.cfg.Store.PutSoon(
+		journal.Entry{Bucket: bucketLanes, Key: laneKey(h.l.id, h.ln.n), Value: lane},
+		journal.Entry{Bucket: bucketReceipts, Key: rec.ID[:], Value: b},
+		journal.Entry{Bucket: bucketByTime, Key: timeKey(rec.Time, rec.ID)},
+		journal.Entry{Bucket: bucketByLease, Key: leaseKey(rec.Evidence.Receipt, rec.ID)},
+	)
 	if err != nil {
 		return err
 	}
@@ -102,47 +101,8 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft
 	return nil
 }
 
-// storing notes that a receipt is on its way to the disk, until the returned
-// function is called.
-func (d *Desk) storing(id square.Hash) func() {
-	done := make(chan struct{})
-	d.mu.Lock()
-	d.coming[id] = done
-	d.mu.Unlock()
-	return func() {
-		d.mu.Lock()
-		delete(d.coming, id)
-		d.mu.Unlock()
-		close(done)
-	}
-}
-
-// settled waits for the receipts that are on their way to the disk now: for all,
-// or for one.
-func (d *Desk) settled(ctx context.Context, only square.Hash) error {
-	d.mu.Lock()
-	var wait []chan struct{}
-	for id, c := range d.coming {
-		if only.IsZero() || id == only {
-			wait = append(wait, c)
-		}
-	}
-	d.mu.Unlock()
-	for _, c := range wait {
-		select {
-		case <-c:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
 // Receipt returns one receipt.
-func (d *Desk) Receipt(ctx context.Context, id square.Hash) (rec Record, err error) {
-	if err := d.settled(ctx, id); err != nil {
-		return rec, err
-	}
+func (d *Desk) Receipt(_ context.Context, id square.Hash) (rec Record, err error) {
 	err = d.cfg.Store.View(func(tx *bolt.Tx) error {
 		rec, err = record(tx, id)
 		return err
@@ -152,10 +112,7 @@ func (d *Desk) Receipt(ctx context.Context, id square.Hash) (rec Record, err err
 
 // Receipts returns at most n receipts, the newest before a time first; a zero
 // time is now.
-func (d *Desk) Receipts(ctx context.Context, before time.Time, n int) (out []Record, err error) {
-	if err := d.settled(ctx, square.Hash{}); err != nil {
-		return nil, err
-	}
+func (d *Desk) Receipts(_ context.Context, before time.Time, n int) (out []Record, err error) {
 	from := []byte{0xff}
 	if !before.IsZero() {
 		from = timeKey(before, square.Hash{})
@@ -181,10 +138,7 @@ func (d *Desk) Receipts(ctx context.Context, before time.Time, n int) (out []Rec
 }
 
 // LeaseReceipts returns at most n receipts of a lease, by lane and number.
-func (d *Desk) LeaseReceipts(ctx context.Context, lease square.Hash, n int) (out []Record, err error) {
-	if err := d.settled(ctx, square.Hash{}); err != nil {
-		return nil, err
-	}
+func (d *Desk) LeaseReceipts(_ context.Context, lease square.Hash, n int) (out []Record, err error) {
 	err = d.cfg.Store.View(func(tx *bolt.Tx) error {
 		c := tx.Bucket([]byte(bucketByLease)).Cursor()
 		for k, _ := c.Seek(lease[:]); bytes.HasPrefix(k, lease[:]) && len(out) < n; k, _ = c.Next() {

@@ -1,43 +1,108 @@
 // Package journal keeps the money state of one process on disk: a bbolt file
-// whose writers share commits. A write that is waiting while another is synced
-// to disk joins the next commit, so eight lanes in parallel cost about as many
-// syncs as one.
+// for all that is to be found again, and before it a write-ahead log, so that
+// what a request waits for is one write and one sync.
+//
+// # Writing
+//
+// Put writes its entries as one record at the end of the log and returns when
+// the log is synced; writers that wait at the same time share a sync. PutSoon
+// does not wait: when it returns, its entries outlive the process, since the
+// system has them, and within a moment they are synced and outlive the machine.
+// Records reach the disk in the order of the calls, so a Put that has returned
+// vouches for every Put and PutSoon that returned before it.
+//
+// Now and then all that is in the log and not yet in the bbolt file is moved
+// there in one transaction (it is folded): when the log is full, before
+// somebody reads (View) or reads and writes (Update), and at Close. Memory
+// holds what is not folded, which is never more than the log.
+//
+// # Format
+//
+// Beside FILE is FILE.log, of 1 MiB, written in full when it is made so that
+// no later sync has to change more than its blocks:
+//
+//	"torg journal 1\n\x00"(16) id(16) record…
+//	record: len(4) crc(4) number(8) n(2) entry…
+//	entry:  len(1) bucket  len(2) key  len(4) value
+//
+// Numbers are big-endian. len counts the bytes after crc, and crc is their
+// CRC-32C. Records are numbered from 1 without a gap for as long as FILE lives.
+// After a fold the next record is written over the first one, and the number in
+// FILE says which the file holds already; so nothing is ever cut off or
+// cleared, and what is left of an earlier round is known by its number. Reading
+// ends at the first record that is not whole or not the next: it was never
+// synced, or nobody was told so.
+//
+// In FILE the bucket "journal" holds "log", the log's id, and "folded", the
+// number of the last record folded. Close folds, takes the id out and removes
+// the log: a closed journal is the bbolt file alone, and so is one of a version
+// without a log. A log whose id is not in FILE is of no use any more. Where FILE
+// names a log that is not there, one of the two was lost, and Open refuses.
+//
+// # Failure
+//
+// After a failed write nobody knows what is on the disk. The log is not used
+// again before a fold, with bbolt's own syncs, has put everything that was
+// accepted into the file; until that succeeds Put, Update and View fail. A Put
+// that failed may still be found there later, as after any write whose end is
+// not known. PutSoon is for what can no longer be refused, and takes it even
+// then: it is in memory until the disk takes it.
 package journal
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
 
-// Journal is an open file.
+// Journal is an open file and its log.
 type Journal struct {
-	db     *bolt.DB
-	writes chan write
-	done   chan struct{} // the writer has ended
+	db      *bolt.DB
+	log     *os.File
+	id      [idSize]byte
+	buckets []string
+	lazy    sync.WaitGroup // the sync that PutSoon has under way
 
-	mu     sync.RWMutex
-	closed bool
+	mu      sync.Mutex
+	end     int     // of the log: where the next record goes
+	number  uint64  // of the last record
+	pending []Entry // not folded, oldest first
+	broken  error   // the log failed, and nothing was folded since
+	armed   bool    // lazy has something to do
+	closed  bool
+
+	syncing sync.Mutex    // one sync at a time
+	synced  atomic.Uint64 // the last record on disk, or an earlier one
 }
 
-type write struct {
-	fn   func(*bolt.Tx) error
-	soon bool
-	err  chan error
+// Entry is one value to keep.
+type Entry struct {
+	Bucket     string
+	Key, Value []byte
 }
 
-const (
-	maxGroup = 256                  // writes that share one commit
-	patience = 2 * time.Millisecond // that a write in no hurry waits for company
-)
+// patience is how long PutSoon waits for another's sync.
+const patience = 2 * time.Millisecond
 
 // ErrClosed says that the journal was closed.
 var ErrClosed = errors.New("journal is closed")
+
+const (
+	bucketSelf = "journal"
+	keyLog     = "log"    // the log's id
+	keyFolded  = "folded" // number of the last record folded, 8 bytes
+)
 
 // Open opens or creates the file and its buckets. One process at a time holds
 // it.
@@ -49,46 +114,256 @@ func Open(path string, buckets ...string) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal %s: %w (is another torg using it?)", path, err)
 	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, b := range buckets {
+	j := &Journal{db: db, buckets: buckets, end: headerSize}
+	if err = j.recover(); err == nil {
+		err = j.begin()
+	}
+	if err != nil {
+		err = errors.Join(fmt.Errorf("journal %s: %w", path, err), db.Close())
+		if j.log != nil {
+			err = errors.Join(err, j.log.Close())
+		}
+		return nil, err
+	}
+	return j, nil
+}
+
+func (j *Journal) logPath() string { return j.db.Path() + ".log" }
+
+// recover reads what the file says of its log and what the log holds beyond it.
+func (j *Journal) recover() error {
+	named := false
+	err := j.db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(bucketSelf))
+		if b == nil {
+			return nil
+		}
+		if v := b.Get([]byte(keyFolded)); len(v) == 8 {
+			j.number = binary.BigEndian.Uint64(v)
+		} else if v != nil {
+			return errors.New("its number of the last record is damaged")
+		}
+		named = copy(j.id[:], b.Get([]byte(keyLog))) == idSize
+		return nil
+	})
+	if err != nil || !named {
+		return err
+	}
+	f, err := os.Open(j.logPath())
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("its log %s is missing, which may hold what happened last; put both back as they were", j.logPath())
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, logSize))
+	if err != nil {
+		return err
+	}
+	records, err := body(b, j.id)
+	if err != nil {
+		return fmt.Errorf("its log %s: %w", j.logPath(), err)
+	}
+	entries, last, err := replay(records, j.number)
+	if err != nil {
+		return fmt.Errorf("its log %s: %w", j.logPath(), err)
+	}
+	for _, e := range entries {
+		if err := j.check(e); err != nil {
+			return fmt.Errorf("its log %s: %w", j.logPath(), err)
+		}
+	}
+	j.pending, j.number = entries, last
+	return nil
+}
+
+// begin folds what was recovered and starts a new log.
+func (j *Journal) begin() (err error) {
+	rand.Read(j.id[:])
+	err = j.fold(func(tx *bolt.Tx) error { // the old log is of no use after this
+		for _, b := range j.buckets {
 			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
 				return err
 			}
 		}
-		return nil
+		return tx.Bucket([]byte(bucketSelf)).Delete([]byte(keyLog))
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("journal %s: %w", path, err), db.Close())
+		return err
 	}
-	j := &Journal{db: db, writes: make(chan write), done: make(chan struct{})}
-	go j.write()
-	return j, nil
+	if j.log, err = create(j.logPath(), j.id); err != nil {
+		return err
+	}
+	return j.fold(func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucketSelf)).Put([]byte(keyLog), j.id[:]) })
 }
 
-// Update runs fn in a transaction and returns when it is on disk. fn may run
-// more than once, and must have no effect but on the transaction.
-func (j *Journal) Update(fn func(*bolt.Tx) error) error { return j.queue(fn, false) }
+// check refuses an entry that no fold could store.
+func (j *Journal) check(e Entry) error {
+	switch {
+	case !slices.Contains(j.buckets, e.Bucket) || len(e.Bucket) > 255:
+		return fmt.Errorf("journal: no bucket %q", e.Bucket)
+	case len(e.Key) == 0 || len(e.Key) > bolt.MaxKeySize:
+		return fmt.Errorf("journal: a key of %d bytes: want 1 to %d", len(e.Key), bolt.MaxKeySize)
+	case len(e.Value) > bolt.MaxValueSize:
+		return fmt.Errorf("journal: a value of %d bytes: at most %d", len(e.Value), bolt.MaxValueSize)
+	}
+	return nil
+}
 
-// UpdateSoon is Update for what nobody waits for: it joins the next commit, or
-// starts one when none comes for a moment.
-func (j *Journal) UpdateSoon(fn func(*bolt.Tx) error) error { return j.queue(fn, true) }
+// Put stores entries, all or none of them, and returns when they are on disk.
+// It keeps the slices.
+func (j *Journal) Put(entries ...Entry) error {
+	number, err := j.write(entries, false)
+	if err != nil {
+		return err
+	}
+	return j.sync(number)
+}
 
-func (j *Journal) queue(fn func(*bolt.Tx) error, soon bool) error {
-	w := write{fn, soon, make(chan error, 1)}
-	j.mu.RLock()
+// PutSoon stores entries that can no longer be refused. They outlive the
+// process when it returns, and the machine a moment later, unless the disk
+// fails. It keeps the slices.
+func (j *Journal) PutSoon(entries ...Entry) error {
+	_, err := j.write(entries, true)
+	return err
+}
+
+// write adds a record to the log and to what is pending.
+func (j *Journal) write(entries []Entry, soon bool) (uint64, error) {
+	if len(entries) > math.MaxUint16 {
+		return 0, fmt.Errorf("journal: %d entries at once: at most %d", len(entries), math.MaxUint16)
+	}
+	for _, e := range entries {
+		if err := j.check(e); err != nil {
+			return 0, err
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if j.closed {
-		j.mu.RUnlock()
+		return 0, ErrClosed
+	}
+	record := encode(entries, j.number+1)
+	var err error
+	if j.broken != nil || len(record) > logSize-j.end {
+		err = j.fold(nil)
+	}
+	switch {
+	case err != nil:
+	case len(record) > logSize-j.end: // larger than the whole log
+		j.pending = append(j.pending, entries...)
+		if err = j.fold(nil); err != nil {
+			j.pending = j.pending[:len(j.pending)-len(entries)]
+		} else {
+			return j.number, nil
+		}
+	default:
+		_, err = j.log.WriteAt(record, int64(j.end))
+	}
+	if err != nil {
+		j.broken = err
+		if soon {
+			j.pending = append(j.pending, entries...)
+			return j.number, nil
+		}
+		return 0, fmt.Errorf("journal: %w", err)
+	}
+	j.end += len(record)
+	j.number++
+	j.pending = append(j.pending, entries...)
+	if soon && !j.armed {
+		j.armed = true
+		j.lazy.Go(func() {
+			time.Sleep(patience)
+			j.mu.Lock()
+			j.armed = false
+			number := j.number
+			j.mu.Unlock()
+			_ = j.sync(number) // broken, and whoever comes next is told
+		})
+	}
+	return j.number, nil
+}
+
+// sync returns when a record is on disk. Whoever comes while another syncs
+// finds that done, or syncs for all that have come since.
+func (j *Journal) sync(number uint64) error {
+	if j.synced.Load() >= number {
+		return nil
+	}
+	j.syncing.Lock()
+	defer j.syncing.Unlock()
+	if j.synced.Load() >= number {
+		return nil
+	}
+	j.mu.Lock()
+	last := j.number
+	j.mu.Unlock()
+	err := datasync(j.log)
+	if err == nil {
+		j.synced.Store(last)
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.broken = err
+	return j.fold(nil)
+}
+
+// fold moves what is pending into the file, together with what then does, and
+// starts the log again from its beginning. The caller holds mu, or is alone.
+func (j *Journal) fold(then func(*bolt.Tx) error) error {
+	err := j.db.Update(func(tx *bolt.Tx) error {
+		self, err := tx.CreateBucketIfNotExists([]byte(bucketSelf))
+		if err != nil {
+			return err
+		}
+		for _, e := range j.pending {
+			b, err := tx.CreateBucketIfNotExists([]byte(e.Bucket))
+			if err != nil {
+				return err
+			}
+			if err := b.Put(e.Key, e.Value); err != nil {
+				return err
+			}
+		}
+		if err := self.Put([]byte(keyFolded), binary.BigEndian.AppendUint64(nil, j.number)); err != nil || then == nil {
+			return err
+		}
+		return then(tx)
+	})
+	if err != nil {
+		return err
+	}
+	j.pending, j.broken, j.end = nil, nil, headerSize
+	j.synced.Store(j.number)
+	return nil
+}
+
+// Update runs fn in a transaction and returns when it is on disk.
+func (j *Journal) Update(fn func(*bolt.Tx) error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
 		return ErrClosed
 	}
-	j.writes <- w
-	j.mu.RUnlock()
-	return <-w.err
+	return j.fold(fn)
 }
 
 // View reads.
-func (j *Journal) View(fn func(*bolt.Tx) error) error { return j.db.View(fn) }
+func (j *Journal) View(fn func(*bolt.Tx) error) error {
+	j.mu.Lock()
+	if len(j.pending) > 0 && !j.closed {
+		if err := j.fold(nil); err != nil {
+			j.mu.Unlock()
+			return fmt.Errorf("journal: %w", err)
+		}
+	}
+	j.mu.Unlock()
+	return j.db.View(fn)
+}
 
-// Close ends the writer and closes the file.
+// Close folds the log and closes the file.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	if j.closed {
@@ -96,77 +371,15 @@ func (j *Journal) Close() error {
 		return nil
 	}
 	j.closed = true
-	close(j.writes)
+	err := j.fold(func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucketSelf)).Delete([]byte(keyLog)) })
 	j.mu.Unlock()
-	<-j.done
-	return j.db.Close()
-}
-
-// write is the one writer.
-func (j *Journal) write() {
-	defer close(j.done)
-	for w := range j.writes {
-		j.commit(j.gather(w))
+	j.lazy.Wait()
+	j.syncing.Lock() // nobody syncs the log any more
+	defer j.syncing.Unlock()
+	path := j.logPath()
+	err = errors.Join(err, j.log.Close(), j.db.Close())
+	if err == nil {
+		err = os.Remove(path)
 	}
-}
-
-// gather adds to a write what is waiting with it. As long as none of them is in
-// a hurry it waits for more, but not beyond patience.
-func (j *Journal) gather(first write) []write {
-	group := []write{first}
-	var late <-chan time.Time
-	if first.soon {
-		t := time.NewTimer(patience)
-		defer t.Stop()
-		late = t.C
-	}
-	for len(group) < maxGroup {
-		var w write
-		ok := true
-		if late != nil {
-			select {
-			case w, ok = <-j.writes:
-			case <-late:
-				return group
-			}
-		} else {
-			select {
-			case w, ok = <-j.writes:
-			default:
-				return group
-			}
-		}
-		if !ok {
-			return group
-		}
-		group = append(group, w)
-		if !w.soon {
-			late = nil
-		}
-	}
-	return group
-}
-
-func (j *Journal) commit(group []write) {
-	for len(group) > 0 {
-		failed := -1
-		err := j.db.Update(func(tx *bolt.Tx) error {
-			for i, w := range group {
-				if err := w.fn(tx); err != nil {
-					failed = i
-					return err
-				}
-			}
-			return nil
-		})
-		if failed >= 0 {
-			group[failed].err <- err
-			group = append(group[:failed], group[failed+1:]...)
-			continue
-		}
-		for _, w := range group {
-			w.err <- err
-		}
-		return
-	}
+	return err
 }

@@ -6,10 +6,18 @@
 // A lane of a lease is a cumulative payment channel. For each request the
 // buyer's voucher must cover what the lane was charged so far and the most this
 // request may cost. The voucher is on disk before anything is delivered; the
-// charge, the receipt and the answer are on disk before the receipt is sent. So
+// charge, the receipt and the answer are written before the receipt is sent. So
 // a provider that dies at any moment has either charged nothing and can prove
 // nothing, or has the receipt it will show again (POST lane) and the voucher
 // that pays it. Nothing is ever claimed that no receipt was signed for.
+//
+// Written is not yet synced: the receipt does not wait for the disk, which has
+// it a moment later. Where the machine itself dies within that moment, the
+// charge is forgotten. That is one request of a lane at most: nothing more is
+// delivered on it before its next voucher is on disk, and the store keeps the
+// order, so that the charge is there when the voucher is. Whose receipt was
+// forgotten has a buyer that is ahead of it by one; that lane is given up, and
+// what its vouchers paid before is redeemed.
 //
 // # Time
 //
@@ -32,6 +40,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/chain"
+	"github.com/torg-network/torg/trade/infer/journal"
 )
 
 // Ledger is what a provider needs of the ledger. Its account is the provider's.
@@ -47,8 +56,11 @@ type Ledger interface {
 	Poke(ctx context.Context, lease square.Hash) error
 }
 
-// Store is the disk; a journal.Journal is one.
+// Store is the disk; a journal.Journal is one. What Put and PutSoon are given
+// reaches the disk in the order of the calls.
 type Store interface {
+	Put(...journal.Entry) error
+	PutSoon(...journal.Entry) error
 	Update(func(*bolt.Tx) error) error
 	View(func(*bolt.Tx) error) error
 }
@@ -341,8 +353,17 @@ func put(tx *bolt.Tx, bucket string, key []byte, v any) error {
 	return tx.Bucket([]byte(bucket)).Put(key, b)
 }
 
+// save puts one record on disk.
+func (p *Provider) save(bucket string, key []byte, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return p.Store.Put(journal.Entry{Bucket: bucket, Key: key, Value: b})
+}
+
 func (p *Provider) saveLease(id square.Hash, rec leaseRecord) error {
-	return p.Store.Update(func(tx *bolt.Tx) error { return put(tx, bucketLeases, id[:], rec) })
+	return p.save(bucketLeases, id[:], rec)
 }
 
 func refuse(code, format string, args ...any) *infer.WireError {

@@ -16,6 +16,7 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/journal"
 )
 
 // Handler answers the wire of package infer.
@@ -348,7 +349,7 @@ func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *a
 		ln.rec.Voucher = req.Voucher
 		rec := ln.rec
 		wk.store = func() error {
-			err := p.Store.Update(func(tx *bolt.Tx) error { return put(tx, bucketLanes, laneKey(l.id, req.Lane), rec) })
+			err := p.save(bucketLanes, laneKey(l.id, req.Lane), rec)
 			if err == nil {
 				return nil
 			}
@@ -427,14 +428,19 @@ func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (infer.Si
 	}
 	signed := infer.Signed{Receipt: rcpt, Sig: p.Key.Sign(rcpt.Digest(p.domain)), Result: result, Body: made.Body}
 	rec.Seq, rec.Charged, rec.LastMax, rec.LastRequest = rcpt.Seq, rcpt.Cumulative, wk.max, wk.digest
-	stored := answerRecord{Signed: signed, Deltas: deltas}
-	err = p.Store.Update(func(tx *bolt.Tx) error {
-		key := laneKey(l.id, wk.n)
-		if err := put(tx, bucketAnswers, key, stored); err != nil {
-			return err
-		}
-		return put(tx, bucketLanes, key, rec)
-	})
+	ans, err := json.Marshal(answerRecord{Signed: signed, Deltas: deltas})
+	if err != nil {
+		return infer.Signed{}, err
+	}
+	state, err := json.Marshal(rec)
+	if err != nil {
+		return infer.Signed{}, err
+	}
+	key := laneKey(l.id, wk.n)
+	err = p.Store.Put(
+		journal.Entry{Bucket: bucketAnswers, Key: key, Value: ans},
+		journal.Entry{Bucket: bucketLanes, Key: key, Value: state},
+	)
 	if err != nil {
 		return infer.Signed{}, errors.New("the provider's disk failed")
 	}
