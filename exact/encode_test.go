@@ -24,7 +24,7 @@ func smallFile(t testing.TB) []byte {
 
 func TestEncodingIsCanonical(t *testing.T) {
 	for seed := range uint64(30) {
-		p := randomProgram(rand.New(rand.NewPCG(seed, 6)))
+		p := randomProgram(rand.New(rand.NewPCG(seed, 6)), seed%2 == 0)
 		card := Card{Name: "a"}
 		b, err := Encode(card, p)
 		if err != nil {

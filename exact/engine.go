@@ -63,7 +63,7 @@ type workspace struct {
 	e      []int16
 	acc    []int32
 	sums   []int64
-	words  []uint16
+	eight  [8]int32
 	rows   []row
 	steps  []*step
 	tokens []int32
@@ -125,10 +125,8 @@ func compile(p *Program) (*plan, error) {
 			c := p.Consts[at]
 			if fits16(facts[op.In[0]].Range) && c.width() <= 2 {
 				if w16[at] == nil {
-					w16[at] = make([]int16, len(c.Data))
-					for j, x := range transposed(c) {
-						w16[at][j] = int16(x)
-					}
+					w16[at] = make([]int16, c.Cols*padded(c.Rows))
+					narrow(w16[at], transposed(c), c.Rows)
 				}
 				pl.steps[i].w16 = w16[at]
 				continue
@@ -160,6 +158,28 @@ func transposed(c Const) []int32 {
 	return w
 }
 
+// padded is how many elements a row of k is stored as for 16-bit products: with
+// zeros to a multiple of 16, which the fast ones need, unless that takes more
+// than twice the room.
+func padded(k int) int {
+	if k <= 8 {
+		return k
+	}
+	return (k + 15) &^ 15
+}
+
+// narrow stores rows of k elements as padded 16-bit ones.
+func narrow(to []int16, from []int32, k int) {
+	p := padded(k)
+	for len(from) > 0 {
+		for j, e := range from[:k] {
+			to[j] = int16(e)
+		}
+		clear(to[k:p])
+		from, to = from[k:], to[p:]
+	}
+}
+
 func (pl *plan) newWorkspace() *workspace {
 	ws := &workspace{scores: make([]int32, pl.prog.Rows), e: make([]int16, pl.prog.Rows+1), rows: make([]row, 0, pl.chunk), tokens: make([]int32, pl.chunk)}
 	for _, w := range pl.width {
@@ -170,14 +190,13 @@ func (pl *plan) newWorkspace() *workspace {
 		switch cols := pl.facts[i].Cols; op.Kind {
 		case MatMul, BlockMatMul:
 			if pl.steps[i].w16 != nil {
-				ws.x16 = slices.Grow(ws.x16, pl.chunk*pl.facts[op.In[0]].Cols)
+				k := pl.prog.Consts[op.Consts[0]].Rows
+				ws.x16 = slices.Grow(ws.x16, pl.chunk*pl.facts[op.In[0]].Cols/k*padded(k))
 			}
 		case Attention, FullAttention:
 			ws.x16, ws.acc = slices.Grow(ws.x16, cols), slices.Grow(ws.acc, cols)
 		case MeanRows:
 			ws.sums = slices.Grow(ws.sums, cols)
-		case Noise:
-			ws.words = slices.Grow(ws.words, cols)
 		}
 	}
 	return ws
@@ -221,31 +240,20 @@ func (pl *plan) run(ws *workspace, rows []row) {
 			}
 		case Offset:
 			for r := range rows {
+				from, to := x[r*cols:][:len(c.Data)], y[r*cols:][:len(c.Data)]
 				for j, e := range c.Data {
-					y[r*cols+j] = x[r*cols+j] + e
+					to[j] = from[j] + e
 				}
 			}
-		case MatMul:
-			if w := pl.steps[i].w16; w != nil {
-				x16 := ws.x16[:len(x)]
-				for j, e := range x {
-					x16[j] = int16(e)
-				}
-				matmul16(y, x16, w, n, xcols, cols)
-			} else {
-				matmul32(y, x, pl.steps[i].w32, n, xcols, cols)
-			}
-		case BlockMatMul:
+		case MatMul, BlockMatMul:
 			// Blocks are rows of a product.
-			blocks := int(op.Params[0])
+			blocks := len(x) / c.Rows
 			if w := pl.steps[i].w16; w != nil {
-				x16 := ws.x16[:len(x)]
-				for j, e := range x {
-					x16[j] = int16(e)
-				}
-				matmul16(y, x16, w, n*blocks, c.Rows, c.Cols)
+				x16 := ws.x16[:blocks*padded(c.Rows)]
+				narrow(x16, x, c.Rows)
+				matmul16(y, x16, w, blocks, padded(c.Rows), c.Cols, &ws.eight)
 			} else {
-				matmul32(y, x, pl.steps[i].w32, n*blocks, c.Rows, c.Cols)
+				matmul32(y, x, pl.steps[i].w32, blocks, c.Rows, c.Cols)
 			}
 		case Requantise:
 			requantiseAll(y, x, op.Params[0], op.Params[1])
@@ -268,13 +276,13 @@ func (pl *plan) run(ws *workspace, rows []row) {
 			}
 		case Arrange:
 			for r := range rows {
-				from := x[r*xcols : (r+1)*xcols]
+				from, to := x[r*xcols:(r+1)*xcols], y[r*cols:][:len(c.Data)]
 				for j, k := range c.Data {
-					if k < 0 {
-						y[r*cols+j] = 0
-						continue
+					e := int32(0)
+					if k >= 0 {
+						e = from[k]
 					}
-					y[r*cols+j] = from[k]
+					to[j] = e
 				}
 			}
 		case BlockMax:
@@ -307,15 +315,7 @@ func (pl *plan) run(ws *workspace, rows []row) {
 			}
 		case Noise:
 			for r, w := range rows {
-				words, out := ws.words[:cols], y[r*cols:(r+1)*cols]
-				if w.seq.env.Temperature == 0 {
-					clear(out)
-					continue
-				}
-				w.seq.env.words(w.at, words)
-				for j, k := range words {
-					out[j] = int32(w.seq.env.noise(c.Data[k]))
-				}
+				w.seq.env.Noise(w.at, c.Data, y[r*cols:(r+1)*cols])
 			}
 		}
 	}
@@ -336,12 +336,24 @@ func (pl *plan) newSequence() *sequence { return &sequence{cache: make([]int16, 
 // matmul16 sets y[r][j] to the dot product of x[r] and w[j], for n rows, k
 // elements a product and m products a row. A few rows of w stay in the
 // nearest cache while all rows of x pass.
-func matmul16(y []int32, x, w []int16, n, k, m int) {
+func matmul16(y []int32, x, w []int16, n, k, m int, eight *[8]int32) {
 	const block = 32
-	for j := 0; j < m; j += block {
-		to := min(m, j+block)
+	whole := m &^ 7
+	for j := 0; j < whole; j += block {
+		to := min(whole, j+block)
 		for r := range n {
 			dots(y[r*m+j:r*m+to], x[r*k:(r+1)*k], w[j*k:to*k], k)
+		}
+	}
+	// Of the products that do not fill up eight, those of eight rows go
+	// together.
+	for r := 0; whole < m && r < n; r += 8 {
+		out := eight[:min(8, n-r)]
+		for j := whole; j < m; j++ {
+			dots(out, w[j*k:(j+1)*k], x[r*k:], k)
+			for i, e := range out {
+				y[(r+i)*m+j] = e
+			}
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 // randomProgram builds a program that passes Check: a stack of random
 // operations kept in bounds by requantising.
-func randomProgram(r *rand.Rand) *Program {
+func randomProgram(r *rand.Rand, causal bool) *Program {
 	p := &Program{Rows: 2 * (1 + r.IntN(40))}
 	consts := func(rows, cols int, most int32) int {
 		data := make([]int32, rows*cols)
@@ -22,6 +22,20 @@ func randomProgram(r *rand.Rand) *Program {
 		}
 		return p.Const(rows, cols, data)
 	}
+	roots := func() int {
+		data := make([]int32, normKeyHi-normKeyLo)
+		for i := range data { // rough, so that a key off by one shows
+			data[i] = 1<<20 + r.Int32N(1<<20)
+		}
+		return p.Const(1, len(data), data)
+	}
+	order := func(from, to int) int {
+		data := make([]int32, to)
+		for i := range data {
+			data[i] = r.Int32N(int32(from)+1) - 1
+		}
+		return p.Const(1, to, data)
+	}
 	vocab := 1 + r.IntN(300)
 	in := p.Op(Input, nil, nil, 1, 0, int64(vocab-1))
 	width := 4 * (1 + r.IntN(16))
@@ -29,35 +43,41 @@ func randomProgram(r *rand.Rand) *Program {
 		p.Op(Gather, []Value{in}, []int{consts(vocab, width, 1<<12)}),
 		p.Op(Gather, []Value{p.Op(Position, nil, nil, int64(p.Rows))}, []int{consts(p.Rows, width, 1<<12)}),
 	}, nil)
+	attention := func(kind Kind) {
+		heads := []int{1, 2, 4}[r.IntN(3)]
+		w := heads * (1 + r.IntN(16))
+		part := func(bits int64) Value {
+			n := p.Op(Requantise, []Value{x}, nil, 2, 12)
+			return p.Op(Requantise, []Value{p.Op(MatMul, []Value{n}, []int{consts(width, w, 300)})}, nil, 9, bits)
+		}
+		table := make([]int32, 1+1+r.IntN(400))
+		e := int32(1 + r.IntN(2000))
+		for i := range table {
+			table[i] = e
+			e -= min(e, r.Int32N(40))
+		}
+		x = p.Op(kind, []Value{part(11), part(11), part(11)}, []int{p.Const(1, len(table), table)}, int64(heads), int64(r.IntN(12)))
+		width = w
+	}
 	for range 1 + r.IntN(6) {
-		switch r.IntN(6) {
+		most := 13
+		if causal {
+			most = 11
+		}
+		switch r.IntN(most) {
 		case 0: // wide weights: the 32-bit path
 			n := p.Op(Requantise, []Value{x}, nil, int64(r.IntN(4)), int64(8))
 			y := p.Op(MatMul, []Value{n}, []int{consts(width, width, 100_000)})
 			x = p.Op(Requantise, []Value{y}, nil, 12, 18)
 		case 1: // layernorm
-			data := make([]int32, normKeyHi-normKeyLo)
-			for i := range data { // rough, so that a key off by one shows
-				data[i] = 1<<20 + r.Int32N(1<<20)
-			}
-			n := p.Op(LayerNorm, []Value{x}, []int{p.Const(1, len(data), data)}, normKeyLo+int64(r.IntN(9999)), int64(12+r.IntN(5)))
+			n := p.Op(LayerNorm, []Value{p.Op(Requantise, []Value{x}, nil, 0, 20)}, []int{roots()}, normKeyLo+int64(r.IntN(9999)), int64(12+r.IntN(5)))
 			y := p.Op(MatMul, []Value{n}, []int{consts(width, width, 20)})
 			x = p.Op(Requantise, []Value{y}, nil, 3, 15)
 		case 2: // table
 			n := p.Op(Requantise, []Value{x}, nil, 3, 8)
 			x = p.Op(Table, []Value{n}, []int{consts(1, 256, 1<<14)}, -128)
 		case 3: // attention
-			part := func(bits int64) Value {
-				n := p.Op(Requantise, []Value{x}, nil, 2, 12)
-				return p.Op(Requantise, []Value{p.Op(MatMul, []Value{n}, []int{consts(width, width, 300)})}, nil, 9, bits)
-			}
-			table := make([]int32, 1+1+r.IntN(400))
-			e := int32(1 + r.IntN(2000))
-			for i := range table {
-				table[i] = e
-				e -= min(e, r.Int32N(40))
-			}
-			x = p.Op(Attention, []Value{part(11), part(11), part(11)}, []int{p.Const(1, len(table), table)}, []int64{1, 2, 4}[r.IntN(3)], int64(r.IntN(12)))
+			attention(Attention)
 		case 4: // residual, offset
 			n := p.Op(Requantise, []Value{x}, nil, 0, 15)
 			x = p.Op(Add, []Value{n, p.Op(Offset, []Value{n}, []int{consts(1, width, 1<<15)})}, nil)
@@ -67,7 +87,38 @@ func randomProgram(r *rand.Rand) *Program {
 			x = p.Op(MatMul, []Value{n}, []int{consts(width, w, 2047)})
 			x = p.Op(Requantise, []Value{x}, nil, 10, 16)
 			width = w
+		case 6: // convolution: blocks of any width, by 16 and by 32 bits
+			blocks, w := 1+r.IntN(8), 1+r.IntN(8)
+			block := 1 + r.IntN(40)
+			n := p.Op(Requantise, []Value{x}, nil, 2, []int64{12, 18}[r.IntN(2)])
+			n = p.Op(Arrange, []Value{n}, []int{order(width, blocks*block)})
+			x = p.Op(BlockMatMul, []Value{n}, []int{consts(block, w, []int32{60, 190}[r.IntN(2)])}, int64(blocks))
+			x = p.Op(Requantise, []Value{x}, nil, 8, 16)
+			width = blocks * w
+		case 7: // pool
+			blocks := 1 + r.IntN(20)
+			n := p.Op(Arrange, []Value{x}, []int{order(width, blocks*(1+r.IntN(9)))})
+			x = p.Op(BlockMax, []Value{n}, nil, int64(blocks))
+			width = blocks
+		case 8: // gate
+			n := p.Op(Requantise, []Value{x}, nil, 1, 15)
+			x = p.Op(Multiply, []Value{n, p.Op(Offset, []Value{n}, []int{consts(1, width, 1<<14)})}, nil)
+			x = p.Op(Requantise, []Value{x}, nil, 13, 17)
+		case 9: // rmsnorm
+			n := p.Op(Requantise, []Value{x}, nil, 0, 20)
+			n = p.Op(RMSNorm, []Value{n}, []int{roots()}, normKeyLo+int64(r.IntN(9999)), int64(12+r.IntN(5)))
+			x = p.Op(Requantise, []Value{n}, nil, 1, 15)
+		case 10: // noise
+			n := p.Op(Noise, nil, []int{consts(1, noiseQuantiles, 9999)}, int64(width))
+			x = p.Op(Requantise, []Value{p.Op(Add, []Value{x, n}, nil)}, nil, 2, 17)
+		case 11:
+			attention(FullAttention)
+		case 12:
+			x = p.Op(MeanRows, []Value{p.Op(Requantise, []Value{x}, nil, 0, 20)}, nil)
 		}
+	}
+	if !causal && p.Causal() {
+		attention(FullAttention)
 	}
 	p.Outputs = []Value{x, p.Op(ArgMax, []Value{x}, nil)}
 	if r.IntN(3) == 0 {
@@ -101,22 +152,43 @@ func newTestModel(t testing.TB, p *Program) *Model {
 	return m
 }
 
+// randomEnv is an environment, often with noise.
+func randomEnv(r *rand.Rand) (env Env) {
+	env.Temperature = []int{0, 1, 700, MaxTemperature}[r.IntN(4)]
+	for i := range env.Seed {
+		env.Seed[i] = byte(r.Uint32())
+	}
+	return env
+}
+
 func TestEngineEqualsInterpreter(t *testing.T) {
-	for seed := range uint64(150) {
+	used := map[Kind]int{}
+	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		p := randomProgram(r)
+		p := randomProgram(r, seed%2 == 0)
+		if p.Causal() != (seed%2 == 0) {
+			t.Fatalf("seed %d: causal is %t", seed, p.Causal())
+		}
+		for _, op := range p.Ops {
+			used[op.Kind]++
+		}
 		m := newTestModel(t, p)
-		in := randomInput(r, p, 1+r.IntN(p.Rows))
-		want, err := p.Interpret(in)
+		in, env := randomInput(r, p, 1+r.IntN(p.Rows)), randomEnv(r)
+		want, err := p.InterpretEnv(env, in)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		got, err := m.Run(in)
+		got, err := m.RunEnv(env, in)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("seed %d: engine differs from interpreter", seed)
+		}
+	}
+	for k := Input; k < kinds; k++ {
+		if used[k] < 10 {
+			t.Errorf("%s was tried %d times", k, used[k])
 		}
 	}
 }
@@ -126,7 +198,7 @@ func TestEngineEqualsInterpreter(t *testing.T) {
 func TestBatchedDecode(t *testing.T) {
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		p := randomProgram(r)
+		p := randomProgram(r, true)
 		m := newTestModel(t, p)
 		type session struct {
 			in   [][]int32
@@ -136,12 +208,13 @@ func TestBatchedDecode(t *testing.T) {
 		var ss []*session
 		left := 0
 		for range 1 + r.IntN(5) {
-			in := randomInput(r, p, 1+r.IntN(p.Rows))
-			want, err := p.Interpret(in)
+			in, env := randomInput(r, p, 1+r.IntN(p.Rows)), randomEnv(r)
+			want, err := p.InterpretEnv(env, in)
 			if err != nil {
 				t.Fatal(err)
 			}
 			ss = append(ss, &session{in, want, m.plan.newSequence()})
+			ss[len(ss)-1].seq.env = env
 			left += len(in)
 		}
 		ws := m.plan.newWorkspace()
