@@ -160,6 +160,12 @@ func TestVectors(t *testing.T) {
 					t.Fatalf("butterfly of %d: element %d", n, i)
 				}
 			}
+			MulElems(wa, ea, eb)
+			for i := range n {
+				if wa[i] != ea[i].Mul(eb[i]) {
+					t.Fatalf("product of %d: element %d", n, i)
+				}
+			}
 			dst.Copy(b)
 			AddScaled(dst, ea, x)
 			each("scaled sum", dst, func(i int) Ext { return b.At(i).Add(x.Mul(Lift(ea[i]))) })

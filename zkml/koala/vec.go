@@ -76,6 +76,14 @@ func SubElems(dst, a, b []Elem) {
 	}
 }
 
+// MulElems sets dst = a b.
+func MulElems(dst, a, b []Elem) {
+	a, b = a[:len(dst)], b[:len(dst)]
+	for i := fastMulElems(dst, a, b); i < len(dst); i++ {
+		dst[i] = a[i].Mul(b[i])
+	}
+}
+
 // AddVec sets dst = a + b.
 func AddVec(dst, a, b Vec) {
 	for c := range dst {

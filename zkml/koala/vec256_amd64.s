@@ -445,6 +445,32 @@ butterflyLoop:
 	VZEROUPPER
 	RET
 
+// func mulElems256(dst, a, b *Elem, n int)
+TEXT ·mulElems256(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ dst+0(FP), DI
+	MOVQ a+8(FP), SI
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, SI
+	ADDQ CX, DX
+	NEGQ CX
+mulElemsLoop:
+	VMOVDQU (SI)(CX*1), Y0
+	VMOVDQU (DX)(CX*1), Y1
+	VPSRLQ $32, Y0, Y2
+	VPSRLQ $32, Y1, Y3
+	VPMULUDQ Y1, Y0, Y4
+	VPMULUDQ Y3, Y2, Y5
+	REDUCE1(Y4, Y5, Y6, Y7, Y8)
+	VMOVDQU Y6, (DI)(CX*1)
+	ADDQ $32, CX
+	JNZ mulElemsLoop
+	VZEROUPPER
+	RET
+
 // func addElems256(dst, a, b *Elem, n int)
 TEXT ·addElems256(SB), NOSPLIT, $0-32
 	SETUP

@@ -32,6 +32,9 @@ func addScaled512(dst *Vec, a *Elem, x *Ext, n int)
 func butterfly512(a, b, w *Elem, n int)
 
 //go:noescape
+func mulElems512(dst, a, b *Elem, n int)
+
+//go:noescape
 func addElems512(dst, a, b *Elem, n int)
 
 //go:noescape
@@ -60,6 +63,9 @@ func addScaled256(dst *Vec, a *Elem, x *Ext, n int)
 
 //go:noescape
 func butterfly256(a, b, w *Elem, n int)
+
+//go:noescape
+func mulElems256(dst, a, b *Elem, n int)
 
 //go:noescape
 func addElems256(dst, a, b *Elem, n int)
@@ -170,6 +176,18 @@ func fastButterfly(a, b, w []Elem) int {
 		butterfly512(&a[0], &b[0], &w[0], n)
 	default:
 		butterfly256(&a[0], &b[0], &w[0], n)
+	}
+	return n
+}
+
+func fastMulElems(dst, a, b []Elem) int {
+	n := fast(len(dst))
+	switch {
+	case n == 0:
+	case hasAVX512:
+		mulElems512(&dst[0], &a[0], &b[0], n)
+	default:
+		mulElems256(&dst[0], &a[0], &b[0], n)
 	}
 	return n
 }

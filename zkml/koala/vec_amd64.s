@@ -448,6 +448,32 @@ butterflyLoop:
 	VZEROUPPER
 	RET
 
+// func mulElems512(dst, a, b *Elem, n int)
+TEXT ·mulElems512(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ dst+0(FP), DI
+	MOVQ a+8(FP), SI
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, SI
+	ADDQ CX, DX
+	NEGQ CX
+mulElemsLoop:
+	VMOVDQU32 (SI)(CX*1), Z0
+	VMOVDQU32 (DX)(CX*1), Z1
+	VPSRLQ $32, Z0, Z2
+	VPSRLQ $32, Z1, Z3
+	VPMULUDQ Z1, Z0, Z4
+	VPMULUDQ Z3, Z2, Z5
+	REDUCE1(Z4, Z5, Z6, Z7, Z8)
+	VMOVDQU32 Z6, (DI)(CX*1)
+	ADDQ $64, CX
+	JNZ mulElemsLoop
+	VZEROUPPER
+	RET
+
 // func addElems512(dst, a, b *Elem, n int)
 TEXT ·addElems512(SB), NOSPLIT, $0-32
 	SETUP

@@ -11,6 +11,7 @@ func fastDot(a, b *Vec) (Ext, int)                 { return Ext{}, 0 }
 func fastDotElems(a *Vec, b []Elem) (Ext, int)     { return Ext{}, 0 }
 func fastAddScaled(dst *Vec, a []Elem, x *Ext) int { return 0 }
 func fastButterfly(a, b, w []Elem) int             { return 0 }
+func fastMulElems(dst, a, b []Elem) int            { return 0 }
 func fastAddElems(dst, a, b []Elem) int            { return 0 }
 func fastSubElems(dst, a, b []Elem) int            { return 0 }
 func fastShortPass(v []Elem, k int, w []Elem) bool { return false }

@@ -8,4 +8,4 @@ var fast16 = cpu.X86.HasAVX512F
 // cv becomes the first half of the output.
 //
 //go:noescape
-func compress16(cv *[8][16]uint32, msg *[16][16]uint32, length, flags uint32)
+func compress16(cv *state, msg *block, length, flags uint32)

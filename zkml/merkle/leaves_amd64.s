@@ -29,7 +29,7 @@
 	G(Z2, Z7, Z8, Z13, M12, M13); \
 	G(Z3, Z4, Z9, Z14, M14, M15)
 
-// func compress16(cv *[8][16]uint32, msg *[16][16]uint32, length, flags uint32)
+// func compress16(cv *state, msg *block, length, flags uint32)
 TEXT ·compress16(SB), NOSPLIT, $0-24
 	MOVQ cv+0(FP), DI
 	MOVQ msg+8(FP), SI

@@ -7,12 +7,10 @@
 package merkle
 
 import (
-	"encoding/binary"
 	"errors"
 	"slices"
 
 	"lukechampine.com/blake3"
-	"lukechampine.com/blake3/guts"
 
 	"github.com/torg-network/torg/zkml/parallel"
 )
@@ -22,21 +20,6 @@ type Digest [32]byte
 
 // Leaf hashes a leaf.
 func Leaf(b []byte) Digest { return blake3.Sum256(b) }
-
-func words(d *Digest) (w [8]uint32) {
-	for i := range w {
-		w[i] = binary.LittleEndian.Uint32(d[4*i:])
-	}
-	return w
-}
-
-func node(l, r *Digest) (d Digest) {
-	cv := guts.ChainingValue(guts.ParentNode(words(l), words(r), &guts.IV, 0))
-	for i, w := range cv {
-		binary.LittleEndian.PutUint32(d[4*i:], w)
-	}
-	return d
-}
 
 // Tree is a committed list.
 type Tree struct {
@@ -54,9 +37,7 @@ func New(leaves []Digest) *Tree {
 	for below := leaves; len(below) > 1; {
 		level := make([]Digest, len(below)/2)
 		parallel.For(len(level), 1024, func(from, to int) {
-			for i := from; i < to; i++ {
-				level[i] = node(&below[2*i], &below[2*i+1])
-			}
+			nodes(level[from:to], below[2*from:2*to])
 		})
 		t.levels = append(t.levels, level)
 		below = level
@@ -126,30 +107,32 @@ func Verify(root Digest, depth int, indices []int, leaves []Digest, path []byte)
 		}
 	}
 	known, hashes := slices.Clone(indices), slices.Clone(leaves)
+	children := make([]Digest, 0, 2*len(known))
 	for range depth {
+		children = children[:0]
 		n := 0
 		for i := 0; i < len(known); i++ {
 			k := known[i]
-			var d Digest
 			if i+1 < len(known) && k&1 == 0 && known[i+1] == k+1 {
-				d = node(&hashes[i], &hashes[i+1])
+				children = append(children, hashes[i], hashes[i+1])
 				i++
 			} else {
-				if len(path) < len(d) {
+				if len(path) < len(root) {
 					return ErrRoot
 				}
-				s := Digest(path[:len(d)])
-				path = path[len(d):]
+				s := Digest(path[:len(root)])
+				path = path[len(root):]
 				if k&1 == 0 {
-					d = node(&hashes[i], &s)
+					children = append(children, hashes[i], s)
 				} else {
-					d = node(&s, &hashes[i])
+					children = append(children, s, hashes[i])
 				}
 			}
-			known[n], hashes[n] = k>>1, d
+			known[n] = k >> 1
 			n++
 		}
 		known, hashes = known[:n], hashes[:n]
+		nodes(hashes, children)
 	}
 	if len(path) > 0 || hashes[0] != root {
 		return ErrRoot

@@ -138,6 +138,41 @@ func TestLeaves(t *testing.T) {
 	}
 }
 
+// TestLanes compares hashing of many at once with hashing each.
+func TestLanes(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 1))
+	for _, size := range []int{4, 40, 60, 64, 68, 160, 256, 1020, 1024, 1028, 1600} {
+		for n := range 40 {
+			b := make([]byte, n*size)
+			for i := range b {
+				b[i] = byte(r.Uint32())
+			}
+			for i, d := range LeavesOf(b, size) {
+				if d != Leaf(b[i*size:(i+1)*size]) {
+					t.Fatalf("leaf %d of %d, %d bytes", i, n, size)
+				}
+			}
+		}
+	}
+	for n := range 40 {
+		children, out := leavesOf(2*n, uint64(n)), make([]Digest, n)
+		nodes(out, children)
+		for i, d := range out {
+			if d != node(&children[2*i], &children[2*i+1]) {
+				t.Fatalf("node %d of %d", i, n)
+			}
+		}
+	}
+}
+
+func BenchmarkSearch(b *testing.B) {
+	const bits = 16
+	for i := range b.N {
+		Search([32]byte{byte(i), byte(i >> 8)}, bits)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(1<<bits), "ns/hash")
+}
+
 func BenchmarkLeaves(b *testing.B) {
 	columns := make([][]uint32, 96)
 	for j := range columns {

@@ -56,3 +56,36 @@ func Each(n int, f func(i int)) {
 	}
 	wg.Wait()
 }
+
+// First calls f(0), f(1) ... on all cores until one succeeds, and returns the
+// result of the first that does, in their order.
+func First[T any](f func(i uint64) (T, bool)) T {
+	var mu sync.Mutex
+	var next, best uint64
+	var found bool
+	var result T
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				i := next
+				next++
+				done := found && i > best
+				mu.Unlock()
+				if done {
+					return
+				}
+				if x, ok := f(i); ok {
+					mu.Lock()
+					if !found || i < best {
+						found, best, result = true, i, x
+					}
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return result
+}

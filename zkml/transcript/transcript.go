@@ -146,40 +146,14 @@ func (p *Prover) Elems(label string, x []koala.Elem) {
 // Hint sends bytes that are not absorbed.
 func (p *Prover) Hint(b []byte) { p.proof = append(p.proof, b...) }
 
-// Grind does n bits of work, 0 <= n <= 40, so that whoever wants to try
+// Grind does n bits of work, 0 <= n <= 32, so that whoever wants to try
 // another continuation must do it again: the smallest nonce is sent.
 func (p *Prover) Grind(label string, n int) {
 	if n == 0 {
 		return
 	}
 	seed := p.draw(label)
-	p.Bytes(label, binary.LittleEndian.AppendUint64(nil, grind(seed, n)))
-}
-
-// grind returns the smallest nonce that works.
-func grind(seed [32]byte, n int) uint64 {
-	const batch = 1 << 13
-	// The words of seed and nonce, a column each.
-	columns := make([][]uint32, 10)
-	for i := range columns {
-		columns[i] = make([]uint32, batch)
-		if i < 8 {
-			for j := range columns[i] {
-				columns[i][j] = binary.LittleEndian.Uint32(seed[4*i:])
-			}
-		}
-	}
-	for from := uint64(0); ; from += batch {
-		for j := range batch {
-			nonce := from + uint64(j)
-			columns[8][j], columns[9][j] = uint32(nonce), uint32(nonce>>32)
-		}
-		for j, h := range merkle.Leaves(batch, columns) {
-			if leadingZeros(h) >= n {
-				return from + uint64(j)
-			}
-		}
-	}
+	p.Bytes(label, binary.LittleEndian.AppendUint64(nil, merkle.Search(seed, n)))
 }
 
 func leadingZeros(h [32]byte) int { return bits.LeadingZeros64(binary.BigEndian.Uint64(h[:])) }
@@ -263,6 +237,24 @@ func (v *Verifier) DecodeExts(b []byte) []koala.Ext {
 		out[i] = x
 	}
 	return out
+}
+
+// DecodeElem decodes the element that b begins with.
+func (v *Verifier) DecodeElem(b []byte) koala.Elem {
+	x, err := koala.DecodeElem(b)
+	if err != nil {
+		v.Fail(err)
+	}
+	return x
+}
+
+// DecodeExt decodes the extension element that b begins with.
+func (v *Verifier) DecodeExt(b []byte) koala.Ext {
+	x, err := koala.DecodeExt(b)
+	if err != nil {
+		v.Fail(err)
+	}
+	return x
 }
 
 // Elems reads n base elements.

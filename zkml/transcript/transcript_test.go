@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/merkle"
 )
 
 func talk(p *Prover) (koala.Ext, []int) {
@@ -116,7 +117,7 @@ func TestGrind(t *testing.T) {
 	for i := range 20 {
 		seed := [32]byte{byte(i)}
 		n := i % 15
-		nonce := grind(seed, n)
+		nonce := merkle.Search(seed, n)
 		for k := range nonce {
 			if works(seed, k, n) {
 				t.Fatalf("seed %d: %d works, %d was found", i, k, nonce)

@@ -517,86 +517,70 @@ func (p Params) Verify(t *transcript.Verifier, parts []Opening, logColumns int, 
 		round(p.FoldWork)
 	}
 	eq := mle.Eq(point, koala.ExtOne)
-	// Weights that joined the claim: gamma, the point of the sample, and y of
-	// each position; they are on the variables after the first `after`.
-	type joined struct {
-		after  int
-		gamma  koala.Ext
-		sample []koala.Ext
-		ys     []koala.Elem
-	}
 	var joins []joined
 	shapes := p.words()
 	var root merkle.Digest
-	var final koala.Vec
-	for i, s := range shapes {
+	for i, s := range shapes[:len(shapes)-1] {
 		rs := make([]koala.Ext, s.fold)
 		for k := range rs {
 			rs[k] = round(p.FoldWork)
 		}
-		last := i == len(shapes)-1
 		j := joined{after: len(point)}
 		var next merkle.Digest
-		var value koala.Ext
-		if !last {
-			copy(next[:], t.Bytes("root", len(next)))
-			j.sample = t.Challenges("sample", s.vars-s.fold)
-			value = t.Ext("sample")
-		} else {
-			final = koala.NewVec(1 << (s.vars - s.fold))
-			for k := range final.Len() {
-				final.Set(k, t.Ext("polynomial"))
-			}
-		}
+		copy(next[:], t.Bytes("root", len(next)))
+		j.sample = t.Challenges("sample", s.vars-s.fold)
+		value := t.Ext("sample")
 		t.Grind("work", p.Work)
 		indices := distinct(t.Indices("queries", s.Queries, s.domain-s.fold))
-		leaves := make([][]koala.Ext, len(indices))
+		var leaves koala.Vec
 		if i == 0 {
-			for k := range leaves {
-				leaves[k] = make([]koala.Ext, 1<<s.fold)
-			}
-			for _, c := range parts {
-				size := c.Columns << s.fold
-				for k, b := range readLeaves(t, c.Root, s, indices, size*koala.ElemSize) {
-					for j, e := range t.DecodeElems(b) {
-						at := j & (1<<s.fold - 1)
-						leaves[k][at] = leaves[k][at].Add(eq.At(c.At + j>>s.fold).Scale(e))
-					}
-				}
-			}
+			leaves = readColumns(t, parts, eq, s, indices)
 		} else {
-			for k, b := range readLeaves(t, root, s, indices, koala.ExtSize<<s.fold) {
-				leaves[k] = t.DecodeExts(b)
-			}
+			leaves = readWord(t, root, s, indices)
 		}
 		if t.Err() != nil {
 			return t.Err()
 		}
-		g := koala.Root(s.domain - s.fold)
-		if !last {
-			j.gamma = t.Challenge("combine")
-			claim = claim.Add(j.gamma.Mul(value))
+		gamma := t.Challenge("combine")
+		j.powers = koala.NewVec(len(indices) + 1)
+		power := gamma
+		for k := range j.powers.Len() {
+			j.powers.Set(k, power)
+			power = power.Mul(gamma)
 		}
-		power := j.gamma
-		for k, index := range indices {
-			v := foldLeaf(leaves[k], s.domain, index, rs)
-			y := g.Exp(uint64(index))
-			if last {
-				pow := make([]koala.Elem, final.Len())
-				powers(pow, y)
-				if koala.DotElems(final, pow) != v {
-					t.Fail(errFold)
-				}
-				continue
-			}
-			power = power.Mul(j.gamma)
-			claim = claim.Add(power.Mul(v))
-			j.ys = append(j.ys, y)
-		}
-		if !last {
-			joins = append(joins, j)
-		}
+		claim = claim.Add(gamma.Mul(value))
+		claim = claim.Add(koala.Dot(j.powers.Slice(1, len(indices)+1), foldLeaves(leaves, s, indices, rs)))
+		j.ys = positions(s.domain-s.fold, indices)
+		joins = append(joins, j)
 		root = next
+	}
+	s := shapes[len(shapes)-1]
+	rs := make([]koala.Ext, s.fold)
+	for k := range rs {
+		rs[k] = round(p.FoldWork)
+	}
+	final := koala.NewVec(1 << (s.vars - s.fold))
+	for k := range final.Len() {
+		final.Set(k, t.Ext("polynomial"))
+	}
+	t.Grind("work", p.Work)
+	indices := distinct(t.Indices("queries", s.Queries, s.domain-s.fold))
+	var leaves koala.Vec
+	if len(shapes) == 1 {
+		leaves = readColumns(t, parts, eq, s, indices)
+	} else {
+		leaves = readWord(t, root, s, indices)
+	}
+	if t.Err() != nil {
+		return t.Err()
+	}
+	values := foldLeaves(leaves, s, indices, rs)
+	pow := make([]koala.Elem, final.Len())
+	for k, y := range positions(s.domain-s.fold, indices) {
+		powers(pow, y)
+		if koala.DotElems(final, pow) != values.At(k) {
+			t.Fail(errFold)
+		}
 	}
 	for range mle.Log(final.Len()) {
 		round(0)
@@ -606,18 +590,7 @@ func (p Params) Verify(t *transcript.Verifier, parts []Opening, logColumns int, 
 	}
 	w := weight(point)
 	for _, j := range joins {
-		w = w.Add(j.gamma.Mul(mle.EqAt(j.sample, point[j.after:])))
-		power := j.gamma
-		for _, y := range j.ys {
-			power = power.Mul(j.gamma)
-			x := power
-			for _, r := range point[j.after:] {
-				// 1 - r + r y
-				x = x.Mul(koala.ExtOne.Add(r.Scale(y.Sub(koala.One))))
-				y = y.Mul(y)
-			}
-			w = w.Add(x)
-		}
+		w = w.Add(j.weight(point))
 	}
 	if mle.EvalVec(final, point[len(point)-mle.Log(final.Len()):]).Mul(w) != claim {
 		t.Fail(errSum)
@@ -625,46 +598,137 @@ func (p Params) Verify(t *transcript.Verifier, parts []Opening, logColumns int, 
 	return t.Err()
 }
 
-// readLeaves reads opened leaves of the given size and checks their path.
-func readLeaves(t *transcript.Verifier, root merkle.Digest, s wordShape, indices []int, size int) [][]byte {
-	leaves := make([][]byte, len(indices))
-	digests := make([]merkle.Digest, len(indices))
-	for i := range indices {
-		b := t.Hint(size)
-		if b == nil {
-			return nil
-		}
-		leaves[i], digests[i] = b, merkle.Leaf(b)
+// joined is weights that joined the claim: those of a sample at a point and of
+// opened positions y, times powers of a challenge. They are on the variables
+// after the first `after`.
+type joined struct {
+	after  int
+	sample []koala.Ext
+	ys     []koala.Elem
+	powers koala.Vec
+}
+
+// weight is the extension of the weights at a point of the whole polynomial.
+func (j joined) weight(point []koala.Ext) koala.Ext {
+	point = point[j.after:]
+	sum := j.powers.At(0).Mul(mle.EqAt(j.sample, point))
+	n := len(j.ys)
+	product, factor, y := koala.NewVec(n), koala.NewVec(n), slices.Clone(j.ys)
+	product.Copy(j.powers.Slice(1, n+1))
+	for _, r := range point {
+		factor.Fill(koala.ExtOne.Sub(r)) // 1 - r + r y
+		koala.AddScaled(factor, y, r)
+		koala.MulVec(product, product, factor)
+		koala.MulElems(y, y, y)
 	}
+	return sum.Add(koala.Sum(product))
+}
+
+// positions returns the powers of the root of order 2^domain.
+func positions(domain int, indices []int) []koala.Elem {
+	g := koala.Root(domain)
+	ys := make([]koala.Elem, len(indices))
+	for k, i := range indices {
+		ys[k] = g.Exp(uint64(i))
+	}
+	return ys
+}
+
+// readColumns reads the leaves of all parts and joins their columns, with
+// weights eq. The result has element k of leaf i at k len(indices) + i.
+func readColumns(t *transcript.Verifier, parts []Opening, eq koala.Vec, s wordShape, indices []int) koala.Vec {
+	n := len(indices)
+	out := koala.NewVec(n << s.fold)
+	column := make([]koala.Elem, out.Len())
+	for _, c := range parts {
+		size := c.Columns << s.fold * koala.ElemSize
+		b := readLeaves(t, c.Root, s, indices, size)
+		if b == nil {
+			break
+		}
+		for j := range c.Columns {
+			for i := range n {
+				for k := range 1 << s.fold {
+					column[k*n+i] = t.DecodeElem(b[i*size+(j<<s.fold+k)*koala.ElemSize:])
+				}
+			}
+			koala.AddScaled(out, column, eq.At(c.At+j))
+		}
+	}
+	return out
+}
+
+// readWord reads the leaves of a later word, in the same order.
+func readWord(t *transcript.Verifier, root merkle.Digest, s wordShape, indices []int) koala.Vec {
+	n := len(indices)
+	out := koala.NewVec(n << s.fold)
+	size := koala.ExtSize << s.fold
+	b := readLeaves(t, root, s, indices, size)
+	if b == nil {
+		return out
+	}
+	for i := range n {
+		for k := range 1 << s.fold {
+			out.Set(k*n+i, t.DecodeExt(b[i*size+k*koala.ExtSize:]))
+		}
+	}
+	return out
+}
+
+// readLeaves reads opened leaves of the given size and checks their path.
+func readLeaves(t *transcript.Verifier, root merkle.Digest, s wordShape, indices []int, size int) []byte {
+	leaves := t.Hint(size * len(indices))
 	depth := s.domain - s.fold
 	path := t.Hint(merkle.Siblings(depth, indices) * len(merkle.Digest{}))
-	if t.Err() == nil {
-		if err := merkle.Verify(root, depth, indices, digests, path); err != nil {
-			t.Fail(fmt.Errorf("whir: %w", err))
-		}
+	if t.Err() != nil {
+		return nil
+	}
+	if err := merkle.Verify(root, depth, indices, merkle.LeavesOf(leaves, size), path); err != nil {
+		t.Fail(fmt.Errorf("whir: %w", err))
+		return nil
 	}
 	return leaves
 }
 
-// foldLeaf folds the values of a leaf of 2^len(rs), at the positions index,
-// index + n/2^len(rs), ... of a domain of n = 2^domain points, at rs.
-func foldLeaf(v []koala.Ext, domain, index int, rs []koala.Ext) koala.Ext {
-	root := koala.Root(domain).Inv()
-	inv := root.Exp(uint64(index)) // 1/x of the first position
-	step := root.Exp(1 << (domain - len(rs)))
+// foldLeaves folds the values of leaves at rs. Those of leaf i are at the
+// positions index, index + n/2^fold, ... of a domain of n = 2^s.domain points,
+// and in v at i, i + len(indices) ... It overwrites v.
+func foldLeaves(v koala.Vec, s wordShape, indices []int, rs []koala.Ext) koala.Vec {
+	n := len(indices)
+	root := koala.Root(s.domain).Inv()
+	step := root.Exp(1 << (s.domain - s.fold))
+	// 1/x of each first position.
+	inv := make([]koala.Elem, n)
+	for i, index := range indices {
+		inv[i] = root.Exp(uint64(index))
+	}
+	xs := make([]koala.Elem, v.Len()/2)
+	diff := koala.NewVec(v.Len() / 2)
 	for _, r := range rs {
-		h := len(v) / 2
-		x := inv.Mul(koala.Half)
-		for k := range h {
-			e := v[k].Add(v[k+h]).Scale(koala.Half)
-			o := v[k].Sub(v[k+h]).Scale(x)
-			v[k] = e.Add(r.Mul(o.Sub(e)))
+		h := v.Len() / 2
+		x := koala.One
+		for at := 0; at < h; at += n {
+			for i, y := range inv {
+				xs[at+i] = y.Mul(x)
+			}
 			x = x.Mul(step)
 		}
-		v = v[:h]
-		inv, step = inv.Mul(inv), step.Mul(step)
+		// With e = (a+b)/2 and o = (a-b)/(2x): (1-r) e + r o.
+		lo, hi, d := v.Slice(0, h), v.Slice(h, 2*h), diff.Slice(0, h)
+		koala.SubVec(d, lo, hi)
+		for c := range d {
+			koala.MulElems(d[c], d[c], xs[:h])
+		}
+		koala.AddVec(lo, lo, hi)
+		koala.SubVec(d, d, lo)
+		koala.ScaleVec(d, d, r)
+		koala.AddVec(lo, lo, d)
+		koala.ScaleVec(lo, lo, koala.Lift(koala.Half))
+		koala.MulElems(inv, inv, inv)
+		step = step.Mul(step)
+		v = lo
 	}
-	return v[0]
+	return v
 }
 
 // OpeningSize is the size in bytes that the opening of the given numbers of
