@@ -124,6 +124,18 @@ func BenchmarkShapeMLP4M(b *testing.B) {
 	benchShape(b, shape.MLP4M.Program(1), shape.MLP4M.Input(1))
 }
 
+func BenchmarkShapeLeNet(b *testing.B) {
+	benchShape(b, shape.LeNet.Program(1, 1), shape.LeNet.Input(1, 1))
+}
+
+func BenchmarkShapeCNN264k(b *testing.B) {
+	benchShape(b, shape.CNN264k.Program(1, 1), shape.CNN264k.Input(1, 1))
+}
+
+func BenchmarkShapeMiniLM(b *testing.B) {
+	benchShape(b, shape.MiniLM.Program(1), shape.MiniLM.Input(1, 128))
+}
+
 func BenchmarkCommitNano(b *testing.B) {
 	for b.Loop() {
 		if _, _, err := Commit(nano.Model().Program()); err != nil {
