@@ -105,7 +105,7 @@ func New(cfg Config) (*Console, error) {
 		cross: http.NewCrossOriginProtection(),
 	}
 	pages := []ui.Page{
-		squarepage.New(c.feed, cfg.Ledger),
+		squarepage.New(c.feed),
 	}
 	for _, p := range pages {
 		c.nav = append(c.nav, p.Link())
