@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -32,13 +33,14 @@ func benchZKML(ctx context.Context, _ config, report func(measure)) error {
 		rows  int // that size, verify, memory and bits are told for; 0 for none
 		input [][]int32
 		make  func() *exact.Program
+		gpt   *shapes.GPT // whose overhead is told; nil for none
 	}{
 		// First, so that nothing else is in memory.
-		{"nanogpt-1m/t64", 64, shapes.NanoGPT1M.Input(1, 64), func() *exact.Program { return shapes.NanoGPT1M.Program(1) }},
-		{"nanogpt-1m/t128", 0, shapes.NanoGPT1M.Input(1, 128), func() *exact.Program { return shapes.NanoGPT1M.Program(1) }},
-		{"ezkl-nanogpt/t64", 0, shapes.EZKL.Input(1, 64), func() *exact.Program { return shapes.EZKL.Program(1) }},
-		{"mlp-4m", 0, shapes.MLP4M.Input(1), func() *exact.Program { return shapes.MLP4M.Program(1) }},
-		{"layer-8x64x32", 0, shapes.Layer8x64x32.Input(1), func() *exact.Program { return shapes.Layer8x64x32.Program(1) }},
+		{"nanogpt-1m/t64", 64, shapes.NanoGPT1M.Input(1, 64), func() *exact.Program { return shapes.NanoGPT1M.Program(1) }, &shapes.NanoGPT1M},
+		{"nanogpt-1m/t128", 0, shapes.NanoGPT1M.Input(1, 128), func() *exact.Program { return shapes.NanoGPT1M.Program(1) }, nil},
+		{"ezkl-nanogpt/t64", 0, shapes.EZKL.Input(1, 64), func() *exact.Program { return shapes.EZKL.Program(1) }, nil},
+		{"mlp-4m", 0, shapes.MLP4M.Input(1), func() *exact.Program { return shapes.MLP4M.Program(1) }, nil},
+		{"layer-8x64x32", 0, shapes.Layer8x64x32.Input(1), func() *exact.Program { return shapes.Layer8x64x32.Program(1) }, nil},
 	} {
 		card, pk, err := zkml.Commit(b.make())
 		if err != nil {
@@ -47,9 +49,14 @@ func benchZKML(ctx context.Context, _ config, report func(measure)) error {
 		if err := benchProofs(ctx, b.name, b.rows, card, pk, b.input, report); err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)
 		}
+		if b.gpt == nil {
+			continue
+		}
+		if err := benchFloats(ctx, b.name, *b.gpt, b.make(), pk, b.input, report); err != nil {
+			return fmt.Errorf("%s: %w", b.name, err)
+		}
 	}
 	progress("prove/cnn-264k is left out: package zkml/shape has no such program, and exact no convolution")
-	progress("overhead/nanogpt-1m/t64 is left out: there is no single-core fp32 BLAS here to compare with (package train orders its sums and does not fuse them, so it is slower than one)")
 	return nil
 }
 
@@ -79,21 +86,25 @@ func benchProofs(ctx context.Context, name string, rows int, card zkml.Card, pk 
 			report(measure{"memory/" + name, peak, "MiB", 0, 0})
 		}
 	}
-	if err := median(proveRuns, one, report); err != nil {
+	m, err := median(proveRuns, one)
+	if err != nil {
 		return err
 	}
+	report(m)
 	if rows == 0 {
 		return zkml.Verify(card, claim, proof)
 	}
 	report(measure{"size/" + name, kib(len(proof)), "KiB", 0, 0})
-	if err := median(verifyRuns, func() (measure, error) {
+	m, err = median(verifyRuns, func() (measure, error) {
 		sw := startWatch()
 		err := zkml.Verify(card, claim, proof)
 		cpu, wall := sw.stop()
 		return measure{"verify/" + name, wall * 1000, "ms", cpu, wall}, err
-	}, report); err != nil {
+	})
+	if err != nil {
 		return err
 	}
+	report(m)
 	budget, err := card.Budget(1, rows)
 	if err != nil {
 		return err
@@ -102,19 +113,44 @@ func benchProofs(ctx context.Context, name string, rows int, card zkml.Card, pk 
 	return nil
 }
 
-// median reports the measurement in the middle of several.
-func median(runs int, one func() (measure, error), report func(measure)) error {
+// benchFloats tells how many times the CPU time of a pass in 32-bit floats
+// it takes to prove one, both on one core: two that share a cache, or even a
+// core's units, take more CPU time for the same work. The time in the row is
+// that of the proof; the unit says what computed the floats.
+func benchFloats(ctx context.Context, name string, g shapes.GPT, p *exact.Program, pk *zkml.ProverKey, input [][]int32, report func(measure)) error {
+	var claim zkml.Claim
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	prove, err := median(proveRuns, func() (m measure, err error) {
+		sw := startWatch()
+		claim, _, err = pk.Prove(input)
+		m.CPU, m.Wall = sw.stop()
+		m.Value = m.CPU
+		return m, cmp.Or(err, ctx.Err())
+	})
+	if err != nil {
+		return err
+	}
+	pass, by, err := floatPass(ctx, g, p, input, claim.Output[0])
+	if err != nil {
+		return err
+	}
+	progress("%s: on one core %.4g s to prove, %.4g ms for a pass in floats by %s", name, prove.CPU, pass*1000, by)
+	report(measure{"overhead/" + name, prove.CPU / pass, "times " + by, prove.CPU, prove.Wall})
+	return nil
+}
+
+// median is the measurement in the middle of several.
+func median(runs int, one func() (measure, error)) (measure, error) {
 	var ms []measure
 	for range runs {
 		m, err := one()
 		if err != nil {
-			return err
+			return m, err
 		}
 		ms = append(ms, m)
 	}
 	slices.SortFunc(ms, func(a, b measure) int { return cmp.Compare(a.Value, b.Value) })
-	report(ms[len(ms)/2])
-	return nil
+	return ms[len(ms)/2], nil
 }
 
 // resetPeak makes the system forget how much memory this process has had at

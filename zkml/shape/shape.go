@@ -59,6 +59,17 @@ func (b builder) positive(bits int) int {
 	return b.p.Const(1, len(data), data)
 }
 
+// gelu is nanoGPT's activation as a table of 14-bit keys: ten bits after the
+// point before, nine after.
+func (b builder) gelu() int {
+	data := make([]int32, 1<<14)
+	for i := range data {
+		x := float64(i-1<<13) / (1 << 10)
+		data[i] = int32(math.RoundToEven(256 * x * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x)))))
+	}
+	return b.p.Const(1, len(data), data)
+}
+
 // Program returns a program of the shape. Its input is a token a row, its
 // output the logits of the next.
 func (g GPT) Program(seed uint64) *exact.Program {
@@ -83,7 +94,7 @@ func (g GPT) Program(seed uint64) *exact.Program {
 		}
 	}
 	table := b.p.Const(1, len(exps), exps)
-	act := b.positive(14)
+	act := b.gelu()
 
 	norm := func(x exact.Value) exact.Value {
 		return b.op(exact.LayerNorm, x, []int{norms}, 1<<14, int64(scale-10))

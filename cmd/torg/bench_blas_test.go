@@ -1,0 +1,57 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	shapes "github.com/torg-network/torg/zkml/shape"
+)
+
+var floatShape = shapes.GPT{Vocab: 65, Layers: 2, Heads: 4, Width: 64, Context: 32}
+
+func TestFloatPassWithBLAS(t *testing.T) {
+	if err := exec.Command("python3", "-c", "import numpy").Run(); err != nil {
+		t.Skip("python3 with numpy is not installed")
+	}
+	g := floatShape
+	p, in := g.Program(1), g.Input(1, 20)
+	out, err := p.Interpret(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpu, by, err := blasPass(t.Context(), g, p, in, out[0])
+	if err != nil || cpu <= 0 || cpu > 0.1 || !strings.HasPrefix(by, "OpenBLAS ") {
+		t.Errorf("%v s by %q, error %v", cpu, by, err)
+	}
+	if _, _, err := blasPass(t.Context(), g, g.Program(2), in, out[0]); err == nil || !strings.Contains(err.Error(), "logits") {
+		t.Errorf("the logits of other weights pass: %v", err)
+	}
+}
+
+func TestFloatPassWithoutBLAS(t *testing.T) {
+	t.Setenv("PATH", "")
+	g := floatShape
+	cpu, by, err := floatPass(t.Context(), g, g.Program(1), g.Input(1, 20), nil)
+	if err != nil || cpu <= 0 || cpu > 0.1 || by != "this program's own fp32 kernels" {
+		t.Errorf("%v s by %q, error %v", cpu, by, err)
+	}
+}
+
+func TestSameLogits(t *testing.T) {
+	exact := []int32{1000, -2000, 300, 0}
+	for _, c := range []struct {
+		floats []float64
+		same   bool
+	}{
+		{[]float64{1000, -2000, 300, 0}, true},
+		{[]float64{1005, -2005, 295, 5}, true},
+		{[]float64{1000, -2000, 300, 30}, false},
+		{[]float64{0, 0, 0, 0}, false},
+		{[]float64{1000, -2000, 300}, false},
+	} {
+		if err := sameLogits(c.floats, exact); (err == nil) != c.same {
+			t.Errorf("%v: %v", c.floats, err)
+		}
+	}
+}
