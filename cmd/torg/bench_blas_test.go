@@ -20,21 +20,22 @@ func TestFloatPassWithBLAS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cpu, by, err := blasPass(t.Context(), g, p, in, out[0])
+	cpu, by, err := blasPass(t.Context(), "python3", g, p, in, out[0])
 	if err != nil || cpu <= 0 || cpu > 0.1 || !strings.HasPrefix(by, "OpenBLAS ") {
 		t.Errorf("%v s by %q, error %v", cpu, by, err)
 	}
-	if _, _, err := blasPass(t.Context(), g, g.Program(2), in, out[0]); err == nil || !strings.Contains(err.Error(), "logits") {
+	if _, _, err := blasPass(t.Context(), "python3", g, g.Program(2), in, out[0]); err == nil || !strings.Contains(err.Error(), "logits") {
 		t.Errorf("the logits of other weights pass: %v", err)
 	}
 }
 
 func TestFloatPassWithoutBLAS(t *testing.T) {
-	t.Setenv("PATH", "")
 	g := floatShape
-	cpu, by, err := floatPass(t.Context(), g, g.Program(1), g.Input(1, 20), nil)
-	if err != nil || cpu <= 0 || cpu > 0.1 || by != "this program's own fp32 kernels" {
-		t.Errorf("%v s by %q, error %v", cpu, by, err)
+	if _, _, err := blasPass(t.Context(), "python-that-is-not-there", g, g.Program(1), g.Input(1, 20), nil); err == nil {
+		t.Error("no Python, and no error")
+	}
+	if cpu, err := trainPass(g, 20); err != nil || cpu <= 0 || cpu > 0.1 {
+		t.Errorf("%v s, error %v", cpu, err)
 	}
 }
 
