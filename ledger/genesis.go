@@ -44,6 +44,14 @@ type Genesis struct {
 	Validators []Validator
 	Market     *puremarket.Params // market.Default, if nil
 	Judges     []square.Address   // of what the ledger cannot re-execute
+	Models     []Model            // whose work can be proven
+}
+
+// Model is the card that proofs about a trade's spec are checked against.
+type Model struct {
+	Trade string
+	Spec  square.Hash
+	Card  []byte
 }
 
 // Balance is what an account owns at the start.
@@ -161,6 +169,9 @@ func (g Genesis) Doc() (*cmttypes.GenesisDoc, error) {
 	leases.Params = marketv1.FromParams(numbers, g.Judges)
 	if err := market.CheckParams(leases.Params); err != nil {
 		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	for _, m := range g.Models {
+		leases.Models = append(leases.Models, marketv1.Model{Trade: m.Trade, Spec: m.Spec.String(), Card: m.Card})
 	}
 	put(market.Name, leases)
 

@@ -199,6 +199,8 @@ func (c cast) message(op walk.Op, lease func(square.Hash) (market.Lease, error))
 		return &marketv1.MsgClaim{Provider: by, Lease: id, Root: op.Hash.String(), Price: op.Units}
 	case walk.Accept:
 		return &marketv1.MsgAccept{Buyer: by, Lease: id}
+	case walk.Prove:
+		return nil // a proof comes with evidence, like a judge's finding
 	case walk.Poke:
 		return &marketv1.MsgPoke{Sender: by, Lease: id}
 	}

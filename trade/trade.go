@@ -31,6 +31,33 @@ type Rules interface {
 	Judge(square.Evidence) (square.Verdict, error)
 }
 
+// Provable are rules whose work a provider can prove, so that the ledger can
+// check it without doing it. A card is what checking needs to know of the work of
+// one spec; work is proven in parts, numbered from 0. The caller has verified the
+// evidence's receipt.
+type Provable interface {
+	Rules
+	// CheckCard refuses a card that no proof could be checked against.
+	CheckCard(card []byte) error
+	// Parts finds on what needs no proof: a verdict of fraud for work whose form
+	// alone is wrong, else how many parts the work has. It returns
+	// ErrNotJudgeable for work that cannot be proven.
+	Parts(card []byte, e square.Evidence) (parts uint64, v square.Verdict, err error)
+	// ProofGas bounds the gas CheckProof will need, from the proof's header,
+	// before any work.
+	ProofGas(card []byte, e square.Evidence, part uint64, proof []byte) (uint64, error)
+	// CheckProof says whether the proof shows that the part of the work is what
+	// its receipt says. A proof that does not is ErrProof, wrapped.
+	CheckProof(card []byte, e square.Evidence, part uint64, proof []byte) error
+}
+
+// ErrProof says that a proof does not prove what it should.
+var ErrProof = errors.New("the proof does not hold")
+
+// MaxJudgeGas bounds what the ledger re-executes: half of a block. More is for
+// the provider to prove, or for a committee.
+const MaxJudgeGas = 50_000_000
+
 // ErrNotJudgeable says that the ledger cannot decide this evidence by itself;
 // it goes to a committee.
 var ErrNotJudgeable = errors.New("the ledger cannot re-execute this work")

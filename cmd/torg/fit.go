@@ -123,6 +123,6 @@ func (v buyerView) Close(ctx context.Context, lease square.Hash, consent *buyer.
 }
 
 func (v buyerView) Challenge(ctx context.Context, lease square.Hash, e square.Evidence) error {
-	_, err := v.account.Challenge(ctx, lease, e)
+	_, err := v.account.Challenge(ctx, lease, e, 0)
 	return told(err)
 }

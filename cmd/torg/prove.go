@@ -1,41 +1,15 @@
 package main
 
-// Proof files, version 1. Numbers are little-endian; nothing may follow the
-// end, and there is one encoding of every content.
-//
-//	"torgprf1"                 names the version
-//	model          32 bytes    id of the model's zk card (zkml.Card.ID)
-//	request        u32 length, then request bytes of trade/infer (kind 'x')
-//	result         u32 length, then result bytes of trade/infer (kind 'x')
-//	logits         u32 rows, u32 columns, then i32 each, row by row
-//	proof          u32 length, then a proof of zkml
-//
-// Row i of logits is what the model says before token i of the completion. The
-// claim that is proven follows from this: input is the prompt ("\n" for an
-// empty one) and the completion without its last token, one byte a row; the
-// rows of output 0 from the prompt's last row on are the logits; nothing is
-// claimed of other outputs.
-//
-// Card files, version 1, hold what checking needs of a model:
-//
-//	"torgcrd1"
-//	name           u8 length, then bytes
-//	logit bits     u8          fractional bits of a logit
-//	outputs        u8          of the program
-//	card           the rest: zkml.Card.Encode
-
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"runtime"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,109 +19,14 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/replay"
-	"github.com/torg-network/torg/zkml"
 	"github.com/torg-network/torg/zkml/soundness"
-)
-
-const (
-	proofMagic = "torgprf1"
-	cardMagic  = "torgcrd1"
-	// maxProofFile bounds what is read of a proof file: 4,096 rows of logits
-	// and a proof of eleven MiB.
-	maxProofFile = 16 << 20
-	maxCardFile  = zkml.MaxCard + 300
-	vocab        = 256 // logits of a text model
 )
 
 // A refusal is the error that what was checked is not what it claims.
 func refusal(format string, args ...any) error {
 	return &codedError{exitVerify, fmt.Errorf(format, args...)}
-}
-
-// proofFile is what a proof file holds.
-type proofFile struct {
-	Model   square.Hash
-	Request infer.Request
-	Result  infer.Result
-	Logits  [][]int32
-	Proof   zkml.Proof
-}
-
-func (f proofFile) encode() []byte {
-	chunk := func(b, p []byte) []byte { return append(binary.LittleEndian.AppendUint32(b, uint32(len(p))), p...) }
-	b := append([]byte(proofMagic), f.Model[:]...)
-	b = chunk(b, f.Request.Encode())
-	b = chunk(b, f.Result.Encode())
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(f.Logits)))
-	b = binary.LittleEndian.AppendUint32(b, vocab)
-	for _, row := range f.Logits {
-		for _, l := range row {
-			b = binary.LittleEndian.AppendUint32(b, uint32(l))
-		}
-	}
-	return chunk(b, f.Proof)
-}
-
-// decodeProofFile reads what encode wrote. Memory is bounded by the length of b.
-func decodeProofFile(b []byte) (proofFile, error) {
-	var f proofFile
-	cut := false
-	take := func(n uint64) []byte {
-		if n > uint64(len(b)) {
-			cut, n = true, 0
-		}
-		p := b[:n:n]
-		b = b[n:]
-		return p
-	}
-	u32 := func() uint64 {
-		if p := take(4); len(p) == 4 {
-			return uint64(binary.LittleEndian.Uint32(p))
-		}
-		return 0
-	}
-	if len(b) > maxProofFile {
-		return f, fmt.Errorf("more than %d MiB", maxProofFile>>20)
-	}
-	if string(take(uint64(len(proofMagic)))) != proofMagic {
-		return f, errors.New("not a torg proof of version 1")
-	}
-	copy(f.Model[:], take(32))
-	request, result := take(u32()), take(u32())
-	rows, cols := u32(), u32()
-	if rows > exact.MaxRows || cols != vocab {
-		return f, fmt.Errorf("%d rows of %d logits: at most %d of %d", rows, cols, exact.MaxRows, vocab)
-	}
-	logits := take(4 * rows * cols)
-	f.Proof = take(u32())
-	if cut {
-		return f, errors.New("it ends too early")
-	}
-	if len(b) > 0 {
-		return f, fmt.Errorf("%d bytes after the end", len(b))
-	}
-	var err error
-	if f.Request, err = infer.DecodeRequest(request); err != nil {
-		return f, err
-	}
-	if f.Result, err = infer.DecodeResult(result); err != nil {
-		return f, err
-	}
-	if f.Request.Kind != infer.Exact || f.Result.Kind != infer.Exact {
-		return f, errors.New("not about an exact completion")
-	}
-	if f.Result.Finish == infer.FinishCancelled {
-		return f, errors.New("about an answer that was cut off, of which there is nothing to check at its end")
-	}
-	f.Logits = make([][]int32, rows)
-	for i := range f.Logits {
-		f.Logits[i] = make([]int32, vocab)
-		for j := range f.Logits[i] {
-			f.Logits[i][j] = int32(binary.LittleEndian.Uint32(logits[4*(i*vocab+j):]))
-		}
-	}
-	return f, nil
 }
 
 // readBounded reads a file of at most so many bytes; "-" is standard input.
@@ -164,147 +43,19 @@ func readBounded(name string, most int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, most+1))
 }
 
-// prompt is the request's, as the model sees it.
-func (f proofFile) prompt() []byte {
-	if len(f.Request.Prompt) == 0 {
+// promptOf is the request's, as the model sees it.
+func promptOf(r infer.Request) []byte {
+	if len(r.Prompt) == 0 {
 		return exact.Start
 	}
-	return f.Request.Prompt
+	return r.Prompt
 }
 
-// claim is what the proof must be about, for a program of so many rows and
-// outputs.
-func (f proofFile) claim(rows, outputs int) (zkml.Claim, error) {
-	prompt, tokens := f.prompt(), f.Result.Tokens
-	n := len(prompt) + len(tokens) - 1
-	switch {
-	case len(tokens) == 0:
-		return zkml.Claim{}, errors.New("it claims no completion")
-	case n > rows:
-		return zkml.Claim{}, fmt.Errorf("%d positions, and the model's window has %d", n, rows)
-	case len(f.Logits) != len(tokens):
-		return zkml.Claim{}, fmt.Errorf("%d rows of logits for %d tokens", len(f.Logits), len(tokens))
-	}
-	c := zkml.Claim{From: make([]int, outputs), Output: make([][][]int32, outputs)}
-	for _, t := range prompt {
-		c.Input = append(c.Input, []int32{int32(t)})
-	}
-	for _, t := range tokens[:len(tokens)-1] {
-		c.Input = append(c.Input, []int32{int32(t)})
-	}
-	for k := range c.From {
-		c.From[k] = n
-	}
-	c.From[0], c.Output[0] = len(prompt)-1, f.Logits
-	return c, nil
-}
+// bundledProver commits to the bundled model, once. The model is read, not run.
+var bundledProver = sync.OnceValues(func() (*proof.Prover, error) { return proof.Commit(nano.Model()) })
 
-// zkModel is what checking needs of a model.
-type zkModel struct {
-	Name      string
-	LogitBits int
-	Outputs   int
-	Card      zkml.Card
-	Source    string // where the card is from, for people
-}
-
-func (m zkModel) id() square.Hash { return m.Card.ID() }
-
-func (m zkModel) encode() []byte {
-	b := append([]byte(cardMagic), byte(len(m.Name)))
-	b = append(b, m.Name...)
-	b = append(b, byte(m.LogitBits), byte(m.Outputs))
-	return append(b, m.Card.Encode()...)
-}
-
-func decodeCardFile(b []byte) (zkModel, error) {
-	head := len(cardMagic) + 1
-	if len(b) < head || string(b[:len(cardMagic)]) != cardMagic || len(b) > maxCardFile {
-		return zkModel{}, errors.New("not a torg card of version 1")
-	}
-	name := int(b[head-1])
-	if len(b) < head+name+2 {
-		return zkModel{}, errors.New("it ends too early")
-	}
-	m := zkModel{Name: string(b[head : head+name])}
-	b = b[head+name:]
-	m.LogitBits, m.Outputs = int(b[0]), int(b[1])
-	if name == 0 || strings.Trim(m.Name, "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" {
-		return zkModel{}, errors.New("its name is not one of a-z, 0-9, dot and dash")
-	}
-	if m.LogitBits > 16 || m.Outputs == 0 {
-		return zkModel{}, fmt.Errorf("%d logit bits, %d outputs", m.LogitBits, m.Outputs)
-	}
-	var err error
-	m.Card, err = zkml.DecodeCard(b[2:])
-	return m, err
-}
-
-// bundledZK commits to the bundled model. The model is read, not run.
-func bundledZK() (zkModel, *zkml.ProverKey, error) {
-	m := nano.Model()
-	card, pk, err := zkml.Commit(m.Program())
-	if err != nil {
-		return zkModel{}, nil, fmt.Errorf("commit to the bundled model: %w", err)
-	}
-	return zkModel{m.Name(), m.Card().LogitBits, len(m.Program().Outputs), card, "made here by commitment to the bundled model's weights"}, pk, nil
-}
-
-// check refuses a file whose proof or tokens are not those of the model. The
-// model is not run.
-func (f proofFile) check(ctx context.Context, m zkModel) error {
-	if f.Model != m.id() {
-		return fmt.Errorf("it is about model %s, not %s (%s)", f.Model.Short(), m.id().Short(), m.Name)
-	}
-	claim, err := f.claim(m.Card.Rows(), m.Outputs)
-	if err != nil {
-		return err
-	}
-	if err := zkml.Verify(m.Card, claim, f.Proof); err != nil {
-		return err
-	}
-	return f.checkSampling(ctx, m)
-}
-
-// checkSampling asks package exact whether the claimed tokens are those of its
-// sampling rule. It judges generations by executing a model; here that is a
-// stand-in of one operation which looks its logits up in the claim, so exactly
-// the rule is checked, stop sequences and the reason for ending included.
-func (f proofFile) checkSampling(ctx context.Context, m zkModel) error {
-	rows := m.Card.Rows()
-	said := make([]int32, rows*vocab)
-	first := len(f.prompt()) - 1
-	for i, row := range f.Logits {
-		copy(said[(first+i)*vocab:], row)
-	}
-	p := &exact.Program{Rows: rows}
-	p.Op(exact.Input, nil, nil, 1, 0, vocab-1)
-	at := p.Op(exact.Position, nil, nil, int64(rows))
-	p.Outputs = []exact.Value{p.Op(exact.Gather, []exact.Value{at}, []int{p.Const(rows, vocab, said)})}
-	file, err := exact.Encode(exact.Card{Name: "claimed", Text: true, LogitBits: m.LogitBits}, p)
-	if err != nil {
-		return fmt.Errorf("the claimed logits are no logits: %w", err)
-	}
-	claimed, err := exact.Load(file)
-	if err != nil {
-		return fmt.Errorf("the claimed logits are no logits: %w", err)
-	}
-	tokens := make([]int, len(f.Result.Tokens))
-	for i, t := range f.Result.Tokens {
-		tokens[i] = int(t)
-	}
-	v, err := claimed.Verify(ctx, replay.Request(f.Request), tokens)
-	if err != nil {
-		return err
-	}
-	if v.Agreed != len(tokens) {
-		return fmt.Errorf("token %d of the completion is not the one that the sampling rule takes from the proven logits", v.Agreed)
-	}
-	if replay.Finish(v.Finish) != f.Result.Finish {
-		return fmt.Errorf("it claims to have ended by %s, and did not", finishWords[f.Result.Finish])
-	}
-	return nil
-}
+// madeHere is where the bundled model's card is from, for people.
+const madeHere = "made here by commitment to the bundled model's weights"
 
 // proofView is what prove and verify tell of a file alike.
 type proofView struct {
@@ -316,6 +67,7 @@ type proofView struct {
 	Finish      string      `json:"finish"`
 	PromptSize  int         `json:"prompt_tokens"`
 	Tokens      int         `json:"completion_tokens"`
+	Windows     int         `json:"windows"` // runs of the model that were proven
 	Temperature string      `json:"temperature"`
 	TopP        string      `json:"top_p"`
 	Seed        square.Hash `json:"seed"`
@@ -324,22 +76,28 @@ type proofView struct {
 	Bits        int         `json:"soundness_bits"` // at least so many, proven, round by round
 }
 
-func (f proofFile) view(file string, size int, m zkModel) proofView {
-	return proofView{
-		File: file, Model: m.Name, ModelID: f.Model, Prompt: string(f.prompt()), Completion: (replay.Model{}).Text(f.Request, f.Result),
-		Finish: finishWords[f.Result.Finish], PromptSize: len(f.prompt()), Tokens: len(f.Result.Tokens),
+func viewProof(f proof.File, file string, size int, m proof.Model) proofView {
+	prompt := promptOf(f.Request)
+	v := proofView{
+		File: file, Model: m.Name, ModelID: f.Model, Prompt: string(prompt), Completion: (replay.Model{}).Text(f.Request, f.Result),
+		Finish: finishWords[f.Result.Finish], PromptSize: len(prompt), Tokens: len(f.Result.Tokens),
+		Windows:     proof.Windows(len(prompt), len(f.Result.Tokens), m.Card.Rows()),
 		Temperature: thousandths(f.Request.Temperature, 1000), TopP: thousandths(f.Request.TopP, 10000), Seed: f.Request.Seed,
-		FileBytes: size, ProofBytes: len(f.Proof), Bits: soundness.MinBits,
+		FileBytes: size, Bits: soundness.MinBits,
 	}
+	for _, p := range f.Parts {
+		v.ProofBytes += len(p)
+	}
+	return v
 }
 
 func (v proofView) print(row func(name, format string, a ...any)) {
 	row("model", "%s  %s", v.Model, v.ModelID)
 	row("prompt", "%s", quoted(v.Prompt))
 	row("completion", "%s", quoted(v.Completion))
-	row("tokens", "%d of prompt, %d of completion, finished by %s", v.PromptSize, v.Tokens, v.Finish)
+	row("tokens", "%d of prompt, %d of completion, finished by %s; said from %s", v.PromptSize, v.Tokens, v.Finish, count(v.Windows, "window"))
 	row("sampling", "temperature %s, top_p %s, seed %s", v.Temperature, v.TopP, v.Seed.Short())
-	row("file", "%s  %.1f KiB, of which proof %.1f KiB", v.File, kib(v.FileBytes), kib(v.ProofBytes))
+	row("file", "%s  %.1f KiB, of which logits and proof %.1f KiB", v.File, kib(v.FileBytes), kib(v.ProofBytes))
 }
 
 func kib(bytes int) float64 { return float64(bytes) / 1024 }
@@ -368,10 +126,11 @@ func proveCommand() *cobra.Command {
 	var temperature, topP float64
 	c := &cobra.Command{
 		Use: "prove (--prompt FILE | --text TEXT)", Short: "Complete a text and prove that the model said it",
-		Long: "Complete a text with the bundled model and prove it: prompt and completion in one pass. The file\n" +
-			"that is written holds request, answer, logits and proof; torg verify checks it without running\n" +
-			"the model. Prompt and completion share the model's window of " + fmt.Sprint(nano.Model().Context()) + " bytes. A proof shows integrity\n" +
-			"and hides nothing. The same text, settings and seed give the same answer as torg chat's model.",
+		Long: "Complete a text with the bundled model and prove it. The file that is written holds request,\n" +
+			"answer, logits and proof; torg verify checks it without running the model. What the model says\n" +
+			"from one window of " + fmt.Sprint(nano.Model().Context()) + " bytes is proven in one pass, and an answer may take up to " + fmt.Sprint(proof.MaxWindows) + " windows. A proof\n" +
+			"shows integrity and hides nothing. The same text, settings and seed give the same answer as\n" +
+			"torg chat's model.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if c.Flags().Changed("prompt") == c.Flags().Changed("text") {
@@ -384,15 +143,17 @@ func proveCommand() *cobra.Command {
 					return fmt.Errorf("read the prompt: %w", err)
 				}
 			}
-			n, err := fitWindow(len(prompt), maxTokens, c.Flags().Changed("max-tokens"))
-			if err != nil {
-				return err
+			if maxTokens < 1 || maxTokens > infer.MaxTokens {
+				return usageError("--max-tokens %d: want 1 to %d", maxTokens, infer.MaxTokens)
+			}
+			if n := proof.Windows(len(prompt), maxTokens, nano.Model().Context()); n > proof.MaxWindows {
+				return usageError("--max-tokens %d: they would take %d windows of the model, and a proof is about at most %d", maxTokens, n, proof.MaxWindows)
 			}
 			if !(temperature >= 0 && temperature <= 10) || !(topP > 0 && topP <= 1) {
 				return usageError("temperature is from 0 to 10, top-p above 0 and at most 1")
 			}
 			return prove(c, out, infer.Request{
-				Kind: infer.Exact, MaxTokens: uint32(n), Temperature: uint32(math.Round(temperature * 1000)), Seed: seedHash(uint64(seed)),
+				Kind: infer.Exact, MaxTokens: uint32(maxTokens), Temperature: uint32(math.Round(temperature * 1000)), Seed: seedHash(uint64(seed)),
 				TopP: uint32(max(math.Round(topP*10_000), 1)), Prompt: prompt,
 			})
 		},
@@ -400,7 +161,7 @@ func proveCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&promptFile, "prompt", "", "file that holds the prompt, taken byte by byte; - is standard input")
 	f.StringVar(&text, "text", "", "the prompt")
-	f.IntVar(&maxTokens, "max-tokens", 32, "length of the completion; by default less if the window has less room")
+	f.IntVar(&maxTokens, "max-tokens", 32, "length of the completion")
 	f.Int64Var(&seed, "seed", 0, "of the sampling, as in the API")
 	f.Float64VarP(&temperature, "temperature", "t", 0.7, "0 is greedy")
 	f.Float64Var(&topP, "top-p", 1, "sample from the likeliest tokens that have this probability together")
@@ -414,32 +175,16 @@ func seedHash(n uint64) square.Hash {
 	return sha256.Sum256(binary.BigEndian.AppendUint64([]byte("torg/gateway/seed/1"), n))
 }
 
-// fitWindow is how many tokens can be generated and proven in one window. The
-// last token need not be seen, so they may be one more than the window.
-func fitWindow(prompt, tokens int, asked bool) (int, error) {
-	window := nano.Model().Context()
-	room := window + 1 - max(prompt, 1)
-	switch {
-	case room < 1:
-		return 0, usageError("the prompt has %d bytes, and the model's window has %d: a proof is about one window, so shorten the prompt", prompt, window)
-	case tokens < 1:
-		return 0, usageError("a completion has at least one token")
-	case asked && tokens > room:
-		return 0, usageError("a prompt of %d bytes leaves room for %d tokens in the model's window of %d, not %d: a proof is about one window", prompt, room, window, tokens)
-	}
-	return min(tokens, room), nil
-}
-
 func prove(c *cobra.Command, out string, req infer.Request) error {
 	all := startWatch()
-	zk, pk, err := bundledZK()
+	pr, err := bundledProver()
 	if err != nil {
 		return err
 	}
 	res := proveResult{CommitS: time.Since(all.wall).Seconds()}
-	progress("model %s committed in %.2f s: %s", zk.Name, res.CommitS, zk.id().Short())
+	progress("model %s committed in %.2f s: %s", pr.Name, res.CommitS, pr.ID().Short())
 
-	f := proofFile{Model: zk.id(), Request: req, Result: infer.Result{Kind: infer.Exact}}
+	f := proof.File{Model: pr.ID(), Request: req, Result: infer.Result{Kind: infer.Exact}}
 	sw := startWatch()
 	said, err := nano.Model().Generate(c.Context(), replay.Request(req), nil)
 	if err != nil {
@@ -453,28 +198,27 @@ func prove(c *cobra.Command, out string, req infer.Request) error {
 	for _, t := range said.Tokens {
 		f.Result.Tokens = append(f.Result.Tokens, uint16(t))
 	}
-
-	f.Logits = make([][]int32, len(f.Result.Tokens))
-	claim, err := f.claim(zk.Card.Rows(), zk.Outputs)
-	if err != nil {
-		return err
-	}
-	progress("%d tokens generated in %.2f s; proving %d positions", len(f.Result.Tokens), res.GenerateS, len(claim.Input))
+	windows := proof.Windows(said.PromptTokens, len(said.Tokens), pr.Card.Rows())
+	progress("%d tokens generated in %.2f s; proving %s", len(f.Result.Tokens), res.GenerateS, count(windows, "window"))
 	sw = startWatch()
-	claim, f.Proof, err = pk.ProveFrom(claim.Input, claim.From)
-	if err != nil {
+	if err := pr.ProveAll(c.Context(), f.Request, f.Result, func(part []byte) error {
+		f.Parts = append(f.Parts, part)
+		if windows > proof.Batch {
+			progress("%d of %d windows proven, at most %.0f MiB of memory", min(len(f.Parts)*proof.Batch, windows), windows, peakMiB())
+		}
+		return nil
+	}); err != nil {
 		return fmt.Errorf("prove: %w", err)
 	}
-	f.Logits = claim.Output[0]
 	res.ProveCPU, res.ProveS = sw.stop()
-	if err := f.check(c.Context(), zk); err != nil {
+	if err := f.Check(pr.Model); err != nil {
 		return fmt.Errorf("the proof made here is refused here, which is a bug: %w", err)
 	}
-	b := f.encode()
+	b := f.Encode()
 	if err := os.WriteFile(out, b, 0o644); err != nil {
 		return fmt.Errorf("write the proof: %w", err)
 	}
-	res.proofView = f.view(out, len(b), zk)
+	res.proofView = viewProof(f, out, len(b), pr.Model)
 	res.CPUS, res.WallS = all.stop()
 	res.PeakMiB = peakMiB()
 	return show(c.OutOrStdout(), res, func(w io.Writer) {
@@ -484,6 +228,14 @@ func prove(c *cobra.Command, out string, req infer.Request) error {
 		row("everything", "%.2f s, %.2f s of processor time, at most %.0f MiB of memory", res.WallS, res.CPUS, res.PeakMiB)
 		row("soundness", "at least %d bits, proven, round by round", res.Bits)
 	})
+}
+
+// count is so many of something, in words.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // peakMiB is the most memory this process has had at once; 0 where the system
@@ -533,24 +285,24 @@ func verifyCommand() *cobra.Command {
 					return usageError("--model: %w", err)
 				}
 			}
-			b, err := readBounded(args[0], maxProofFile)
+			b, err := readBounded(args[0], proof.MaxFile)
 			if err != nil {
 				return fmt.Errorf("read the proof: %w", err)
 			}
-			f, err := decodeProofFile(b)
+			f, err := proof.DecodeFile(b)
 			if err != nil {
 				return refusal("%s: %w", args[0], err)
 			}
 			start := time.Now()
-			m, err := loadCard(cardFile)
+			m, source, err := loadCard(cardFile)
 			if err != nil {
 				return err
 			}
 			cardTime := time.Since(start)
-			if model != "" && want != m.id() {
-				return refusal("the card (%s) is of model %s, not of %s", m.Source, m.id(), want)
+			if model != "" && want != m.ID() {
+				return refusal("the card (%s) is of model %s, not of %s", source, m.ID(), want)
 			}
-			return verify(c, args[0], len(b), f, m, cardTime)
+			return verify(c, args[0], len(b), f, m, source, cardTime)
 		},
 	}
 	c.Flags().StringVar(&model, "model", "", "id that the model must have, 64 hex digits")
@@ -558,31 +310,36 @@ func verifyCommand() *cobra.Command {
 	return c
 }
 
-func loadCard(file string) (zkModel, error) {
+// loadCard reads a card file, or makes the bundled model's card, and says where
+// it is from.
+func loadCard(file string) (m proof.Model, source string, err error) {
 	if file == "" {
-		m, _, err := bundledZK()
-		return m, err
+		p, err := bundledProver()
+		if err != nil {
+			return m, "", err
+		}
+		return p.Model, madeHere, nil
 	}
-	b, err := readBounded(file, maxCardFile)
+	b, err := readBounded(file, proof.MaxCard)
 	if err != nil {
-		return zkModel{}, fmt.Errorf("read the card: %w", err)
+		return m, "", fmt.Errorf("read the card: %w", err)
 	}
-	m, err := decodeCardFile(b)
-	if err != nil {
-		return zkModel{}, refusal("%s: %w", file, err)
+	if m, err = proof.DecodeModel(b); err != nil {
+		return m, "", refusal("%s: %w", file, err)
 	}
-	m.Source = "read from " + file + " and believed"
-	return m, nil
+	return m, "read from " + file + " and believed", nil
 }
 
-func verify(c *cobra.Command, name string, size int, f proofFile, m zkModel, cardTime time.Duration) error {
+func verify(c *cobra.Command, name string, size int, f proof.File, m proof.Model, source string, cardTime time.Duration) error {
 	ms := func(d time.Duration) float64 { return d.Seconds() * 1000 }
-	res := verifyResult{proofView: f.view(name, size, m), Card: m.Source, CardMS: ms(cardTime)}
-	if cost, err := zkml.Price(m.Card, 1, max(res.PromptSize+res.Tokens-1, 1), f.Proof); err == nil {
-		res.Gas = cost.Gas()
+	res := verifyResult{proofView: viewProof(f, name, size, m), Card: source, CardMS: ms(cardTime)}
+	for i, p := range f.Parts {
+		if cost, _, err := m.Price(f.Request, f.Result, i*proof.Batch, proof.Batch, p); err == nil {
+			res.Gas += cost.Gas()
+		}
 	}
 	sw := startWatch()
-	refused := f.check(c.Context(), m)
+	refused := f.Check(m)
 	cpu, wall := sw.stop()
 	res.VerifyMS, res.CPUMS = wall*1000, cpu*1000
 	if err := c.Context().Err(); err != nil {
@@ -591,7 +348,7 @@ func verify(c *cobra.Command, name string, size int, f proofFile, m zkModel, car
 	if refused == nil {
 		res.OK = true
 		res.Checked = []string{
-			fmt.Sprintf("the model gives these %d rows of logits on these %d bytes (proof)", len(f.Logits), res.PromptSize+res.Tokens-1),
+			fmt.Sprintf("the model gives the claimed logits at each of these %d tokens (%s)", res.Tokens, count(len(f.Parts), "proof")),
 			fmt.Sprintf("all %d tokens are those that the sampling rule takes from them (done again)", res.Tokens),
 			"the answer ended as claimed: " + res.Finish,
 		}
@@ -603,7 +360,7 @@ func verify(c *cobra.Command, name string, size int, f proofFile, m zkModel, car
 		if !res.OK {
 			fmt.Fprintln(w, "refused: the file does not prove what it claims")
 			row("file", "%s", name)
-			row("model", "%s  %s", m.Name, m.id())
+			row("model", "%s  %s", m.Name, m.ID())
 			row("card", "%s", res.Card)
 			return
 		}
@@ -638,19 +395,19 @@ type modelView struct {
 	Card      string      `json:"card,omitempty"` // Markdown
 }
 
-func bundledView() (modelView, zkModel, error) {
+func bundledView() (modelView, proof.Model, error) {
 	m := nano.Model()
 	start := time.Now()
-	zk, _, err := bundledZK()
+	p, err := bundledProver()
 	if err != nil {
-		return modelView{}, zk, err
+		return modelView{}, proof.Model{}, err
 	}
-	v := modelView{Name: m.Name(), ID: zk.id(), Digest: m.Digest(), Source: "bundled", Context: m.Context(),
-		FileBytes: len(nano.File()), CardBytes: len(zk.encode()), CommitS: time.Since(start).Seconds()}
+	v := modelView{Name: m.Name(), ID: p.ID(), Digest: m.Digest(), Source: "bundled", Context: m.Context(),
+		FileBytes: len(nano.File()), CardBytes: len(p.Encode()), CommitS: time.Since(start).Seconds()}
 	for _, k := range m.Program().Consts {
 		v.Weights += len(k.Data)
 	}
-	return v, zk, nil
+	return v, p.Model, nil
 }
 
 func modelCommand() *cobra.Command {
@@ -683,7 +440,7 @@ func modelCommand() *cobra.Command {
 				return &codedError{exitNotFound, fmt.Errorf("no model is called %q; there is %s", args[0], v.Name)}
 			}
 			if out != "" {
-				if err := os.WriteFile(out, zk.encode(), 0o644); err != nil {
+				if err := os.WriteFile(out, zk.Encode(), 0o644); err != nil {
 					return fmt.Errorf("write the card: %w", err)
 				}
 				progress("card written to %s", out)

@@ -20,6 +20,7 @@ const (
 	gasLease = 250_000 // one operation on a lease
 	gasLane  = 600     // each lane that the lease has
 	gasClaim = 40_000  // one voucher
+	gasCard  = 300_000 // reading a model's card: at most 64 KiB, three gas a byte
 )
 
 // Bond moves money into the account's stake in a trade.
@@ -131,8 +132,9 @@ func (a *Account) Accept(ctx context.Context, lease square.Hash) (Result, error)
 
 // Challenge brings evidence against a lease's provider, with the least bond
 // there may be. If Options.Trades has the trade's rules, the transaction
-// carries the gas for the ledger to judge at once.
-func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evidence) (Result, error) {
+// carries the gas for the ledger to judge at once. part is what the provider is
+// to prove, where the ledger asks for a proof.
+func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evidence, part uint64) (Result, error) {
 	l, err := a.c.Lease(ctx, lease)
 	if err != nil {
 		return Result{}, err
@@ -150,13 +152,49 @@ func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evi
 		if err != nil && !errors.Is(err, trade.ErrNotJudgeable) {
 			return Result{}, err
 		}
-		gas += judge
+		if judge <= trade.MaxJudgeGas {
+			gas += judge
+		}
 	}
-	// Evidence is stored: thirty gas a byte, beside what its transport costs.
-	gas += uint64(len(e.Request)+len(e.Result)) * 50
+	// Evidence is stored: thirty gas a byte, beside what its transport costs; and
+	// read, with the model's card, where a proof is asked for.
+	gas += uint64(len(e.Request)+len(e.Result))*70 + gasCard
 	return a.submit(ctx, call{&marketv1.MsgChallenge{
-		Challenger: a.addr.String(), Lease: lease.String(), Evidence: squarev1.FromEvidence(e), Bond: p.LeastBond(l.Order, e.Receipt.Price),
+		Challenger: a.addr.String(), Lease: lease.String(), Evidence: squarev1.FromEvidence(e), Bond: p.LeastBond(l.Order, e.Receipt.Price), Part: part,
 	}, gas})
+}
+
+// Prove answers the challenge of a lease with a proof of the part that it is
+// about. Options.Trades must have the trade's rules, which tell the gas.
+func (a *Account) Prove(ctx context.Context, lease, evidence square.Hash, proof []byte) (Result, error) {
+	l, err := a.c.Lease(ctx, lease)
+	if err != nil {
+		return Result{}, err
+	}
+	if l.Dispute == nil {
+		return Result{}, fmt.Errorf("lease %s: %w: it is %s", lease.Short(), market.ErrState, l.State)
+	}
+	e, err := a.c.Evidence(ctx, lease, evidence)
+	if err != nil {
+		return Result{}, err
+	}
+	card, err := a.c.Card(ctx, l.Order.Trade, e.Receipt.Subject)
+	if err != nil {
+		return Result{}, err
+	}
+	gas := uint64(2*gasLease) + gasCard + uint64(len(e.Request)+len(e.Result))*25
+	for _, r := range a.c.opt.Trades {
+		p, ok := r.(trade.Provable)
+		if !ok || r.Name() != l.Order.Trade {
+			continue
+		}
+		check, err := p.ProofGas(card, e, l.Dispute.Part, proof)
+		if err != nil {
+			return Result{}, err
+		}
+		gas += check
+	}
+	return a.submit(ctx, call{&marketv1.MsgProve{Sender: a.addr.String(), Lease: lease.String(), Evidence: evidence.String(), Proof: proof}, gas})
 }
 
 // Verdict is the account's vote as a judge.
@@ -347,6 +385,16 @@ func (c *Client) Evidence(ctx context.Context, lease, hash square.Hash) (square.
 		return square.Evidence{}, fmt.Errorf("evidence %s: %w", hash.Short(), err)
 	}
 	return r.Evidence.Square()
+}
+
+// Card is what proofs about a trade's spec are checked against; ErrNotFound where
+// none is registered.
+func (c *Client) Card(ctx context.Context, trade string, spec square.Hash) ([]byte, error) {
+	r, err := marketv1.NewQueryClient(conn{c.rpc}).Model(ctx, &marketv1.QueryModelRequest{Trade: trade, Spec: spec.String()})
+	if err != nil {
+		return nil, fmt.Errorf("card of %s: %w", spec.Short(), err)
+	}
+	return r.Model.Card, nil
 }
 
 // Supply is every pot of money of one denom.

@@ -431,20 +431,20 @@ func TestDisputes(t *testing.T) {
 	// Honest work survives, and the challenger pays for the doubt.
 	_, id := f.open(10_000, 1)
 	good := f.evidence(id, "hello", "hello", 5, 5)
-	r := f.must(f.buyer.Challenge(ctx, id, good))
+	r := f.must(f.buyer.Challenge(ctx, id, good, 0))
 	if l, err := f.c.Lease(ctx, id); err != nil || l.State != market.Active {
 		t.Fatalf("after honest work was upheld: %+v, %v", l, err)
 	}
 	if len(r.Events) != 2 || r.Events[1].Kind != market.EvUpheld {
 		t.Fatalf("events %+v", r.Events)
 	}
-	f.refused("the same evidence again", market.ErrUsed, func() (client.Result, error) { return f.buyer.Challenge(ctx, id, good) })
+	f.refused("the same evidence again", market.ErrUsed, func() (client.Result, error) { return f.buyer.Challenge(ctx, id, good, 0) })
 	bad := good
 	bad.Sig = devnet.Key(5).Sign(good.Receipt.Digest(f.c.Domain()))
-	f.refused("a receipt the provider did not sign", square.ErrSignature, func() (client.Result, error) { return f.buyer.Challenge(ctx, id, bad) })
+	f.refused("a receipt the provider did not sign", square.ErrSignature, func() (client.Result, error) { return f.buyer.Challenge(ctx, id, bad, 0) })
 	torn := f.evidence(id, "hello", "hullo", 5, 5)
 	torn.Result = []byte("other bytes")
-	f.refused("evidence that is not what the receipt names", nil, func() (client.Result, error) { return f.buyer.Challenge(ctx, id, torn) })
+	f.refused("evidence that is not what the receipt names", nil, func() (client.Result, error) { return f.buyer.Challenge(ctx, id, torn, 0) })
 
 	// Wrong work is slashed in the same transaction, and its evidence is kept.
 	stakes, _, err := f.c.Stakes(ctx, f.provider.Address(), "", client.Page{})
@@ -452,7 +452,7 @@ func TestDisputes(t *testing.T) {
 		t.Fatal(err)
 	}
 	lie := f.evidence(id, "hello", "hullo", 5, 5)
-	f.must(f.buyer.Challenge(ctx, id, lie))
+	f.must(f.buyer.Challenge(ctx, id, lie, 0))
 	l, err := f.c.Lease(ctx, id)
 	if err != nil || l.State != market.Slashed || l.Dispute == nil || l.Dispute.Evidence != lie.Hash(f.c.Domain()) {
 		t.Fatalf("%+v: %v", l, err)
@@ -468,7 +468,7 @@ func TestDisputes(t *testing.T) {
 
 	// A price that its units do not give is fraud without re-execution.
 	_, id = f.open(10_000, 1)
-	f.must(f.buyer.Challenge(ctx, id, f.evidence(id, "hello", "hello", 5, 6)))
+	f.must(f.buyer.Challenge(ctx, id, f.evidence(id, "hello", "hello", 5, 6), 0))
 	if l, err := f.c.Lease(ctx, id); err != nil || l.State != market.Slashed {
 		t.Fatalf("overcharged: %+v, %v", l, err)
 	}
@@ -477,7 +477,7 @@ func TestDisputes(t *testing.T) {
 	_, id = f.open(10_000, 1)
 	long := string(make([]byte, 2000))
 	big := f.evidence(id, long, long+"!", 5, 5)
-	f.must(f.buyer.Challenge(ctx, id, big))
+	f.must(f.buyer.Challenge(ctx, id, big, 0))
 	if l, err := f.c.Lease(ctx, id); err != nil || l.State != market.Disputed {
 		t.Fatalf("%+v: %v", l, err)
 	}

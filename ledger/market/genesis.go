@@ -87,6 +87,11 @@ func (k *Keeper) initGenesis(ctx context.Context, g *marketv1.GenesisState) erro
 			return err
 		}
 	}
+	for _, m := range g.Models {
+		if err := k.register(ctx, m); err != nil {
+			return err
+		}
+	}
 	return k.pruned.Set(ctx, g.Pruned)
 }
 
@@ -114,6 +119,10 @@ func (k *Keeper) exportGenesis(ctx context.Context) (*marketv1.GenesisState, err
 		}),
 		k.votes.Walk(ctx, nil, func(_ collections.Pair[[]byte, []byte], v marketv1.Vote) (bool, error) {
 			g.Votes = append(g.Votes, v)
+			return false, nil
+		}),
+		k.models.Walk(ctx, nil, func(_ collections.Pair[string, []byte], m marketv1.Model) (bool, error) {
+			g.Models = append(g.Models, m)
 			return false, nil
 		}),
 	)

@@ -73,6 +73,7 @@ type Keeper struct {
 	evidence collections.Map[collections.Pair[[]byte, []byte], squarev1.Evidence] // lease, hash
 	votes    collections.Map[collections.Pair[[]byte, []byte], marketv1.Vote]     // lease, judge
 	pruned   collections.Item[marketv1.Pruned]
+	models   collections.Map[collections.Pair[string, []byte], marketv1.Model] // trade, spec
 }
 
 type leaseIndexes struct {
@@ -129,6 +130,7 @@ func NewKeeper(cdc codec.BinaryCodec, service store.KVStoreService, bank Bank, a
 		evidence: collections.NewMap(sb, prefix(13), "evidence", collections.PairKeyCodec(id, id), codec.CollValue[squarev1.Evidence](cdc)),
 		votes:    collections.NewMap(sb, prefix(14), "votes", collections.PairKeyCodec(id, id), codec.CollValue[marketv1.Vote](cdc)),
 		pruned:   collections.NewItem(sb, prefix(15), "pruned", codec.CollValue[marketv1.Pruned](cdc)),
+		models:   collections.NewMap(sb, prefix(16), "models", collections.PairKeyCodec(collections.StringKey, id), codec.CollValue[marketv1.Model](cdc)),
 	}
 	for _, r := range trades {
 		if _, twice := k.trades[r.Name()]; twice {
@@ -148,6 +150,24 @@ func (k *Keeper) rules(name string) (trade.Rules, error) {
 		return nil, fmt.Errorf("trade %q: %w on this ledger", name, pure.ErrNotFound)
 	}
 	return r, nil
+}
+
+// provable is how proofs about a spec are checked: the trade's rules, and the
+// registered card. It is ErrNotFound where proofs cannot be.
+func (k *Keeper) provable(ctx context.Context, name string, spec square.Hash) (trade.Provable, []byte, error) {
+	r, err := k.rules(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := k.models.Get(ctx, collections.Join(name, spec[:]))
+	if err != nil {
+		return nil, nil, fmt.Errorf("model %s: %w", spec.Short(), missing(err))
+	}
+	p, ok := r.(trade.Provable)
+	if !ok {
+		return nil, nil, fmt.Errorf("proofs in trade %s: %w", name, pure.ErrNotFound)
+	}
+	return p, m.Card, nil
 }
 
 // Run carries out one operation of the lease machine at the block's time and

@@ -18,7 +18,10 @@ import (
 
 // Challenge takes evidence against a lease's provider: a receipt that it
 // signed, opened. Work that the ledger can re-execute is judged here and now,
-// for gas that is charged before any of it is done; the rest waits for judges.
+// for gas that is charged before any of it is done. Of work that can be proven
+// the provider is to prove a part: where the order says so, and where the ledger
+// has not got the model or the work is too much for a block. The rest waits for
+// judges.
 func (s msgServer) Challenge(ctx context.Context, m *marketv1.MsgChallenge) (*marketv1.MsgChallengeResponse, error) {
 	var r squarev1.Reader
 	by, id := r.Address("challenger", m.Challenger), r.Hash("lease", m.Lease)
@@ -39,21 +42,31 @@ func (s msgServer) Challenge(ctx context.Context, m *marketv1.MsgChallenge) (*ma
 		if err := admissible(ctx, l, e); err != nil {
 			return nil, err
 		}
-		events, err := machine.Challenge(st, now, by, id, hash, e.Receipt.Price, m.Bond, nil)
+		way, err := s.way(ctx, l, e, m.Part)
+		if err != nil {
+			return nil, err
+		}
+		events, err := machine.Challenge(st, now, by, id, hash, e.Receipt.Price, m.Bond, way.prove)
 		if err != nil {
 			return nil, err
 		}
 		if err := s.evidence.Set(ctx, collections.Join(id[:], hash[:]), m.Evidence); err != nil {
 			return nil, err
 		}
-		verdict, err := s.judge(ctx, l, e)
-		if errors.Is(err, trade.ErrNotJudgeable) {
+		verdict := way.verdict
+		if way.execute != nil {
+			verdict, err = way.execute()
+			if errors.Is(err, trade.ErrNotJudgeable) {
+				return events, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		resp.Verdict, resp.Prove = string(verdict), way.prove != nil
+		if verdict == "" {
 			return events, nil
 		}
-		if err != nil {
-			return nil, err
-		}
-		resp.Verdict = string(verdict)
 		more, err := machine.Judge(st, now, id, verdict)
 		return append(events, more...), err
 	})
@@ -72,20 +85,61 @@ func admissible(ctx context.Context, l pure.Lease, e square.Evidence) error {
 	return e.Receipt.Verify(ledgerDomain(ctx), l.Provider, e.Sig)
 }
 
-// judge finds on evidence if the ledger can.
-func (k *Keeper) judge(ctx context.Context, l pure.Lease, e square.Evidence) (square.Verdict, error) {
+// way is how a challenge is decided: by a verdict that took no work, by
+// re-execution, by proof of a part, or, if it is none of these, by judges.
+type way struct {
+	verdict square.Verdict
+	execute func() (square.Verdict, error)
+	prove   *uint64
+}
+
+// gasPerByte of card, request and result pays for reading them.
+const gasPerByte = 20
+
+// way finds how evidence is decided, without doing any of the work.
+func (k *Keeper) way(ctx context.Context, l pure.Lease, e square.Evidence, part uint64) (w way, err error) {
 	// A price that its own units do not give needs no re-execution.
 	if trade.Charged(l.Rates, e.Receipt) != nil {
-		return square.VerdictFraud, nil
+		return way{verdict: square.VerdictFraud}, nil
 	}
 	rules, err := k.rules(l.Order.Trade)
 	if err != nil {
-		return "", err
+		return w, err
 	}
 	gas, err := rules.JudgeGas(e)
-	if err != nil {
-		return "", err
+	if err != nil && !errors.Is(err, trade.ErrNotJudgeable) {
+		return w, err
 	}
-	sdk.UnwrapSDKContext(ctx).GasMeter().ConsumeGas(gas, "judge")
-	return rules.Judge(e)
+	meter := sdk.UnwrapSDKContext(ctx).GasMeter()
+	if err == nil && gas <= trade.MaxJudgeGas {
+		w.execute = func() (square.Verdict, error) {
+			meter.ConsumeGas(gas, "judge")
+			return rules.Judge(e)
+		}
+		if l.Order.Policy != square.PolicyProve {
+			return w, nil
+		}
+	}
+	prover, card, err := k.provable(ctx, l.Order.Trade, e.Receipt.Subject)
+	if errors.Is(err, pure.ErrNotFound) {
+		return w, nil
+	}
+	if err != nil {
+		return w, err
+	}
+	meter.ConsumeGas(uint64(len(card)+len(e.Request)+len(e.Result))*gasPerByte, "read evidence")
+	n, verdict, err := prover.Parts(card, e)
+	switch {
+	case errors.Is(err, trade.ErrNotJudgeable):
+		return w, nil
+	case err != nil:
+		return w, err
+	case verdict != "":
+		return way{verdict: verdict}, nil
+	case n == 0: // nothing was said, and of that nothing is wrong
+		return way{verdict: square.VerdictOK}, nil
+	case part >= n:
+		return w, fmt.Errorf("challenge: part %d: the work has %d", part, n)
+	}
+	return way{prove: &part}, nil
 }

@@ -272,6 +272,20 @@ func (q queryServer) Evidence(ctx context.Context, r *marketv1.QueryEvidenceRequ
 	return &marketv1.QueryEvidenceResponse{Evidence: e}, nil
 }
 
+// Model answers with the card that proofs about a spec are checked against.
+func (q queryServer) Model(ctx context.Context, r *marketv1.QueryModelRequest) (*marketv1.QueryModelResponse, error) {
+	var rd squarev1.Reader
+	spec := rd.Hash("spec", r.Spec)
+	if rd.Err != nil {
+		return nil, status.Error(codes.InvalidArgument, rd.Err.Error())
+	}
+	m, err := q.models.Get(ctx, collections.Join(r.Trade, spec[:]))
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return &marketv1.QueryModelResponse{Model: m}, nil
+}
+
 // Supply walks every balance, lease and stake. It costs what the ledger is
 // large, so it is for auditors and tests, and never part of a block.
 func (q queryServer) Supply(ctx context.Context, r *marketv1.QuerySupplyRequest) (*marketv1.QuerySupplyResponse, error) {

@@ -22,12 +22,31 @@ type Replayer interface {
 	Replay(Request, Result) (same bool, prompt uint64, err error)
 }
 
-// Rules are the trade's rules over the models that can be re-executed here.
-type Rules struct {
-	Models []Replayer
+// Verifier checks proofs of exact work against a model's card. Package proof has
+// one.
+type Verifier interface {
+	// CheckCard refuses what is no card, or one that no proof could be checked
+	// against in a transaction.
+	CheckCard(card []byte) error
+	// Parts checks what needs no proof, says in how many parts the work can be
+	// proven, and how many prompt tokens the request has. Work whose form alone
+	// is wrong is trade.ErrProof, wrapped.
+	Parts(card []byte, q Request, r Result) (parts int, prompt uint64, err error)
+	// Gas bounds what Check will need.
+	Gas(card []byte, q Request, r Result, part int, proof []byte) (uint64, error)
+	// Check says whether the proof is of that part; if not, with trade.ErrProof,
+	// wrapped.
+	Check(card []byte, q Request, r Result, part int, proof []byte) error
 }
 
-var _ trade.Rules = Rules{}
+// Rules are the trade's rules over the models that can be re-executed here, and
+// those whose proofs can be checked here.
+type Rules struct {
+	Models   []Replayer
+	Verifier Verifier // nil: none
+}
+
+var _ trade.Provable = Rules{}
 
 // MACsPerGas is how many multiply-accumulates one unit of gas buys. A million
 // gas is then about a hundredth of a CPU-second.
@@ -88,32 +107,108 @@ func (r Rules) Judge(e square.Evidence) (square.Verdict, error) {
 	if m == nil {
 		return "", fmt.Errorf("model %s: %w", e.Receipt.Subject.Short(), trade.ErrNotJudgeable)
 	}
-	if hash(e.Request) != e.Receipt.Request {
-		return "", errors.New("evidence: the request is not the one the receipt names")
+	req, res, err := open(e)
+	if errors.Is(err, errNoResult) {
+		return square.VerdictFraud, nil
 	}
-	if hash(e.Result) != e.Receipt.Result {
-		return "", errors.New("evidence: the result is not the one the receipt names")
-	}
-	req, err := DecodeRequest(e.Request)
 	if err != nil {
-		// The buyer sent these bytes; a provider that signs for them has not
-		// lied about an answer.
-		return "", fmt.Errorf("evidence: %w", err)
-	}
-	if req.Kind == Opaque {
-		return "", fmt.Errorf("an upstream server's answer: %w", trade.ErrNotJudgeable)
-	}
-	res, err := DecodeResult(e.Result)
-	if err != nil || res.Kind != req.Kind {
-		return square.VerdictFraud, nil // signed by the provider, and no result at all
+		return "", err
 	}
 	same, prompt, err := m.Replay(req, res)
 	if err != nil {
 		return "", fmt.Errorf("replay: %w", err)
 	}
-	units := e.Receipt.Units
-	if !same || len(units) != 2 || units[0] != prompt || units[1] != uint64(len(res.Tokens)) {
+	if !same || !metered(e.Receipt, prompt, res) {
 		return square.VerdictFraud, nil
 	}
 	return square.VerdictOK, nil
+}
+
+// errNoResult says that a provider has signed what is no result of the request.
+var errNoResult = errors.New("the receipt is not for a result of the request")
+
+// open takes evidence apart, and refuses what is none.
+func open(e square.Evidence) (req Request, res Result, err error) {
+	if hash(e.Request) != e.Receipt.Request {
+		return req, res, errors.New("evidence: the request is not the one the receipt names")
+	}
+	if hash(e.Result) != e.Receipt.Result {
+		return req, res, errors.New("evidence: the result is not the one the receipt names")
+	}
+	if req, err = DecodeRequest(e.Request); err != nil {
+		// The buyer sent these bytes; a provider that signs for them has not
+		// lied about an answer.
+		return req, res, fmt.Errorf("evidence: %w", err)
+	}
+	if req.Kind == Opaque {
+		return req, res, fmt.Errorf("an upstream server's answer: %w", trade.ErrNotJudgeable)
+	}
+	if res, err = DecodeResult(e.Result); err != nil || res.Kind != req.Kind {
+		return req, res, errNoResult
+	}
+	return req, res, nil
+}
+
+// metered reports whether a receipt counts what there is.
+func metered(r square.Receipt, prompt uint64, res Result) bool {
+	return len(r.Units) == 2 && r.Units[0] == prompt && r.Units[1] == uint64(len(res.Tokens))
+}
+
+// CheckCard refuses a card that no proof could be checked against.
+func (r Rules) CheckCard(card []byte) error {
+	if r.Verifier == nil {
+		return fmt.Errorf("card: %w", trade.ErrNotJudgeable)
+	}
+	return r.Verifier.CheckCard(card)
+}
+
+// Parts counts the windows of an exact completion, after what needs no proof was
+// looked at: digests, form, units.
+func (r Rules) Parts(card []byte, e square.Evidence) (uint64, square.Verdict, error) {
+	req, res, err := open(e)
+	switch {
+	case errors.Is(err, errNoResult):
+		return 0, square.VerdictFraud, nil
+	case err != nil:
+		return 0, "", err
+	case r.Verifier == nil || req.Kind != Exact:
+		return 0, "", fmt.Errorf("no proof can be asked for: %w", trade.ErrNotJudgeable)
+	}
+	n, prompt, err := r.Verifier.Parts(card, req, res)
+	switch {
+	case errors.Is(err, trade.ErrProof):
+		return 0, square.VerdictFraud, nil
+	case err != nil:
+		return 0, "", err
+	case !metered(e.Receipt, prompt, res):
+		return 0, square.VerdictFraud, nil
+	}
+	return uint64(n), "", nil
+}
+
+// provable opens evidence that Parts has counted.
+func (r Rules) provable(e square.Evidence, part uint64) (Request, Result, error) {
+	req, res, err := open(e)
+	if err == nil && (r.Verifier == nil || part > MaxTokens) {
+		err = trade.ErrNotJudgeable
+	}
+	return req, res, err
+}
+
+// ProofGas bounds the gas of checking a proof of one window, by its header.
+func (r Rules) ProofGas(card []byte, e square.Evidence, part uint64, proof []byte) (uint64, error) {
+	req, res, err := r.provable(e, part)
+	if err != nil {
+		return 0, err
+	}
+	return r.Verifier.Gas(card, req, res, int(part), proof)
+}
+
+// CheckProof checks a proof of one window.
+func (r Rules) CheckProof(card []byte, e square.Evidence, part uint64, proof []byte) error {
+	req, res, err := r.provable(e, part)
+	if err != nil {
+		return err
+	}
+	return r.Verifier.Check(card, req, res, int(part), proof)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 )
 
 // Codespace is where the codes of our own refusals live.
@@ -26,6 +27,7 @@ var causes = []struct {
 	{7, market.ErrUsed, errorsmod.Register(Codespace, 7, "used")},
 	{8, market.ErrFunds, errorsmod.Register(Codespace, 8, "funds")},
 	{9, square.ErrSignature, errorsmod.Register(Codespace, 9, "signature")},
+	{10, trade.ErrProof, errorsmod.Register(Codespace, 10, "proof")},
 }
 
 var errInvalid = errorsmod.Register(Codespace, 20, "invalid")

@@ -17,6 +17,7 @@ func FromParams(p market.Params, judges []square.Address) Params {
 		HoldbackBps: p.HoldbackBps, HoldbackTimes: p.HoldbackTimes, ChallengeBps: p.ChallengeBps,
 		Verdict: p.Verdict, Redraws: p.Redraws, PokeBounty: p.PokeBounty, BountyBps: p.BountyBps,
 		Unbonding: p.Unbonding, MaxOrderTtl: p.MaxOrderTTL, Retention: p.Retention, Hearings: p.Hearings,
+		Answer: p.Answer,
 	}
 	for _, j := range judges {
 		m.Judges = append(m.Judges, j.String())
@@ -25,12 +26,16 @@ func FromParams(p market.Params, judges []square.Address) Params {
 }
 
 func (m Params) Market() market.Params {
+	if m.Answer == 0 {
+		m.Answer = market.Default().Answer
+	}
 	return market.Params{
 		FeeBps: m.FeeBps, TreasuryBps: m.TreasuryBps, EmissionBps: m.EmissionBps,
 		CancelBps: m.CancelBps, AbandonBps: m.AbandonBps, LateBps: m.LateBps, ReporterBps: m.ReporterBps,
 		HoldbackBps: m.HoldbackBps, HoldbackTimes: m.HoldbackTimes, ChallengeBps: m.ChallengeBps,
 		Verdict: m.Verdict, Redraws: m.Redraws, PokeBounty: m.PokeBounty, BountyBps: m.BountyBps,
 		Unbonding: m.Unbonding, MaxOrderTTL: m.MaxOrderTtl, Retention: m.Retention, Hearings: m.Hearings,
+		Answer: m.Answer,
 	}
 }
 
@@ -73,6 +78,7 @@ func FromLease(l market.Lease) Lease {
 		m.Dispute = &Dispute{
 			Challenger: d.Challenger.String(), Bond: d.Bond, Evidence: squarev1.Hex(d.Evidence), Value: d.Value,
 			Prior: string(d.Prior), PriorTime: d.PriorTime, Since: d.Since, Draw: d.Draw,
+			Prove: d.Prove, Part: d.Part,
 		}
 	}
 	return m
@@ -96,6 +102,7 @@ func (m Lease) Market() (market.Lease, error) {
 		l.Dispute = &market.Dispute{
 			Challenger: r.Address("dispute: challenger", d.Challenger), Bond: d.Bond, Evidence: r.MaybeHash("dispute: evidence", d.Evidence),
 			Value: d.Value, Prior: market.State(d.Prior), PriorTime: d.PriorTime, Since: d.Since, Draw: d.Draw,
+			Prove: d.Prove, Part: d.Part,
 		}
 	}
 	return l, r.Err
