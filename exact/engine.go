@@ -142,7 +142,11 @@ func compile(p *Program) (*plan, error) {
 	}
 	pl.chunk = p.Rows
 	if p.Causal() {
-		pl.chunk = max(1, min(chunkRows, chunkCells/slices.Max(pl.width)))
+		held := 0
+		for _, w := range pl.width {
+			held += w
+		}
+		pl.chunk = max(1, min(chunkRows, chunkCells/slices.Max(pl.width), MaxHeld/held))
 	}
 	pl.spare.New = func() any { return pl.newWorkspace() }
 	return pl, nil

@@ -337,6 +337,59 @@ func TestCheckRefuses(t *testing.T) {
 		p.Outputs = []Value{x}
 		return p
 	}
+	unary := func(k Kind, cols int64, c []int32, params ...int64) *Program {
+		p := &Program{Rows: 4}
+		x := p.Op(Input, nil, nil, cols, -8, 7)
+		var consts []int
+		if c != nil {
+			consts = []int{p.Const(1, len(c), c)}
+		}
+		p.Outputs = []Value{p.Op(k, []Value{x}, consts, params...)}
+		return p
+	}
+	blockMatMul := func(w int32) *Program {
+		p := &Program{Rows: 4}
+		x := p.Op(Input, nil, nil, 64, -32768, 32767)
+		p.Outputs = []Value{p.Op(BlockMatMul, []Value{x}, []int{p.Const(16, 1, ones(16, w))}, 4)}
+		return p
+	}
+	multiply := func(most int64) *Program {
+		p := &Program{Rows: 4}
+		x := p.Op(Input, nil, nil, 3, -most, most)
+		p.Outputs = []Value{p.Op(Multiply, []Value{x, x}, nil)}
+		return p
+	}
+	rmsNorm := func(hi int64, entry int32) *Program {
+		p := &Program{Rows: 4}
+		x := p.Op(Input, nil, nil, 64, -hi, hi)
+		p.Outputs = []Value{p.Op(RMSNorm, []Value{x}, []int{p.Const(1, normKeyHi-normKeyLo, ones(normKeyHi-normKeyLo, entry))}, normKeyLo, 8)}
+		return p
+	}
+	meanRows := func(hi int64) *Program {
+		p := &Program{Rows: 1 << 12}
+		p.Outputs = []Value{p.Op(MeanRows, []Value{p.Op(Input, nil, nil, 2, 0, hi-1)}, nil)}
+		return p
+	}
+	noise := func(n int, entry int32) *Program {
+		p := &Program{Rows: 4}
+		x := p.Op(Input, nil, nil, 2, 0, 0)
+		p.Outputs = []Value{p.Op(Add, []Value{x, p.Op(Noise, nil, []int{p.Const(1, n, ones(n, -entry))}, 2)}, nil)}
+		return p
+	}
+	whole := func(cols int64) *Program { // 2^12 rows of twice so many columns
+		p := &Program{Rows: 1 << 12}
+		p.Outputs = []Value{p.Op(MeanRows, []Value{p.Op(Input, nil, nil, cols, 0, 1)}, nil)}
+		return p
+	}
+	work := func(ops int) *Program { // each 2^12 rows times 2^18 columns
+		p := &Program{Rows: 1 << 12}
+		x := p.Op(Input, nil, nil, MaxCols, 0, 1)
+		c := p.Const(MaxCols, 1, ones(MaxCols, 1))
+		for range ops {
+			p.Outputs = []Value{p.Op(MatMul, []Value{x}, []int{c})}
+		}
+		return p
+	}
 	for _, c := range []struct {
 		name      string
 		good, bad *Program
@@ -353,6 +406,21 @@ func TestCheckRefuses(t *testing.T) {
 		{"table end", table(-8, 16), table(-8, 15)},
 		{"width", wide(16, 1), wide(17, 1)},
 		{"cache", wide(2, 128), wide(2, 129)},
+		{"held", whole(MaxHeld>>13), whole(MaxHeld>>13 + 1)},
+		{"work", work(1 << 10), work(1<<10 + 1)},
+		{"map", unary(Arrange, 8, []int32{-1, 7}), unary(Arrange, 8, []int32{-1, 8})},
+		{"map below", unary(Arrange, 8, []int32{-1, 7}), unary(Arrange, 8, []int32{-2, 7})},
+		{"blocks", unary(BlockMax, 8, nil, 4), unary(BlockMax, 8, nil, 3)},
+		{"no blocks", unary(BlockMax, 8, nil, 8), unary(BlockMax, 8, nil, 0)},
+		{"more blocks", unary(BlockMax, 8, nil, 1), unary(BlockMax, 8, nil, 1<<40)},
+		{"columns of a block", unary(BlockMatMul, 8, []int32{1}, 8), unary(BlockMatMul, 8, []int32{1}, 4)},
+		{"sum of a block", blockMatMul(2047), blockMatMul(2048)},
+		{"product", multiply(1<<15 - 1), multiply(1 << 15)},
+		{"squares of rmsnorm", rmsNorm(1<<22, 1<<20), rmsNorm(1<<23, 1<<20)},
+		{"inverse roots of rmsnorm", rmsNorm(1<<12, 1<<21), rmsNorm(1<<12, 1<<23)},
+		{"mean", meanRows(1 << 18), meanRows(1<<18 + 1)},
+		{"quantiles", noise(noiseQuantiles, 10_737_418), noise(noiseQuantiles, 10_737_419)},
+		{"number of quantiles", noise(noiseQuantiles, 1), noise(noiseQuantiles-1, 1)},
 	} {
 		if _, err := c.good.Check(); err != nil {
 			t.Errorf("%s: good program refused: %v", c.name, err)
@@ -363,10 +431,16 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
-// TestLayerNormBound searches rows, from nearly constant to extreme, for the
+// TestNormBounds searches rows, from nearly constant to extreme, for the
 // largest product and expects it within the bound that Check derives; the
 // engine must follow everywhere.
-func TestLayerNormBound(t *testing.T) {
+func TestNormBounds(t *testing.T) {
+	for _, kind := range []Kind{LayerNorm, RMSNorm} {
+		t.Run(kind.String(), func(t *testing.T) { testNormBound(t, kind) })
+	}
+}
+
+func testNormBound(t *testing.T, kind Kind) {
 	data := make([]int32, normKeyHi-normKeyLo)
 	for k := range data { // 2^21 sqrt(2) / sqrt(key / 2^14): steep like the real one
 		root := 1
@@ -377,7 +451,7 @@ func TestLayerNormBound(t *testing.T) {
 	}
 	p := &Program{Rows: 1}
 	x := p.Op(Input, nil, nil, 16, -1<<20, 1<<20)
-	p.Outputs = []Value{p.Op(LayerNorm, []Value{x}, []int{p.Const(1, len(data), data)}, normKeyLo, 1)}
+	p.Outputs = []Value{p.Op(kind, []Value{x}, []int{p.Const(1, len(data), data)}, normKeyLo, 1)}
 	facts, err := p.Check()
 	if err != nil {
 		t.Fatal(err)
