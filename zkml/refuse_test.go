@@ -81,13 +81,19 @@ func mustCommit(t testing.TB, p *exact.Program) (Card, *ProverKey) {
 // prover that gives up has not fooled anybody either.
 func refused(t *testing.T, what string, card Card, pk *ProverKey, in [][]int32, h hook) {
 	t.Helper()
+	refusedRuns(t, what, card, pk, []Run{{Input: in, From: make([]int, len(pk.card.outs))}}, h)
+}
+
+// refusedRuns is refused for a batch of runs.
+func refusedRuns(t *testing.T, what string, card Card, pk *ProverKey, runs []Run, h hook) {
+	t.Helper()
 	defer func() {
 		// Dishonest values may leave what the prover's tables can index.
 		if e := recover(); e != nil {
 			t.Errorf("%s: the dishonest prover stumbled: %v", what, e)
 		}
 	}()
-	claims, proof, err := pk.prove([]Run{{Input: in, From: make([]int, len(pk.card.outs))}}, h)
+	claims, proof, err := pk.prove(runs, h)
 	if err != nil {
 		t.Errorf("%s: the dishonest prover gave up: %v", what, err)
 		return
@@ -99,103 +105,156 @@ func refused(t *testing.T, what string, card Card, pk *ProverKey, in [][]int32, 
 	}
 }
 
+// specimen is a program that tests of dishonest provers go through.
+type specimen struct {
+	name    string
+	make    func(seed uint64) *exact.Program
+	runs    []Run
+	columns int      // at least so many are committed
+	classes []string // some column has each in its name
+	sent    int      // at least so many vectors are sent
+}
+
+func specimens() []specimen {
+	return []specimen{
+		{"everything", everything, []Run{{Input: everythingInput(7), From: []int{0, 0}}}, 60,
+			[]string{"quotient", "over", "under", "high", "norm", "key", "exponential", "mean", "table", "count"}, 15},
+		{"mixture", mixture, mixtureRuns(7), 40,
+			[]string{"quotient", "greatest", "mark", "gap high", "high", "norm", "key", "exponential", "mean", "count"}, 8},
+		{"mixture of three", mixture, mixtureRuns(3, 1, 4), 40, nil, 8},
+	}
+}
+
 // TestCells changes one cell of every committed column, multiplicities and
 // limbs included, once with multiplicities counted afterwards and once before.
 func TestCells(t *testing.T) {
-	card, pk := mustCommit(t, everything(1))
-	in := everythingInput(7)
-	r := rand.New(rand.NewPCG(1, 2))
-	var names []string
-	refused(t, "a wrong claim", card, pk, in, hook{
-		cells: func(p *plan, d *data) {
-			for _, w := range p.witness {
-				names = append(names, w.name)
-			}
-		},
-		claim: func(c *Claim) { c.Output[0][3][0] = (c.Output[0][3][0] + 1) % 11 },
-	})
-	if len(names) < 60 {
-		t.Fatalf("only %d columns", len(names))
-	}
-	for _, class := range []string{"quotient", "over", "under", "high", "norm", "key", "exponential", "mean", "table", "count"} {
-		if !slices.ContainsFunc(names, func(n string) bool { return strings.Contains(n, class) }) {
-			t.Errorf("no column of class %q", class)
+	for _, s := range specimens() {
+		card, pk := mustCommit(t, s.make(1))
+		r := rand.New(rand.NewPCG(1, 2))
+		var names []string
+		refusedRuns(t, "a wrong claim", card, pk, s.runs, hook{
+			cells: func(p *plan, d *data) {
+				for _, w := range p.witness {
+					names = append(names, w.name)
+				}
+			},
+			claim: func(c *Claim) { c.Output[0][2][0] = (c.Output[0][2][0] + 1) % 7 },
+		})
+		if len(names) < s.columns {
+			t.Fatalf("%s: only %d columns", s.name, len(names))
 		}
-	}
-	for i, name := range names {
-		change := func(p *plan, d *data) {
-			if c := d.witness[i]; c != nil {
-				j := r.IntN(len(c))
-				c[j] = c[j].Add(koala.FromInt([]int64{1, -1, 2, 1 << 20}[r.IntN(4)]))
+		for _, class := range s.classes {
+			if !slices.ContainsFunc(names, func(n string) bool { return strings.Contains(n, class) }) {
+				t.Errorf("%s: no column of class %q", s.name, class)
 			}
 		}
-		refused(t, name+" late", card, pk, in, hook{late: change})
-		if !strings.HasPrefix(name, "count") && !strings.HasSuffix(name, " high") {
-			refused(t, name, card, pk, in, hook{cells: change})
+		for i, name := range names {
+			change := func(p *plan, d *data) {
+				if c := d.witness[i]; c != nil {
+					j := r.IntN(len(c))
+					for !matters(p, d, i, j) {
+						j = r.IntN(len(c))
+					}
+					c[j] = c[j].Add(koala.FromInt([]int64{1, -1, 2, 1 << 20}[r.IntN(4)]))
+				}
+			}
+			refusedRuns(t, s.name+" "+name+" late", card, pk, s.runs, hook{late: change})
+			if !strings.HasPrefix(name, "count") && !strings.HasSuffix(name, " high") {
+				refusedRuns(t, s.name+" "+name, card, pk, s.runs, hook{cells: change})
+			}
 		}
 	}
 }
 
-// TestRows changes every number that is sent in the clear.
-func TestRows(t *testing.T) {
-	card, pk := mustCommit(t, everything(2))
-	in := everythingInput(5)
-	r := rand.New(rand.NewPCG(1, 3))
-	n := 0
-	p, err := newPlan(&card, 1, len(in), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, s := range p.slots {
-		if !s.sent {
+// matters reports whether a committed cell has any meaning: those that fill up
+// blocks, and pairs of rows that do not attend, are not looked up.
+func matters(p *plan, d *data, column, at int) bool {
+	for _, l := range p.lookups {
+		if l.only < 0 {
 			continue
 		}
-		n++
-		refused(t, fmt.Sprintf("slot %d, %s", i, s.name), card, pk, in, hook{cells: func(p *plan, d *data) {
-			v := slices.Clone(d.v.ints[i])
-			j := r.IntN(len(v))
-			if strings.Contains(s.name, "row") && v[j] > 0 {
-				v[j]--
-			} else {
-				v[j]++
+		d.source(p, source{public, l.only})
+		for _, t := range slices.Concat(l.value.terms, l.second.terms) {
+			if only := d.publics[l.only]; t.src == (source{witness, column}) && len(t.pick) == l.bits && only[at&(len(only)-1)] == 0 {
+				return false
 			}
-			d.v.set(i, v)
-		}})
+		}
 	}
-	if n < 15 {
-		t.Fatalf("only %d slots", n)
+	return true
+}
+
+// TestRows changes every number that is sent in the clear.
+func TestRows(t *testing.T) {
+	for _, s := range specimens() {
+		card, pk := mustCommit(t, s.make(2))
+		r := rand.New(rand.NewPCG(1, 3))
+		n := 0
+		p, err := newPlan(&card, len(s.runs), len(s.runs[len(s.runs)-1].Input), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, slot := range p.slots {
+			if !slot.sent {
+				continue
+			}
+			n++
+			refusedRuns(t, fmt.Sprintf("%s: slot %d, %s", s.name, i, slot.name), card, pk, s.runs, hook{cells: func(p *plan, d *data) {
+				v := slices.Clone(d.v.ints[i])
+				// Of a row of input: among equal scores of others any may be
+				// said to be the greatest.
+				j := r.IntN(len(v)>>(p.b+p.t))<<p.t + r.IntN(len(s.runs[0].Input))
+				if v[j] > 0 {
+					v[j]--
+				} else {
+					v[j]++
+				}
+				d.v.set(i, v)
+			}})
+		}
+		if n < s.sent {
+			t.Fatalf("%s: only %d slots", s.name, n)
+		}
 	}
 }
 
 // TestOtherRun runs another program: after each operation in turn one value
 // is off by one, and everything after it is computed from that, consistently.
 func TestOtherRun(t *testing.T) {
-	prog := everything(3)
-	card, pk := mustCommit(t, prog)
-	in := everythingInput(8)
-	r := rand.New(rand.NewPCG(1, 4))
-	for i, op := range prog.Ops {
-		if op.Kind == exact.Input || op.Kind == exact.Position {
-			continue
-		}
-		l := pk.plan.lay[i]
-		at := r.IntN(len(in))<<l.bits() | l.index(r.IntN(l.cols()))
-		off := int32(1)
-		if op.Kind == exact.Add || op.Kind == exact.Offset {
-			// Sums are not committed, so that what the next rounding takes
-			// away was never said: be off by more.
-			off = 3000
-		}
-		refused(t, fmt.Sprintf("operation %d (%s)", i, op.Kind), card, pk, in, hook{value: func(k int, vals []int32) {
-			if k != i {
-				return
+	for _, s := range specimens() {
+		prog := s.make(3)
+		card, pk := mustCommit(t, prog)
+		r := rand.New(rand.NewPCG(1, 4))
+		for i, op := range prog.Ops {
+			if op.Kind == exact.Input || op.Kind == exact.Position {
+				continue
 			}
-			if vals[at] > 0 {
-				vals[at] -= off
-			} else {
-				vals[at] += off
+			l := pk.plan.lay[i]
+			w := 1 << l.bits()
+			row, col := r.IntN(len(s.runs[0].Input)), l.index(r.IntN(l.cols()))
+			off := int32(1)
+			if op.Kind == exact.Add || op.Kind == exact.Offset {
+				// Sums are not committed, so that what the next rounding takes
+				// away was never said: be off by more.
+				off = 3000
 			}
-		}})
+			if op.Kind == exact.Noise || slices.ContainsFunc(prog.Ops, func(op exact.Op) bool { return op.Kind == exact.ArgMax && int(op.In[0]) == i }) {
+				off = 1 << 20 // or another would still be the greatest
+			}
+			refusedRuns(t, fmt.Sprintf("%s: operation %d (%s)", s.name, i, op.Kind), card, pk, s.runs, hook{value: func(k int, vals []int32) {
+				if k != i {
+					return
+				}
+				if vals[row*w+col] > 0 && off < 1<<20 {
+					off = -off
+				}
+				for at := range len(vals) / w {
+					// A mean is the same in all rows.
+					if at == row || op.Kind == exact.MeanRows {
+						vals[at*w+col] += off
+					}
+				}
+			}})
+		}
 	}
 }
 

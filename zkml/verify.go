@@ -414,6 +414,7 @@ func (p *plan) known(v *vectors, claims []Claim) error {
 // in the vectors that follow. That the numbers are those of the run is what
 // the rest of the proof is for.
 func (p *plan) derive(v *vectors) error {
+	var first error
 	for i, op := range p.card.ops {
 		o := p.ops[i]
 		var err error
@@ -442,17 +443,18 @@ func (p *plan) derive(v *vectors) error {
 			place := make([]int64, len(index))
 			for r, a := range index {
 				if a < 0 || a >= int64(in.cols()) {
-					return fmt.Errorf("operation %d (%s): no such column", i, op.Kind)
+					err = errors.New("no such column")
+					continue
 				}
 				place[r] = int64(in.index(int(a)))
 			}
 			v.set(o.slots[argPlace], place)
 		}
-		if err != nil {
-			return fmt.Errorf("operation %d (%s): %w", i, op.Kind, err)
+		if err != nil && first == nil {
+			first = fmt.Errorf("operation %d (%s): %w", i, op.Kind, err)
 		}
 	}
-	return nil
+	return first
 }
 
 func (p *plan) deriveNorm(v *vectors, i int, op exact.Op, o opPlan) error {
