@@ -225,6 +225,7 @@ func (h *Handler) begin(r *http.Request, g *generation, asks ...buyer.Ask) (*req
 // do asks the seller and counts.
 func (q *request) do(a buyer.Ask, emit func(infer.Delta) error) (buyer.Answer, error) {
 	if q.hold != nil {
+		a.Account = q.hold.ID()
 		if limit := q.hold.Limit(); limit > 0 {
 			a.MaxCost = limit - min(limit, q.event.Cost.Units)
 			if a.MaxCost == 0 {

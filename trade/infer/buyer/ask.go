@@ -52,6 +52,9 @@ type Ask struct {
 	// MaxCost refuses the request before it is sent when it could cost more
 	// base units than this (an API key's remaining budget). 0 is no limit.
 	MaxCost uint64
+	// Account names whom the answer is for (an API key's ID), so that its
+	// receipt can be found among theirs: at most 64 bytes.
+	Account string
 }
 
 // Answer is what came back, paid for. Cancelled and failed answers that were

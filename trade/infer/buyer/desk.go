@@ -55,7 +55,7 @@ type Store interface {
 }
 
 // Buckets are the store's buckets that a desk keeps its state in.
-var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketAudits, bucketShunned}
+var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketByOwner, bucketAudits, bucketShunned}
 
 const (
 	bucketLeases   = "buyer.leases"   // lease → leaseRecord
@@ -63,6 +63,7 @@ const (
 	bucketReceipts = "buyer.receipts" // receipt → Record
 	bucketByTime   = "buyer.time"     // unix milliseconds ‖ receipt
 	bucketByLease  = "buyer.lease"    // lease ‖ lane ‖ seq ‖ receipt
+	bucketByOwner  = "buyer.owner"    // SHA-256 of the account ‖ unix milliseconds ‖ receipt
 	bucketAudits   = "buyer.audits"   // receipt → nothing: audits to make
 	bucketShunned  = "buyer.shunned"  // provider ‖ model → ledger time until when, unix seconds
 )
@@ -295,6 +296,7 @@ type laneRecord struct {
 type pending struct {
 	Max     uint64 `json:"max,string"`
 	Request []byte `json:"request"`
+	Account string `json:"account,omitempty"`
 }
 
 // promised is the sum of what may be claimed from the lease.

@@ -104,7 +104,7 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 	req := infer.ServeRequest{Lease: h.l.id, Lane: h.ln.n, Seq: rec.Seq + 1, Request: body, Logprobs: a.Logprobs, Stream: a.Stream}
 	var signing sync.WaitGroup // beside the disk
 	signing.Go(func() { req.Voucher = square.SignVoucher(d.channel, h.ln.channel, most, d.cfg.Key) })
-	err = d.pend(h, &pending{Max: most, Request: body})
+	err = d.pend(h, &pending{Max: most, Request: body, Account: a.Account})
 	if signing.Wait(); err != nil {
 		return Answer{}, fmt.Errorf("the disk failed, nothing was sent: %w", err)
 	}

@@ -3,6 +3,7 @@ package buyer
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,7 @@ type Record struct {
 	Time     time.Time       `json:"time"` // this machine's
 	Provider square.Address  `json:"provider"`
 	Model    string          `json:"model"`
+	Account  string          `json:"account,omitempty"` // whom the answer was for, as Ask had it
 	Denom    string          `json:"denom"`
 	TTFT     time.Duration   `json:"ttft"`
 	Audit    Audit           `json:"audit"`
@@ -57,6 +59,11 @@ func timeKey(t time.Time, id square.Hash) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, uint64(max(t.UnixMilli(), 0))), id[:]...)
 }
 
+func ownerKey(account string, t time.Time, id square.Hash) []byte {
+	sum := sha256.Sum256([]byte(account))
+	return append(sum[:], timeKey(t, id)...)
+}
+
 func leaseKey(r square.Receipt, id square.Hash) []byte {
 	return append(binary.BigEndian.AppendUint64(laneKey(r.Lease, r.Lane), r.Seq), id[:]...)
 }
@@ -67,12 +74,16 @@ func leaseKey(r square.Receipt, id square.Hash) []byte {
 func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft time.Duration) error {
 	d.mu.Lock()
 	lrec := h.ln.rec
+	account := ""
+	if lrec.Pending != nil {
+		account = lrec.Pending.Account
+	}
 	lrec.Charged, lrec.Seq, lrec.Pending = signed.Receipt.Cumulative, signed.Receipt.Seq, nil
 	h.ln.rec = lrec
 	model, bond, job := h.l.rec.Model, h.l.rec.Bond, h.l.rec.Order.JobValue
 	d.mu.Unlock()
 	rec := Record{
-		ID: signed.Receipt.Digest(d.domain), Time: d.cfg.Now(), Provider: s.key.provider, Model: model,
+		ID: signed.Receipt.Digest(d.domain), Time: d.cfg.Now(), Provider: s.key.provider, Model: model, Account: account,
 		Denom: h.l.rec.Order.Denom, TTFT: ttft,
 		Evidence: square.Evidence{Receipt: signed.Receipt, Sig: signed.Sig, Request: request, Result: signed.Result},
 	}
@@ -84,12 +95,16 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft
 	if err != nil {
 		return err
 	}
-	err = d.cfg.Store.PutSoon(
-		journal.Entry{Bucket: bucketLanes, Key: laneKey(h.l.id, h.ln.n), Value: lane},
-		journal.Entry{Bucket: bucketReceipts, Key: rec.ID[:], Value: b},
-		journal.Entry{Bucket: bucketByTime, Key: timeKey(rec.Time, rec.ID)},
-		journal.Entry{Bucket: bucketByLease, Key: leaseKey(rec.Evidence.Receipt, rec.ID)},
-	)
+	entries := []journal.Entry{
+		{Bucket: bucketLanes, Key: laneKey(h.l.id, h.ln.n), Value: lane},
+		{Bucket: bucketReceipts, Key: rec.ID[:], Value: b},
+		{Bucket: bucketByTime, Key: timeKey(rec.Time, rec.ID)},
+		{Bucket: bucketByLease, Key: leaseKey(rec.Evidence.Receipt, rec.ID)},
+	}
+	if account != "" {
+		entries = append(entries, journal.Entry{Bucket: bucketByOwner, Key: ownerKey(account, rec.Time, rec.ID)})
+	}
+	err = d.cfg.Store.PutSoon(entries...)
 	if err != nil {
 		return err
 	}
@@ -127,6 +142,34 @@ func (d *Desk) Receipts(_ context.Context, before time.Time, n int) (out []Recor
 		}
 		for ; k != nil && len(out) < n; k, _ = c.Prev() {
 			rec, err := record(tx, square.Hash(k[8:]))
+			if err != nil {
+				return err
+			}
+			out = append(out, rec)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// ReceiptsOf returns at most n receipts of an account's, the newest before a time
+// first; a zero time is now.
+func (d *Desk) ReceiptsOf(_ context.Context, account string, before time.Time, n int) (out []Record, err error) {
+	sum := sha256.Sum256([]byte(account))
+	from := append(sum[:], bytes.Repeat([]byte{0xff}, 41)...)
+	if !before.IsZero() {
+		from = ownerKey(account, before, square.Hash{})
+	}
+	err = d.cfg.Store.View(func(tx *bolt.Tx) error {
+		c := tx.Bucket([]byte(bucketByOwner)).Cursor()
+		k, _ := c.Seek(from)
+		if k == nil {
+			k, _ = c.Last()
+		} else {
+			k, _ = c.Prev()
+		}
+		for ; bytes.HasPrefix(k, sum[:]) && len(out) < n; k, _ = c.Prev() {
+			rec, err := record(tx, square.Hash(k[len(k)-32:]))
 			if err != nil {
 				return err
 			}
@@ -180,6 +223,7 @@ func (d *Desk) prune() error {
 		err := d.cfg.Store.Update(func(tx *bolt.Tx) error {
 			dropped = 0
 			times, leases, recs := tx.Bucket([]byte(bucketByTime)), tx.Bucket([]byte(bucketByLease)), tx.Bucket([]byte(bucketReceipts))
+			owners := tx.Bucket([]byte(bucketByOwner))
 			var keys [][]byte
 			c := times.Cursor()
 			for k, _ := c.First(); k != nil && len(keys) < pruneBatch; k, _ = c.Next() {
@@ -195,7 +239,7 @@ func (d *Desk) prune() error {
 				}
 				rec, err := record(tx, id)
 				if err == nil {
-					err = leases.Delete(leaseKey(rec.Evidence.Receipt, id))
+					err = errors.Join(leases.Delete(leaseKey(rec.Evidence.Receipt, id)), owners.Delete(ownerKey(rec.Account, rec.Time, id)))
 				}
 				if err = errors.Join(err, times.Delete(k), recs.Delete(id[:])); err != nil {
 					return err

@@ -437,3 +437,47 @@ func TestProviderMoves(t *testing.T) {
 		t.Errorf("paid %d, want %d", end.Paid, a.Cost.Units+b.Cost.Units)
 	}
 }
+
+// TestReceiptsOfAnAccount finds each account's receipts, newest first, and none
+// of another's; what is pruned is gone from there too.
+func TestReceiptsOfAnAccount(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	sell(t, l, 4, toy)
+	begin, past := time.Now(), atomic.Int64{} // seconds
+	d := buy(t, l, func(c *buyer.Config) {
+		c.Now, c.Retain = func() time.Time { return begin.Add(time.Duration(past.Load()) * time.Second) }, time.Hour
+	})
+	for n := range 7 {
+		q := ask("toy", n, 2)
+		q.Account = []string{"key_a", "key_b", ""}[n%3]
+		past.Add(1)
+		if _, err := d.Do(t.Context(), q, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for account, want := range map[string]int{"key_a": 3, "key_b": 2, "key": 0, "key_c": 0} {
+		recs, err := d.ReceiptsOf(t.Context(), account, time.Time{}, 10)
+		if err != nil || len(recs) != want {
+			t.Fatalf("%s has %d receipts, want %d (%v)", account, len(recs), want, err)
+		}
+		for i, r := range recs {
+			if r.Account != account || i > 0 && !r.Time.Before(recs[i-1].Time) {
+				t.Errorf("%s: receipt %d is of %q at %v", account, i, r.Account, r.Time)
+			}
+		}
+		if want > 1 {
+			older, err := d.ReceiptsOf(t.Context(), account, recs[0].Time, 10)
+			if err != nil || len(older) != want-1 || older[0].ID != recs[1].ID {
+				t.Errorf("before its newest, %s has %d receipts (%v)", account, len(older), err)
+			}
+		}
+	}
+	past.Add(7200)
+	if err := d.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	if recs, err := d.ReceiptsOf(t.Context(), "key_a", time.Time{}, 10); err != nil || len(recs) != 0 {
+		t.Errorf("%d receipts outlived their time (%v)", len(recs), err)
+	}
+}
