@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/torg-network/torg/console"
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/gateway"
@@ -56,6 +57,7 @@ type openSquare struct {
 	desk     *buyer.Desk
 	receipts *journal.Journal
 	keys     *keys.Store
+	console  *console.Console
 	gateway  *gateway.Gateway
 	listener net.Listener
 	stopOTel func(context.Context) error
@@ -257,11 +259,18 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 		return s.cfg.bad("otlp-endpoint", err)
 	}
 	s.stopOTel = stop
+	if err = s.openConsole(); err != nil {
+		return err
+	}
 	s.gateway, err = gateway.New(gateway.Config{
-		OpenAI: openai.Config{Seller: s.desk, Keys: s.keys, Log: s.log},
+		OpenAI: openai.Config{Seller: s.desk, Keys: s.keys, Log: s.log, Observe: func(_ context.Context, e openai.Event) {
+			s.console.Observe(consoleRequest(e))
+		}},
+		Routes: map[string]http.Handler{"/": s.console},
 		Admin: admin.Config{
 			Token: s.run.Token, Keys: s.keys, Log: s.log,
 			Receipts: adminView{s}, Leases: adminView{s}, Auditor: adminView{s}, History: adminView{s}, Status: adminView{s}.status,
+			Console: func() string { return s.run.AdminURL + s.console.Link() },
 		},
 		Ready: []gateway.Check{
 			{Name: "ledger", Run: s.ledgerMoves},
@@ -378,6 +387,7 @@ type part struct {
 // the order in which they need each other: doors first, ledger last.
 func (s *openSquare) serve(ctx context.Context) error {
 	parts := []*part{
+		{name: "console", run: s.console.Run}, // ends what it streams, so that the gateway need not wait
 		{name: "gateway", run: func(ctx context.Context) error {
 			err := s.gateway.Serve(ctx, s.listener)
 			s.listener = nil
@@ -607,7 +617,7 @@ type status struct {
 
 // wipe removes everything a square keeps but the configuration file.
 func wipe(cfg config) error {
-	for _, name := range []string{"ledger", "provider", walletName, "api-key", "admin-token", "receipts.db", "keys.db", "history.db", runningFile} {
+	for _, name := range []string{"ledger", "provider", walletName, "api-key", "admin-token", "receipts.db", "receipts.db.log", "keys.db", "history.db", runningFile} {
 		if err := os.RemoveAll(cfg.path(name)); err != nil {
 			return fmt.Errorf("wipe %s: %w", filepath.Join(cfg.path(), name), err)
 		}

@@ -21,7 +21,7 @@ func upCommand() *cobra.Command {
 	var fresh bool
 	c := &cobra.Command{
 		Use: "up", Short: "Open a whole market square on this machine",
-		Long: "Open a whole market square on this machine: ledger, one provider with the bundled model, gateway.\n" +
+		Long: "Open a whole market square on this machine: ledger, one provider with the bundled model, gateway, console.\n" +
 			"Everything is kept in the home directory and survives a restart, also after kill -9.\n" +
 			"Ctrl-C shuts it down.",
 		Args: cobra.NoArgs,
@@ -111,12 +111,14 @@ func (s *openSquare) waitForLease(ctx context.Context) error {
 // greeting is what torg up prints.
 type greeting struct {
 	running
+	Console  string                   `json:"console"` // opens once, for the owner
 	Balances map[string]square.Amount `json:"balances"`
 	Models   []string                 `json:"models"`
 }
 
 func (s *openSquare) greet(ctx context.Context, out io.Writer, took time.Duration) error {
 	g := greeting{running: s.run, Balances: map[string]square.Amount{}}
+	g.Console = g.AdminURL + s.console.Link()
 	g.Token = "" // in the home directory, for this user's commands only
 	for name, a := range map[string]square.Address{"wallet": s.keyring.owner.Address(), "provider": s.keyring.provider.Address()} {
 		b, err := s.client.Balance(ctx, a, square.Denom)
@@ -132,11 +134,18 @@ func (s *openSquare) greet(ctx context.Context, out io.Writer, took time.Duratio
 	for _, m := range ms {
 		g.Models = append(g.Models, m.ID)
 	}
+	if desktop() {
+		// A person without the time to look has the line below.
+		if err := browse(ctx, s.run.AdminURL+s.console.Link()); err != nil {
+			progress("%v", err)
+		}
+	}
 	return show(out, g, func(w io.Writer) {
 		f := func(format string, a ...any) { fmt.Fprintf(w, format+"\n", a...) }
 		head := func(s string) string { return paint(os.Stdout, bold, s) }
 		f("%s  %s, ready in %.1f s", head("The square is open."), g.ChainID, took.Seconds())
 		f("")
+		f("  console          %s", paint(os.Stdout, cyan, g.Console))
 		f("  OpenAI base URL  %s", paint(os.Stdout, cyan, g.BaseURL))
 		f("  API key          %s", g.APIKey)
 		f("  models           %s", join(g.Models))
@@ -156,6 +165,7 @@ func (s *openSquare) greet(ctx context.Context, out io.Writer, took time.Duratio
 		f("  torg chat              talk to it")
 		f("  torg receipt list      what was asked and what it cost")
 		f("  torg audit RECEIPT     run an answer again and compare")
+		f("  torg console           a new link to the console, in a browser")
 		f("  torg wallet            balances, leases, what happened")
 		f("  torg doctor            if something does not work")
 		f("")

@@ -4,6 +4,7 @@
 // carry the admin token, which lies in a file only its owner can read.
 //
 //	GET    /admin/v1/status
+//	POST   /admin/v1/console                  → {"url":"http://…"}, which opens the owner's console once
 //	GET    /admin/v1/keys                     → {"data":[Key…]}
 //	POST   /admin/v1/keys                     Grant → {"key":Key,"secret":"torg-…"}
 //	GET    /admin/v1/keys/{id}                → Key
@@ -111,7 +112,9 @@ type Config struct {
 	History  History
 	// Status is any JSON value that says how this process is.
 	Status func(context.Context) (any, error)
-	Log    *slog.Logger
+	// Console makes a link that opens the owner's console once.
+	Console func() string
+	Log     *slog.Logger
 }
 
 // History tells what happened to a lease, in order, and to an account, newest
@@ -170,6 +173,7 @@ func New(cfg Config) http.Handler {
 	mux := http.NewServeMux()
 	for pattern, f := range map[string]func(*http.Request) (any, error){
 		"GET /admin/v1/status":               h.status,
+		"POST /admin/v1/console":             h.console,
 		"GET /admin/v1/keys":                 h.listKeys,
 		"POST /admin/v1/keys":                h.createKey,
 		"GET /admin/v1/keys/{id}":            h.getKey,
@@ -289,6 +293,13 @@ func (h *handler) status(r *http.Request) (any, error) {
 		return nil, absent("status")
 	}
 	return h.Status(r.Context())
+}
+
+func (h *handler) console(*http.Request) (any, error) {
+	if h.Console == nil {
+		return nil, absent("console")
+	}
+	return map[string]string{"url": h.Console()}, nil
 }
 
 func (h *handler) listKeys(*http.Request) (any, error) {

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/torg-network/torg/console"
+	"github.com/torg-network/torg/console/live"
+	"github.com/torg-network/torg/console/source"
+	"github.com/torg-network/torg/gateway/openai"
+	"github.com/torg-network/torg/ledger/client"
+	"github.com/torg-network/torg/ledger/history"
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer/buyer"
+)
+
+// openConsole makes the pages. The gateway that serves them answers their
+// questions too, so it is there only once they are.
+func (s *openSquare) openConsole() (err error) {
+	s.console, err = console.New(console.Config{
+		Owner: s.keyring.owner.Address(), Ledger: consoleLedger{s.client}, History: consoleHistory{s.history},
+		Desk: consoleDesk{s.desk}, Keys: s.keys, OwnerKey: s.run.APIKey,
+		API: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.gateway.ServeHTTP(w, r) }),
+		Log: s.log.With("part", "console"),
+	})
+	return err
+}
+
+// consoleRequest is a finished request as the console counts it.
+func consoleRequest(e openai.Event) live.Request {
+	r := live.Request{
+		Key: e.Key, Model: e.Model, Provider: e.Provider, Receipt: e.Receipt, Prompt: e.Prompt, Completion: e.Completion,
+		TTFT: e.TTFT, Total: e.Total, Failed: e.Err != nil,
+	}
+	if e.Cost.Denom == square.Denom {
+		r.Cost = e.Cost.Units
+	}
+	return r
+}
+
+// consoleLedger is the ledger as the console asks it.
+type consoleLedger struct{ *client.Client }
+
+// seen says what the console tells apart.
+func seen(err error) error {
+	if errors.Is(err, client.ErrNotFound) {
+		return fmt.Errorf("%w: %w", source.ErrNotFound, err)
+	}
+	return err
+}
+
+func (l consoleLedger) Head(ctx context.Context) (source.Head, error) {
+	h, err := l.Client.Head(ctx)
+	return source.Head(h), err
+}
+
+func (l consoleLedger) Lease(ctx context.Context, id square.Hash) (source.Lease, error) {
+	p, err := l.Projected(ctx, id)
+	return source.Lease(p), seen(err)
+}
+
+func (l consoleLedger) Leases(ctx context.Context, f source.LeaseFilter, p source.Page) ([]source.Lease, string, error) {
+	ls, next, err := l.Client.Leases(ctx, client.LeaseFilter(f), client.Page(p))
+	out := make([]source.Lease, len(ls))
+	for i := range ls {
+		out[i] = source.Lease(ls[i])
+	}
+	return out, next, err
+}
+
+func (l consoleLedger) Offers(ctx context.Context, f source.OfferFilter, p source.Page) ([]market.Offer, string, error) {
+	return l.Client.Offers(ctx, client.OfferFilter(f), client.Page(p))
+}
+
+func (l consoleLedger) Stakes(ctx context.Context, provider square.Address, trade string, p source.Page) ([]source.Stake, string, error) {
+	ss, next, err := l.Client.Stakes(ctx, provider, trade, client.Page(p))
+	out := make([]source.Stake, len(ss))
+	for i := range ss {
+		out[i] = source.Stake(ss[i])
+	}
+	return out, next, err
+}
+
+func (l consoleLedger) Channels(ctx context.Context, payer, receiver square.Address, p source.Page) ([]source.Channel, string, error) {
+	cs, next, err := l.Client.Channels(ctx, payer, receiver, client.Page(p))
+	out := make([]source.Channel, len(cs))
+	for i := range cs {
+		out[i] = source.Channel(cs[i])
+	}
+	return out, next, err
+}
+
+func (l consoleLedger) Watch(ctx context.Context) <-chan source.Event {
+	sub := l.Client.Watch(ctx, 1024, nil)
+	out := make(chan source.Event)
+	go func() { // ends with the subscription, which ends with ctx
+		defer close(out)
+		for e := range sub.C {
+			select {
+			case out <- source.Event(e):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// consoleHistory is the past as the console reads it.
+type consoleHistory struct{ *history.History }
+
+func remembered(evs []client.Event, err error) ([]source.Event, error) {
+	if errors.Is(err, history.ErrNone) {
+		return nil, nil
+	}
+	out := make([]source.Event, len(evs))
+	for i := range evs {
+		out[i] = source.Event(evs[i])
+	}
+	return out, err
+}
+
+func (h consoleHistory) Lease(id square.Hash, limit int) ([]source.Event, error) {
+	return remembered(h.History.Lease(id, limit))
+}
+
+func (h consoleHistory) Account(a square.Address, limit int) ([]source.Event, error) {
+	return remembered(h.History.Account(a, limit))
+}
+
+// consoleDesk tells the console's kind of absence.
+type consoleDesk struct{ *buyer.Desk }
+
+func (d consoleDesk) Receipt(ctx context.Context, id square.Hash) (buyer.Record, error) {
+	r, err := d.Desk.Receipt(ctx, id)
+	return r, absent(err)
+}
+
+func (d consoleDesk) Audit(ctx context.Context, id square.Hash) (buyer.Audit, error) {
+	a, err := d.Desk.Audit(ctx, id)
+	return a, absent(err)
+}
+
+func (d consoleDesk) CloseLease(ctx context.Context, id square.Hash) error {
+	err := d.Desk.CloseLease(ctx, id)
+	if errors.Is(err, market.ErrNotFound) {
+		return fmt.Errorf("%w: %w", source.ErrNotFound, err)
+	}
+	return err
+}
+
+func absent(err error) error {
+	if errors.Is(err, buyer.ErrNoReceipt) {
+		return fmt.Errorf("%w: %w", source.ErrNotFound, err)
+	}
+	return err
+}
+
+// consoleLink is a link that opens the owner's console, once.
+type consoleLink struct {
+	URL string `json:"url"`
+}
+
+func consoleCommand() *cobra.Command {
+	var open bool
+	c := &cobra.Command{
+		Use: "console", Short: "A link that opens the console in a browser, once", Args: cobra.NoArgs,
+		Long: "Print a link that opens the running square's console for its owner. It is good once, for a quarter of an hour.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := readConfig(c)
+			if err != nil {
+				return err
+			}
+			api, err := openAdmin(cfg)
+			if err != nil {
+				return err
+			}
+			var l consoleLink
+			if err := api.call(c.Context(), "POST", "console", nil, &l); err != nil {
+				return err
+			}
+			if open {
+				if err := browse(c.Context(), l.URL); err != nil {
+					return err
+				}
+			}
+			return show(c.OutOrStdout(), l, func(w io.Writer) { fmt.Fprintln(w, l.URL) })
+		},
+	}
+	c.Flags().BoolVar(&open, "open", false, "open it in the browser")
+	return c
+}
+
+// desktop reports whether a browser that a person sees could be opened: the
+// command runs in a terminal of a graphical session.
+func desktop() bool {
+	switch runtime.GOOS {
+	case "darwin", "windows":
+		return term.IsTerminal(int(os.Stdout.Fd()))
+	}
+	return term.IsTerminal(int(os.Stdout.Fd())) && (os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != "")
+}
+
+// browse opens a page in the person's browser.
+func browse(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	name, args := "xdg-open", []string{url}
+	switch runtime.GOOS {
+	case "darwin":
+		name = "open"
+	case "windows":
+		name, args = "rundll32", []string{"url.dll,FileProtocolHandler", url}
+	}
+	if err := exec.CommandContext(ctx, name, args...).Run(); err != nil {
+		return fmt.Errorf("open a browser with %s: %w", name, err)
+	}
+	return nil
+}
