@@ -51,7 +51,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/torg-network/torg"
 	"github.com/torg-network/torg/console/assets"
+	"github.com/torg-network/torg/console/docs"
 	"github.com/torg-network/torg/console/live"
 	"github.com/torg-network/torg/console/session"
 	"github.com/torg-network/torg/console/source"
@@ -104,8 +106,13 @@ func New(cfg Config) (*Console, error) {
 		feed:  live.NewFeed(live.Config{Ledger: cfg.Ledger, Log: cfg.Log, Now: cfg.Now}),
 		cross: http.NewCrossOriginProtection(),
 	}
+	documents, err := docs.New(torg.Documents)
+	if err != nil {
+		return nil, fmt.Errorf("console: %w", err)
+	}
 	pages := []ui.Page{
 		squarepage.New(c.feed),
+		documents,
 	}
 	for _, p := range pages {
 		c.nav = append(c.nav, p.Link())

@@ -197,6 +197,15 @@ func (d desk) Receipts(_ context.Context, before time.Time, n int) (out []buyer.
 	return out, nil
 }
 
+func (d desk) ReceiptsOf(_ context.Context, account string, before time.Time, n int) (out []buyer.Record, err error) {
+	for _, r := range d.s.Records {
+		if r.Account == account && (before.IsZero() || r.Time.Before(before)) && len(out) < n {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
 func (d desk) Receipt(_ context.Context, id square.Hash) (buyer.Record, error) {
 	for _, r := range d.s.Records {
 		if r.ID == id {

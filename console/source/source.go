@@ -109,6 +109,7 @@ type History interface {
 type Desk interface {
 	Models(ctx context.Context) ([]buyer.Model, error)
 	Receipts(ctx context.Context, before time.Time, n int) ([]buyer.Record, error)
+	ReceiptsOf(ctx context.Context, account string, before time.Time, n int) ([]buyer.Record, error)
 	Receipt(ctx context.Context, id square.Hash) (buyer.Record, error)
 	LeaseReceipts(ctx context.Context, lease square.Hash, n int) ([]buyer.Record, error)
 	Audit(ctx context.Context, id square.Hash) (buyer.Audit, error)
