@@ -95,7 +95,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add(text)
 	f.Add([]byte(magic))
-	for seed := range uint64(8) {
+	for _, seed := range []uint64{0, 1, 2, 3, 5, 6} { // not those with long tables: fuzzing is slow on them
 		b, err := Encode(Card{Name: "o"}, operationsProgram(seed))
 		if err != nil {
 			f.Fatal(err)

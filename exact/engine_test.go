@@ -406,7 +406,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"table end", table(-8, 16), table(-8, 15)},
 		{"width", wide(16, 1), wide(17, 1)},
 		{"cache", wide(2, 128), wide(2, 129)},
-		{"held", whole(MaxHeld>>13), whole(MaxHeld>>13 + 1)},
+		{"held", whole(MaxHeld >> 13), whole(MaxHeld>>13 + 1)},
 		{"work", work(1 << 10), work(1<<10 + 1)},
 		{"map", unary(Arrange, 8, []int32{-1, 7}), unary(Arrange, 8, []int32{-1, 8})},
 		{"map below", unary(Arrange, 8, []int32{-1, 7}), unary(Arrange, 8, []int32{-2, 7})},
