@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/binary"
@@ -21,30 +22,37 @@ import (
 )
 
 // blasScript reads, little-endian, the shape and the number of tokens as six
-// 32-bit integers, the tokens, and the weights as 32-bit floats; it prints an
-// object with the BLAS it used, the CPU seconds of a forward pass and its logits.
+// 32-bit integers, the tokens, and the weights as 32-bit floats. It prints a
+// line with the BLAS it uses and the logits, and then, for each line it reads,
+// one with the CPU seconds of a pass.
 //
 //go:embed bench_blas.py
 var blasScript string
 
-// floatPass is the CPU time of one forward pass in 32-bit floats, on one core,
-// of a program of the shape, and what computed it: numpy with OpenBLAS, if the
-// machine has it and it comes to the same logits, otherwise package train.
-func floatPass(ctx context.Context, g shapes.GPT, p *exact.Program, input, logits [][]int32) (seconds float64, by string, err error) {
+// floats runs a model in 32-bit floats on one core.
+type floats struct {
+	by    string
+	pass  func() (seconds float64, err error) // CPU time of one forward pass, the median of many
+	close func()
+}
+
+// openFloats takes what is fastest here for a program of the shape: numpy with
+// OpenBLAS, if the machine has it and it comes to the same logits, otherwise
+// package train.
+func openFloats(ctx context.Context, g shapes.GPT, p *exact.Program, input, logits [][]int32) (f floats, err error) {
 	// The system's own Python is the one that has the system's numpy.
 	for _, python := range []string{"python3", "/usr/bin/python3"} {
-		if seconds, by, err = blasPass(ctx, python, g, p, input, logits); err == nil {
-			return seconds, by, nil
+		if f, err = openBLAS(ctx, python, g, p, input, logits); err == nil {
+			return f, nil
 		}
 	}
 	progress("no OpenBLAS to compare with (Debian: python3-numpy and libopenblas0-pthread): %v", err)
-	seconds, err = trainPass(g, len(input))
-	return seconds, "package train, slower than BLAS", err
+	return openTrain(g, len(input))
 }
 
-func blasPass(ctx context.Context, python string, g shapes.GPT, p *exact.Program, input, logits [][]int32) (float64, string, error) {
-	var in bytes.Buffer
-	put := func(v any) { binary.Write(&in, binary.LittleEndian, v) } // a Buffer takes all
+func openBLAS(ctx context.Context, python string, g shapes.GPT, p *exact.Program, input, logits [][]int32) (_ floats, err error) {
+	var model bytes.Buffer
+	put := func(v any) { binary.Write(&model, binary.LittleEndian, v) } // a Buffer takes all
 	for _, n := range []int{g.Layers, g.Heads, g.Width, g.Vocab, g.Context, len(input)} {
 		put(int32(n))
 	}
@@ -62,8 +70,8 @@ func blasPass(ctx context.Context, python string, g shapes.GPT, p *exact.Program
 			put(float32(math.Ldexp(float64(w), -shift)))
 		}
 	}
+	ctx, kill := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, python, "-c", blasScript)
-	cmd.Stdin = &in
 	for _, kv := range os.Environ() {
 		// OpenBLAS shall take the kernels made for this processor; if they are
 		// wrong, the logits show it.
@@ -74,26 +82,47 @@ func blasPass(ctx context.Context, python string, g shapes.GPT, p *exact.Program
 	cmd.Env = append(cmd.Env, "OPENBLAS_NUM_THREADS=1")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-		return 0, "", fmt.Errorf("%s: %w %s", python, err, lines[len(lines)-1])
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err := cmp.Or(err1, err2, cmd.Start()); err != nil {
+		kill()
+		return floats{}, fmt.Errorf("%s: %w", python, err)
 	}
-	var r struct {
+	end := func() {
+		kill()
+		cmd.Wait() // killed: there is nothing to learn from how it ended
+	}
+	var answer struct {
 		BLAS   string    `json:"blas"`
-		CPU    float64   `json:"cpu_s"`
 		Logits []float64 `json:"logits"`
+		CPU    float64   `json:"cpu_s"`
 	}
-	if err := json.Unmarshal(out, &r); err != nil {
-		return 0, "", fmt.Errorf("%s: %w", python, err)
+	lines := json.NewDecoder(out)
+	ask := func(b []byte) error {
+		_, err := in.Write(b)
+		if err = cmp.Or(lines.Decode(&answer), err); err != nil {
+			end()
+			said := strings.Split(strings.TrimSpace(stderr.String()), "\n")
+			return fmt.Errorf("%s: %w: %s", python, err, said[len(said)-1])
+		}
+		return nil
 	}
-	if r.BLAS == "" {
-		return 0, "", errors.New("numpy multiplies without OpenBLAS")
+	if err := ask(model.Bytes()); err != nil {
+		return floats{}, err
 	}
-	if err := sameLogits(r.Logits, slices.Concat(logits...)); err != nil {
-		return 0, "", fmt.Errorf("%s: %w", r.BLAS, err)
+	err = sameLogits(answer.Logits, slices.Concat(logits...))
+	if answer.BLAS == "" {
+		err = errors.New("numpy multiplies without OpenBLAS")
 	}
-	return r.CPU, r.BLAS, nil
+	if err != nil {
+		end()
+		return floats{}, fmt.Errorf("%s: %w", python, err)
+	}
+	pass := func() (float64, error) {
+		err := ask([]byte("\n"))
+		return answer.CPU, err
+	}
+	return floats{answer.BLAS, pass, end}, nil
 }
 
 // sameLogits compares floats with integers that were rounded many times on the
@@ -114,13 +143,13 @@ func sameLogits(floats []float64, exact []int32) error {
 	return nil
 }
 
-// trainPass is a pass through blocks of the same shape with the vocabulary of
-// package train, which is 256 and costs two per cent of a million parameters.
-// Its products are nearly as fast as OpenBLAS's; what is between them is not.
-func trainPass(g shapes.GPT, rows int) (float64, error) {
+// openTrain runs blocks of the same shape with the vocabulary of package
+// train, which is 256 and costs two per cent of a million parameters. Its
+// products are nearly as fast as OpenBLAS's; what is between them is not.
+func openTrain(g shapes.GPT, rows int) (floats, error) {
 	p, err := train.NewParams(train.Shape{Layers: g.Layers, Width: g.Width, Heads: g.Heads, Context: g.Context})
 	if err != nil {
-		return 0, err
+		return floats{}, err
 	}
 	r := rand.New(rand.NewPCG(1, 1))
 	for i := range p.Flat {
@@ -130,19 +159,23 @@ func trainPass(g shapes.GPT, rows int) (float64, error) {
 	for i := range tokens {
 		tokens[i] = byte(r.Int32())
 	}
-	var times []float64
-	for range 60 {
-		const passes = 5
-		sw := startWatch()
-		for range passes {
-			if _, err := p.Forward(tokens); err != nil {
-				return 0, err
+	pass := func() (float64, error) {
+		m, err := median(21, func() (m measure, err error) {
+			const passes = 3
+			sw := startWatch()
+			for range passes {
+				if _, err := p.Forward(tokens); err != nil {
+					return m, err
+				}
 			}
-		}
-		cpu, _ := sw.stop()
-		times = append(times, cpu/passes)
+			cpu, _ := sw.stop()
+			m.Value = cpu / passes
+			return m, nil
+		})
+		return m.Value, err
 	}
-	times = times[10:]
-	slices.Sort(times)
-	return times[len(times)/2], nil
+	if _, err := pass(); err != nil { // warm
+		return floats{}, err
+	}
+	return floats{"package train, slower than BLAS", pass, func() {}}, nil
 }

@@ -10,7 +10,7 @@ import (
 
 var floatShape = shapes.GPT{Vocab: 65, Layers: 2, Heads: 4, Width: 64, Context: 32}
 
-func TestFloatPassWithBLAS(t *testing.T) {
+func TestFloatsWithBLAS(t *testing.T) {
 	if err := exec.Command("python3", "-c", "import numpy").Run(); err != nil {
 		t.Skip("python3 with numpy is not installed")
 	}
@@ -20,21 +20,33 @@ func TestFloatPassWithBLAS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cpu, by, err := blasPass(t.Context(), "python3", g, p, in, out[0])
-	if err != nil || cpu <= 0 || cpu > 0.1 || !strings.HasPrefix(by, "OpenBLAS ") {
-		t.Errorf("%v s by %q, error %v", cpu, by, err)
+	f, err := openBLAS(t.Context(), "python3", g, p, in, out[0])
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, _, err := blasPass(t.Context(), "python3", g, g.Program(2), in, out[0]); err == nil || !strings.Contains(err.Error(), "logits") {
+	defer f.close()
+	for range 2 {
+		if cpu, err := f.pass(); err != nil || cpu <= 0 || cpu > 0.1 || !strings.HasPrefix(f.by, "OpenBLAS ") {
+			t.Errorf("%v s by %q, error %v", cpu, f.by, err)
+		}
+	}
+	if _, err := openBLAS(t.Context(), "python3", g, g.Program(2), in, out[0]); err == nil || !strings.Contains(err.Error(), "logits") {
 		t.Errorf("the logits of other weights pass: %v", err)
 	}
 }
 
-func TestFloatPassWithoutBLAS(t *testing.T) {
+func TestFloatsWithoutBLAS(t *testing.T) {
 	g := floatShape
-	if _, _, err := blasPass(t.Context(), "python-that-is-not-there", g, g.Program(1), g.Input(1, 20), nil); err == nil {
-		t.Error("no Python, and no error")
+	for _, python := range []string{"python-that-is-not-there", "cat", "false"} {
+		if _, err := openBLAS(t.Context(), python, g, g.Program(1), g.Input(1, 20), nil); err == nil {
+			t.Errorf("%s is no Python, and no error", python)
+		}
 	}
-	if cpu, err := trainPass(g, 20); err != nil || cpu <= 0 || cpu > 0.1 {
+	f, err := openTrain(g, 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cpu, err := f.pass(); err != nil || cpu <= 0 || cpu > 0.1 {
 		t.Errorf("%v s, error %v", cpu, err)
 	}
 }
