@@ -29,6 +29,7 @@ func (p *Provider) Handler() http.Handler {
 	mux.HandleFunc("POST "+infer.PathPrefix+"serve", p.serve)
 	mux.HandleFunc("POST "+infer.PathPrefix+"cancel", p.cancel)
 	mux.HandleFunc("POST "+infer.PathPrefix+"lane", handle(p.laneState))
+	mux.HandleFunc("POST "+infer.PathPrefix+"proof", p.proof)
 	mux.HandleFunc("POST "+infer.PathPrefix+"close", handle(p.closeLease))
 	return mux
 }
@@ -321,6 +322,11 @@ func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *a
 	if wk.ceiling, err = wk.service.Engine.Ceiling(request); err != nil {
 		return nil, nil, badRequest(err)
 	}
+	if order.Policy == square.PolicyProve {
+		if err := wk.service.provable(request); err != nil {
+			return nil, nil, err
+		}
+	}
 	price, err := square.Price(rates, wk.ceiling)
 	if err != nil {
 		return nil, nil, refuse(infer.CodeBadRequest, "%v", err)
@@ -437,7 +443,7 @@ func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (infer.Si
 		return infer.Signed{}, err
 	}
 	key := laneKey(l.id, wk.n)
-	err = p.Store.Put(
+	err = p.Store.PutSoon(
 		journal.Entry{Bucket: bucketAnswers, Key: key, Value: ans},
 		journal.Entry{Bucket: bucketLanes, Key: key, Value: state},
 	)
