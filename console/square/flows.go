@@ -106,10 +106,10 @@ func draw(flows []flow, me square.Address) picture {
 		joined[k] = &flow{p.Buyers[k[0]].Who, p.Sells[k[1]].Who, f.Leases, f.Held, f.Paid}
 		order = append(order, k)
 	}
-	const gap, top = 72, 58
-	p.Height = top + gap*max(len(p.Buyers), len(p.Sells), 1)
+	const gap, top = 84, 56
+	p.Height = top + gap*max(len(p.Buyers), len(p.Sells), 1) - 30
 	place := func(nodes []node) {
-		free := p.Height - top - gap*len(nodes)
+		free := p.Height + 30 - top - gap*len(nodes)
 		for i := range nodes {
 			nodes[i].Y = top + free/2 + gap*i
 		}
@@ -121,11 +121,11 @@ func draw(flows []flow, me square.Address) picture {
 		f, y0, y1 := joined[k], p.Buyers[k[0]].Y, p.Sells[k[1]].Y
 		fmt.Fprint(version, *f)
 		p.Lines = append(p.Lines, line{
-			D:     fmt.Sprintf("M190 %dC330 %d 390 %d 530 %d", y0, y0, y1, y1),
+			D:     fmt.Sprintf("M112 %dC212 %d 268 %d 368 %d", y0, y0, y1, y1),
 			Width: fmt.Sprintf("%.1f", 2+min(8, 8*float64(f.Paid+1)/float64(f.Paid+f.Held+1)+float64(min(f.Leases, 4))/2)),
 			Title: fmt.Sprintf("%s pays %s: %s redeemed, %s held in escrow, %s", name(f.From, me), name(f.To, me),
 				ui.Coins(f.Paid, square.Denom), ui.Coins(f.Held, square.Denom), leases(f.Leases)),
-			X: 360, Y: (y0+y1)/2 - 9, Label: ui.Coins(f.Paid, square.Denom) + " paid",
+			X: 240, Y: (y0+y1)/2 - 9, Label: ui.Coins(f.Paid, square.Denom) + " paid",
 		})
 	}
 	p.Version = hex.EncodeToString(version.Sum(nil))

@@ -106,6 +106,11 @@ func values(p live.Point) map[string]float64 {
 }
 
 func charts(begin time.Time, points []live.Point) []ui.ChartData {
+	// A square that opened a while ago need not show the time before it, but for
+	// some minutes.
+	for len(points) > int(10*time.Minute/live.Step) && points[0] == (live.Point{}) {
+		begin, points = begin.Add(live.Step), points[1:]
+	}
 	out := []ui.ChartData{
 		{ID: "requests", Title: "Requests a second", Unit: "requests/s", Tone: ui.Busy},
 		{ID: "tokens", Title: "Tokens a second", Unit: "tokens/s", Tone: ui.Good},
@@ -115,7 +120,7 @@ func charts(begin time.Time, points []live.Point) []ui.ChartData {
 	for i := range out {
 		c := &out[i]
 		c.Begin, c.Step, c.Rows = begin, live.Step, int(time.Minute/live.Step)
-		c.Values = make([]float64, len(points))
+		c.Values, c.Keep = make([]float64, len(points)), live.Points
 		for j, p := range points {
 			c.Values[j] = values(p)[c.ID]
 		}

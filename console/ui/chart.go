@@ -21,6 +21,8 @@ type ChartData struct {
 	// Rows is how many steps one row of the table twin sums up the mean of; 0 is
 	// one.
 	Rows int
+	// Keep is how many values a live chart holds; 0 is as many as Values.
+	Keep int
 }
 
 // json is the values for the island.

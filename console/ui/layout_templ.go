@@ -573,7 +573,7 @@ func Gables() templ.Component {
 			templ_7745c5c3_Var25 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 45, "<svg class=\"gables\" viewBox=\"0 0 640 56\" preserveAspectRatio=\"xMidYMax slice\" aria-hidden=\"true\" focusable=\"false\"><path d=\"M0 56V30l14-16 14 16v26zM28 56V24h6v-8h8V8h8v8h8v8h6v32zM64 56V32l18-18 18 18v24zM100 56V20l4-8h24l4 8v36zM132 56V34l12-22 12 22v22zM156 56V26h5v-7h7v-7h10v7h7v7h5v30zM190 56V30l16-14 16 14v26zM222 56V22c0-14 24-14 24 0v34zM246 56V32l14-20 14 20v24zM274 56V26h6v-8h8v-8h8v8h8v8h6v30zM310 56V34l18-16 18 16v22zM346 56V24l4-8h22l4 8v32zM376 56V32l13-22 13 22v24zM402 56V26h5v-7h7v-7h10v7h7v7h5v30zM436 56V30l16-16 16 16v26zM468 56V22c0-14 24-14 24 0v34zM492 56V32l14-18 14 18v24zM520 56V24h6v-8h8V8h8v8h8v8h6v32zM556 56V34l16-18 16 18v22zM588 56V22l4-8h20l4 8v34zM616 56V32l12-18 12 18v24z\"></path></svg>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 45, "<svg class=\"gables\" width=\"100%\" height=\"40\" aria-hidden=\"true\" focusable=\"false\"><defs><pattern id=\"gables\" width=\"460\" height=\"40\" patternUnits=\"userSpaceOnUse\"><path transform=\"scale(0.720)\" d=\"M0 56V30l14-16 14 16v26zM28 56V24h6v-8h8V8h8v8h8v8h6v32zM64 56V32l18-18 18 18v24zM100 56V20l4-8h24l4 8v36zM132 56V34l12-22 12 22v22zM156 56V26h5v-7h7v-7h10v7h7v7h5v30zM190 56V30l16-14 16 14v26zM222 56V22c0-14 24-14 24 0v34zM246 56V32l14-20 14 20v24zM274 56V26h6v-8h8v-8h8v8h8v8h6v30zM310 56V34l18-16 18 16v22zM346 56V24l4-8h22l4 8v32zM376 56V32l13-22 13 22v24zM402 56V26h5v-7h7v-7h10v7h7v7h5v30zM436 56V30l16-16 16 16v26zM468 56V22c0-14 24-14 24 0v34zM492 56V32l14-18 14 18v24zM520 56V24h6v-8h8V8h8v8h8v8h6v32zM556 56V34l16-18 16 18v22zM588 56V22l4-8h20l4 8v34zM616 56V32l12-18 12 18v24z\"></path></pattern></defs> <rect width=\"100%\" height=\"40\" fill=\"url(#gables)\"></rect></svg>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -609,7 +609,7 @@ func failurePage(f *Failure) templ.Component {
 		var templ_7745c5c3_Var27 string
 		templ_7745c5c3_Var27, templ_7745c5c3_Err = templ.JoinStringErrs(f.Title)
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `ui/layout.templ`, Line: 159, Col: 15}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `ui/layout.templ`, Line: 164, Col: 15}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var27))
 		if templ_7745c5c3_Err != nil {
@@ -622,7 +622,7 @@ func failurePage(f *Failure) templ.Component {
 		var templ_7745c5c3_Var28 string
 		templ_7745c5c3_Var28, templ_7745c5c3_Err = templ.JoinStringErrs(f.Words)
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `ui/layout.templ`, Line: 160, Col: 14}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `ui/layout.templ`, Line: 165, Col: 14}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var28))
 		if templ_7745c5c3_Err != nil {

@@ -2,6 +2,8 @@ package ui
 
 import (
 	"fmt"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/market"
@@ -11,6 +13,12 @@ import (
 // Sentence explains an event to a person. me is the viewer's account, which it
 // calls "you"; zero is nobody.
 func Sentence(e source.Event, me square.Address) string {
+	s := sentence(e, me)
+	first, n := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(first)) + s[n:] + "."
+}
+
+func sentence(e source.Event, me square.Address) string {
 	who := func(a square.Address) string {
 		switch {
 		case a.IsZero():
@@ -20,40 +28,46 @@ func Sentence(e source.Event, me square.Address) string {
 		}
 		return Short(a.String())
 	}
-	paid := Coins(e.Paid, square.Denom)
+	whose := func(a square.Address) string {
+		if a == me && !a.IsZero() {
+			return "your"
+		}
+		return who(a) + "’s"
+	}
+	provider, buyer, paid := who(e.Provider), who(e.Buyer), Coins(e.Paid, square.Denom)
 	switch e.Kind {
 	case market.EvBonded:
-		return fmt.Sprintf("%s staked %s in %s", who(e.Provider), moved(e), e.Trade)
+		return fmt.Sprintf("%s staked %s in the trade %s", provider, moved(e), e.Trade)
 	case market.EvUnbonding:
-		return fmt.Sprintf("%s began to take stake out of %s", who(e.Provider), e.Trade)
+		return fmt.Sprintf("%s began to take stake out of the trade %s", provider, e.Trade)
 	case market.EvUnbonded:
-		return fmt.Sprintf("%s got %s of stake back from %s", who(e.Provider), moved(e), e.Trade)
+		return fmt.Sprintf("%s got %s of stake back from the trade %s", provider, moved(e), e.Trade)
 	case market.EvOffered:
-		return fmt.Sprintf("%s offered %s", who(e.Provider), e.Trade)
+		return fmt.Sprintf("%s offered work in the trade %s", provider, e.Trade)
 	case market.EvWithdrawn:
-		return fmt.Sprintf("%s withdrew an offer of %s", who(e.Provider), e.Trade)
+		return fmt.Sprintf("%s withdrew an offer in the trade %s", provider, e.Trade)
 	case market.EvOpened:
-		return fmt.Sprintf("%s set %s aside for an order", who(e.Buyer), moved(e))
+		return fmt.Sprintf("%s set %s aside in escrow for an order", buyer, moved(e))
 	case market.EvMatched:
-		return fmt.Sprintf("%s took the order of %s and locked a bond", who(e.Provider), who(e.Buyer))
+		return fmt.Sprintf("%s took %s order and locked a bond for it", provider, whose(e.Buyer))
 	case market.EvStarted:
-		return fmt.Sprintf("%s began to work for %s", who(e.Provider), who(e.Buyer))
+		return fmt.Sprintf("%s began to work for %s", provider, buyer)
 	case market.EvRedeemed:
-		return fmt.Sprintf("%s redeemed vouchers of %s; %s paid so far", who(e.Provider), who(e.Buyer), paid)
+		return fmt.Sprintf("%s redeemed %s vouchers; %s of the lease is paid so far", provider, whose(e.Buyer), paid)
 	case market.EvDraining:
-		return "a lease is ending; its last vouchers are redeemed"
+		return fmt.Sprintf("the lease of %s with %s is ending; its last vouchers are being redeemed", buyer, provider)
 	case market.EvClaimed:
-		return fmt.Sprintf("%s handed in a result", who(e.Provider))
+		return fmt.Sprintf("%s handed in a result to %s", provider, buyer)
 	case market.EvChallenged:
-		return fmt.Sprintf("%s brought evidence against %s", who(e.By), who(e.Provider))
+		return fmt.Sprintf("%s brought evidence against %s", who(e.By), provider)
 	case market.EvRedrawn:
 		return "other judges were drawn for a dispute"
 	case market.EvUpheld:
-		return fmt.Sprintf("the work of %s was found right", who(e.Provider))
+		return fmt.Sprintf("%s work was found right", whose(e.Provider))
 	case market.EvEnded:
-		s := fmt.Sprintf("a lease of %s with %s ended: %s; %s paid in all", who(e.Buyer), who(e.Provider), Why(e.Reason), paid)
+		s := fmt.Sprintf("the lease of %s with %s ended: %s. %s was paid in all", buyer, provider, Why(e.Reason), paid)
 		if back := toAccount(e, e.Buyer); back > 0 {
-			s += fmt.Sprintf(", %s back to %s", Coins(back, square.Denom), who(e.Buyer))
+			s += fmt.Sprintf(" and %s went back to %s", Coins(back, square.Denom), buyer)
 		}
 		return s
 	case market.EvPruned:
@@ -65,7 +79,7 @@ func Sentence(e source.Event, me square.Address) string {
 // moved is the sum an event moved, as its first transfer has it.
 func moved(e source.Event) string {
 	if len(e.Moves) == 0 {
-		return "nothing"
+		return "money"
 	}
 	return Coins(e.Moves[0].Amount.Units, e.Moves[0].Amount.Denom)
 }
@@ -78,4 +92,21 @@ func toAccount(e source.Event, a square.Address) (n uint64) {
 		}
 	}
 	return n
+}
+
+// Change is what an event did to an account's own money: in and out, base
+// units of the ledger's denom.
+func Change(e source.Event, a square.Address) (in, out uint64) {
+	for _, m := range e.Moves {
+		if m.Amount.Denom != square.Denom {
+			continue
+		}
+		if m.To == market.Account(a) {
+			in += m.Amount.Units
+		}
+		if m.From == market.Account(a) {
+			out += m.Amount.Units
+		}
+	}
+	return in, out
 }

@@ -10,20 +10,32 @@ export interface Chart {
 const number = (v: number | null): string =>
 	v == null ? '–' : v === 0 ? '0' : Math.abs(v) < 0.01 ? v.toPrecision(2) : v.toLocaleString('en', { maximumFractionDigits: Math.abs(v) < 1 ? 2 : Math.abs(v) < 100 ? 1 : 0 })
 
+const clock = (t: number): string => new Date(t * 1000).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hour12: false })
+
+// colour is what the style sheet gives a class inside the figure: a canvas needs
+// it worked out for the theme that is on.
+function colour(figure: HTMLElement, name: string): string {
+	const probe = document.createElement('i')
+	probe.className = 'ink-' + name
+	figure.append(probe)
+	const c = getComputedStyle(probe).color
+	probe.remove()
+	return c
+}
+
 export function draw(figure: HTMLElement): Chart {
 	const box = figure.querySelector<HTMLElement>('.plot')!
 	const step = Number(figure.dataset.step)
 	const values: number[] = JSON.parse(figure.dataset.chart!)
 	const times = values.map((_, i) => Number(figure.dataset.begin) + i * step)
 	const unit = figure.dataset.unit ?? ''
-	const keep = Math.max(values.length, 2)
+	const keep = Number(figure.dataset.keep)
 	let plot: uPlot | undefined
 
 	const make = () => {
 		plot?.destroy()
-		const css = getComputedStyle(figure)
-		const line = css.getPropertyValue('--tone'), muted = css.getPropertyValue('--axis'), grid = css.getPropertyValue('--grid')
-		const font = '12px ' + css.fontFamily
+		const line = colour(figure, 'tone'), muted = colour(figure, 'axis'), grid = colour(figure, 'lines')
+		const font = '12px ' + getComputedStyle(figure).fontFamily
 		const axis = { stroke: muted, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 }, font }
 		box.replaceChildren()
 		plot = new uPlot(
@@ -31,10 +43,10 @@ export function draw(figure: HTMLElement): Chart {
 				width: Math.max(200, box.clientWidth), height: 150, padding: [8, 8, 0, 0],
 				cursor: { y: false, points: { size: 6 } }, legend: { live: true },
 				scales: { y: { range: (_u: unknown, _lo: number, hi: number) => [0, hi > 0 ? hi * 1.1 : 1] } },
-				axes: [{ ...axis, space: 70 }, { ...axis, size: 52, values: (_u: unknown, s: number[]) => s.map(number) }],
+				axes: [{ ...axis, space: 70, values: (_u: unknown, s: number[]) => s.map(clock) }, { ...axis, size: 52, values: (_u: unknown, s: number[]) => s.map(number) }],
 				series: [
-					{ label: 'at', value: (_u: unknown, t: number | null) => (t == null ? '–' : new Date(t * 1000).toLocaleTimeString()) },
-					{ label: unit, stroke: line, width: 1.5, fill: line + '22', points: { show: false }, value: (_u: unknown, v: number | null) => number(v) },
+					{ label: 'at', value: (_u: unknown, t: number | null) => (t == null ? '–' : new Date(t * 1000).toLocaleTimeString([], { hour12: false })) },
+					{ label: unit, stroke: line, width: 1.5, fill: line.replace('rgb(', 'rgba(').replace(')', ', 0.13)'), points: { show: false }, value: (_u: unknown, v: number | null) => number(v) },
 				],
 			},
 			[times, values],
