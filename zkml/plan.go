@@ -218,7 +218,7 @@ type plan struct {
 	live    int   // slot: 1 for rows of input, 0 for rows that fill up; -1 if not needed
 	counts  int   // slot: rows of input of each sequence; -1 if not needed
 	null    int   // table
-	ranges  map[int64]int
+	ranges  []rangeLookup
 	marks   map[int64]int
 	pairs   map[[3]int]int
 
@@ -314,7 +314,7 @@ func newPlan(c *Card, sequences, rows int, modes []byte) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{card: c, b: mle.Log(sequences), t: mle.Log(rows), lay: lay, modes: modes, live: -1, counts: -1, ranges: map[int64]int{}, marks: map[int64]int{}, pairs: map[[3]int]int{}}
+	p := &plan{card: c, b: mle.Log(sequences), t: mle.Log(rows), lay: lay, modes: modes, live: -1, counts: -1, marks: map[int64]int{}, pairs: map[[3]int]int{}}
 	values := 0
 	for _, l := range lay {
 		if values += 1 << (p.rowBits() + l.bits()); values > maxValues {
@@ -344,6 +344,7 @@ func newPlan(c *Card, sequences, rows int, modes []byte) (*plan, error) {
 		p.zeros = append(p.zeros, of(n, source{summed, sum}, vars(0, n)).minus(p.vector(s, n, vars(0, n))))
 		p.outputs, p.asked = append(p.outputs, s), append(p.asked, ask)
 	}
+	p.shareRanges()
 	return p, p.place()
 }
 
@@ -491,13 +492,35 @@ func (p *plan) rangeMark(name string, f, mark form, n, limit int64, only int) er
 		p.lookups = append(p.lookups, lookup{bits: f.n, value: f.minus(mark), second: mark, tag: constant(f.n, tag(t)), only: only, table: t, null: -1})
 		return nil
 	}
-	t, ok := p.ranges[n]
-	if !ok {
-		t = p.addTable(table{bits: mle.Log(int(n)), live: int(n), region: -1})
-		p.ranges[n] = t
-	}
-	p.lookups = append(p.lookups, lookup{bits: f.n, value: f, tag: constant(f.n, tag(t)), only: only, table: t, null: -1})
+	p.ranges = append(p.ranges, rangeLookup{len(p.lookups), n, min(limit, 1<<mle.Log(int(n)))})
+	p.lookups = append(p.lookups, lookup{bits: f.n, value: f, only: only, null: -1})
 	return nil
+}
+
+// rangeLookup is a lookup in a table of between n and limit entries.
+type rangeLookup struct {
+	lookup   int
+	n, limit int64
+}
+
+// shareRanges gives range checks as few tables as their limits allow: those of
+// the layers of a network often differ by little.
+func (p *plan) shareRanges() {
+	// The table that ends where the first limit is serves all that it can.
+	order := slices.Clone(p.ranges)
+	slices.SortStableFunc(order, func(a, b rangeLookup) int { return int(a.limit - b.limit) })
+	for len(order) > 0 {
+		size := order[0].limit
+		t := p.addTable(table{bits: mle.Log(int(size)), live: int(size), region: -1})
+		order = slices.DeleteFunc(order, func(r rangeLookup) bool {
+			if r.n > size || mle.Log(int(r.n)) < mle.Log(int(size)) {
+				return false
+			}
+			l := &p.lookups[r.lookup]
+			l.table, l.tag = t, constant(l.bits, tag(t))
+			return true
+		})
+	}
 }
 
 func (p *plan) place() error {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/zkml/koala"
@@ -300,8 +301,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	// Lookups.
 	t.Grind("work", work)
 	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
-	num, den := fractions(p, d, values, seconds, alpha, gamma)
-	leaf := logup.Prove(t, num, den)
+	leaf := logup.Prove(t, p.fractions, fractions(p, d, values, seconds, alpha, gamma))
 
 	// One equation of everything.
 	c := &equation{p: p, v: d.v}
@@ -443,66 +443,98 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 	}
 }
 
-// fractions makes the leaves of the lookup argument.
-func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma koala.Ext) (num, den koala.Vec) {
-	n := 1 << p.fractions
-	num, den = koala.NewVec(n), koala.NewVec(n)
-	parallel.For(n, 1<<14, func(from, to int) {
-		for i := from; i < to; i++ {
-			den[0][i] = koala.One
-		}
-	})
+// fraction is consecutive leaves of the lookup argument: numerators, and what
+// the denominators are made of.
+type fraction struct {
+	at, n       int
+	num         []koala.Elem // repeated; 1 where there are none
+	value       []koala.Elem
+	second, tag []koala.Elem // may be missing
+	rest        koala.Ext    // alpha, less a constant tag
+}
+
+// fractions describes the leaves of the lookup argument, which are made block
+// by block as they are needed: together they would be the greatest thing in
+// memory.
+func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma koala.Ext) logup.Leaves {
 	gamma2 := gamma.Mul(gamma)
-	minus := koala.ExtOne.Neg()
+	all := make([]fraction, len(p.lookups)+len(p.tables))
 	parallel.Each(len(p.lookups), func(i int) {
 		l := p.lookups[i]
-		q, u := den.Slice(l.at, l.at+1<<l.bits), num.Slice(l.at, l.at+1<<l.bits)
+		f := fraction{at: l.at, n: 1 << l.bits, value: values[i], second: seconds[i], rest: alpha}
 		if l.only >= 0 {
-			only := d.publics[l.only]
-			for j := range u[0] {
-				u[0][j] = only[j&(len(only)-1)]
-			}
-		} else {
-			for j := range u[0] {
-				u[0][j] = koala.One
-			}
+			f.num = d.publics[l.only]
 		}
 		if len(l.tag.terms) == 1 && l.tag.terms[0].src.kind == one {
-			q.Fill(alpha.Sub(gamma2.Scale(koala.FromInt(l.tag.terms[0].coef))))
+			f.rest = alpha.Sub(gamma2.Scale(koala.FromInt(l.tag.terms[0].coef)))
 		} else {
-			q.Fill(alpha)
-			koala.AddScaled(q, d.values(p, l.tag), gamma2.Neg())
+			f.tag = d.values(p, l.tag)
 		}
-		koala.SubElems(q[0], q[0], values[i])
-		if seconds[i] != nil {
-			koala.AddScaled(q, seconds[i], gamma.Neg())
-		}
+		all[i] = f
 	})
 	parallel.Each(len(p.tables), func(i int) {
 		t := p.tables[i]
-		q, u := den.Slice(t.at, t.at+1<<t.bits), num.Slice(t.at, t.at+1<<t.bits)
-		koala.AddScaled(u, d.witness[t.count], minus)
-		live := alpha.Sub(gamma2.Scale(koala.FromInt(tag(i))))
-		for j := range u[0] {
-			e := alpha
+		n := 1 << t.bits
+		f := fraction{at: t.at, n: n, num: make([]koala.Elem, n), value: make([]koala.Elem, n), tag: make([]koala.Elem, n), rest: alpha}
+		koala.SubElems(f.num, f.num, d.witness[t.count])
+		live := koala.FromInt(tag(i))
+		for j := range f.value {
+			f.value[j] = koala.FromInt(t.lo + int64(j))
 			if j < t.live {
-				e = live
+				f.tag[j] = live
 			}
-			e.A = e.A.Sub(koala.FromInt(t.lo + int64(j)))
-			if t.region >= 0 {
-				second := koala.FromInt(t.last)
-				if r := d.model[t.region]; j < len(r) {
-					second = r[j]
-				}
-				e = e.Sub(gamma.Scale(second))
-			}
-			if t.mark && j == 0 {
-				e = e.Sub(gamma)
-			}
-			q.Set(j, e)
 		}
+		if t.region >= 0 {
+			f.second = make([]koala.Elem, n)
+			last := koala.FromInt(t.last)
+			for j := copy(f.second, d.model[t.region]); j < n; j++ {
+				f.second[j] = last
+			}
+		} else if t.mark {
+			f.second = make([]koala.Elem, n)
+			f.second[0] = koala.One
+		}
+		all[len(p.lookups)+i] = f
 	})
-	return num, den
+	slices.SortFunc(all, func(a, b fraction) int { return a.at - b.at })
+	minusGamma, minusGamma2 := gamma.Neg(), gamma2.Neg()
+	end := 0
+	for _, f := range all {
+		end = max(end, f.at+f.n)
+	}
+	return func(at int, num []koala.Elem, den koala.Vec) {
+		n := len(num)
+		k, _ := slices.BinarySearchFunc(all, at+1, func(f fraction, at int) int { return f.at - at })
+		k-- // the last that begins at or before
+		for done := 0; done < n; k++ {
+			if at+done >= end {
+				// Nothing is 0/1.
+				clear(num[done:])
+				den.Slice(done, n).Fill(koala.ExtOne)
+				return
+			}
+			f := all[k]
+			from := at + done - f.at
+			to := min(f.n, from+n-done)
+			u, q := num[done:done+to-from], den.Slice(done, done+to-from)
+			done += to - from
+			for j := range u {
+				if f.num == nil {
+					u[j] = koala.One
+				} else {
+					u[j] = f.num[(from+j)&(len(f.num)-1)]
+				}
+			}
+			q.Fill(f.rest)
+			koala.SubElems(q[0], q[0], f.value[from:to])
+			if f.second != nil {
+				koala.AddScaled(q, f.second[from:to], minusGamma)
+			}
+			if f.tag != nil {
+				koala.AddScaled(q, f.tag[from:to], minusGamma2)
+			}
+		}
+	}
 }
 
 // blockBits is log2 of how many weights are worked on at once; no column is

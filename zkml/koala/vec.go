@@ -33,8 +33,10 @@ func (v Vec) Clear() {
 
 // Fill sets all elements to x.
 func (v Vec) Fill(x Ext) {
-	for i := range v[0] {
-		v.Set(i, x)
+	for c, e := range [4]Elem{x.A, x.B, x.C, x.D} {
+		for i := range v[c] {
+			v[c][i] = e
+		}
 	}
 }
 
