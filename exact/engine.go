@@ -162,9 +162,10 @@ func transposed(c Const) []int32 {
 	return w
 }
 
-// padded is how many elements a row of k is stored as for 16-bit products: with
-// zeros to a multiple of 16, which the fast ones need, unless that takes more
-// than twice the room.
+// padded is how many elements a row of k is stored as for 16-bit products: a
+// multiple of 16, which the fast ones need, unless that takes more than twice
+// the room. Of weights the rest is zero, and what the rest of the other operand
+// is does not matter.
 func padded(k int) int {
 	if k <= 8 {
 		return k
@@ -179,7 +180,6 @@ func narrow(to []int16, from []int32, k int) {
 		for j, e := range from[:k] {
 			to[j] = int16(e)
 		}
-		clear(to[k:p])
 		from, to = from[k:], to[p:]
 	}
 }

@@ -109,6 +109,48 @@ func TestOperations(t *testing.T) {
 	}
 }
 
+// TestFacts: what Check says of results is as tight as the specification says.
+func TestFacts(t *testing.T) {
+	for _, c := range []struct {
+		kind     Kind
+		constant []int32
+		rows     int // of the constant
+		params   []int64
+		want     Facts
+	}{
+		{Arrange, []int32{0, 1, 0}, 1, nil, Facts{3, Range{3, 9}}},
+		{Arrange, []int32{0, -1}, 1, nil, Facts{2, Range{0, 9}}},
+		{Arrange, []int32{-1}, 1, nil, Facts{1, Range{0, 0}}},
+		{BlockMatMul, []int32{5, 7, -6, 1}, 2, []int64{2}, Facts{4, Range{-99, 99}}},
+		{BlockMax, nil, 0, []int64{2}, Facts{2, Range{3, 9}}},
+		{Multiply, nil, 0, nil, Facts{4, Range{9, 81}}},
+		{MeanRows, nil, 0, nil, Facts{4, Range{3, 9}}},
+		{RMSNorm, make([]int32, normKeyHi-normKeyLo), 1, []int64{normKeyLo, 1}, Facts{4, Range{-129, 129}}},
+	} {
+		p := &Program{Rows: 3}
+		x := p.Op(Input, nil, nil, 4, 3, 9)
+		var consts []int
+		if c.constant != nil {
+			consts = []int{p.Const(c.rows, len(c.constant)/c.rows, c.constant)}
+		}
+		ins := []Value{x, x}[:signatures[c.kind].ins]
+		p.Outputs = []Value{p.Op(c.kind, ins, consts, c.params...)}
+		if facts, err := p.Check(); err != nil || facts[1] != c.want {
+			t.Errorf("%s: %v, want %v (%v)", c.kind, facts, c.want, err)
+		}
+	}
+	p := &Program{Rows: 1}
+	x := p.Op(Input, nil, nil, 1, -3, 5)
+	y := p.Op(Multiply, []Value{x, p.Op(Offset, []Value{x}, []int{p.Const(1, 1, []int32{1})})}, nil) // [-3, 5] [-2, 6]
+	table := make([]int32, noiseQuantiles)
+	table[0], table[1] = -2, 11
+	p.Outputs = []Value{y, p.Op(Noise, nil, []int{p.Const(1, noiseQuantiles, table)}, 3)}
+	facts, err := p.Check()
+	if err != nil || facts[y] != (Facts{1, Range{-18, 30}}) || facts[p.Outputs[1]] != (Facts{3, Range{-200, 1100}}) {
+		t.Errorf("%v, %v", facts, err)
+	}
+}
+
 // TestNoiseWords pins far words of a far row to those of another
 // implementation of BLAKE3 (keyed, extended output).
 func TestNoiseWords(t *testing.T) {

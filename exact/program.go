@@ -304,7 +304,7 @@ func (p *Program) infer(i int, op Op, facts []Facts, known []traits) (Facts, err
 		// Any partial sum of a column is within max|x| times the column's
 		// sum of magnitudes, in any order of addition.
 		if ct.norm >= Limit {
-			return none, errors.New("weights are too large")
+			return none, heavy(ct.norm)
 		}
 		b := ct.norm * x.Range.max() // below 2^60
 		return Facts{c.Cols, Range{-b, b}}, nil
@@ -322,7 +322,7 @@ func (p *Program) infer(i int, op Op, facts []Facts, known []traits) (Facts, err
 			return none, errors.New("start out of bounds")
 		}
 		if c.Rows != 1 || x.Range.Lo < lo || x.Range.Hi >= lo+int64(c.Cols) {
-			return none, fmt.Errorf("key in [%d, %d], table covers [%d, %d)", x.Range.Lo, x.Range.Hi, lo, lo+int64(c.Cols))
+			return none, fmt.Errorf("key in [%d, %d], table covers [%d, %d): requantise the key, which saturates it, or extend the table", x.Range.Lo, x.Range.Hi, lo, lo+int64(c.Cols))
 		}
 		return Facts{x.Cols, ct.all}, nil
 
@@ -358,7 +358,7 @@ func (p *Program) infer(i int, op Op, facts []Facts, known []traits) (Facts, err
 			return none, fmt.Errorf("blocks of %d columns times %d rows", x.Cols/blocks, c.Rows)
 		}
 		if ct.norm >= Limit {
-			return none, errors.New("weights are too large")
+			return none, heavy(ct.norm)
 		}
 		if c.Cols > MaxCols/blocks {
 			return none, fmt.Errorf("%d blocks of %d columns, at most %d columns", blocks, c.Cols, MaxCols)
@@ -402,6 +402,11 @@ func (p *Program) infer(i int, op Op, facts []Facts, known []traits) (Facts, err
 		return Facts{int(op.Params[0]), Range{min(0, most*ct.all.Lo), max(0, most*ct.all.Hi)}}, nil
 	}
 	return none, errors.New("unknown kind")
+}
+
+// heavy refuses a matrix by the greatest sum of magnitudes of its columns.
+func heavy(norm int64) error {
+	return fmt.Errorf("weights of a column add up to %d in magnitude, want less than 2^30: use fewer bits", norm)
 }
 
 func fits16(r Range) bool { return r.Lo >= math.MinInt16 && r.Hi <= math.MaxInt16 }
@@ -494,7 +499,7 @@ func (p *Program) inferAttention(q, k, v Facts, c Const, ct traits, heads, shift
 		return Facts{}, errors.New("table must start above zero, fall and stay non-negative")
 	}
 	if c.Data[0] > math.MaxInt16 || !fits16(q.Range) || !fits16(k.Range) || !fits16(v.Range) {
-		return Facts{}, errors.New("operands and table must fit 16 bits")
+		return Facts{}, errors.New("operands and table must fit 16 bits: requantise them")
 	}
 	width := int64(q.Cols) / heads
 	// Differences of scores are keys, so scores have half the room.

@@ -303,7 +303,7 @@ func TestSoftmax(t *testing.T) {
 		}
 		for j, e := range in {
 			want := math.Exp(math.Ldexp(float64(e), -inFrac)-top) / sum
-			if got := math.Ldexp(float64(out[j]), -frac); math.Abs(got-want) > math.Ldexp(0.51, -frac)+2e-3*want+1e-4 {
+			if got := math.Ldexp(float64(out[j]), -frac); math.Abs(got-want) > math.Ldexp(0.5, -frac)+1.0/(1<<14) {
 				t.Fatalf("seed %d: %d columns, %d bits: %g, want %g", seed, cols, inFrac, got, want)
 			}
 		}

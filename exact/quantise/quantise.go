@@ -1,4 +1,7 @@
-// Package quantise turns float models of package train into exact programs.
+// Package quantise turns float models of package train into exact programs, and
+// has the parts that importers of others need: products that are split where
+// they would leave the bounds, convolutions, pools, softmax, forests, and
+// tables.
 //
 // All scales are powers of two. A matrix gets the largest scale at which its
 // elements fit WeightBits bits with sign and no sum can leave the bounds;
