@@ -288,7 +288,9 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	height := p.card.height
 	flat := make([]koala.Elem, p.witnessColumns<<height)
 	for i, r := range p.witness {
-		copy(flat[r.at:], d.witness[i])
+		place := flat[r.at : r.at+1<<r.bits]
+		copy(place, d.witness[i])
+		d.witness[i] = place // the copy may go
 	}
 	columns := make([][]koala.Elem, p.witnessColumns)
 	for i := range columns {
@@ -329,7 +331,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 		t.Exts("factors", evals...)
 		c.factors(now, y, t.Challenge("factor"))
 	}
-	pk.params.Prove(t, []whir.Part{{At: 0, Commitment: pk.commit}, {At: p.witnessAt, Commitment: commit}}, c.weights())
+	pk.params.Prove(t, []whir.Part{{At: 0, Commitment: pk.commit}, {At: p.witnessAt, Commitment: commit}}, p.logColumns, c.weights())
 }
 
 // coins is either side of a transcript.
@@ -537,55 +539,18 @@ func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma ko
 	}
 }
 
-// blockBits is log2 of how many weights are worked on at once; no column is
-// shorter.
-const blockBits = 8
-
-// weights returns the weights of the committed polynomial, column by column.
-func (c *equation) weights() []koala.Vec {
-	p, height := c.p, c.p.card.height
-	out := make([]koala.Vec, 1<<p.logColumns)
-	for j := range out {
-		if j < p.modelColumns || j >= p.witnessAt && j < p.witnessAt+p.witnessColumns {
-			out[j] = koala.NewVec(1 << height)
-		}
-	}
-	// Claims about one region are added by one task, as they share memory.
-	regions := map[source][]atPoint{}
-	var order []source
+// weights returns the weights of the committed polynomial.
+func (c *equation) weights() []whir.Weight {
+	p := c.p
+	out := make([]whir.Weight, 0, len(c.oracles.list)+len(c.sparse))
 	for _, a := range c.oracles.list {
-		if len(regions[a.src]) == 0 {
-			order = append(order, a.src)
-		}
-		regions[a.src] = append(regions[a.src], a)
+		at, bits := p.base(a.src)
+		inner := min(bits, p.card.height, whir.InnerBits)
+		out = append(out, whir.Weight{At: at, Outer: mle.Eq(a.point[:bits-inner], a.coef), Inner: mle.Eq(a.point[bits-inner:], koala.ExtOne)})
 	}
-	parallel.Each(len(order), func(i int) {
-		at, bits := p.base(order[i])
-		// A block of consecutive weights is a small table times a number; all
-		// claims add to it while it is in the nearest cache.
-		inner := min(bits, blockBits)
-		claims := regions[order[i]]
-		outer, small := make([]koala.Vec, len(claims)), make([]koala.Vec, len(claims))
-		for k, a := range claims {
-			outer[k] = mle.Eq(a.point[:bits-inner], a.coef)
-			small[k] = mle.Eq(a.point[bits-inner:], koala.ExtOne)
-		}
-		tmp := koala.NewVec(1 << inner)
-		for block := range 1 << (bits - inner) {
-			first := at + block<<inner
-			from := first & (1<<height - 1)
-			dst := out[first>>height].Slice(from, from+1<<inner)
-			for k := range claims {
-				if x := outer[k].At(block); x != (koala.Ext{}) {
-					koala.ScaleVec(tmp, small[k], x)
-					koala.AddVec(dst, dst, tmp)
-				}
-			}
-		}
-	})
+	one := mle.Eq(nil, koala.ExtOne)
 	for _, s := range c.sparse {
-		col, i := out[s.index>>height], s.index&(1<<height-1)
-		col.Set(i, col.At(i).Add(s.coef))
+		out = append(out, whir.Weight{At: s.index, Outer: mle.Eq(nil, s.coef), Inner: one})
 	}
 	return out
 }

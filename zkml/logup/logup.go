@@ -118,9 +118,11 @@ func Prove(t *transcript.Prover, n int, leaves Leaves) []koala.Ext {
 		var e [4]koala.Ext
 		if k >= 0 {
 			rho, e = levels[k].descend(t, point, claim, lambda)
-			levels[k] = level{}
+			if k > 0 {
+				levels[k] = level{}
+			}
 		} else {
-			rho, e = descendLeaves(t, n, leaves, levels[0].p, point, claim, lambda)
+			rho, e = descendLeaves(t, n, leaves, levels[0], point, claim, lambda)
 		}
 		t.Exts("children", e[:]...)
 		c := t.Challenge("child")
@@ -199,9 +201,9 @@ func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda k
 	return rho, [4]koala.Ext{x.a.At(0).Sub(lambda.Mul(x.q0.At(0))), x.p1.At(0), x.q0.At(0), x.q1.At(0)}
 }
 
-// descendLeaves is descend for the leaves. The memory of p, half as long, is
-// used again.
-func descendLeaves(t *transcript.Prover, n int, leaves Leaves, p koala.Vec, z []koala.Ext, claim, lambda koala.Ext) ([]koala.Ext, [4]koala.Ext) {
+// descendLeaves is descend for the leaves. The memory of the level above is used
+// again.
+func descendLeaves(t *transcript.Prover, n int, leaves Leaves, up level, z []koala.Ext, claim, lambda koala.Ext) ([]koala.Ext, [4]koala.Ext) {
 	h := 1 << n / 2
 	// get makes the tables at some indices, and returns p1.
 	get := func(at int, x tables, p0, p1 []koala.Elem) {
@@ -227,7 +229,7 @@ func descendLeaves(t *transcript.Prover, n int, leaves Leaves, p koala.Vec, z []
 	t.Exts("round", zero, top)
 	r := t.Challenge("logup")
 	claim = quadratic(claim, z[0], zero, top, r)
-	x := newTables(h / 2)
+	x := tables{up.p.Slice(0, h/2), up.p.Slice(h/2, h), up.q.Slice(0, h/2), up.q.Slice(h/2, h)}
 	parallel.For(h/2, 4096, func(from, to int) {
 		m := min(block, h/2)
 		lo, hi := newTables(m), newTables(m)

@@ -40,9 +40,13 @@ func (t Term) Sum() koala.Ext {
 	case 2:
 		s = koala.Dot(t.Factors[0], t.Factors[1])
 	default:
-		tmp := koala.NewVec(n)
-		koala.MulVec(tmp, t.Factors[0], t.Factors[1])
-		s = koala.Dot(tmp, t.Factors[2])
+		tmp := koala.NewVec(min(block, n))
+		for at := 0; at < n; at += block {
+			end := min(at+block, n)
+			tmp := tmp.Slice(0, end-at)
+			koala.MulVec(tmp, t.Factors[0].Slice(at, end), t.Factors[1].Slice(at, end))
+			s = s.Add(koala.Dot(tmp, t.Factors[2].Slice(at, end)))
+		}
 	}
 	return s.Mul(t.Coef)
 }

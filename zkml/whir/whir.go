@@ -290,13 +290,24 @@ type Part struct {
 	*Commitment
 }
 
-// Prove proves the sum of all elements of the parts, each times its weight.
-// weights has one vector a column of the whole polynomial, 2^k of them; those
-// of columns that no part has, or that weigh nothing, are empty. The weights
-// are overwritten. The commitments' roots and the claimed sum must have been
-// absorbed before.
-func (p Params) Prove(t *transcript.Prover, parts []Part, weights []koala.Vec) {
-	columns := make([][]koala.Elem, len(weights))
+// Weight is weights of consecutive elements of the whole polynomial, of which
+// column j has those from j 2^Height on: element At + i len(Inner) + k weighs
+// Outer[i] Inner[k]. Both lengths are powers of two, At is a multiple of
+// their product, and Inner has at most 2^InnerBits elements.
+type Weight struct {
+	At           int
+	Outer, Inner koala.Vec
+}
+
+// InnerBits bounds Weight.Inner.
+const InnerBits = 10
+
+// Prove proves the sum of all elements of the parts, each times its weight: the
+// sum of the weights given for it. The whole polynomial has 2^logColumns
+// columns; nothing may weigh where no part is. The commitments' roots and the
+// claimed sum must have been absorbed before.
+func (p Params) Prove(t *transcript.Prover, parts []Part, logColumns int, weights []Weight) {
+	columns := make([][]koala.Elem, 1<<logColumns)
 	for _, c := range parts {
 		copy(columns[c.At:], c.columns)
 	}
@@ -356,23 +367,69 @@ func distinct(indices []int) []int {
 	return slices.Compact(indices)
 }
 
+// piece is a part of a Weight in one block of a column: from offset at on,
+// its Inner times scale.
+type piece struct {
+	weight, at int
+	scale      koala.Ext
+}
+
 // bindColumns binds the variables that number the columns. All rounds can be
-// computed from the inner products of columns and weights.
-func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weights []koala.Vec) (f, w koala.Vec) {
+// computed from the inner products of columns and weights. Weights are made
+// block by block, twice: for these, and for the sum of all columns.
+func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weights []Weight) (f, w koala.Vec) {
 	n := len(columns)
-	height := 0
-	for _, c := range columns {
-		height = max(height, len(c))
+	block := min(p.Height, InnerBits)
+	size, blocks := 1<<block, 1<<(p.Height-block)
+	// pieces[b][j] are those of block b of column j.
+	pieces := make([][][]piece, blocks)
+	for b := range pieces {
+		pieces[b] = make([][]piece, n)
+	}
+	for i, v := range weights {
+		for k := range v.Outer.Len() {
+			at := v.At + k*v.Inner.Len()
+			b, j := at>>block&(blocks-1), at>>p.Height
+			pieces[b][j] = append(pieces[b][j], piece{i, at & (size - 1), v.Outer.At(k)})
+		}
+	}
+	// add adds pieces to dst, which is a block.
+	add := func(dst, tmp koala.Vec, pieces []piece) {
+		for _, c := range pieces {
+			inner := weights[c.weight].Inner
+			tmp := tmp.Slice(0, inner.Len())
+			koala.ScaleVec(tmp, inner, c.scale)
+			dst := dst.Slice(c.at, c.at+inner.Len())
+			koala.AddVec(dst, dst, tmp)
+		}
 	}
 	q := make([][]koala.Ext, n)
 	for j := range q {
 		q[j] = make([]koala.Ext, n)
 	}
-	parallel.Each(n*n, func(i int) {
-		j, k := i/n, i%n
-		if columns[j] != nil && weights[k].Len() > 0 {
-			q[j][k] = koala.DotElems(weights[k], columns[j])
+	var mu sync.Mutex
+	parallel.For(blocks, 1, func(from, to int) {
+		sum := make([]koala.Ext, n*n)
+		v, tmp := koala.NewVec(size), koala.NewVec(size)
+		for b := from; b < to; b++ {
+			for k := range columns {
+				if len(pieces[b][k]) == 0 {
+					continue
+				}
+				v.Clear()
+				add(v, tmp, pieces[b][k])
+				for j, c := range columns {
+					if c != nil {
+						sum[j*n+k] = sum[j*n+k].Add(koala.DotElems(v, c[b*size:(b+1)*size]))
+					}
+				}
+			}
 		}
+		mu.Lock()
+		for i, x := range sum {
+			q[i/n][i%n] = q[i/n][i%n].Add(x)
+		}
+		mu.Unlock()
 	})
 	var rs []koala.Ext
 	for h := n / 2; h > 0; h /= 2 {
@@ -395,19 +452,28 @@ func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weight
 		}
 	}
 	eq := mle.Eq(rs, koala.ExtOne)
-	f, w = koala.NewVec(height), koala.NewVec(height)
-	parallel.For(height, 1024, func(from, to int) {
-		for at := from; at < to; at += 512 {
-			end := min(at+512, to)
+	f, w = koala.NewVec(1<<p.Height), koala.NewVec(1<<p.Height)
+	parallel.For(blocks, 1, func(from, to int) {
+		tmp := koala.NewVec(size)
+		var joined []piece
+		for b := from; b < to; b++ {
+			at, end := b*size, (b+1)*size
+			// What one Weight has in several columns at this place is one piece.
+			joined = joined[:0]
 			for j, c := range columns {
 				if c != nil {
 					koala.AddScaled(f.Slice(at, end), c[at:end], eq.At(j))
 				}
-				if v := weights[j]; v.Len() > 0 {
-					koala.ScaleVec(v.Slice(at, end), v.Slice(at, end), eq.At(j))
-					koala.AddVec(w.Slice(at, end), w.Slice(at, end), v.Slice(at, end))
+				for _, x := range pieces[b][j] {
+					x.scale = x.scale.Mul(eq.At(j))
+					if i := slices.IndexFunc(joined, func(y piece) bool { return y.weight == x.weight && y.at == x.at }); i >= 0 {
+						joined[i].scale = joined[i].scale.Add(x.scale)
+					} else {
+						joined = append(joined, x)
+					}
 				}
 			}
+			add(w.Slice(at, end), tmp, joined)
 		}
 	})
 	return f, w
@@ -459,18 +525,17 @@ func addPowers(w koala.Vec, domain int, indices []int, gamma koala.Ext) {
 	}
 	// Tables of powers are made a group at a time, to bound memory.
 	const group = 16
+	for i := range min(group, len(pows)) {
+		pows[i] = make([]koala.Elem, w.Len())
+	}
 	for at := 0; at < len(indices); at += group {
-		end := min(at+group, len(indices))
-		parallel.Each(end-at, func(i int) {
-			pows[at+i] = make([]koala.Elem, w.Len())
-			powers(pows[at+i], root.Exp(uint64(indices[at+i])))
-		})
+		n := min(group, len(indices)-at)
+		parallel.Each(n, func(i int) { powers(pows[i], root.Exp(uint64(indices[at+i]))) })
 		parallel.For(w.Len(), 256, func(from, to int) {
-			for i := at; i < end; i++ {
-				koala.AddScaled(w.Slice(from, to), pows[i][from:to], gs[i])
+			for i := range n {
+				koala.AddScaled(w.Slice(from, to), pows[i][from:to], gs[at+i])
 			}
 		})
-		clear(pows[at:end])
 	}
 }
 

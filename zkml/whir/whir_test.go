@@ -67,13 +67,28 @@ func random(r *rand.Rand, p Params) *instance {
 
 func (in *instance) prove() []byte {
 	t := transcript.NewProver("test")
-	var openings []koala.Vec
-	for _, w := range in.weights {
-		v := koala.NewVec(w.Len())
-		v.Copy(w)
-		openings = append(openings, v)
+	var weights []Weight
+	one := koala.NewVec(1)
+	one.Set(0, koala.ExtOne)
+	for j, w := range in.weights {
+		for at := 0; at < w.Len(); {
+			// Two weights that overlap and add up to w: one is 2 half in both
+			// halves, the other what is missing.
+			n := min(1<<InnerBits, w.Len()-at)
+			two := koala.NewVec(2)
+			two.Fill(koala.Lift(koala.FromInt(2)))
+			half := w.Slice(at, at+n/2)
+			minus := koala.NewVec(n)
+			koala.SubVec(minus, w.Slice(at, at+n), minus)
+			koala.SubVec(minus.Slice(0, n/2), minus.Slice(0, n/2), half)
+			koala.SubVec(minus.Slice(0, n/2), minus.Slice(0, n/2), half)
+			koala.SubVec(minus.Slice(n/2, n), minus.Slice(n/2, n), half)
+			koala.SubVec(minus.Slice(n/2, n), minus.Slice(n/2, n), half)
+			weights = append(weights, Weight{j<<in.p.Height + at, two, half}, Weight{j<<in.p.Height + at, one, minus})
+			at += n
+		}
 	}
-	in.p.Prove(t, in.parts, openings)
+	in.p.Prove(t, in.parts, in.logCols, weights)
 	return t.Proof()
 }
 
@@ -253,10 +268,7 @@ func BenchmarkProve(b *testing.B) {
 	col := make([]koala.Elem, 1<<18)
 	c := p.Commit([][]koala.Elem{col, col, col, col})
 	for b.Loop() {
-		w := make([]koala.Vec, 4)
-		for i := range w {
-			w[i] = koala.NewVec(1 << 18)
-		}
-		p.Prove(transcript.NewProver("bench"), []Part{{0, c}}, w)
+		w := Weight{0, koala.NewVec(1 << 10), koala.NewVec(1 << 10)}
+		p.Prove(transcript.NewProver("bench"), []Part{{0, c}}, 2, []Weight{w})
 	}
 }
