@@ -187,7 +187,7 @@ func (g *Gateway) cors(next http.Handler) http.Handler {
 			h.Add("Vary", "Origin")
 			if any || slices.Contains(g.cfg.Origins, origin) {
 				h.Set("Access-Control-Allow-Origin", origin)
-				h.Set("Access-Control-Expose-Headers", "Torg-Receipt, Torg-Provider, Torg-Lease, Torg-Cost, X-Request-Id, Retry-After")
+				h.Set("Access-Control-Expose-Headers", "Torg-Receipt, Torg-Provider, Torg-Lease, Torg-Cost, Torg-Verified, X-Request-Id, Retry-After")
 				if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 					h.Set("Access-Control-Allow-Methods", "GET, POST")
 					if ask := r.Header.Get("Access-Control-Request-Headers"); len(ask) <= 1024 {

@@ -26,6 +26,7 @@ import (
 // Price is what a kind of model costs here.
 type Price struct {
 	Rates    []square.Rate // prompt_tokens, completion_tokens
+	Proven   []square.Rate // the same for proven answers; empty: none are
 	Denom    string        // square.Denom when empty
 	Capacity int           // requests at once; 0: four times the cores
 }
@@ -148,7 +149,7 @@ func (n *Node) services(ctx context.Context) []provider.Service {
 		if p.Capacity == 0 {
 			p.Capacity = 4 * Hardware().Cores
 		}
-		out = append(out, provider.Service{Engine: e, Rates: p.Rates, Denom: p.Denom, Capacity: p.Capacity, Attributes: facts})
+		out = append(out, provider.Service{Engine: e, Rates: p.Rates, Proven: p.Proven, Denom: p.Denom, Capacity: p.Capacity, Attributes: facts})
 	}
 	for _, m := range n.cfg.Exact {
 		add(provider.Exact(m), n.cfg.ExactPrice)

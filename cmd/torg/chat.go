@@ -17,6 +17,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/torg-network/torg/square"
 )
 
 const chatHelp = `  /model NAME   ask another model        /models       what can be asked
@@ -26,7 +28,7 @@ const chatHelp = `  /model NAME   ask another model        /models       what ca
   /quit         leave (or Ctrl-D)        Ctrl-C        stop the answer, and the paying`
 
 func chatCommand() *cobra.Command {
-	var model, system string
+	var model, system, verify string
 	var temperature float64
 	var maxTokens int
 	var seed int64
@@ -42,7 +44,7 @@ func chatCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s := chatSession{api: api, model: model, temperature: temperature, maxTokens: maxTokens, out: c.OutOrStdout()}
+			s := chatSession{api: api, model: model, temperature: temperature, maxTokens: maxTokens, verify: verify, out: c.OutOrStdout()}
 			if c.Flags().Changed("seed") {
 				s.seed = &seed
 			}
@@ -78,6 +80,7 @@ func chatCommand() *cobra.Command {
 	c.Flags().Float64VarP(&temperature, "temperature", "t", 0.7, "0 is greedy")
 	c.Flags().IntVar(&maxTokens, "max-tokens", 200, "longest answer")
 	c.Flags().Int64Var(&seed, "seed", 0, "repeatable answers")
+	c.Flags().StringVar(&verify, "verify", "", "prove: each answer with a proof, checked before more is paid; audit or none (default: as torg up was told)")
 	_ = c.RegisterFlagCompletionFunc("model", completeModels)
 	return c
 }
@@ -109,6 +112,7 @@ type chatSession struct {
 	temperature float64
 	maxTokens   int
 	seed        *int64
+	verify      string
 	history     []chatMessage
 	spent       float64
 	bill        *chatUsage // of the last answer; nil: it was cut short
@@ -131,9 +135,11 @@ func (s *chatSession) once(ctx context.Context, text string) error {
 		Answer  string     `json:"answer"`
 		Usage   *chatUsage `json:"usage,omitempty"`
 		Receipt string     `json:"receipt,omitempty"`
+		// Verified is prove where a proof of the answer was checked.
+		Verified string `json:"verified,omitempty"`
 	}{Model: s.model, Answer: strings.TrimSuffix(said.String(), "\n"), Usage: s.bill}
 	if s.bill != nil {
-		made.Receipt = s.bill.Receipt
+		made.Receipt, made.Verified = s.bill.Receipt, s.bill.Verified
 	}
 	return show(out, made, nil)
 }
@@ -259,6 +265,9 @@ func (s *chatSession) say(ctx context.Context, text string) error {
 	if s.seed != nil {
 		body["seed"] = *s.seed
 	}
+	if s.verify != "" {
+		body["provider"] = map[string]string{"verification": s.verify}
+	}
 	start := time.Now()
 	var answer strings.Builder
 	usage, err := s.api.stream(ctx, body, func(piece string) {
@@ -281,6 +290,9 @@ func (s *chatSession) say(ctx context.Context, text string) error {
 	took := time.Since(start).Seconds()
 	bill := fmt.Sprintf("%d tokens · %.1f/s · %s TORG (%s in all) · receipt %.12s", usage.Completion,
 		float64(usage.Completion)/took, decimal(usage.Cost), decimal(s.spent), usage.Receipt)
+	if usage.Verified == string(square.PolicyProve) {
+		bill += " · proven"
+	}
 	fmt.Fprintln(os.Stderr, paint(os.Stderr, dim, bill))
 	return nil
 }
@@ -391,6 +403,7 @@ type chatUsage struct {
 	Completion int     `json:"completion_tokens"`
 	Cost       float64 `json:"cost"`
 	Receipt    string  `json:"-"`
+	Verified   string  `json:"-"`
 }
 
 // stream asks for a chat completion and hands on each piece. usage is nil when
@@ -418,9 +431,10 @@ func (a openAIClient) stream(ctx context.Context, body any, piece func(string)) 
 					Content string `json:"content"`
 				} `json:"delta"`
 			} `json:"choices"`
-			Usage   *chatUsage `json:"usage"`
-			Receipt string     `json:"receipt"`
-			Error   *struct {
+			Usage    *chatUsage `json:"usage"`
+			Receipt  string     `json:"receipt"`
+			Verified string     `json:"verified"`
+			Error    *struct {
 				Message string `json:"message"`
 			} `json:"error"`
 		}
@@ -435,7 +449,7 @@ func (a openAIClient) stream(ctx context.Context, body any, piece func(string)) 
 		}
 		if chunk.Usage != nil {
 			usage = chunk.Usage
-			usage.Receipt = chunk.Receipt
+			usage.Receipt, usage.Verified = chunk.Receipt, chunk.Verified
 		}
 	}
 	if err := sc.Err(); err != nil {

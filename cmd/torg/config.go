@@ -39,7 +39,7 @@ var settings = []setting{
 	{"lanes", "8", "parallel requests per standing lease", "up"},
 	{"lease-duration", "24h", "how long a standing lease lasts", "up"},
 	{"lease-idle", "1h", "silence after which a lease ends by itself", "up"},
-	{"audit", "true", "re-execute a sample of the answers, by the audit law", "up"},
+	{"verify", "audit", "how answers are verified: audit re-executes a sample of them by the audit law, prove has each proven before more is paid, none trusts", "up"},
 	{"log-level", "info", "debug, info, warn or error", "up"},
 	{"log-format", "text", "text or json", "up"},
 	{"otlp-endpoint", "", "send traces to this OpenTelemetry collector, e.g. http://127.0.0.1:4318", "up"},
@@ -139,14 +139,6 @@ func (c config) number(name string, low, high int) (int, error) {
 		return 0, c.bad(name, err)
 	}
 	return n, nil
-}
-
-func (c config) yes(name string) (bool, error) {
-	b, err := strconv.ParseBool(c.value[name])
-	if err != nil {
-		return false, c.bad(name, errors.New("must be true or false"))
-	}
-	return b, nil
 }
 
 func configCommand() *cobra.Command {

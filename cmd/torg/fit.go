@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
@@ -76,6 +77,18 @@ func (v providerView) Redeem(ctx context.Context, lease square.Hash, claims []ch
 	return told(err)
 }
 
+func (v providerView) Evidence(ctx context.Context, lease, hash square.Hash) (square.Evidence, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	e, err := v.client.Evidence(ctx, lease, hash)
+	return e, told(err)
+}
+
+func (v providerView) Prove(ctx context.Context, lease, evidence square.Hash, proof []byte) error {
+	_, err := v.account.Prove(ctx, lease, evidence, proof)
+	return told(err)
+}
+
 // buyerView is the ledger as a buyer acts on it.
 type buyerView struct{ chainView }
 
@@ -122,7 +135,22 @@ func (v buyerView) Close(ctx context.Context, lease square.Hash, consent *buyer.
 	return told(err)
 }
 
-func (v buyerView) Challenge(ctx context.Context, lease square.Hash, e square.Evidence) error {
-	_, err := v.account.Challenge(ctx, lease, e, 0)
+func (v buyerView) Challenge(ctx context.Context, lease square.Hash, e square.Evidence, part uint64) error {
+	_, err := v.account.Challenge(ctx, lease, e, part)
 	return told(err)
+}
+
+// Card is the bundled model's, made here, or else what the ledger has.
+func (v buyerView) Card(ctx context.Context, spec square.Hash) ([]byte, error) {
+	if spec == nano.Model().Digest() {
+		p, err := bundledProver()
+		if err != nil {
+			return nil, err
+		}
+		return p.Encode(), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	card, err := v.client.Card(ctx, infer.Name, spec)
+	return card, told(err)
 }

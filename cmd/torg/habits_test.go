@@ -291,7 +291,7 @@ func TestConfigExplain(t *testing.T) {
 	got := explain(env)
 	for _, want := range []row{
 		{"home", home, "env TORG_HOME"}, {"escrow", "7", file}, {"lanes", "5", "env TORG_LANES"},
-		{"block-time", "2s", "env TORG_BLOCK_TIME"}, {"audit", "true", "default"}, {"upstream-key", "(set)", file},
+		{"block-time", "2s", "env TORG_BLOCK_TIME"}, {"verify", "audit", "default"}, {"upstream-key", "(set)", file},
 	} {
 		if got[want.Name] != want {
 			t.Errorf("%+v, want %+v", got[want.Name], want)

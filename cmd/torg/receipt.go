@@ -37,10 +37,10 @@ func receiptCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t := table{{"receipt", "time", "model", "provider", "prompt", "answer", "cost", "audit"}}
+			t := table{{"receipt", "time", "model", "provider", "prompt", "answer", "cost", "verified"}}
 			for _, r := range rs {
 				t = append(t, []string{r.ID.Short(), clock(r.Receipt.Time), r.Model, shortAddress(r.Provider),
-					unit(r.Receipt, 0), unit(r.Receipt, 1), money(r.Receipt.Price, r.Denom), orDash(r.Audited)})
+					unit(r.Receipt, 0), unit(r.Receipt, 1), money(r.Receipt.Price, r.Denom), orDash(firstWord(r.Audited))})
 			}
 			return showTable(c.OutOrStdout(), rs, t)
 		},
@@ -218,7 +218,7 @@ func (s story) print(w io.Writer) {
 	} else {
 		row("lease", "%s  (%s)", r.Receipt.Lease, s.Ledger)
 	}
-	row("audit", "%s", s.Audit)
+	row("verified", "%s", s.Audit)
 }
 
 func auditWords(a string) string {
@@ -226,7 +226,10 @@ func auditWords(a string) string {
 	case "":
 		return "not drawn; torg audit re-executes it"
 	case "equal", "ok":
-		return "re-executed here: equal"
+		return "audit: re-executed here: equal"
+	}
+	if note, ok := strings.CutPrefix(a, "proven: "); ok {
+		return "prove: " + note + "; the model said this"
 	}
 	return a
 }
@@ -349,6 +352,12 @@ func money(units uint64, denom string) string {
 func shortAddress(a square.Address) string {
 	s := a.String()
 	return s[:10] + "…" + s[len(s)-4:]
+}
+
+// firstWord is what an audit found, without the note on it.
+func firstWord(audited string) string {
+	word, _, _ := strings.Cut(audited, ":")
+	return word
 }
 
 func orDash(s string) string {

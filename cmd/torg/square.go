@@ -33,6 +33,7 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
 )
@@ -67,7 +68,22 @@ type openSquare struct {
 func replayers() []infer.Replayer { return []infer.Replayer{replay.Model{Model: nano.Model()}} }
 
 // trades are the rules of all trades, as the ledger judges by them.
-func trades() []trade.Rules { return []trade.Rules{infer.Rules{Models: replayers()}} }
+func trades() []trade.Rules {
+	return []trade.Rules{infer.Rules{Models: replayers(), Verifier: proof.Verifier{}}}
+}
+
+// cards are what a new ledger checks proofs against.
+func cards() ([]ledger.Model, error) {
+	p, err := bundledProver()
+	if err != nil {
+		return nil, err
+	}
+	return []ledger.Model{{Trade: infer.Name, Spec: nano.Model().Digest(), Card: p.Encode()}}, nil
+}
+
+// provenTimes is how many times as much an answer with a proof costs here, which
+// is about what it takes more of the processor.
+const provenTimes = 10
 
 // start opens the square on the home directory, which the caller has locked.
 // On an error everything that was opened is closed again.
@@ -102,9 +118,13 @@ func (s *openSquare) openLedger(ctx context.Context) error {
 	home := ledgernode.Home(s.cfg.path("ledger"))
 	settings, err := home.Settings()
 	if errors.Is(err, ledgernode.ErrNoHome) {
+		models, err := cards()
+		if err != nil {
+			return err
+		}
 		spec := devnet.Spec{
 			ChainID: "torg-local-" + randomToken()[:8],
-			Trades:  trades(),
+			Trades:  trades(), Models: models,
 			Balances: []ledger.Balance{
 				{Owner: s.keyring.owner.Address(), Amount: square.Utorg(walletFunds * square.UnitsPerTorg)},
 				{Owner: s.keyring.provider.Address(), Amount: square.Utorg(providerFunds * square.UnitsPerTorg)},
@@ -185,8 +205,12 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the provider's folder: %w", err)
 	}
-	// Two leases' worth of lanes: a lease is renewed before it ends.
-	price := node.Price{Rates: rates, Capacity: 2 * lanes}
+	// Two leases' worth of lanes, since a lease is renewed before it ends; and
+	// room for leases of a few lanes under another policy.
+	price := node.Price{Rates: rates, Capacity: 2*lanes + 4}
+	for _, r := range rates {
+		price.Proven = append(price.Proven, square.Rate{Unit: r.Unit, PerMillion: min(r.PerMillion, square.MaxUnits/provenTimes) * provenTimes})
+	}
 	nc := node.Config{
 		Key: s.keyring.provider, ChainID: s.ledger.ChainID(), Ledger: providerView{chainView{s.client, account}},
 		Dir: dir, Exact: []*exact.Model{nano.Model()}, ExactPrice: price,
@@ -294,7 +318,7 @@ func (s *openSquare) buyerConfig() (buyer.Config, error) {
 	bc := buyer.Config{
 		Key: s.keyring.spender, Buyer: s.keyring.owner.Address(), ChainID: s.ledger.ChainID(),
 		Ledger: buyerView{chainView{s.client, s.client.Account(s.keyring.owner)}}, Store: s.receipts,
-		Eager: true, Policy: square.PolicyAudit, Log: s.log.With("part", "buyer"),
+		Eager: true, Log: s.log.With("part", "buyer"),
 	}
 	escrow, err := square.ParseAmount(s.cfg.get("escrow"))
 	if err == nil && escrow.Units == 0 {
@@ -314,13 +338,13 @@ func (s *openSquare) buyerConfig() (buyer.Config, error) {
 	if bc.Idle, err = s.cfg.duration("lease-idle"); err != nil {
 		return bc, err
 	}
-	on, err := s.cfg.yes("audit")
-	if on {
-		bc.Models = replayers()
-	} else {
-		bc.Policy = square.PolicyNone
+	bc.Models = replayers()
+	switch bc.Policy = square.Policy(s.cfg.get("verify")); bc.Policy {
+	case square.PolicyNone, square.PolicyAudit, square.PolicyProve:
+	default:
+		return bc, s.cfg.bad("verify", errors.New("want audit, prove or none"))
 	}
-	return bc, err
+	return bc, nil
 }
 
 // apiKey is the key that torg up made for this machine's owner, or a new one
@@ -530,7 +554,7 @@ func (v adminView) Audit(ctx context.Context, id square.Hash) (admin.Audit, erro
 		err = fmt.Errorf("%w: %w", admin.ErrNotFound, err)
 	}
 	verdict := square.VerdictFraud
-	if found == buyer.AuditEqual || found == buyer.AuditUpheld {
+	if found == buyer.AuditEqual || found == buyer.AuditUpheld || found == buyer.AuditProven {
 		verdict = square.VerdictOK
 	}
 	return admin.Audit{Receipt: id, Verdict: verdict, Took: time.Since(start)}, err

@@ -41,12 +41,13 @@
 //	"lease":    "hex"        the lease that paid
 //	"receipt":  "hex"        the signed receipt's id: torg receipt show <id>
 //	"seed":     123          exact models
+//	"verified": "prove"      a proof that the model said it has been checked
 //	"usage": {…, "cost": 0.000123,                  TORG, exact, as OpenRouter has it
 //	  "cost_details": {"amount": "123", "denom": "utorg"}}
 //
 // cost is absent when the lease was paid in another denom; cost_details is
 // always exact. The same is in the headers Torg-Provider, Torg-Lease,
-// Torg-Receipt and Torg-Cost ("123utorg"); a streamed answer has them as
+// Torg-Receipt, Torg-Cost ("123utorg") and Torg-Verified; a streamed answer has them as
 // trailers, and its last chunk before "data: [DONE]" carries the body's fields.
 // system_fingerprint is "fp_" and the first 12 digits of the model's digest.
 //
@@ -59,6 +60,12 @@
 // "deny" and zdr are refused, since no provider's silence can be proven;
 // quantizations is ignored, as are unknown members, unless require_parameters
 // is true.
+//
+// Ours is verification: "prove" asks for an answer with a proof that the model
+// said it, which the gateway checks before it says so and before it pays on;
+// "audit" and "none" ask for what the words say. Without it the gateway's own
+// setting holds. The text streams as ever; the end of a proven answer waits for
+// its proof, and an answer that is not proven ends in the error "unproven".
 //
 // # Errors
 //

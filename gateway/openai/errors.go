@@ -117,6 +117,10 @@ func classify(err error) *Error {
 		e := problem(http.StatusServiceUnavailable, typeServer, "ledger_stalled", err.Error())
 		e.After = 5 * time.Second
 		return e
+	case errors.Is(err, buyer.ErrUnproven):
+		e := problem(http.StatusBadGateway, typeServer, "unproven", err.Error()+"; what it cost is in `torg receipt list`; its provider is challenged and asked no more")
+		e.NoRetry = true
+		return e
 	case errors.Is(err, buyer.ErrUnknown):
 		e := problem(http.StatusServiceUnavailable, typeServer, "outcome_unknown",
 			err.Error()+"; it may have been charged, and shows up in `torg receipt list` when the provider answers")

@@ -75,10 +75,11 @@ type paid struct {
 	Lease    string `json:"lease,omitempty"`
 	Receipt  string `json:"receipt,omitempty"`
 	Seed     *seed  `json:"seed,omitempty"`
+	Verified string `json:"verified,omitempty"` // "prove", once a proof has been checked
 }
 
 func (g *generation) paid(o *outcome) paid {
-	return paid{o.Provider.String(), o.Lease.String(), o.Answer.Receipt.String(), g.seed}
+	return paid{o.Provider.String(), o.Lease.String(), o.Answer.Receipt.String(), g.seed, string(o.Answer.Verified)}
 }
 
 // price is what the square adds to a usage object.
@@ -172,6 +173,12 @@ func newID(prefix string) string {
 // that may answer it.
 func most(offers []buyer.Model, a buyer.Ask) (tokens, units uint64, err error) {
 	for _, m := range offers {
+		if a.Route.Policy == square.PolicyProve {
+			if m.Proven == nil {
+				continue
+			}
+			m.Rates = m.Proven
+		}
 		if a.Route.MaxPrompt > 0 && rate(m, infer.UnitPrompt) > a.Route.MaxPrompt ||
 			a.Route.MaxCompletion > 0 && rate(m, infer.UnitCompletion) > a.Route.MaxCompletion {
 			continue // it may not
@@ -413,6 +420,9 @@ func setPaid(h http.Header, a buyer.Answer) {
 	h.Set("Torg-Provider", a.Provider.String())
 	h.Set("Torg-Lease", a.Lease.String())
 	h.Set("Torg-Receipt", a.Receipt.String())
+	if a.Verified != "" {
+		h.Set("Torg-Verified", string(a.Verified))
+	}
 	h.Set("Torg-Cost", strconv.FormatUint(a.Cost.Units, 10)+a.Cost.Denom)
 }
 

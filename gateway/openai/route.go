@@ -29,6 +29,7 @@ type routing struct {
 	MinThroughput   json.RawMessage `json:"preferred_min_throughput"`
 	MaxLatency      json.RawMessage `json:"preferred_max_latency"`
 	EnforceDistText *bool           `json:"enforce_distillable_text"`
+	Verification    string          `json:"verification"` // ours
 }
 
 type maxPrice struct {
@@ -70,6 +71,14 @@ func (r *routing) route() (buyer.Route, error) {
 	}
 	if r.Require && r.EnforceDistText != nil && *r.EnforceDistText {
 		return out, unsupported("provider.enforce_distillable_text", "provider.enforce_distillable_text: offers carry no such property; drop it or require_parameters")
+	}
+	switch p := square.Policy(r.Verification); p {
+	case "", square.PolicyNone, square.PolicyAudit, square.PolicyProve:
+		out.Policy = p
+	case square.PolicyReplicate, square.PolicyAttest:
+		return out, unsupported("provider.verification", "provider.verification: %q is not sold yet; send \"prove\", \"audit\" or \"none\"", p)
+	default:
+		return out, invalid("provider.verification", "provider.verification: %q: want \"prove\", \"audit\" or \"none\"", clip(r.Verification))
 	}
 	var err error
 	if out.Sort, err = r.sort(); err != nil {

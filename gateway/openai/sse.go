@@ -67,7 +67,7 @@ func (s *stream) send() error {
 		h.Set("Content-Type", "text/event-stream")
 		h.Set("Cache-Control", "no-cache")
 		h.Set("X-Accel-Buffering", "no")
-		h.Set("Trailer", "Torg-Provider, Torg-Lease, Torg-Receipt, Torg-Cost")
+		h.Set("Trailer", "Torg-Provider, Torg-Lease, Torg-Receipt, Torg-Cost, Torg-Verified")
 		s.w.WriteHeader(http.StatusOK)
 	}
 	s.rc.SetWriteDeadline(time.Now().Add(s.patient)) // not every ResponseWriter has deadlines

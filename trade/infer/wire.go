@@ -10,6 +10,7 @@ import "github.com/torg-network/torg/square"
 //	POST serve   ServeRequest   → Frame\n Frame\n … ending in a receipt or an error frame
 //	POST cancel  CancelRequest  → 204; the serve stream then ends with its receipt
 //	POST lane    LaneRequest    → LaneReply: what the provider last signed on a lane
+//	POST proof   ProofRequest   → the parts of a proof (package proof), each behind its length in four bytes, big-endian
 //	POST close   CloseRequest   → CloseReply: the provider's consent to a final sum
 //
 // A failed call is a WireError with the HTTP status that fits it.
@@ -107,6 +108,15 @@ type LaneReply struct {
 	Seq     uint64  `json:"seq"`
 	Busy    bool    `json:"busy"`
 	Last    *Signed `json:"last,omitempty"`
+}
+
+// ProofRequest asks for the proof of a lane's last answer, in a lease under the
+// policy prove. Only who sent the request knows its bytes, so they say who asks.
+type ProofRequest struct {
+	Lease   square.Hash `json:"lease"`
+	Lane    uint16      `json:"lane"`
+	Seq     uint64      `json:"seq"`
+	Request []byte      `json:"request"` // canonical bytes
 }
 
 // CloseRequest asks the provider to agree that the lease ends with Paid in all.

@@ -6,6 +6,7 @@ package buyer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/torg-network/torg/square"
@@ -20,7 +21,8 @@ type Model struct {
 	Context  uint64         `json:"context_length"`
 	Provider square.Address `json:"provider"`
 	Offer    square.Hash    `json:"offer"`
-	Rates    []square.Rate  `json:"rates"`
+	Rates    []square.Rate  `json:"rates"`            // under this buyer's own policy, if it is sold under it
+	Proven   []square.Rate  `json:"proven,omitempty"` // of answers with a proof; none if there are none
 	Denom    string         `json:"denom"`
 	Free     uint64         `json:"free_lanes"`
 	// What this buyer has seen of it lately; zero when it has not asked yet.
@@ -40,6 +42,9 @@ type Route struct {
 	// no limit.
 	MaxPrompt, MaxCompletion uint64
 	Sort                     string // "", "price", "throughput" or "latency"
+	// Policy is how the answer is verified: none, audit or prove; empty as the
+	// buyer's own leases say.
+	Policy square.Policy
 }
 
 // Ask is one request with how to route it.
@@ -68,6 +73,9 @@ type Answer struct {
 	Result   infer.Result
 	Cost     square.Amount
 	TTFT     time.Duration
+	// Verified is prove when a proof of the answer has been checked, else empty:
+	// audits come later.
+	Verified square.Policy
 }
 
 // Seller is what a gateway needs of this package.
@@ -77,7 +85,8 @@ type Seller interface {
 	// Do asks. emit is called for every piece, in order; an error from it or an
 	// ended ctx stops the work and the paying, and Do still returns the Answer
 	// with what was charged. On an error no money was spent, unless the error
-	// is ErrUnknown.
+	// is ErrUnknown. Under the policy prove it returns once the proof has been
+	// checked, or with ErrUnproven, which is an ErrUnknown.
 	Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Answer, error)
 }
 
@@ -92,3 +101,6 @@ var (
 	ErrUnknown    = errors.New("the provider did not say how the request ended")
 	ErrBusy       = errors.New("every lane is busy")
 )
+
+// ErrUnproven says that an answer was paid for that its provider did not prove.
+var ErrUnproven = fmt.Errorf("the answer was not proven: %w", ErrUnknown)

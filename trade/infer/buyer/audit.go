@@ -12,6 +12,7 @@ import (
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/journal"
 )
@@ -27,7 +28,7 @@ func (d *Desk) replayer(subject square.Hash) infer.Replayer {
 
 // draw decides whether an answer is audited and, if so, queues it on disk.
 func (d *Desk) draw(rec Record, bond, jobValue uint64) {
-	if d.cfg.Policy != square.PolicyAudit || d.replayer(rec.Evidence.Receipt.Subject) == nil {
+	if d.replayer(rec.Evidence.Receipt.Subject) == nil {
 		return
 	}
 	var beacon square.Hash
@@ -36,6 +37,12 @@ func (d *Desk) draw(rec Record, bond, jobValue uint64) {
 	if !market.Drawn(beacon, market.AuditProbability(jobValue, bond, 10_000)) {
 		return
 	}
+	d.queue(rec)
+}
+
+// queue has an answer audited. Until it is, its lease is not closed: only an open
+// one can be challenged.
+func (d *Desk) queue(rec Record) {
 	lease := rec.Evidence.Receipt.Lease
 	d.mu.Lock()
 	d.pending[lease]++
@@ -113,7 +120,7 @@ func (d *Desk) Audit(ctx context.Context, id square.Hash) (Audit, error) {
 		return AuditNone, err
 	}
 	switch rec.Audit {
-	case AuditEqual, AuditDifferent, AuditSlashed, AuditUpheld:
+	case AuditEqual, AuditDifferent, AuditSlashed, AuditUpheld, AuditProven:
 		return rec.Audit, nil
 	case AuditChallenged:
 		return d.followUp(ctx, rec)
@@ -121,15 +128,20 @@ func (d *Desk) Audit(ctx context.Context, id square.Hash) (Audit, error) {
 	// The judge's own rules, so that no challenge is made that it would not
 	// uphold.
 	verdict, err := infer.Rules{Models: d.cfg.Models}.Judge(rec.Evidence)
-	if err != nil {
+	switch {
+	case rec.Audit == AuditUnproven && errors.Is(err, trade.ErrNotJudgeable):
+		// We cannot tell; its provider is to prove it to the ledger.
+	case err != nil:
 		return AuditNone, fmt.Errorf("audit %s: %w", id.Short(), err)
-	}
-	if verdict == square.VerdictOK {
+	case verdict == square.VerdictOK && rec.Audit == AuditUnproven:
+		return AuditUnproven, d.note(id, AuditUnproven, rec.Note+"; re-executed here the answer is right")
+	case verdict == square.VerdictOK:
 		return AuditEqual, d.note(id, AuditEqual, "")
 	}
+	part := d.where(rec)
 	lease := rec.Evidence.Receipt.Lease
 	log := d.cfg.Log.With("lease", lease.Short(), "provider", rec.Provider.String(), "receipt", id.Short())
-	log.Error("audit: the answer is not what the model gives")
+	log.Error("audit: the answer is not what the model gives, or its provider does not prove it")
 	d.shun(seatKey{rec.Provider, rec.Evidence.Receipt.Subject}, d.cfg.Shun)
 	m, err := d.cfg.Ledger.Lease(ctx, lease)
 	switch {
@@ -138,7 +150,7 @@ func (d *Desk) Audit(ctx context.Context, id square.Hash) (Audit, error) {
 	case err != nil:
 		return AuditNone, err
 	}
-	if err := d.cfg.Ledger.Challenge(ctx, lease, rec.Evidence); err != nil {
+	if err := d.cfg.Ledger.Challenge(ctx, lease, rec.Evidence, part); err != nil {
 		return AuditNone, fmt.Errorf("challenge: %w", err)
 	}
 	log.Info("challenged")

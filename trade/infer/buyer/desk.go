@@ -19,6 +19,7 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/chain"
 	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/infer/proof"
 )
 
 // Ledger is what a buyer needs of the ledger. Its account is the buyer's. An
@@ -36,7 +37,12 @@ type Ledger interface {
 	// Close ends a lease: at once on the sum the provider agreed to, or, without
 	// consent, after its notice.
 	Close(ctx context.Context, lease square.Hash, consent *Consent) error
-	Challenge(ctx context.Context, lease square.Hash, e square.Evidence) error
+	// Challenge brings evidence; part is what the provider is to prove, where it
+	// is asked to.
+	Challenge(ctx context.Context, lease square.Hash, e square.Evidence, part uint64) error
+	// Card is the card file that proofs about a model are checked against,
+	// from whom the buyer believes; market.ErrNotFound, wrapped, without one.
+	Card(ctx context.Context, spec square.Hash) ([]byte, error)
 	Poke(ctx context.Context, lease square.Hash) error
 }
 
@@ -86,12 +92,13 @@ type Config struct {
 	Idle      time.Duration // the duration: a lease does not end by silence
 	Drain     time.Duration // 60 s
 	Challenge time.Duration // 60 s
-	Policy    square.Policy // audit
+	Policy    square.Policy // audit; of requests that do not name another
 	Failover  uint64
 
 	Wait    time.Duration // for a free lane, or a lease (10 s)
 	Silence time.Duration // of a provider that works; then it is given up (2 min)
 	Grace   time.Duration // for the receipt of cancelled work (2 s)
+	Proof   time.Duration // for the proof of an answer; later is too late (2 min)
 	Refresh time.Duration // of the offers (5 s)
 	Shun    time.Duration // a provider that was caught is not asked (30 days)
 	Eager   bool          // open a lease with every provider seen, not at the first request
@@ -128,6 +135,15 @@ type Config struct {
 // gateway pays for its own audits, a provider cannot foresee them since the
 // draw is made after it has signed, and what an audit finds convinces by
 // re-execution alone. The draw costs no block.
+//
+// # Proofs
+//
+// Requests may ask for a proof, and then are paid from a lease under the policy
+// prove, at the offer's rates for such leases. The answer comes as ever; its proof
+// is fetched after the receipt and checked against the model's card before the
+// lane is used again, so that a provider that proves nothing has been paid for
+// one request a lane. It is asked no more, its lease is closed, and what it did
+// not prove is challenged like an answer that failed an audit.
 type Desk struct {
 	cfg     Config
 	domain  square.Domain
@@ -145,6 +161,7 @@ type Desk struct {
 	listed  time.Time           // when offers were last read, monotonic
 	pending map[square.Hash]int // audits to make, by lease
 	stored  int                 // receipts
+	cards   map[square.Hash]*proof.Model
 	closed  bool
 }
 
@@ -177,6 +194,7 @@ func New(cfg Config) (*Desk, error) {
 	def(&cfg.Wait, 10*time.Second)
 	def(&cfg.Silence, 2*time.Minute)
 	def(&cfg.Grace, 2*time.Second)
+	def(&cfg.Proof, 2*time.Minute)
 	def(&cfg.Refresh, 5*time.Second)
 	def(&cfg.Shun, 30*24*time.Hour)
 	def(&cfg.Retain, 30*24*time.Hour)
@@ -193,6 +211,7 @@ func New(cfg Config) (*Desk, error) {
 		kick: make(chan struct{}, 1), audits: make(chan struct{}, 1),
 		seats: map[seatKey]*seat{}, leases: map[square.Hash]*lease{},
 		changed: make(chan struct{}), pending: map[square.Hash]int{},
+		cards: map[square.Hash]*proof.Model{},
 	}
 	if d.http == nil {
 		d.http = &http.Client{
@@ -229,16 +248,40 @@ type seat struct {
 	offer   square.Offer
 	id      square.Hash // the offer's
 	leases  []*lease    // usable ones
-	opening bool
-	failed  error     // of the last opening
-	balks   int       // openings that failed by the provider's fault, in a row
-	retry   time.Time // no new opening before; monotonic
-	shunned int64     // ledger time until which it is not asked: it was caught
+	opened  map[square.Policy]*openings
+	shunned int64 // ledger time until which it is not asked: it was caught
 
 	asked    bool
 	ttft     time.Duration
 	rate     float64 // tokens per second
 	failures float64 // 0..1
+}
+
+// openings is how opening leases on a seat under one policy goes.
+type openings struct {
+	opening bool
+	failed  error     // of the last opening
+	balks   int       // openings that failed by the provider's fault, in a row
+	retry   time.Time // no new opening before; monotonic
+}
+
+func (s *seat) openings(p square.Policy) *openings {
+	o := s.opened[p]
+	if o == nil {
+		o = &openings{}
+		s.opened[p] = o
+	}
+	return o
+}
+
+// under are the seat's usable leases under a policy.
+func (s *seat) under(p square.Policy) (ls []*lease) {
+	for _, l := range s.leases {
+		if l.rec.Order.Policy == p {
+			ls = append(ls, l)
+		}
+	}
+	return ls
 }
 
 // phase is where a lease is in this desk's hands.
@@ -345,7 +388,7 @@ func (d *Desk) newLease(id square.Hash, rec leaseRecord) *lease {
 func (d *Desk) seat(k seatKey) *seat {
 	s := d.seats[k]
 	if s == nil {
-		s = &seat{key: k}
+		s = &seat{key: k, opened: map[square.Policy]*openings{}}
 		d.seats[k] = s
 	}
 	return s

@@ -91,7 +91,13 @@ func (o *outlet) send(d infer.Delta) error {
 
 // try asks one provider, on one lane.
 func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, error) {
-	h, price, err := d.acquire(ctx, s, a.Request, a.MaxCost)
+	policy := d.policy(a)
+	if policy == square.PolicyProve {
+		if err := d.provable(ctx, s, a.Request); err != nil {
+			return Answer{}, err
+		}
+	}
+	h, price, err := d.acquire(ctx, s, a.Request, policy, a.MaxCost)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -140,7 +146,14 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 	}
 	cut := result.Kind != infer.Embed && (result.Finish == infer.FinishError || result.Finish == infer.FinishCancelled && ctx.Err() == nil && out.err == nil)
 	d.saw(s, !cut, ttft, rate)
-	return d.answer(s, h, signed, result, ttft), nil
+	ans := d.answer(s, h, signed, result, ttft)
+	if policy == square.PolicyProve {
+		if err := d.prove(ctx, s, h, signed); err != nil {
+			return ans, err
+		}
+		ans.Verified = policy
+	}
+	return ans, nil
 }
 
 func (d *Desk) answer(s *seat, h held, signed infer.Signed, result infer.Result, ttft time.Duration) Answer {
@@ -397,7 +410,10 @@ func (d *Desk) resync(ctx context.Context, h held) (*infer.Signed, error) {
 	case st.Seq == ln.rec.Seq+1 && st.Last != nil:
 		_, err := d.verify(h, p.Request, p.Max-ln.rec.Charged, *st.Last, nil)
 		if err == nil {
-			return st.Last, d.commit(h, s, p.Request, *st.Last, 0)
+			if err = d.commit(h, s, p.Request, *st.Last, 0); err == nil && h.l.rec.Order.Policy == square.PolicyProve {
+				err = d.prove(ctx, s, h, *st.Last)
+			}
+			return st.Last, err
 		}
 		d.abandon(h, err)
 		return nil, err

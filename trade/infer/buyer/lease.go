@@ -32,9 +32,9 @@ type held struct {
 	ln *lane
 }
 
-// acquire takes a free lane of a lease on the seat that can still pay for a
-// request of this price, and opens a lease where there is none.
-func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, maxCost uint64) (held, uint64, error) {
+// acquire takes a free lane of a lease on the seat, under the policy, that can
+// still pay for a request of this price, and opens a lease where there is none.
+func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy square.Policy, maxCost uint64) (held, uint64, error) {
 	timeout := time.NewTimer(d.cfg.Wait)
 	defer timeout.Stop()
 	for {
@@ -48,7 +48,7 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, maxCost ui
 			return held{}, 0, errors.New("the desk is closed")
 		}
 		room := false // some lease could pay, its lanes are busy
-		for _, l := range s.leases {
+		for _, l := range s.under(policy) {
 			if !now.Before(time.Unix(l.rec.Ends, 0).Add(-l.margin())) {
 				continue
 			}
@@ -80,7 +80,8 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, maxCost ui
 			}
 		}
 		if !room {
-			price, err := ceilingPrice(s.offer.Rates, r, contextLength(s.offer))
+			opening := s.openings(policy)
+			price, err := ceilingPrice(infer.Terms(s.offer, policy), r, contextLength(s.offer))
 			if err == nil {
 				err = affordable(price, d.cfg.JobValue, maxCost)
 			}
@@ -91,17 +92,17 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, maxCost ui
 			case s.offer.Expiry <= now.Unix():
 				d.mu.Unlock()
 				return held{}, 0, fmt.Errorf("provider %s: its offer has lapsed", s.key.provider)
-			case !s.opening && time.Now().Before(s.retry):
-				err := s.failed
+			case !opening.opening && time.Now().Before(opening.retry):
+				err := opening.failed
 				d.mu.Unlock()
 				return held{}, 0, err
-			case !s.opening:
-				s.opening = true
+			case !opening.opening:
+				opening.opening = true
 				d.mu.Unlock()
 				// A client that goes away must not leave a transaction half
 				// looked after.
 				octx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-				err := d.open(octx, s, price)
+				err := d.open(octx, s, policy, price)
 				cancel()
 				if err != nil {
 					return held{}, 0, err
@@ -139,23 +140,24 @@ func ceilingPrice(rates []square.Rate, r infer.Request, context uint64) (uint64,
 	return square.Price(rates, units)
 }
 
-// open opens a lease on a seat whose opening flag the caller has set, and
-// clears it.
-func (d *Desk) open(ctx context.Context, s *seat, price uint64) (err error) {
+// open opens a lease on a seat under a policy, whose opening flag the caller has
+// set, and clears it.
+func (d *Desk) open(ctx context.Context, s *seat, policy square.Policy, price uint64) (err error) {
 	defer func() {
 		d.mu.Lock()
-		s.opening = false
-		s.failed, s.retry = err, time.Time{}
+		t := s.openings(policy)
+		t.opening = false
+		t.failed, t.retry = err, time.Time{}
 		switch {
 		case err == nil:
-			s.balks = 0
+			t.balks = 0
 		case errors.Is(err, ErrFunds), errors.Is(err, ErrStalled), errors.Is(err, context.Canceled):
-			s.retry = time.Now().Add(500 * time.Millisecond)
+			t.retry = time.Now().Add(500 * time.Millisecond)
 		default:
 			// It is the provider's fault, and whoever asks waits for it: one
 			// that goes on so is asked ever more seldom.
-			s.retry = time.Now().Add(500 * time.Millisecond << min(s.balks, 7))
-			s.balks++
+			t.retry = time.Now().Add(500 * time.Millisecond << min(t.balks, 7))
+			t.balks++
 		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			d.cfg.Log.Warn("lease could not be opened", "provider", s.key.provider.String(), "err", err)
@@ -167,7 +169,7 @@ func (d *Desk) open(ctx context.Context, s *seat, price uint64) (err error) {
 		d.mu.Lock()
 		offer, id := s.offer, s.id
 		d.mu.Unlock()
-		err = d.openOn(ctx, s, offer, id, price)
+		err = d.openOn(ctx, s, offer, id, policy, price)
 		var we *infer.WireError
 		if attempt == 0 && errors.As(err, &we) && we.Code == infer.CodeUnknown && d.list(ctx, 0) == nil {
 			continue // a newer offer has replaced the one we know
@@ -176,7 +178,15 @@ func (d *Desk) open(ctx context.Context, s *seat, price uint64) (err error) {
 	}
 }
 
-func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID square.Hash, price uint64) error {
+// asideLanes are the lanes of a lease under a policy that is not the desk's own:
+// such requests are few, and the offer's places are for the others as well.
+const asideLanes = 2
+
+func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID square.Hash, policy square.Policy, price uint64) error {
+	rates := infer.Terms(offer, policy)
+	if rates == nil {
+		return fmt.Errorf("provider %s: %w: it does not prove its answers", s.key.provider, ErrNoProvider)
+	}
 	// A transaction that no block takes would hold up whoever asks until it is
 	// given up.
 	if _, err := d.clock.Refresh(ctx); err != nil {
@@ -202,10 +212,13 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	seconds := func(t time.Duration) uint64 { return uint64(max(t/time.Second, 1)) }
 	// Half of the offer at most, so that the next lease fits beside this one.
 	lanes := min(uint64(d.cfg.Lanes), max(offer.Capacity/2, 1))
+	if policy != d.cfg.Policy {
+		lanes = min(lanes, asideLanes)
+	}
 	o := square.Order{
 		Buyer: d.cfg.Buyer, Authorizer: d.cfg.Key.Address(), Trade: infer.Name, Mode: square.ModeStream,
-		Spec: offer.Spec, Denom: d.cfg.Denom, Escrow: escrow, MaxRates: offer.Rates, JobValue: d.cfg.JobValue,
-		Policy: d.cfg.Policy, Lanes: lanes, Units: lanes, Start: 20, Idle: seconds(d.cfg.Idle),
+		Spec: offer.Spec, Denom: d.cfg.Denom, Escrow: escrow, MaxRates: rates, JobValue: d.cfg.JobValue,
+		Policy: policy, Lanes: lanes, Units: lanes, Start: 20, Idle: seconds(d.cfg.Idle),
 		Duration: seconds(d.cfg.Duration), Challenge: seconds(d.cfg.Challenge), Drain: seconds(d.cfg.Drain),
 		Failover: d.cfg.Failover, Expiry: now.Add(time.Minute).Unix(),
 	}
@@ -340,20 +353,26 @@ func (d *Desk) chores(ctx context.Context) {
 	for _, l := range d.leases {
 		leases = append(leases, l)
 	}
-	var renew []*seat
+	type renewal struct {
+		*seat
+		square.Policy
+	}
+	var renew []renewal
 	for _, s := range d.seats {
-		if d.wants(s, now) {
-			s.opening = true
-			renew = append(renew, s)
+		for _, p := range []square.Policy{square.PolicyNone, square.PolicyAudit, square.PolicyProve} {
+			if d.wants(s, p, now) {
+				s.openings(p).opening = true
+				renew = append(renew, renewal{s, p})
+			}
 		}
 	}
 	d.mu.Unlock()
-	for _, s := range renew {
+	for _, r := range renew {
 		octx, cancel := context.WithTimeout(ctx, 30*time.Second)
-		if err := d.open(octx, s, 0); err != nil && ctx.Err() == nil {
+		if err := d.open(octx, r.seat, r.Policy, 0); err != nil && ctx.Err() == nil {
 			d.mu.Lock()
-			if at := time.Now().Add(5 * time.Second); s.retry.Before(at) {
-				s.retry = at
+			if at := time.Now().Add(5 * time.Second); r.openings(r.Policy).retry.Before(at) {
+				r.openings(r.Policy).retry = at
 			}
 			d.mu.Unlock()
 		}
@@ -364,16 +383,18 @@ func (d *Desk) chores(ctx context.Context) {
 	}
 }
 
-// wants reports whether a lease should be opened on a seat before a request
-// needs it: the last one is nearly used up. Callers hold d.mu.
-func (d *Desk) wants(s *seat, now time.Time) bool {
-	if s.opening || s.shunned > now.Unix() || time.Now().Before(s.retry) || s.offer.Subject == "" || s.offer.Expiry <= now.Unix() {
+// wants reports whether a lease should be opened on a seat under a policy before
+// a request needs it: the last one is nearly used up. Callers hold d.mu.
+func (d *Desk) wants(s *seat, p square.Policy, now time.Time) bool {
+	t := s.openings(p)
+	if t.opening || s.shunned > now.Unix() || time.Now().Before(t.retry) || s.offer.Subject == "" || s.offer.Expiry <= now.Unix() || infer.Terms(s.offer, p) == nil {
 		return false
 	}
-	if len(s.leases) == 0 {
-		return d.cfg.Eager
+	leases := s.under(p)
+	if len(leases) == 0 {
+		return d.cfg.Eager && p == d.cfg.Policy
 	}
-	l := s.leases[len(s.leases)-1]
+	l := leases[len(leases)-1]
 	return l.rec.Phase == standing && l.charged() > 0 && d.worn(l, now)
 }
 
@@ -391,8 +412,9 @@ func (d *Desk) tend(ctx context.Context, l *lease, now time.Time) {
 	s := d.seat(seatKey{rec.Provider, rec.Order.Spec})
 	wait := time.Now().Before(l.retry)
 	if rec.Phase == standing {
-		i := slices.Index(s.leases, l)
-		newer := i >= 0 && i < len(s.leases)-1
+		same := s.under(rec.Order.Policy)
+		i := slices.Index(same, l)
+		newer := i >= 0 && i < len(same)-1
 		ended := !now.Before(time.Unix(rec.Ends, 0).Add(-l.margin()))
 		empty := rec.Order.Escrow-l.promised() < rec.Order.JobValue
 		if ended || empty || newer && d.worn(l, now) || s.shunned > now.Unix() {
@@ -589,7 +611,7 @@ func (d *Desk) release(h held) {
 	h.ln.busy = false
 	d.notify()
 	worn := false
-	if s := d.seats[seatKey{h.l.rec.Provider, h.l.rec.Order.Spec}]; s != nil && !s.opening {
+	if s := d.seats[seatKey{h.l.rec.Provider, h.l.rec.Order.Spec}]; s != nil && !s.openings(h.l.rec.Order.Policy).opening {
 		worn = h.l.promised() > h.l.rec.Order.Escrow/4*3
 	}
 	d.mu.Unlock()

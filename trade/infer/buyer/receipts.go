@@ -27,6 +27,8 @@ const (
 	AuditChallenged Audit = "challenged" // not the same; the ledger was told
 	AuditSlashed    Audit = "slashed"    // and the provider's bond is gone
 	AuditUpheld     Audit = "upheld"     // the judge found against us
+	AuditProven     Audit = "proven"     // a proof of it was checked
+	AuditUnproven   Audit = "unproven"   // its proof is due, or did not hold, or never came
 )
 
 // Record is a receipt with all that an audit needs.
@@ -40,6 +42,7 @@ type Record struct {
 	TTFT     time.Duration   `json:"ttft"`
 	Audit    Audit           `json:"audit"`
 	Note     string          `json:"note,omitempty"` // of the audit
+	Part     uint64          `json:"part,omitempty"` // unproven: where a proof is asked for on the ledger
 	Evidence square.Evidence `json:"evidence"`
 }
 
@@ -80,12 +83,15 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft
 	}
 	lrec.Charged, lrec.Seq, lrec.Pending = signed.Receipt.Cumulative, signed.Receipt.Seq, nil
 	h.ln.rec = lrec
-	model, bond, job := h.l.rec.Model, h.l.rec.Bond, h.l.rec.Order.JobValue
+	model, bond, job, policy := h.l.rec.Model, h.l.rec.Bond, h.l.rec.Order.JobValue, h.l.rec.Order.Policy
 	d.mu.Unlock()
 	rec := Record{
 		ID: signed.Receipt.Digest(d.domain), Time: d.cfg.Now(), Provider: s.key.provider, Model: model, Account: account,
 		Denom: h.l.rec.Order.Denom, TTFT: ttft,
 		Evidence: square.Evidence{Receipt: signed.Receipt, Sig: signed.Sig, Request: request, Result: signed.Result},
+	}
+	if policy == square.PolicyProve {
+		rec.Audit, rec.Note = AuditUnproven, "the proof is due"
 	}
 	b, err := json.Marshal(rec)
 	if err != nil {
@@ -111,8 +117,10 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft
 	d.mu.Lock()
 	d.stored++
 	d.mu.Unlock()
-	// Only now is it drawn: the provider has signed.
-	d.draw(rec, bond, job)
+	if policy == square.PolicyAudit {
+		// Only now is it drawn: the provider has signed.
+		d.draw(rec, bond, job)
+	}
 	return nil
 }
 

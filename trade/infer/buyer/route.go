@@ -58,10 +58,14 @@ func contextLength(o square.Offer) uint64 {
 
 // model describes a seat. Callers hold d.mu.
 func (d *Desk) model(s *seat) Model {
+	own := infer.Terms(s.offer, d.cfg.Policy)
+	if own == nil { // it can only be asked under another policy
+		own = s.offer.Rates
+	}
 	m := Model{
 		ID: s.offer.Subject, Digest: s.key.spec, Exact: attribute(s.offer, "infer.exact") == "true",
 		Context: contextLength(s.offer), Provider: s.key.provider, Offer: s.id,
-		Rates: s.offer.Rates, Denom: s.offer.Denom,
+		Rates: own, Proven: infer.Terms(s.offer, square.PolicyProve), Denom: s.offer.Denom,
 		TTFT: s.ttft, Throughput: s.rate, Failures: s.failures,
 	}
 	for _, l := range s.leases {
@@ -135,6 +139,14 @@ func (d *Desk) route(ctx context.Context, a Ask) ([]*seat, error) {
 	return seats, err
 }
 
+// policy is how a request's answer is to be verified.
+func (d *Desk) policy(a Ask) square.Policy {
+	if a.Route.Policy == "" {
+		return d.cfg.Policy
+	}
+	return a.Route.Policy
+}
+
 func (d *Desk) fitting(ctx context.Context, a Ask) ([]*seat, error) {
 	now, err := d.clock.Now(ctx)
 	if err != nil {
@@ -149,13 +161,15 @@ func (d *Desk) fitting(ctx context.Context, a Ask) ([]*seat, error) {
 			continue
 		}
 		known = true
+		rates := infer.Terms(s.offer, d.policy(a))
 		r, at := a.Route, named(s.key.provider, a.Route.Order)
 		switch {
-		case len(r.Only) > 0 && named(s.key.provider, r.Only) < 0,
+		case rates == nil,
+			len(r.Only) > 0 && named(s.key.provider, r.Only) < 0,
 			named(s.key.provider, r.Ignore) >= 0,
 			r.NoFallbacks && len(r.Order) > 0 && at < 0,
-			r.MaxPrompt > 0 && s.offer.Rates[0].PerMillion > r.MaxPrompt,
-			r.MaxCompletion > 0 && s.offer.Rates[1].PerMillion > r.MaxCompletion:
+			r.MaxPrompt > 0 && rates[0].PerMillion > r.MaxPrompt,
+			r.MaxCompletion > 0 && rates[1].PerMillion > r.MaxCompletion:
 			continue
 		}
 		out = append(out, s)
@@ -164,11 +178,14 @@ func (d *Desk) fitting(ctx context.Context, a Ask) ([]*seat, error) {
 		return nil, fmt.Errorf("model %q: %w", clip(a.Model), ErrNoModel)
 	}
 	if len(out) == 0 {
+		if d.policy(a) == square.PolicyProve {
+			return nil, fmt.Errorf("model %q with a proof: %w", clip(a.Model), ErrNoProvider)
+		}
 		return nil, fmt.Errorf("model %q: %w", clip(a.Model), ErrNoProvider)
 	}
 	rank := map[*seat]float64{}
 	for _, s := range out {
-		rank[s] = s.score(a)
+		rank[s] = s.score(a, infer.Terms(s.offer, d.policy(a)))
 	}
 	slices.SortFunc(out, func(x, y *seat) int {
 		ix, iy := named(x.key.provider, a.Route.Order), named(y.key.provider, a.Route.Order)
@@ -186,12 +203,12 @@ func (d *Desk) fitting(ctx context.Context, a Ask) ([]*seat, error) {
 // score is what a request is expected to cost with this seat, in money or in
 // patience; lower is better. Estimates only: nothing is paid by them. Callers
 // hold d.mu.
-func (s *seat) score(a Ask) float64 {
+func (s *seat) score(a Ask, rates []square.Rate) float64 {
 	answer := float64(a.Request.MaxTokens)
 	if answer == 0 {
 		answer = 256
 	}
-	price := 1 + float64(s.offer.Rates[0].PerMillion)*float64(len(a.Request.Prompt)) + float64(s.offer.Rates[1].PerMillion)*answer
+	price := 1 + float64(rates[0].PerMillion)*float64(len(a.Request.Prompt)) + float64(rates[1].PerMillion)*answer
 	wait := s.ttft.Seconds()
 	if s.rate > 0 {
 		wait += min(answer, 256) / s.rate

@@ -17,6 +17,8 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/chain"
+	"github.com/torg-network/torg/trade/infer/proof"
+	"github.com/torg-network/torg/trade/infer/provider"
 )
 
 // ChainID is the fake ledger's.
@@ -26,6 +28,7 @@ const ChainID = "torg-fake-1"
 type Ledger struct {
 	Machine market.Machine
 	Rules   infer.Rules
+	Cards   map[square.Hash][]byte // of models whose work can be proven
 
 	mu      sync.Mutex
 	mem     *market.Memory
@@ -35,13 +38,16 @@ type Ledger struct {
 	stalled bool
 	refuse  error
 	count   map[string]int
+
+	evidence map[square.Hash]square.Evidence
 }
 
 // New makes an empty ledger at a time.
 func New(models ...infer.Replayer) *Ledger {
 	return &Ledger{
-		Machine: market.Machine{Params: market.Default()}, Rules: infer.Rules{Models: models},
-		mem: market.NewMemory(), base: time.Unix(1_800_000_000, 0), started: time.Now(), count: map[string]int{},
+		Machine: market.Machine{Params: market.Default()}, Rules: infer.Rules{Models: models, Verifier: proof.Verifier{}}, Cards: map[square.Hash][]byte{},
+		evidence: map[square.Hash]square.Evidence{},
+		mem:      market.NewMemory(), base: time.Unix(1_800_000_000, 0), started: time.Now(), count: map[string]int{},
 	}
 }
 
@@ -151,7 +157,10 @@ type Account struct {
 	Self square.Address
 }
 
-var _ buyer.Ledger = Account{}
+var (
+	_ buyer.Ledger    = Account{}
+	_ provider.Ledger = Account{}
+)
 
 // Head is the newest block: one a second and one a transaction.
 func (a Account) Head(context.Context) (chain.Head, error) {
@@ -257,8 +266,10 @@ func (a Account) Close(_ context.Context, id square.Hash, consent *buyer.Consent
 	})
 }
 
-// Challenge is judged at once, as the ledger judges what it can re-execute.
-func (a Account) Challenge(_ context.Context, id square.Hash, e square.Evidence) error {
+// Challenge is judged at once, as the ledger judges what it can re-execute; in a
+// lease under the policy prove the provider of a model with a card is to prove
+// the part.
+func (a Account) Challenge(_ context.Context, id square.Hash, e square.Evidence, part uint64) error {
 	return a.do("challenge", func() error {
 		l, err := a.mem.Lease(id)
 		if err != nil {
@@ -270,17 +281,68 @@ func (a Account) Challenge(_ context.Context, id square.Hash, e square.Evidence)
 		if err := e.Receipt.Verify(domain, l.Provider, e.Sig); err != nil {
 			return err
 		}
+		value := e.Receipt.Price
+		bond := a.Machine.LeastBond(l.Order, value)
+		a.evidence[e.Hash(domain)] = e
+		if card := a.Cards[l.Order.Spec]; card != nil && l.Order.Policy == square.PolicyProve {
+			n, verdict, err := a.Rules.Parts(card, e)
+			switch {
+			case err != nil:
+				return err
+			case verdict == "" && part < n:
+				_, err = a.Machine.Challenge(a.mem, a.now(), a.Self, id, e.Hash(domain), value, bond, &part)
+				return err
+			case verdict == "":
+				return fmt.Errorf("challenge: part %d of %d", part, n)
+			}
+		}
 		verdict, err := a.Rules.Judge(e)
 		if err != nil {
 			return err
 		}
-		value := e.Receipt.Price
-		bond := a.Machine.LeastBond(l.Order, value)
 		if _, err := a.Machine.Challenge(a.mem, a.now(), a.Self, id, e.Hash(domain), value, bond, nil); err != nil {
 			return err
 		}
 		_, err = a.Machine.Judge(a.mem, a.now(), id, verdict)
 		return err
+	})
+}
+
+// Evidence is what a challenge brought.
+func (a Account) Evidence(_ context.Context, _, hash square.Hash) (square.Evidence, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	e, ok := a.evidence[hash]
+	if !ok {
+		return e, market.ErrNotFound
+	}
+	return e, nil
+}
+
+// Card is a model's.
+func (a Account) Card(_ context.Context, spec square.Hash) ([]byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if card := a.Cards[spec]; card != nil {
+		return card, nil
+	}
+	return nil, market.ErrNotFound
+}
+
+// Prove answers a challenge.
+func (a Account) Prove(_ context.Context, id, evidence square.Hash, p []byte) error {
+	return a.do("prove", func() error {
+		l, err := a.mem.Lease(id)
+		if err != nil {
+			return err
+		}
+		if _, err := a.Machine.Prove(a.mem, a.now(), a.Self, id); err != nil {
+			return err
+		}
+		if l.Dispute.Evidence != evidence {
+			return errors.New("prove: the dispute is about other evidence")
+		}
+		return a.Rules.CheckProof(a.Cards[l.Order.Spec], a.evidence[evidence], l.Dispute.Part, p)
 	})
 }
 

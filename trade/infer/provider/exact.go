@@ -2,18 +2,47 @@ package provider
 
 import (
 	"context"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/replay"
 )
 
-// Exact is the engine of an exact model: its answers can be re-executed.
-func Exact(m *exact.Model) Engine { return exactEngine{m} }
+// Exact is the engine of an exact model: its answers can be re-executed, and
+// those of a text model proven.
+func Exact(m *exact.Model) Engine {
+	e := exactEngine{m}
+	if !m.Card().Text {
+		return e
+	}
+	return provingEngine{e, sync.OnceValues(func() (*proof.Prover, error) { return proof.Commit(m) })}
+}
 
 type exactEngine struct{ m *exact.Model }
+
+// provingEngine commits to its model when it is first asked for a proof.
+type provingEngine struct {
+	exactEngine
+	prover func() (*proof.Prover, error)
+}
+
+var _ Prover = provingEngine{}
+
+func (e provingEngine) Windows(r infer.Request, tokens int) int {
+	return proof.Windows(len(r.Prompt), tokens, e.m.Context())
+}
+
+func (e provingEngine) Prove(q infer.Request, r infer.Result, first, n int) ([]byte, error) {
+	p, err := e.prover()
+	if err != nil {
+		return nil, err
+	}
+	return p.Prove(q, r, first, n)
+}
 
 func (e exactEngine) Model() Model {
 	return Model{

@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -54,6 +55,10 @@ type Ledger interface {
 	Redeem(ctx context.Context, lease square.Hash, claims []chain.Claim) error
 	// Poke moves a lease past its deadline on.
 	Poke(ctx context.Context, lease square.Hash) error
+	// Evidence is what a lease was challenged with, and Prove answers with a
+	// proof.
+	Evidence(ctx context.Context, lease, hash square.Hash) (square.Evidence, error)
+	Prove(ctx context.Context, lease, evidence square.Hash, proof []byte) error
 }
 
 // Store is the disk; a journal.Journal is one. What Put and PutSoon are given
@@ -79,6 +84,7 @@ const (
 type Service struct {
 	Engine     Engine
 	Rates      []square.Rate // prompt_tokens, completion_tokens
+	Proven     []square.Rate // the same for answers with a proof; empty, or an engine that is no Prover: none are
 	Denom      string
 	Capacity   int // requests served at once, and units that may be leased
 	Attributes []square.Attribute
@@ -121,6 +127,7 @@ type Provider struct {
 	clock   *chain.Clock
 	fetch   chan struct{} // bounds ledger questions asked on behalf of strangers
 	kick    chan struct{} // the redeemer has something urgent
+	turn    chan struct{} // of who proves
 
 	mu       sync.Mutex
 	services map[square.Hash]*service // by subject
@@ -157,7 +164,10 @@ type lease struct {
 	redeemAt time.Time // earliest next try
 	lastPaid time.Time // last redemption
 	overAt   time.Time // when the ledger was seen to have ended it
-	failures int
+	answerAt time.Time // earliest next try to answer a challenge
+
+	answering atomic.Bool // a challenge, in a goroutine of its own
+	failures  int
 }
 
 // leaseRecord is what the disk keeps of a lease.
@@ -175,6 +185,9 @@ type lane struct {
 	channel square.Hash
 	rec     laneRecord
 	busy    bool
+	// How often the proof of which answer was made.
+	provenSeq uint64
+	proofs    int
 }
 
 // laneRecord is what the disk keeps of a lane.
@@ -229,6 +242,7 @@ func New(cfg Config) (*Provider, error) {
 		clock:    chain.NewClock(cfg.Ledger.Head),
 		fetch:    make(chan struct{}, 4),
 		kick:     make(chan struct{}, 1),
+		turn:     make(chan struct{}, 1),
 		offers:   map[square.Hash]square.Offer{},
 		leases:   map[square.Hash]*lease{},
 		quotes:   map[square.Hash]quoted{},
@@ -286,6 +300,9 @@ func (p *Provider) offer(s *service, expiry int64, nonce uint64) square.Offer {
 	attrs := []square.Attribute{{Key: "infer.context", Value: fmt.Sprint(s.model.Context)}}
 	if s.model.Exact {
 		attrs = append(attrs, square.Attribute{Key: "infer.exact", Value: "true"})
+	}
+	if s.prover() != nil {
+		attrs = append(attrs, infer.ProvenAttributes(s.Proven)...)
 	}
 	attrs = append(append(attrs, s.model.Attributes...), s.Attributes...)
 	return square.Offer{

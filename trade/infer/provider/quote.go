@@ -143,7 +143,11 @@ func (p *Provider) quote(ctx context.Context, req infer.QuoteRequest) (infer.Quo
 	case len(p.quotes) >= maxQuotes:
 		return infer.QuoteReply{}, refuse(infer.CodeBusy, "too many quotes are outstanding; try again in %d s", quoteTTL)
 	}
-	if err := square.Within(offer.Rates, o.MaxRates); err != nil {
+	rates := infer.Terms(offer, o.Policy)
+	if rates == nil {
+		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "order: policy %q: answers of this model are not proven here", o.Policy)
+	}
+	if err := square.Within(rates, o.MaxRates); err != nil {
 		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "%v", err)
 	}
 	// The ledger enforces capacity; this only spares both sides a refusal.
@@ -168,7 +172,7 @@ func (p *Provider) quote(ctx context.Context, req infer.QuoteRequest) (infer.Quo
 	}
 	expiry := now.Add(quoteTTL * time.Second)
 	q := square.Quote{
-		Provider: p.addr, Order: id, Offer: req.Offer, Rates: offer.Rates,
+		Provider: p.addr, Order: id, Offer: req.Offer, Rates: rates,
 		Bond: o.JobValue * p.BondTimes, Ready: true, Expiry: expiry.Unix(),
 	}
 	rand.Read(q.Nonce[:])

@@ -224,6 +224,7 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 			p.Log.Warn("lease could not be noted", "lease", l.id.Short(), "err", err)
 		}
 	}
+	p.answerChallenge(l, m)
 	if m.State.Terminal() {
 		if l.overAt.IsZero() {
 			l.overAt = time.Now()

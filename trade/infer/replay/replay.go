@@ -63,6 +63,16 @@ func (m Model) Replay(req infer.Request, res infer.Result) (same bool, prompt ui
 	return false, 0, fmt.Errorf("a request of kind %q cannot be re-executed", req.Kind)
 }
 
+// Agreed is how many leading tokens of an exact completion the model says.
+func (m Model) Agreed(req infer.Request, res infer.Result) (int, error) {
+	ids := make([]int, len(res.Tokens))
+	for i, t := range res.Tokens {
+		ids[i] = int(t)
+	}
+	v, err := m.Verify(context.Background(), Request(req), ids)
+	return v.Agreed, err
+}
+
 // Finish is the engine's reason as the trade writes it; 0 for none.
 func Finish(f exact.Finish) infer.Finish {
 	switch f {

@@ -1,0 +1,42 @@
+package infer
+
+import (
+	"strconv"
+
+	"github.com/torg-network/torg/square"
+)
+
+// Proving costs several times what answering does, so that an offer has rates
+// of its own for leases under the policy prove. They are attributes, one for
+// each unit, in base units per million: "infer.proven.prompt_tokens" and
+// "infer.proven.completion_tokens". An offer without them is not for proofs.
+const provenPrefix = "infer.proven."
+
+// ProvenAttributes are the attributes of an offer that is proven at these rates.
+func ProvenAttributes(rates []square.Rate) (as []square.Attribute) {
+	for _, r := range rates {
+		as = append(as, square.Attribute{Key: provenPrefix + r.Unit, Value: strconv.FormatUint(r.PerMillion, 10)})
+	}
+	return as
+}
+
+// Terms are an offer's rates for a lease under a policy; nil if it is not for
+// such leases.
+func Terms(o square.Offer, p square.Policy) []square.Rate {
+	if p != square.PolicyProve {
+		return o.Rates
+	}
+	var rates []square.Rate
+	for _, unit := range (Rules{}).Units() {
+		found := false
+		for _, a := range o.Attributes {
+			if n, err := strconv.ParseUint(a.Value, 10, 64); a.Key == provenPrefix+unit && err == nil && n <= square.MaxUnits && !found {
+				rates, found = append(rates, square.Rate{Unit: unit, PerMillion: n}), true
+			}
+		}
+		if !found {
+			return nil
+		}
+	}
+	return rates
+}
