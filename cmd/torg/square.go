@@ -118,9 +118,9 @@ func (s *openSquare) openLedger(ctx context.Context) error {
 	home := ledgernode.Home(s.cfg.path("ledger"))
 	settings, err := home.Settings()
 	if errors.Is(err, ledgernode.ErrNoHome) {
-		models, err := cards()
-		if err != nil {
-			return err
+		models, cerr := cards()
+		if cerr != nil {
+			return cerr
 		}
 		spec := devnet.Spec{
 			ChainID: "torg-local-" + randomToken()[:8],
