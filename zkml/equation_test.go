@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/zkml/koala"
 	"github.com/torg-network/torg/zkml/mle"
 )
@@ -23,9 +24,15 @@ func randomPoint(r *rand.Rand, n int) []koala.Ext {
 // and prover and verifier have the same public polynomials and weights.
 func TestPlan(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 7))
-	for seed := range uint64(3) {
-		_, pk := mustCommit(t, everything(30+seed))
-		runs := []Run{{Input: everythingInput(8), From: []int{0, 2}}, {Input: everythingInput(3), From: []int{0, 1}}, {Input: everythingInput(5), From: []int{5, 0}}}[:1+seed]
+	text := []Run{{Input: everythingInput(8), From: []int{0, 2}}, {Input: everythingInput(3), From: []int{0, 1}}, {Input: everythingInput(5), From: []int{5, 0}}}
+	for _, c := range []struct {
+		prog *exact.Program
+		runs []Run
+	}{
+		{everything(30), text[:1]}, {everything(31), text[:2]}, {everything(32), text},
+		{mixture(30), mixtureRuns(4)}, {mixture(31), mixtureRuns(3)}, {mixture(32), mixtureRuns(2, 3, 1)},
+	} {
+		_, pk := mustCommit(t, c.prog)
 		inspect := func(p *plan, d *data) {
 			for i, q := range p.publics {
 				z := randomPoint(r, q.bits)
@@ -102,7 +109,7 @@ func TestPlan(t *testing.T) {
 				}
 			}
 		}
-		if _, _, err := pk.prove(runs, hook{late: inspect}); err != nil {
+		if _, _, err := pk.prove(c.runs, hook{late: inspect}); err != nil {
 			t.Fatal(err)
 		}
 	}

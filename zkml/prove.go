@@ -31,10 +31,29 @@ type ProverKey struct {
 // Card is what a verifier needs of the program.
 func (pk *ProverKey) Card() Card { return pk.card }
 
-// heightOf chooses the height of columns for a number of committed constants:
-// few columns, so that openings stay small, but no more padding than that.
-func heightOf(cells int) int {
-	return max(8, min(whir.MaxHeight, mle.Log(cells)-3))
+// heightOf chooses the height of columns for numbers of committed constants
+// and, in the longest run, of committed values: few columns, so that openings
+// stay small, but no more padding than that, of short runs neither.
+func heightOf(constants, values int) int {
+	return max(8, min(whir.MaxHeight, max(mle.Log(constants)-3, mle.Log(values)-6)))
+}
+
+func cells(rs []region) int {
+	n := 1
+	for _, r := range rs {
+		n += 1 << r.bits
+	}
+	return n
+}
+
+// longestRun plans a run of as many rows as can be proven at once.
+func longestRun(c *Card) (p *plan, err error) {
+	for rows := c.rows; rows > 0; rows /= 2 {
+		if p, err = newPlan(c, 1, rows, nil); err == nil {
+			break
+		}
+	}
+	return p, err
 }
 
 // Commit checks a program and commits to its constants. There is no secret and
@@ -46,15 +65,11 @@ func Commit(prog *exact.Program) (Card, *ProverKey, error) {
 		return Card{}, nil, err
 	}
 	c.height = whir.MinHeight
-	p, err := newModelPlan(&c)
+	p, err := longestRun(&c)
 	if err != nil {
 		return Card{}, nil, err
 	}
-	cells := 1
-	for _, r := range p.model {
-		cells += 1 << r.bits
-	}
-	c.height = heightOf(cells)
+	c.height = heightOf(cells(p.model), cells(p.witness))
 	if err := c.check(); err != nil {
 		return Card{}, nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/torg-network/torg/exact"
@@ -33,8 +34,15 @@ func randomProgram(r *rand.Rand) *exact.Program {
 		p.Op(exact.Gather, []exact.Value{in}, []int{consts(vocab, width, 1<<12)}),
 		p.Op(exact.Gather, []exact.Value{p.Op(exact.Position, nil, nil, int64(p.Rows))}, []int{consts(p.Rows, width, 1<<12)}),
 	}, nil)
-	for range 1 + r.IntN(5) {
-		switch r.IntN(6) {
+	blocksOf := func() int { // of the columns, which are a multiple of 4
+		for {
+			if b := 1 + r.IntN(width); width%b == 0 {
+				return b
+			}
+		}
+	}
+	for range 1 + r.IntN(6) {
+		switch r.IntN(13) {
 		case 0: // wide weights
 			n := p.Op(exact.Requantise, []exact.Value{x}, nil, int64(r.IntN(4)), 8)
 			y := p.Op(exact.MatMul, []exact.Value{n}, []int{consts(width, width, 100_000)})
@@ -71,7 +79,64 @@ func randomProgram(r *rand.Rand) *exact.Program {
 			x = p.Op(exact.MatMul, []exact.Value{n}, []int{consts(width, w, 2047)})
 			x = p.Op(exact.Requantise, []exact.Value{x}, nil, 10, 16)
 			width = w
+		case 6: // other columns
+			w := 4 * (1 + r.IntN(8))
+			order := make([]int32, w)
+			for i := range order {
+				order[i] = r.Int32N(int32(width)+1) - 1
+			}
+			x = p.Op(exact.Arrange, []exact.Value{x}, []int{p.Const(1, w, order)})
+			width = w
+		case 7: // blocks
+			n := p.Op(exact.Requantise, []exact.Value{x}, nil, 1, 12)
+			blocks := blocksOf()
+			w := 1 + r.IntN(5)
+			x = p.Op(exact.BlockMatMul, []exact.Value{n}, []int{consts(width/blocks, w, 2047)}, int64(blocks))
+			width = blocks * w
+			x = p.Op(exact.Requantise, []exact.Value{x}, nil, 10, 16)
+			if order := make([]int32, (width+3)&^3); len(order) > width { // a multiple of 4 again
+				for i := range order {
+					order[i] = int32(i % width)
+				}
+				x = p.Op(exact.Arrange, []exact.Value{x}, []int{p.Const(1, len(order), order)})
+				width = len(order)
+			}
+		case 8: // greatest of blocks, and what is less beside them
+			blocks := blocksOf()
+			top := p.Op(exact.BlockMax, []exact.Value{x}, nil, int64(blocks))
+			order := make([]int32, width)
+			for i := range order {
+				order[i] = int32(i * blocks / width)
+			}
+			y := p.Op(exact.Arrange, []exact.Value{top}, []int{p.Const(1, width, order)})
+			x = p.Op(exact.Requantise, []exact.Value{p.Op(exact.Add, []exact.Value{x, y}, nil)}, nil, 1, 18)
+		case 9: // gates
+			n := p.Op(exact.Requantise, []exact.Value{x}, nil, 2, 14)
+			y := p.Op(exact.Multiply, []exact.Value{n, p.Op(exact.Offset, []exact.Value{n}, []int{consts(1, width, 1<<13)})}, nil)
+			x = p.Op(exact.Requantise, []exact.Value{y}, nil, 10, 16)
+		case 10: // norm without centring
+			data := make([]int32, normKeyHi-normKeyLo)
+			for i := range data {
+				data[i] = 1<<21 - int32(i)
+			}
+			n := p.Op(exact.Requantise, []exact.Value{x}, nil, 0, 18)
+			n = p.Op(exact.RMSNorm, []exact.Value{n}, []int{p.Const(1, len(data), data)}, normKeyLo+int64(r.IntN(9999)), int64(12+r.IntN(5)))
+			y := p.Op(exact.MatMul, []exact.Value{n}, []int{consts(width, width, 20)})
+			x = p.Op(exact.Requantise, []exact.Value{y}, nil, 3, 15)
+		case 11: // attention to all
+			n := p.Op(exact.Requantise, []exact.Value{x}, nil, 2, 9)
+			x = p.Op(exact.FullAttention, []exact.Value{n, n, n}, []int{p.Const(1, 4, []int32{1000, 600, 100, 2})}, []int64{1, 2, 4}[r.IntN(3)], int64(4+r.IntN(8)))
+		case 12: // mean
+			n := p.Op(exact.Requantise, []exact.Value{x}, nil, 0, 18)
+			x = p.Op(exact.Add, []exact.Value{n, p.Op(exact.MeanRows, []exact.Value{n}, nil)}, nil)
 		}
+	}
+	if r.IntN(4) == 0 {
+		quantiles := make([]int32, 1<<16)
+		for i := range quantiles {
+			quantiles[i] = r.Int32N(4_000_000) - 1_000_000
+		}
+		x = p.Op(exact.Add, []exact.Value{x, p.Op(exact.Noise, nil, []int{p.Const(1, len(quantiles), quantiles)}, int64(width))}, nil)
 	}
 	p.Outputs = []exact.Value{x, p.Op(exact.ArgMax, []exact.Value{x}, nil)}
 	if r.IntN(3) == 0 {
@@ -118,42 +183,36 @@ func prove(t testing.TB, p *exact.Program, in [][]int32) (Card, *ProverKey, Clai
 
 // TestRandomPrograms: every run of every program can be proven.
 func TestRandomPrograms(t *testing.T) {
-	n := uint64(25)
+	n := uint64(40)
 	if testing.Short() {
-		n = 6
+		n = 10
 	}
 	for seed := range n {
 		r := rand.New(rand.NewPCG(seed, 1))
 		p := randomProgram(r)
-		in := randomInput(r, p, 1+r.IntN(p.Rows))
-		card, _, claim, proof := prove(t, p, in)
-		if err := Verify(card, claim, proof); err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
+		var runs []Run
+		for range []int{1, 1, 2, 3}[r.IntN(4)] {
+			run := Run{Input: randomInput(r, p, 1+r.IntN(p.Rows)), From: make([]int, len(p.Outputs))}
+			if slices.ContainsFunc(p.Ops, func(op exact.Op) bool { return op.Kind == exact.Noise }) {
+				run.Env.Temperature = r.IntN(exact.MaxTemperature + 1)
+				run.Env.Seed[r.IntN(32)] = byte(r.IntN(256))
+			}
+			runs = append(runs, run)
 		}
-		back, err := DecodeCard(card.Encode())
-		if err != nil || back.ID() != card.ID() {
-			t.Fatalf("seed %d: card does not survive encoding: %v", seed, err)
-		}
-		if err := Verify(back, claim, proof); err != nil {
-			t.Fatalf("seed %d: decoded card: %v", seed, err)
-		}
-		price, err := Price(card, 1, len(in), proof)
-		if err != nil || price.Bytes < len(proof) {
-			t.Errorf("seed %d: price of %d bytes for %d: %v", seed, price.Bytes, len(proof), err)
-		}
+		card, _, claims, proof := proven(t, p, runs)
 		// Any other claim is refused.
-		k := r.IntN(len(claim.Output))
-		row := claim.Output[k][r.IntN(len(claim.Output[k]))]
+		k := r.IntN(len(claims[0].Output))
+		row := claims[0].Output[k][r.IntN(len(claims[0].Output[k]))]
 		j := r.IntN(len(row))
 		old := row[j]
 		row[j]--
-		if err := Verify(card, claim, proof); !errors.Is(err, ErrRefused) {
+		if err := VerifyBatch(card, claims, proof); !errors.Is(err, ErrRefused) {
 			t.Fatalf("seed %d: wrong output accepted", seed)
 		}
 		row[j] = old
-		i := r.IntN(len(in))
-		in[i][0] ^= 1
-		if err := Verify(card, claim, proof); !errors.Is(err, ErrRefused) {
+		in := claims[0].Input
+		in[r.IntN(len(in))][0] ^= 1
+		if err := VerifyBatch(card, claims, proof); !errors.Is(err, ErrRefused) {
 			t.Fatalf("seed %d: wrong input accepted", seed)
 		}
 	}
