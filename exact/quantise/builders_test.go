@@ -392,3 +392,47 @@ func TestForest(t *testing.T) {
 		}
 	}
 }
+
+// FuzzWindow builds convolutions and pools of any shape: what is built passes
+// Check, and what is refused costs nothing.
+func FuzzWindow(f *testing.F) {
+	f.Add(3, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 4, true)
+	f.Add(4, 9, 7, 2, 3, 2, 1, 2, 1, 0, 2, 1, 0, 2, false)
+	f.Add(1<<18, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1<<18, false)
+	f.Add(1, 1, 1, 1<<18, 1<<18, 1, 1, 1, 1, 1<<17, 1<<17, 1<<17, 1<<17, 1, true)
+	f.Fuzz(func(t *testing.T, channels, height, width, ky, kx, sy, sx, dy, dx, top, left, bottom, right, groups int, last bool) {
+		im := Image{channels, height, width, last}
+		w := Window{[2]int{ky, kx}, [2]int{sy, sx}, [2]int{dy, dx}, [4]int{top, left, bottom, right}}
+		const most = 127
+		build := func(add func(p *exact.Program, x exact.Value) (exact.Value, Image, error)) {
+			p := &exact.Program{Rows: 1}
+			x := p.Op(exact.Input, nil, nil, int64(im.Channels)*int64(im.Height)*int64(im.Width), -most, most)
+			y, out, err := add(p, x)
+			if err != nil {
+				return
+			}
+			p.Outputs = []exact.Value{y}
+			facts, err := p.Check()
+			if err != nil {
+				t.Fatalf("%+v over %+v is built but refused: %v", w, im, err)
+			}
+			if facts[y].Cols != out.Columns() {
+				t.Fatalf("%+v over %+v has %d columns, want %d", w, im, facts[y].Cols, out.Columns())
+			}
+		}
+		build(func(p *exact.Program, x exact.Value) (exact.Value, Image, error) { return w.MaxPool(p, x, im) })
+		build(func(p *exact.Program, x exact.Value) (exact.Value, Image, error) {
+			return w.AveragePool(p, x, im, last, most)
+		})
+		weights := int64(ky) * int64(kx) * int64(channels)
+		if groups < 1 || groups > 64 || weights < 1 || weights > 1<<12 || channels > 1<<12 || ky > 64 || kx > 64 {
+			return
+		}
+		outs := 2 * groups
+		n := channels / groups * ky * kx
+		l := Linear{Weights: exact.Const{Rows: outs, Cols: n, Data: make([]int32, outs*n)}, Bits: 8}
+		build(func(p *exact.Program, x exact.Value) (exact.Value, Image, error) {
+			return w.Convolve(p, x, im, groups, l, most)
+		})
+	})
+}

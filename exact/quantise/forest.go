@@ -46,12 +46,18 @@ func Forest(p *exact.Program, x exact.Value, features int, r exact.Range, trees 
 		conditions []condition
 		paths      []path
 	}
-	const most = 1 << 18 // weights of a group
+	const (
+		most     = 1 << 18 // weights of a group, if it has more than one tree
+		mostEach = 1 << 22 // weights of a tree
+		mostAll  = 1 << 26
+	)
+	size := func(g group) int64 { return int64(len(g.conditions)) * int64(len(g.paths)) }
+	total := int64(0)
 	var groups []group
 	var now group
 	for t, tree := range trees {
 		var next group
-		seen := make([]bool, len(tree))
+		seen, number := make([]bool, len(tree)), map[condition]int{}
 		var walk func(n int, yes, no []int) error
 		walk = func(n int, yes, no []int) error {
 			if n < 0 || n >= len(tree) || seen[n] {
@@ -76,9 +82,10 @@ func Forest(p *exact.Program, x exact.Value, features int, r exact.Range, trees 
 				return bad(t, n, "deeper than 64")
 			}
 			c := condition{node.Feature, node.Threshold}
-			at := slices.Index(next.conditions, c)
-			if at < 0 {
+			at, ok := number[c]
+			if !ok {
 				at = len(next.conditions)
+				number[c] = at
 				next.conditions = append(next.conditions, c)
 			}
 			if err := walk(node.Left, append(yes, at), no); err != nil {
@@ -93,9 +100,15 @@ func Forest(p *exact.Program, x exact.Value, features int, r exact.Range, trees 
 			// A leaf alone: ask anything, go on either way.
 			next.conditions = []condition{{}}
 		}
+		if size(next) > mostEach {
+			return 0, fmt.Errorf("quantise: tree %d has %d conditions and %d leaves, whose product must be at most %d: use smaller trees", t, len(next.conditions), len(next.paths), mostEach)
+		}
 		if len(now.paths) > 0 && int64(len(now.conditions)+len(next.conditions))*int64(len(now.paths)+len(next.paths)) > most {
-			groups = append(groups, now)
+			groups, total = append(groups, now), total+size(now)
 			now = group{}
+		}
+		if total > mostAll {
+			return 0, fmt.Errorf("quantise: %d trees up to number %d are too many: use fewer or smaller ones", len(trees), t)
 		}
 		for _, leaf := range next.paths {
 			for _, list := range [][]int{leaf.yes, leaf.no} {
@@ -109,7 +122,7 @@ func Forest(p *exact.Program, x exact.Value, features int, r exact.Range, trees 
 	}
 	groups = append(groups, now)
 
-	var total exact.Value
+	var sum exact.Value
 	for i, g := range groups {
 		n := len(g.conditions)
 		columns, offsets := make([]int32, n), make([]int32, n)
@@ -156,10 +169,10 @@ func Forest(p *exact.Program, x exact.Value, features int, r exact.Range, trees 
 		reached = p.Op(exact.Table, []exact.Value{reached}, []int{p.Const(1, len(is), is)}, int64(-2*depth))
 		y := p.Op(exact.MatMul, []exact.Value{reached}, []int{p.Const(leaves, outputs, values)})
 		if i == 0 {
-			total = y
+			sum = y
 			continue
 		}
-		total = p.Op(exact.Add, []exact.Value{total, y}, nil)
+		sum = p.Op(exact.Add, []exact.Value{sum, y}, nil)
 	}
-	return total, nil
+	return sum, nil
 }

@@ -69,8 +69,11 @@ func (w Window) over(im Image) (h, v int, err error) {
 		}
 		n[i] = int(room)/w.Stride[i] + 1
 	}
-	if columns := int64(n[0]) * int64(n[1]) * int64(w.Kernel[0]) * int64(w.Kernel[1]); columns > exact.MaxCols {
-		return 0, 0, fmt.Errorf("quantise: %d places of a window of %v need %d columns, at most %d: use a larger stride or a smaller image", n[0]*n[1], w.Kernel, columns, exact.MaxCols)
+	// All factors are at most 2^20, so two of them cannot overflow, nor can
+	// this quotient.
+	area := int64(w.Kernel[0]) * int64(w.Kernel[1])
+	if int64(n[0])*int64(n[1]) > exact.MaxCols/area {
+		return 0, 0, fmt.Errorf("quantise: a window of %v in %d by %d places needs more than %d columns: use a larger stride or a smaller image", w.Kernel, n[0], n[1], exact.MaxCols)
 	}
 	return n[0], n[1], nil
 }
@@ -109,6 +112,9 @@ func (w Window) Convolve(p *exact.Program, x exact.Value, im Image, groups int, 
 	}
 	if columns := int64(h*v) * int64(max(l.Weights.Cols, outs)); columns > exact.MaxCols {
 		return fail(fmt.Errorf("quantise: %d places of %d weights a channel and %d channels need %d columns, at most %d: use a larger stride, fewer channels or a smaller image", h*v, l.Weights.Cols, outs, columns, exact.MaxCols))
+	}
+	if columns := int64(groups) * int64(h*v) * int64(l.Weights.Cols+2*outs); groups > 1 && columns > exact.MaxWidth {
+		return fail(fmt.Errorf("quantise: %d groups need %d columns, at most %d: use fewer groups, or a smaller image", groups, columns, exact.MaxWidth))
 	}
 	if l.Bias != nil && len(l.Bias) != outs {
 		return fail(fmt.Errorf("quantise: %d biases for %d channels", len(l.Bias), outs))
@@ -171,7 +177,7 @@ func (w Window) windows(im Image, pad func(block []int32) error) (order []int32,
 	}
 	out = Image{im.Channels, h, v, im.Last}
 	area := w.Kernel[0] * w.Kernel[1]
-	if n := int64(out.Columns()) * int64(area); n > exact.MaxCols {
+	if n := int64(h*v*area) * int64(im.Channels); n > exact.MaxCols {
 		return nil, Image{}, fmt.Errorf("quantise: pooling needs %d columns, at most %d: use a larger stride, fewer channels or a smaller image", n, exact.MaxCols)
 	}
 	order = make([]int32, out.Columns()*area)

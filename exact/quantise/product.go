@@ -178,8 +178,8 @@ func (l Linear) round(p *exact.Program, y exact.Value, shift int64) exact.Value 
 // in magnitude. As the square of e^(x/2) divided by the length of that row,
 // which RMSNorm does at full precision however uneven the row is.
 func Softmax(p *exact.Program, x exact.Value, cols, inFrac, frac int, most int64) (exact.Value, error) {
-	if frac < 1 || frac > 14 || 2*most >= exact.Limit {
-		return 0, fmt.Errorf("quantise: softmax to %d fractional bits of elements up to %d: at most 14 bits and 2^29", frac, most)
+	if inFrac < 0 || inFrac > 30 || frac < 1 || frac > 14 || most < 0 || 2*most >= exact.Limit {
+		return 0, fmt.Errorf("quantise: softmax from %d to %d fractional bits of elements up to %d: want 0 to 30, 1 to 14 and less than 2^29", inFrac, frac, most)
 	}
 	// Keys in 1/1024, or as they are; the table ends at e^-16.
 	drop := max(0, inFrac-10)
