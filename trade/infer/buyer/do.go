@@ -45,7 +45,7 @@ func (d *Desk) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Ans
 		if errors.As(err, &we) && we.Code == infer.CodeClosed && ctx.Err() == nil {
 			ans, err = d.try(ctx, s, a, out) // on another lease; that one has ended
 		}
-		if err == nil || out.begun || ctx.Err() != nil || errors.As(err, &we) && we.Code == infer.CodeBadRequest {
+		if err == nil || out.begun || ctx.Err() != nil || errors.As(err, &we) && we.Code == infer.CodeBadRequest || errors.Is(err, ErrUnproven) {
 			return ans, err
 		}
 		failed = append(failed, err)
@@ -56,7 +56,7 @@ func (d *Desk) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Ans
 // together is the error of a request that every provider failed. Where all
 // failed alike it is that failure.
 func together(failed []error) error {
-	for _, kind := range []error{ErrStalled, ErrFunds, ErrBudget, ErrBusy, ErrUnknown} {
+	for _, kind := range []error{ErrNoProvider, ErrStalled, ErrFunds, ErrBudget, ErrBusy, ErrUnknown} {
 		if !slices.ContainsFunc(failed, func(e error) bool { return !errors.Is(e, kind) }) {
 			return failed[0]
 		}
