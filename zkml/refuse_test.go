@@ -16,6 +16,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/zkml/koala"
 )
 
@@ -399,62 +400,145 @@ func TestGreatestAttack(t *testing.T) {
 	refused(t, "a greatest score that is not", card, pk, in, hook{cells: forged, claim: func(c *Claim) { c.Output[0][1] = []int32{0} }})
 }
 
-// TestOtherProgram: proofs by a prover who has committed to other constants.
+// cloned is a copy of a program whose constants can be changed.
+func cloned(prog *exact.Program) *exact.Program {
+	p := *prog
+	p.Consts = slices.Clone(p.Consts)
+	for i := range p.Consts {
+		p.Consts[i].Data = slices.Clone(p.Consts[i].Data)
+	}
+	p.Ops = slices.Clone(p.Ops)
+	for i := range p.Ops {
+		p.Ops[i].Consts = slices.Clone(p.Ops[i].Consts)
+	}
+	return &p
+}
+
+// notThis proves runs of another program, honestly and as if it were the
+// card's, and expects the card's verifier to refuse.
+func notThis(t *testing.T, name string, card Card, other *exact.Program, runs []Run) {
+	t.Helper()
+	otherCard, pk := mustCommit(t, other)
+	if otherCard.ID() == card.ID() {
+		t.Errorf("%s: same identity", name)
+	}
+	claims, proof, err := pk.ProveBatch(runs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if VerifyBatch(otherCard, claims, proof) != nil {
+		t.Errorf("%s: honest proof of the other program refused", name)
+	}
+	if VerifyBatch(card, claims, proof) == nil {
+		t.Errorf("%s: accepted", name)
+	}
+	// The same, by a prover who speaks of the card as if it were theirs.
+	pk.card = card
+	if claims, proof, err = pk.ProveBatch(runs); err == nil && VerifyBatch(card, claims, proof) == nil {
+		t.Errorf("%s: accepted under a false card", name)
+	}
+}
+
+// TestOtherProgram: proofs by a prover who has committed to other constants,
+// of every operation that has one: a bit of the last element is another.
 func TestOtherProgram(t *testing.T) {
+	for _, s := range specimens()[:2] {
+		prog := s.make(4)
+		card, _ := mustCommit(t, prog)
+		tried := map[exact.Kind]bool{}
+		for _, op := range prog.Ops {
+			// What is in the card is not committed: see TestArrangeAttack.
+			if len(op.Consts) == 0 || tried[op.Kind] || open(op.Kind) {
+				continue
+			}
+			tried[op.Kind] = true
+			other := cloned(prog)
+			data := other.Consts[op.Consts[0]].Data
+			data[len(data)-1] ^= 1
+			notThis(t, s.name+": a bit of a constant of "+op.Kind.String(), card, other, s.runs)
+		}
+	}
+	// Layers have four matrices each.
 	prog := everything(4)
 	card, _ := mustCommit(t, prog)
-	in := everythingInput(6)
-	try := func(name string, other *exact.Program) {
-		otherCard, pk := mustCommit(t, other)
-		if otherCard.ID() == card.ID() {
-			t.Errorf("%s: same identity", name)
-		}
-		claim, proof, err := pk.Prove(in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if Verify(otherCard, claim, proof) != nil {
-			t.Errorf("%s: honest proof of the other program refused", name)
-		}
-		if Verify(card, claim, proof) == nil {
-			t.Errorf("%s: accepted", name)
-		}
-		// The same, by a prover who speaks of the card as if it were theirs.
-		pk.card = card
-		if claim, proof, err = pk.Prove(in); err == nil && Verify(card, claim, proof) == nil {
-			t.Errorf("%s: accepted under a false card", name)
-		}
-	}
-	clone := func() *exact.Program {
-		p := *prog
-		p.Consts = slices.Clone(p.Consts)
-		for i := range p.Consts {
-			p.Consts[i].Data = slices.Clone(p.Consts[i].Data)
-		}
-		p.Ops = slices.Clone(p.Ops)
-		return &p
-	}
-	bit := clone()
-	for i, c := range bit.Consts {
-		if c.Rows == 6 && c.Cols == 6 {
-			bit.Consts[i].Data[17] ^= 1
-			break
-		}
-	}
-	try("last bit of a weight", bit)
-	swapped := clone()
+	swapped := cloned(prog)
 	var squares []int
 	for i, op := range swapped.Ops {
 		if op.Kind == exact.MatMul && swapped.Consts[op.Consts[0]].Cols == 6 {
 			squares = append(squares, i)
 		}
 	}
-	// Layers have four matrices each.
 	for k := range 4 {
 		i, j := squares[k], squares[4+k]
 		swapped.Ops[i].Consts, swapped.Ops[j].Consts = swapped.Ops[j].Consts, swapped.Ops[i].Consts
 	}
-	try("swapped layers", swapped)
+	notThis(t, "swapped layers", card, swapped, []Run{{Input: everythingInput(6), From: []int{0, 0}}})
+}
+
+// TestMillion: of the million weights of the bundled model one has another
+// last bit, or two layers are swapped, and the proof is refused though nothing
+// of what the model says need differ.
+func TestMillion(t *testing.T) {
+	prog := nano.Model().Program()
+	card, pk := mustCommit(t, prog)
+	run := Run{From: []int{0, 8}}
+	for _, c := range []byte("Once upo") {
+		run.Input = append(run.Input, []int32{int32(c)})
+	}
+	claims, proof, err := pk.ProveBatch([]Run{run})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var weights []int // constants
+	n := 0
+	for _, op := range prog.Ops {
+		if op.Kind == exact.MatMul || op.Kind == exact.Gather {
+			weights = append(weights, op.Consts[0])
+			n += len(prog.Consts[op.Consts[0]].Data)
+		}
+	}
+	if n < 1_000_000 {
+		t.Fatalf("only %d weights", n)
+	}
+	r := rand.New(rand.NewPCG(1, 13))
+	for range 2 {
+		at := r.IntN(n)
+		other := cloned(prog)
+		for _, k := range weights {
+			data := other.Consts[k].Data
+			if at < len(data) {
+				data[at] ^= 1
+				break
+			}
+			at -= len(data)
+		}
+		notThis(t, "last bit of a weight", card, other, []Run{run})
+		// What is proven of this model is not proven of that.
+		otherCard, _ := mustCommit(t, other)
+		if VerifyBatch(otherCard, claims, proof) == nil {
+			t.Error("a proof of the bundled model is accepted for another")
+		}
+	}
+	// Layers begin at their first norm; two norms and six matrices each.
+	var mats []int
+	for i, op := range prog.Ops {
+		if op.Kind == exact.MatMul {
+			mats = append(mats, i)
+		}
+	}
+	per := (len(mats) - 1) / 5
+	swapped := cloned(prog)
+	for k := range per {
+		i, j := mats[per+k], mats[2*per+k]
+		if len(prog.Consts[prog.Ops[i].Consts[0]].Data) != len(prog.Consts[prog.Ops[j].Consts[0]].Data) {
+			t.Fatal("these are not layers")
+		}
+		swapped.Ops[i].Consts, swapped.Ops[j].Consts = swapped.Ops[j].Consts, swapped.Ops[i].Consts
+	}
+	if _, err := swapped.Check(); err != nil {
+		t.Skipf("layers cannot be swapped: %v", err)
+	}
+	notThis(t, "swapped layers of the bundled model", card, swapped, []Run{run})
 }
 
 // TestOtherClaim: an honest proof shows nothing but its own claim.
@@ -469,6 +553,7 @@ func TestOtherClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(c *Claim){
+		"a seed":             func(c *Claim) { c.Env.Seed[3] = 1 },
 		"wrong token":        func(c *Claim) { c.Output[0][6] = []int32{(c.Output[0][6][0] + 1) % 11} },
 		"token out of range": func(c *Claim) { c.Output[0][6] = []int32{11} },
 		"wrong logit":        func(c *Claim) { c.Output[1][0][4]++ },
@@ -610,21 +695,30 @@ func TestEncoding(t *testing.T) {
 	}
 }
 
-// TestGolden pins the bytes of a proof, on every machine and for every kernel:
+// TestGolden pins the bytes of proofs, on every machine and for every kernel:
 // absorbing anything less, more or in another order changes them.
 func TestGolden(t *testing.T) {
-	card, pk := mustCommit(t, everything(7))
-	_, proof, err := pk.Prove(everythingInput(8))
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, sum := card.ID(), blake3.Sum256(proof)
-	const wantID, wantProof = "7c3290e9754104ae200cf81d5144a077ccce3a96faa9f4355944eec0ad182077", "e95ab716b29b78658f59d2c22acd514a87acb3628ae4031ce3a5e6296b32ae80"
-	if got := hex.EncodeToString(id[:]); got != wantID {
-		t.Errorf("card %s, want %s", got, wantID)
-	}
-	if got := hex.EncodeToString(sum[:]); got != wantProof {
-		t.Errorf("proof %s, want %s", got, wantProof)
+	for _, g := range []struct {
+		name      string
+		prog      *exact.Program
+		runs      []Run
+		id, proof string
+	}{
+		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "7c3290e9754104ae200cf81d5144a077ccce3a96faa9f4355944eec0ad182077", "e95ab716b29b78658f59d2c22acd514a87acb3628ae4031ce3a5e6296b32ae80"},
+		{"mixture", mixture(7), mixtureRuns(5, 3), "0e7096cc612586cceb2fc13f229f9da2b879bd1afe75e6b8b0f18f142823b353", "2c3b6ae885e3457e291b466a6786b19cb3968401d4f046a15bb22fa979498097"},
+	} {
+		card, pk := mustCommit(t, g.prog)
+		_, proof, err := pk.ProveBatch(g.runs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, sum := card.ID(), blake3.Sum256(proof)
+		if got := hex.EncodeToString(id[:]); got != g.id {
+			t.Errorf("%s: card %s, want %s", g.name, got, g.id)
+		}
+		if got := hex.EncodeToString(sum[:]); got != g.proof {
+			t.Errorf("%s: proof %s, want %s", g.name, got, g.proof)
+		}
 	}
 }
 
@@ -665,35 +759,70 @@ func TestExtremes(t *testing.T) {
 }
 
 // FuzzVerify: no bytes make the verifier fail otherwise than by refusing, and
-// none but the proof are accepted.
+// none but the proof are accepted, of a rounded product or of a run with all
+// the operations of images and encoders.
 func FuzzVerify(f *testing.F) {
 	p := &exact.Program{Rows: 4}
 	x := p.Op(exact.Input, nil, nil, 2, -100, 100)
 	y := p.Op(exact.Requantise, []exact.Value{p.Op(exact.MatMul, []exact.Value{x}, []int{p.Const(2, 2, []int32{1, 2, 3, 4})})}, nil, 2, 6)
 	p.Outputs = []exact.Value{y}
-	card, pk := mustCommit(f, p)
-	claim, proof, err := pk.Prove([][]int32{{1, 2}, {-3, 40}, {100, -100}})
-	if err != nil {
-		f.Fatal(err)
+	type honest struct {
+		card   Card
+		claims []Claim
+		proof  Proof
 	}
-	f.Add([]byte(proof))
-	f.Add([]byte(proof[:len(proof)/2]))
+	var all []honest
+	for _, c := range []struct {
+		prog *exact.Program
+		runs []Run
+	}{
+		{p, []Run{{Input: [][]int32{{1, 2}, {-3, 40}, {100, -100}}, From: []int{0}}}},
+		{mixture(8), mixtureRuns(2, 1)},
+	} {
+		card, pk := mustCommit(f, c.prog)
+		claims, proof, err := pk.ProveBatch(c.runs)
+		if err != nil {
+			f.Fatal(err)
+		}
+		all = append(all, honest{card, claims, proof})
+		f.Add([]byte(proof))
+		f.Add([]byte(proof[:len(proof)/2]))
+		f.Add([]byte(proof[:len(proof)/20]))
+	}
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if err := Verify(card, claim, b); (err == nil) != bytes.Equal(b, proof) {
-			t.Errorf("%v", err)
-		}
-		if _, err := Price(card, 1, 3, b); err == nil && !bytes.HasPrefix(b, []byte(magic)) {
-			t.Error("priced what is not a proof")
+		for i, h := range all {
+			if err := VerifyBatch(h.card, h.claims, b); (err == nil) != bytes.Equal(b, h.proof) {
+				t.Errorf("program %d: %v", i, err)
+			}
+			if _, err := Price(h.card, len(h.claims), longest(h.claims), b); err == nil && !bytes.HasPrefix(b, []byte(magic)) {
+				t.Error("priced what is not a proof")
+			}
 		}
 	})
+}
+
+// smallCard has arrangements and blocks in few bytes, so that fuzzing gets
+// somewhere.
+func smallCard(t testing.TB) Card {
+	p := &exact.Program{Rows: 3}
+	x := p.Op(exact.Input, nil, nil, 4, -9, 9)
+	x = p.Op(exact.Arrange, []exact.Value{x}, []int{p.Const(1, 6, []int32{3, -1, 0, 1, 2, 2})})
+	x = p.Op(exact.BlockMatMul, []exact.Value{x}, []int{p.Const(3, 2, []int32{1, 2, 3, 4, 5, 6})}, 2)
+	x = p.Op(exact.Multiply, []exact.Value{x, p.Op(exact.MeanRows, []exact.Value{x}, nil)}, nil)
+	p.Outputs = []exact.Value{p.Op(exact.BlockMax, []exact.Value{x}, nil, 2), x}
+	card, _ := mustCommit(t, p)
+	return card
 }
 
 // FuzzCard: what decodes encodes to the same bytes and can be planned or
 // refused.
 func FuzzCard(f *testing.F) {
-	card, _ := mustCommit(f, everything(8))
-	f.Add(card.Encode())
+	for _, p := range []*exact.Program{everything(8), mixture(8)} {
+		card, _ := mustCommit(f, p)
+		f.Add(card.Encode())
+	}
+	f.Add(smallCard(f).Encode())
 	f.Add([]byte(cardMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := DecodeCard(b)
