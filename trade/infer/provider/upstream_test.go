@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/torg-network/torg/trade/infer"
@@ -21,8 +23,9 @@ import (
 // server answers like one of the common servers; the model's name picks how.
 type server struct {
 	*httptest.Server
-	mu    sync.Mutex
-	asked []map[string]json.RawMessage
+	client *http.Client
+	mu     sync.Mutex
+	asked  []map[string]json.RawMessage
 }
 
 // last is what the server was asked last.
@@ -170,15 +173,54 @@ func newServer(t *testing.T) *server {
 	mux.HandleFunc("POST /v1/chat/completions", answer)
 	mux.HandleFunc("POST /v1/completions", answer)
 	mux.HandleFunc("POST /v1/embeddings", answer)
-	s.Server = httptest.NewServer(mux)
-	t.Cleanup(s.Close)
+	link := network{conns: make(chan net.Conn)}
+	link.up, link.down = context.WithCancel(context.Background())
+	s.Server = &httptest.Server{Listener: link, Config: &http.Server{Handler: mux}}
+	s.Start()
+	s.client = &http.Client{Transport: &http.Transport{DialContext: link.dial}}
+	t.Cleanup(func() {
+		s.client.CloseIdleConnections()
+		s.Close()
+	})
 	return s
 }
+
+// network connects a server to its clients within a test's bubble, where time
+// passes only while everybody waits: a busy machine makes no server silent.
+type network struct {
+	conns chan net.Conn
+	up    context.Context
+	down  context.CancelFunc
+}
+
+func (n network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case n.conns <- theirs:
+		return ours, nil
+	case <-n.up.Done():
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (n network) Accept() (net.Conn, error) {
+	select {
+	case c := <-n.conns:
+		return c, nil
+	case <-n.up.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+func (n network) Close() error   { n.down(); return nil }
+func (n network) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
 
 const chat = `{"model":"whatever","messages":[{"role":"user","content":"say hello"}],"max_tokens":16,"temperature":0.5,"x_custom":[1]}`
 
 func run(ctx context.Context, s *server, model, body string, stream bool, emit func(infer.Delta) error) (Output, []infer.Delta, error) {
-	e := Upstream{Base: s.URL, Idle: 150 * time.Millisecond, Total: 5 * time.Second}.Engine(Model{Name: model})
+	e := Upstream{Base: s.URL, Client: s.client, Idle: 150 * time.Millisecond, Total: 5 * time.Second}.Engine(Model{Name: model})
 	var got []infer.Delta
 	out, err := e.Run(ctx, Job{Request: infer.Request{Kind: infer.Opaque, Prompt: []byte(body)}, Stream: stream}, func(d infer.Delta) error {
 		got = append(got, d)
@@ -190,9 +232,15 @@ func run(ctx context.Context, s *server, model, body string, stream bool, emit f
 	return out, got, err
 }
 
+// bubble runs a test against a server of its own, in a time of their own.
+func bubble(t *testing.T, name string, test func(*testing.T, *server)) {
+	t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, newServer(t)) })
+	})
+}
+
 // TestUpstreamAnswers: the quirks of servers that work.
 func TestUpstreamAnswers(t *testing.T) {
-	s := newServer(t)
 	prompt := uint64(len(chat)) / 8
 	for _, c := range []struct {
 		model  string
@@ -219,7 +267,7 @@ func TestUpstreamAnswers(t *testing.T) {
 		{"giant", true, "one", "one", infer.FinishError, [2]uint64{prompt, 1}, true},
 		{"errorlate", true, "one", "one", infer.FinishError, [2]uint64{prompt, 1}, true},
 	} {
-		t.Run(c.model, func(t *testing.T) {
+		bubble(t, c.model, func(t *testing.T, s *server) {
 			out, deltas, err := run(t.Context(), s, c.model, chat, c.stream, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -252,7 +300,6 @@ func TestUpstreamAnswers(t *testing.T) {
 // TestUpstreamFailures: nothing reached the buyer, nothing is charged, and the
 // buyer is told why.
 func TestUpstreamFailures(t *testing.T) {
-	s := newServer(t)
 	for _, c := range []struct {
 		model  string
 		stream bool
@@ -273,7 +320,7 @@ func TestUpstreamFailures(t *testing.T) {
 		{"html", false, "", "no JSON"},
 		{"huge", false, "", "over"},
 	} {
-		t.Run(c.model, func(t *testing.T) {
+		bubble(t, c.model, func(t *testing.T, s *server) {
 			_, deltas, err := run(t.Context(), s, c.model, chat, c.stream, nil)
 			var we *infer.WireError
 			if err == nil || len(deltas) > 0 || !strings.Contains(err.Error(), c.says) {
@@ -295,7 +342,9 @@ func TestUpstreamFailures(t *testing.T) {
 }
 
 // TestUpstreamStops: a buyer that goes away, and a server that does not stop.
-func TestUpstreamStops(t *testing.T) {
+func TestUpstreamStops(t *testing.T) { synctest.Test(t, testUpstreamStops) }
+
+func testUpstreamStops(t *testing.T) {
 	s := newServer(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	n := 0
@@ -326,7 +375,9 @@ func TestUpstreamStops(t *testing.T) {
 
 // TestUpstreamBody: what is set in a body, what is left alone, and where it
 // goes.
-func TestUpstreamBody(t *testing.T) {
+func TestUpstreamBody(t *testing.T) { synctest.Test(t, testUpstreamBody) }
+
+func testUpstreamBody(t *testing.T) {
 	s := newServer(t)
 	if _, _, err := run(t.Context(), s, "ollama", chat, true, nil); err != nil {
 		t.Fatal(err)
@@ -355,7 +406,7 @@ func TestUpstreamBody(t *testing.T) {
 			t.Errorf("body %q was served (%v)", bad, we)
 		}
 	}
-	models, err := Upstream{Base: s.URL}.Models(t.Context())
+	models, err := Upstream{Base: s.URL, Client: s.client}.Models(t.Context())
 	if err != nil || len(models) != 3 || models[0].Name != "llama3.2:1b" || models[1].Context != 32768 || models[2].Context != 8192 || models[0].Exact {
 		t.Errorf("models: %+v, %v", models, err)
 	}
