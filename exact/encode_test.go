@@ -143,6 +143,7 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		within(t, m, got)
 		for o := range want {
 			for r := range want[o] {
 				for j := range want[o][r] {

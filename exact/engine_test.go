@@ -3,6 +3,7 @@ package exact
 import (
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -121,7 +122,7 @@ func randomProgram(r *rand.Rand, causal bool) *Program {
 		attention(FullAttention)
 	}
 	p.Outputs = []Value{x, p.Op(ArgMax, []Value{x}, nil)}
-	if r.IntN(3) == 0 {
+	for range r.IntN(15) {
 		p.Outputs = append(p.Outputs, Value(r.IntN(len(p.Ops))))
 	}
 	return p
@@ -150,6 +151,19 @@ func newTestModel(t testing.TB, p *Program) *Model {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// within expects every output to be what Check said of it.
+func within(t *testing.T, m *Model, outs [][][]int32) {
+	t.Helper()
+	for o, v := range m.plan.prog.Outputs {
+		f := m.plan.facts[v]
+		for _, row := range outs[o] {
+			if len(row) != f.Cols || int64(slices.Min(row)) < f.Range.Lo || int64(slices.Max(row)) > f.Range.Hi {
+				t.Fatalf("operation %d (%s): %d columns in [%d, %d], Check said %+v", v, m.plan.prog.Ops[v].Kind, len(row), slices.Min(row), slices.Max(row), f)
+			}
+		}
+	}
 }
 
 // randomEnv is an environment, often with noise.
@@ -185,6 +199,7 @@ func TestEngineEqualsInterpreter(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("seed %d: engine differs from interpreter", seed)
 		}
+		within(t, m, got)
 	}
 	for k := Input; k < kinds; k++ {
 		if used[k] < 10 {

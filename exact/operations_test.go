@@ -225,6 +225,7 @@ func TestExtremeOperations(t *testing.T) {
 			if !reflect.DeepEqual(got, want) {
 				t.Fatalf("pattern %d: engine differs from interpreter", pattern)
 			}
+			within(t, m, got)
 		}
 	}
 }
