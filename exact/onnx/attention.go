@@ -1,0 +1,458 @@
+package onnx
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+
+	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/exact/quantise"
+)
+
+// attention is a product of two values: queries and keys, or weights and
+// values.
+func (l *lower) attention(c *call) ([]*wire, error) {
+	a, err := l.wire(c, 0)
+	if err != nil {
+		return nil, err
+	}
+	b, err := l.wire(c, 1)
+	if err != nil {
+		return nil, err
+	}
+	r := len(a.dims)
+	if r < 2 || len(b.dims) != r || !slices.Equal(a.dims[:r-2], b.dims[:r-2]) {
+		return nil, fmt.Errorf("two values of shapes %v and %v: only products of attention are supported, queries times keys and weights times values, heads first", a.dims, b.dims)
+	}
+	heads := count(a.dims[:r-2])
+	dims := slices.Concat(a.dims[:r-1], b.dims[r-1:])
+	if s := a.at.scores; s != nil {
+		if !s.soft || b.axis != r-2 || b.at.scores != nil {
+			return nil, errors.New("scores of attention are multiplied by something other than values, or without a softmax")
+		}
+		v, err := l.attend(s, a.f, b)
+		if err != nil {
+			return nil, err
+		}
+		return []*wire{fresh(v, dims, r-2, 0, false, 0)}, nil
+	}
+	if l.rows < 2 {
+		return nil, errors.New("attention over a single row: import it for two rows or more")
+	}
+	if a.axis != r-2 || b.axis != r-1 || b.at.scores != nil {
+		return nil, fmt.Errorf("two values of shapes %v and %v: only products of attention are supported, queries of each row times keys of each row", a.dims, b.dims)
+	}
+	return []*wire{{dims: dims, axis: -1, at: &atom{scores: &scores{q: a, k: b, heads: heads}}}}, nil
+}
+
+// scoresWith scales scores, or adds a mask to them.
+func (l *lower) scoresWith(op string, w *wire, t *Tensor, first bool, dims []int) ([]*wire, error) {
+	s := *w.at.scores
+	if s.soft || !slices.Equal(dims, w.dims) {
+		return nil, fmt.Errorf("%s of attention weights after the softmax is not supported", op)
+	}
+	x := *w
+	all := !slices.ContainsFunc(t.F, func(v float32) bool { return v != t.F[0] })
+	switch {
+	case len(t.F) == 0:
+		return nil, errors.New("scores of attention with integers")
+	case op == "Mul" && all:
+		x.f = w.f.then(float64(t.F[0]), 0)
+		return []*wire{&x}, nil
+	case op == "Div" && all && !first && t.F[0] != 0:
+		x.f = w.f.then(1/float64(t.F[0]), 0)
+		return []*wire{&x}, nil
+	case op == "Add" && all, op == "Sub" && all && !first:
+		return []*wire{w}, nil // the softmax does not see it
+	case op != "Add":
+		return nil, fmt.Errorf("%s of scores of attention with a constant that varies is not supported", op)
+	}
+	// The mask must hide exactly what comes later.
+	n := dims[len(dims)-1]
+	weakest := math.Inf(-1)
+	for i, k := range spread(t.Dims, dims) {
+		v := float64(t.F[k])
+		later := i%n > i/n%n
+		if later && v > -8 || !later && v != 0 {
+			return nil, fmt.Errorf("a mask of attention that has %g for row %d at row %d: only full attention and masks that hide later rows are supported", v, i/n%n, i%n)
+		}
+		if later {
+			weakest = max(weakest, v)
+		}
+	}
+	if weakest > -100 {
+		l.note("its mask adds %g to the scores of later rows; here they are not seen at all", weakest)
+	}
+	s.causal = true
+	x.at = &atom{scores: &s}
+	return []*wire{&x}, nil
+}
+
+func (l *lower) softmax(c *call) ([]*wire, error) {
+	w, err := l.wire(c, 0)
+	if err != nil {
+		return nil, err
+	}
+	a, rest, err := c.softmaxAxis(w.dims)
+	if err != nil {
+		return nil, err
+	}
+	if w.at.scores != nil {
+		if a != len(w.dims)-1 || w.at.scores.soft {
+			return nil, errors.New("a softmax of scores of attention over another dimension than keys")
+		}
+		s := *w.at.scores
+		s.soft = true
+		x := *w
+		x.at = &atom{scores: &s}
+		return []*wire{&x}, nil
+	}
+	n := w.dims[a]
+	if rest {
+		n = count(w.dims[a:])
+	}
+	if w.axis == a || rest && w.axis > a || n != w.perRow() {
+		return nil, fmt.Errorf("over %d of the %d elements of a row: only over whole rows, or in attention", n, w.perRow())
+	}
+	y, err := l.soften(w)
+	if err != nil {
+		return nil, err
+	}
+	return []*wire{fresh(y, w.dims, w.axis, w.row, w.at.uniform, 1)}, nil
+}
+
+func (l *lower) soften(w *wire) (*value, error) {
+	// Keys of the exponentials have 10 fractional bits.
+	v, err := l.canonical(w, want{12, outBits, false})
+	if err != nil {
+		return nil, err
+	}
+	if v.frac < 0 {
+		return nil, fmt.Errorf("values of up to %g are too large for a softmax", l.peakOf(w))
+	}
+	const frac = 14
+	y, err := quantise.Softmax(l.prog, v.v, v.cols, v.frac, frac, v.max())
+	if err != nil {
+		return nil, err
+	}
+	return &value{v: y, cols: v.cols, frac: frac, lo: 0, hi: 1<<(frac+1) - 1}, nil
+}
+
+// attend emits attention with scores s times f on the values of b.
+func (l *lower) attend(s *scores, f *function, b *wire) (*value, error) {
+	scale, _, ok := f.affine()
+	if !ok || scale <= 0 {
+		return nil, errors.New("scores of attention are scaled by something other than a positive number")
+	}
+	width := s.q.perRow() / s.heads
+	if width < 1 || s.q.perRow() != s.k.perRow() || s.q.perRow() != b.perRow() {
+		return nil, fmt.Errorf("%d, %d and %d columns of queries, keys and values: they must be the same", s.q.perRow(), s.k.perRow(), b.perRow())
+	}
+	// Twice a score must stay below 2^30, and the sums of weighted values too.
+	qb, kb, vb, es := queryBits, keyBits, valueBits, expScale
+	for qb+kb-2+1+bits.Len(uint(width-1)) > 29 {
+		if qb > kb {
+			qb--
+		} else {
+			kb--
+		}
+	}
+	for es+bits.Len(uint(l.prog.Rows-1))+vb-1 > 29 {
+		if vb > 11 {
+			vb--
+		} else {
+			es--
+		}
+	}
+	if qb < 7 || es < 8 {
+		return nil, fmt.Errorf("attention over %d rows with %d columns a head is too large", l.prog.Rows, width)
+	}
+	// Elements of a row are heads times columns in all three, whether the
+	// tensor is [heads][row][column] or [heads][column][row].
+	q, k, v := *s.q, *s.k, *b
+	q.f = q.f.then(scale, 0)
+	qv, err := l.canonical(&q, want{normFrac, qb, false})
+	if err != nil {
+		return nil, err
+	}
+	kv, err := l.canonical(&k, want{normFrac, kb, false})
+	if err != nil {
+		return nil, err
+	}
+	vv, err := l.canonical(&v, want{maxFrac, vb, false})
+	if err != nil {
+		return nil, err
+	}
+	// The table has 1,024 entries a nat, or fewer if scores are coarser.
+	frac := qv.frac + kv.frac
+	coarser := max(0, keyFrac-frac)
+	if coarser > keyFrac {
+		return nil, fmt.Errorf("scores of attention with %d fractional bits are too coarse: queries reach %g, keys %g", frac, l.peakOf(&q), l.peakOf(&k))
+	}
+	fine := quantise.Exponentials(uint(es))
+	var table []int32
+	for i := 0; i < len(fine); i += 1 << coarser {
+		table = append(table, fine[i])
+	}
+	if table[len(table)-1] != 0 {
+		table = append(table, 0)
+	}
+	kind := exact.FullAttention
+	if s.causal {
+		kind = exact.Attention
+	}
+	y := l.prog.Op(kind, []exact.Value{qv.v, kv.v, vv.v}, []int{l.prog.Const(1, len(table), table)}, int64(s.heads), int64(max(0, frac-keyFrac)))
+	return &value{v: y, cols: vv.cols, frac: vv.frac, lo: vv.lo, hi: vv.hi, floored: true}, nil
+}
+
+func (l *lower) trees(c *call) ([]*wire, error) {
+	e, err := readEnsemble(c.node)
+	if err != nil {
+		return nil, err
+	}
+	w, err := l.wire(c, 0)
+	if err != nil {
+		return nil, err
+	}
+	if len(w.dims) > 2 || w.axis == 1 {
+		return nil, fmt.Errorf("input of shape %v, want rows of features", w.dims)
+	}
+	x, err := l.canonical(w, want{maxFrac, outBits, false})
+	if err != nil {
+		return nil, err
+	}
+	most := 0.0 // sum over trees of the greatest leaf
+	for _, tree := range e.trees {
+		leaf := 0.0
+		for _, n := range tree {
+			sum := 0.0
+			for _, k := range n.contributes {
+				sum = max(sum, math.Abs(float64(k.weight)))
+			}
+			leaf = max(leaf, sum*float64(max(1, len(n.contributes))))
+		}
+		most += leaf
+	}
+	frac := fracFor(most, 27, 24)
+	var trees []quantise.Tree
+	for _, tree := range e.trees {
+		out := make(quantise.Tree, len(tree))
+		for i, n := range tree {
+			if n.leaf {
+				v := make([]int32, e.outputs)
+				for _, k := range n.contributes {
+					v[k.output] += int32(math.Floor(math.Ldexp(float64(k.weight), frac) + 0.5))
+				}
+				out[i].Values = v
+				continue
+			}
+			// x <= t of numbers is x <= floor(t) of integers; the others follow.
+			t := math.Ldexp(float64(n.threshold), x.frac)
+			yes, no := n.yes, n.no
+			if n.mode == "BRANCH_GT" || n.mode == "BRANCH_GTE" {
+				yes, no = no, yes
+			}
+			if n.mode == "BRANCH_LT" || n.mode == "BRANCH_GTE" {
+				t = math.Ceil(t) - 1
+			}
+			t = max(float64(x.lo-1), min(float64(x.hi), math.Floor(t)))
+			out[i] = quantise.Node{Feature: n.feature, Threshold: int32(t), Left: yes, Right: no}
+		}
+		// Later nodes only, from the root on.
+		ordered, err := fromRoot(out)
+		if err != nil {
+			return nil, err
+		}
+		trees = append(trees, ordered)
+	}
+	v, err := quantise.Forest(l.prog, x.v, x.cols, exact.Range{Lo: x.lo, Hi: x.hi}, trees, e.outputs)
+	if err != nil {
+		return nil, err
+	}
+	y := &value{v: v, cols: e.outputs, frac: frac, hi: 1 << 28}
+	y.lo = -y.hi
+	rows := l.dims[c.node.Out[0]][0]
+	s := fresh(y, []int{rows, e.outputs}, w.axis, w.row, false, most)
+	gain, bias := slices.Repeat([]float64{1}, e.outputs), make([]float64, e.outputs)
+	for i := range gain {
+		if e.average {
+			gain[i] = 1 / float64(len(e.trees))
+		}
+		if e.base != nil {
+			bias[i] = e.base[i]
+		}
+	}
+	if e.average || e.base != nil {
+		if s, err = l.columnwise(s, gain, bias); err != nil {
+			return nil, err
+		}
+		s.at.peak = most
+	}
+	if c.node.Op == "TreeEnsembleRegressor" {
+		out, err := l.scored(s, e.post)
+		return []*wire{out}, err
+	}
+	return l.classified(c, s, e.scoring())
+}
+
+// fromRoot leaves out nodes that no path reaches.
+func fromRoot(tree quantise.Tree) (quantise.Tree, error) {
+	var out quantise.Tree
+	var visit func(at, depth int) (int, error)
+	visit = func(at, depth int) (int, error) {
+		if depth > 64 {
+			return 0, errors.New("a tree deeper than 64")
+		}
+		n := tree[at]
+		k := len(out)
+		out = append(out, n)
+		if n.Values == nil {
+			left, err := visit(n.Left, depth+1)
+			if err != nil {
+				return 0, err
+			}
+			right, err := visit(n.Right, depth+1)
+			if err != nil {
+				return 0, err
+			}
+			out[k].Left, out[k].Right = left, right
+		}
+		return k, nil
+	}
+	_, err := visit(0, 0)
+	return out, err
+}
+
+// scored applies a post-transform.
+func (l *lower) scored(w *wire, post string) (*wire, error) {
+	switch post {
+	case "NONE":
+		return w, nil
+	case "LOGISTIC":
+		out, err := l.apply(w, quantise.Sigmoid)
+		if err != nil {
+			return nil, err
+		}
+		return out[0], nil
+	case "SOFTMAX":
+		y, err := l.soften(w)
+		if err != nil {
+			return nil, err
+		}
+		return fresh(y, w.dims, w.axis, w.row, false, 1), nil
+	}
+	return nil, fmt.Errorf("post-transform %q is not supported, only NONE, LOGISTIC and SOFTMAX", post)
+}
+
+// classified makes labels and scores of sums.
+func (l *lower) classified(c *call, w *wire, s scoring) ([]*wire, error) {
+	if s.binary {
+		pair := *w
+		pair.dims = []int{w.dims[0], 2}
+		pair.cols = []int32{w.cols[0], w.cols[0]}
+		zero, one := s.pair(0), s.pair(1)
+		y, err := l.columnwise(&pair, []float64{one[0] - zero[0], one[1] - zero[1]}, zero)
+		if err != nil {
+			return nil, err
+		}
+		y.at.peak = max(l.peakOf(w), 1)
+		w = y
+	}
+	if w.at.peak == 0 {
+		w.at.peak = l.peaks[c.node.Out[1]]
+		if s.post != "NONE" {
+			w.at.peak = max(w.at.peak, 16) // a logit beyond it is certain
+		}
+	}
+	label, err := l.best(w, w.dims[:1], w.axis)
+	if err != nil {
+		return nil, err
+	}
+	s.labels = c.node.intsAttr("classlabels_int64s")
+	if s.labels == nil {
+		s.labels = c.node.intsAttr("classlabels_ints")
+	}
+	if len(s.labels) == s.classes {
+		table := &Tensor{Type: Float, Dims: []int{len(s.labels)}}
+		most := int64(0)
+		for _, v := range s.labels {
+			if v <= -exact.Limit || v >= exact.Limit {
+				return nil, fmt.Errorf("label %d", v)
+			}
+			table.I = append(table.I, v)
+			most = max(most, v, -v)
+		}
+		if !slices.Equal(table.I, counting(len(table.I))) {
+			data := make([]int32, len(table.I))
+			for i, v := range table.I {
+				data[i] = int32(v)
+			}
+			x := label[0].at.val
+			y := &value{v: l.op(exact.Gather, x, []int{l.prog.Const(len(data), 1, data)}), cols: 1, lo: -most, hi: most}
+			label = []*wire{fresh(y, w.dims[:1], w.axis, w.row, false, float64(max(1, most)))}
+		}
+	} else {
+		l.note("labels are numbers of classes, in the order in which the network lists them")
+	}
+	scores, err := l.scored(w, s.post)
+	return []*wire{label[0], scores}, err
+}
+
+func counting(n int) []int64 {
+	out := make([]int64, n)
+	for i := range out {
+		out[i] = int64(i)
+	}
+	return out
+}
+
+func (l *lower) linearModel(c *call) ([]*wire, error) {
+	w, err := l.wire(c, 0)
+	if err != nil {
+		return nil, err
+	}
+	if len(w.dims) > 2 || w.axis == 1 {
+		return nil, fmt.Errorf("input of shape %v, want rows of features", w.dims)
+	}
+	weights, bias, s, err := c.linearParts(w.perRow())
+	if err != nil {
+		return nil, err
+	}
+	at, err := l.weighted(w, w.cols, 1, w.perRow(), len(bias), weights, bias)
+	if err != nil {
+		return nil, err
+	}
+	// The sums are no tensor of the network, so nobody has seen how large they
+	// get: by the bound.
+	norms := make([]float64, len(bias))
+	for i, v := range weights {
+		norms[i%len(bias)] += math.Abs(v) * l.peakOf(w)
+	}
+	for j, n := range norms {
+		at.peak = max(at.peak, n+math.Abs(bias[j]))
+	}
+	out := &wire{dims: []int{l.dims[c.node.Out[0]][0], len(bias)}, axis: w.axis, row: w.row, at: at, cols: columns(len(bias))}
+	if c.node.Op == "LinearRegressor" {
+		y, err := l.scored(out, s.post)
+		return []*wire{y}, err
+	}
+	return l.classified(c, out, s)
+}
+
+func (l *lower) scaler(c *call) ([]*wire, error) {
+	w, err := l.wire(c, 0)
+	if err != nil {
+		return nil, err
+	}
+	if len(w.dims) > 2 || w.axis == 1 {
+		return nil, fmt.Errorf("input of shape %v, want rows of features", w.dims)
+	}
+	factor, addend, err := c.scale(w.perRow())
+	if err != nil {
+		return nil, err
+	}
+	out, err := l.columnwise(w, factor, addend)
+	return []*wire{out}, err
+}

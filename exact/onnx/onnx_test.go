@@ -1,0 +1,285 @@
+package onnx_test
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/exact/onnx"
+	"github.com/torg-network/torg/exact/onnx/shape"
+)
+
+// network is a model to import, with the loss it may have.
+type network struct {
+	name  string
+	model *onnx.Model
+	rows  int
+	// Greatest and mean error of a result, in parts of its greatest magnitude,
+	// and the agreement of the greatest elements.
+	most, mean, agreement float64
+}
+
+func networks() []network {
+	small := shape.GPT{Vocab: 30, Layers: 2, Heads: 2, Width: 32, Context: 24}
+	return []network{
+		{"gpt", small.Model(1, false), 0, 0.01, 0.002, 0.98},
+		{"gpt-plain", small.Model(1, true), 0, 0.01, 0.002, 0.98},
+		{"encoder", shape.Encoder{Vocab: 50, Layers: 2, Heads: 4, Width: 64, Inner: 128, Context: 20}.Model(2), 20, 0.02, 0.005, 0.9},
+		{"mlp", shape.MLP{16, 32, 32, 4}.Model(3), 8, 0.005, 0.001, 0.95},
+		{"lenet", shape.LeNet(4), 1, 0.01, 0.002, 0.95},
+		{"logistic", shape.Logistic(5, 8, 3), 1, 0.002, 0.0005, 0.98},
+		{"forest", shape.Forest{Features: 6, Trees: 8, Depth: 4, Outputs: 1}.Model(6, false), 1, 0.2, 0.001, 0},
+		{"forest-classes", shape.Forest{Features: 6, Trees: 8, Depth: 4, Outputs: 3}.Model(7, true), 1, 0.2, 0.001, 0.98},
+	}
+}
+
+// inputs are samples that a network takes.
+func inputs(t *testing.T, m *onnx.Model, rows, count int, seed uint64) [][][]float64 {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, 2))
+	in := m.Inputs[0]
+	var out [][][]float64
+	for range count {
+		sample := make([][]float64, max(1, rows))
+		if in.Type == onnx.Int64 && in.Dims[1].Size > 0 {
+			sample = make([][]float64, in.Dims[1].Size)
+		}
+		for i := range sample {
+			if in.Type == onnx.Int64 {
+				sample[i] = []float64{float64(r.IntN(30))}
+				continue
+			}
+			n := 1
+			for _, d := range in.Dims[1:] {
+				n *= d.Size
+			}
+			for range n {
+				sample[i] = append(sample[i], r.Float64()*2-1)
+			}
+		}
+		out = append(out, sample)
+	}
+	return out
+}
+
+// TestImport: every class of network becomes a program within its stated loss
+// of the network in floating point, measured on inputs it was not calibrated
+// with.
+func TestImport(t *testing.T) {
+	for _, n := range networks() {
+		for _, calibrated := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/calibrated=%v", n.name, calibrated), func(t *testing.T) {
+				o := onnx.Options{Name: n.name, Rows: n.rows, Lo: -1, Hi: 1}
+				if calibrated {
+					o.Samples = inputs(t, n.model, n.rows, 12, 1)
+				}
+				start := time.Now()
+				im, err := onnx.Import(onnx.Encode(n.model), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				took := time.Since(start)
+				losses := check(t, n, im, inputs(t, n.model, n.rows, 12, 9))
+				for k, loss := range losses {
+					slack := 1.0
+					if !calibrated {
+						slack = 3 // scales leave room that is not needed
+					}
+					t.Logf("%d operations in %v; %s: error %.5f at most, %.6f on average, of %.3f, agreement %.3f; the card says %+v", len(im.Program.Ops), took.Round(time.Millisecond), im.Outputs[k].Name, loss.Max, loss.Mean, loss.Peak, loss.Agreement, im.Outputs[k].Loss)
+					if loss.Max > slack*n.most*loss.Peak || loss.Mean > slack*n.mean*loss.Peak || loss.Agreement < n.agreement-0.05*(slack-1) {
+						t.Errorf("result %q: %+v is too far off", im.Outputs[k].Name, loss)
+					}
+				}
+			})
+		}
+	}
+}
+
+// check runs program and network side by side, apart from the importer's own
+// measurement.
+func check(t *testing.T, n network, im *onnx.Imported, samples [][][]float64) []onnx.Loss {
+	t.Helper()
+	file, err := exact.Encode(im.Card, im.Program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := exact.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	net, err := onnx.Open(n.model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	losses := make([]onnx.Loss, len(im.Outputs))
+	counts := make([]int, len(im.Outputs))
+	for _, s := range samples {
+		want, err := net.Eval(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := im.Input.Encode(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := m.Run(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow, err := im.Program.Interpret(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got, slow) {
+			t.Fatal("engine and interpreter differ")
+		}
+		for k, o := range im.Outputs {
+			var flat []float64
+			for _, v := range want[k].F {
+				flat = append(flat, float64(v))
+			}
+			for _, v := range want[k].I {
+				flat = append(flat, float64(v))
+			}
+			rows := len(s)
+			if o.Row >= 0 {
+				rows = 1
+			}
+			if len(flat) != rows*o.Columns {
+				t.Fatalf("result %q: %d numbers for %d rows of %d", o.Name, len(flat), rows, o.Columns)
+			}
+			for r := range rows {
+				row := got[k][r]
+				if o.Row >= 0 {
+					row = got[k][o.Row]
+				}
+				f := flat[r*o.Columns : (r+1)*o.Columns]
+				a, b := 0, 0
+				for j := range f {
+					d := math.Abs(f[j] - o.Number(row[j]))
+					losses[k].Max, losses[k].Mean = max(losses[k].Max, d), losses[k].Mean+d
+					losses[k].Peak = max(losses[k].Peak, math.Abs(f[j]))
+					if f[j] > f[a] {
+						a = j
+					}
+					if row[j] > row[b] {
+						b = j
+					}
+				}
+				if a == b {
+					losses[k].Agreement++
+				}
+				losses[k].Rows++
+				counts[k] += len(f)
+			}
+		}
+	}
+	for k := range losses {
+		losses[k].Mean /= float64(counts[k])
+		losses[k].Agreement /= float64(losses[k].Rows)
+	}
+	return losses
+}
+
+func TestEncoding(t *testing.T) {
+	for _, n := range networks() {
+		file := onnx.Encode(n.model)
+		m, err := onnx.Decode(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again := onnx.Encode(m); !bytes.Equal(file, again) {
+			t.Errorf("%s: encodes to other bytes after reading", n.name)
+		}
+		for _, at := range []int{1, len(file) / 3, len(file) - 1} {
+			if _, err := onnx.Decode(file[:at]); err == nil {
+				t.Errorf("%s: read %d of %d bytes", n.name, at, len(file))
+			}
+		}
+	}
+}
+
+// TestSize: the shape of the million-parameter nanoGPT is imported well within
+// a second of processor time.
+func TestSize(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a million weights")
+	}
+	file := onnx.Encode(shape.NanoGPT1M.Model(1, false))
+	start := time.Now()
+	im, err := onnx.Import(file, onnx.Options{Name: "nano-1m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights := 0
+	for _, c := range im.Program.Consts {
+		weights += len(c.Data)
+	}
+	t.Logf("%d bytes of ONNX, %d operations, %d constants, %v; %+v", len(file), len(im.Program.Ops), weights, time.Since(start).Round(time.Millisecond), im.Outputs[0].Loss)
+	if im.Outputs[0].Loss.Agreement < 0.97 {
+		t.Errorf("%+v", im.Outputs[0].Loss)
+	}
+	if len(im.Program.Ops) > 115 {
+		t.Errorf("%d operations: something that should be folded is not", len(im.Program.Ops))
+	}
+}
+
+// TestRefusals: what cannot be imported is refused by name, with a way out.
+func TestRefusals(t *testing.T) {
+	mlp := func() *onnx.Model { return shape.MLP{3, 4, 2}.Model(1) }
+	ok := onnx.Options{Name: "x", Lo: -1, Hi: 1}
+	for _, c := range []struct {
+		name   string
+		change func(m *onnx.Model, o *onnx.Options)
+		says   []string
+	}{
+		{"operator", func(m *onnx.Model, o *onnx.Options) { m.Nodes[1].Op = "LSTM" }, []string{`"Relu_4"`, "LSTM", "feed-forward"}},
+		{"domain", func(m *onnx.Model, o *onnx.Options) { m.Nodes[1].Domain = "my.own" }, []string{"my.own.Relu"}},
+		{"no samples", func(m *onnx.Model, o *onnx.Options) { o.Lo, o.Hi = 0, 0 }, []string{"samples"}},
+		{"nothing before", func(m *onnx.Model, o *onnx.Options) { m.Nodes[1].In[0] = "gone" }, []string{`"gone"`}},
+		{"no result", func(m *onnx.Model, o *onnx.Options) { m.Outputs[0].Name = "gone" }, []string{`"gone"`}},
+		{"two inputs", func(m *onnx.Model, o *onnx.Options) {
+			m.Inputs = append(m.Inputs, onnx.Port{Name: "z", Type: onnx.Float, Shaped: true})
+		}, []string{"2 inputs", "x, z"}},
+		{"no shape", func(m *onnx.Model, o *onnx.Options) { m.Inputs[0].Shaped = false }, []string{"shape"}},
+		{"free features", func(m *onnx.Model, o *onnx.Options) { m.Inputs[0].Dims[1].Size = -1 }, []string{"is free"}},
+		{"wrong sample", func(m *onnx.Model, o *onnx.Options) { o.Samples = [][][]float64{{{1, 2}}} }, []string{"sample 1", "2 numbers, want 3"}},
+		{"not a number", func(m *onnx.Model, o *onnx.Options) { o.Samples = [][][]float64{{{1, 2, math.NaN()}}} }, []string{"NaN"}},
+		{"division", func(m *onnx.Model, o *onnx.Options) {
+			m.Nodes[1].Op, m.Nodes[1].In = "Div", []string{m.Nodes[0].Out[0], "v9"}
+			m.Nodes = append([]onnx.Node{{Op: "Gemm", In: []string{"x", m.Nodes[0].In[1]}, Out: []string{"v9"}, Attrs: m.Nodes[0].Attrs}}, m.Nodes...)
+		}, []string{"Relu_4", "division"}},
+		{"types", func(m *onnx.Model, o *onnx.Options) { m.Inputs[0].Type = onnx.Int64 }, []string{"tokens"}},
+		{"name", func(m *onnx.Model, o *onnx.Options) { o.Name = "Not A Name" }, []string{"Not A Name"}},
+	} {
+		m, o := mlp(), ok
+		c.change(m, &o)
+		_, err := onnx.Import(onnx.Encode(m), o)
+		if err == nil {
+			t.Errorf("%s: imported", c.name)
+			continue
+		}
+		for _, s := range c.says {
+			if !strings.Contains(err.Error(), s) {
+				t.Errorf("%s: %q does not say %q", c.name, err, s)
+			}
+		}
+	}
+	if _, err := onnx.Import(onnx.Encode(mlp()), ok); err != nil {
+		t.Error(err)
+	}
+	gpt := shape.GPT{Vocab: 9, Layers: 1, Heads: 1, Width: 8, Context: 4}.Model(1, false)
+	if _, err := onnx.Import(onnx.Encode(gpt), onnx.Options{Name: "x", Samples: [][][]float64{{{1}, {9}}}}); err == nil || !strings.Contains(err.Error(), "token 9") {
+		t.Errorf("a token beyond the vocabulary: %v", err)
+	}
+	encoder := shape.Encoder{Vocab: 9, Layers: 1, Heads: 1, Width: 8, Inner: 8, Context: 4}.Model(1)
+	if _, err := onnx.Import(onnx.Encode(encoder), onnx.Options{Name: "x"}); err == nil || !strings.Contains(err.Error(), "how many rows") {
+		t.Errorf("a free length: %v", err)
+	}
+}
