@@ -436,3 +436,77 @@ func FuzzWindow(f *testing.F) {
 		})
 	})
 }
+
+// TestNorms compares the three norms with floats.
+func TestNorms(t *testing.T) {
+	for seed := range uint64(30) {
+		r := rand.New(rand.NewPCG(seed, 6))
+		d := 8 + r.IntN(500)
+		const most, frac = 1 << 16, 12
+		p := &exact.Program{Rows: 1}
+		x := p.Op(exact.Input, nil, nil, int64(d), -most, most)
+		roots, rootFrac := InverseRoots(d)
+		lengths, lengthFrac := InverseLengths()
+		in := random(r, d, most>>r.IntN(4))
+		in[0] = -in[0] // not all the same
+		var mean, squares, variance float64
+		for _, e := range in {
+			mean += float64(e) / float64(d)
+			squares += float64(e) * float64(e)
+		}
+		for _, e := range in {
+			variance += (float64(e) - mean) * (float64(e) - mean) / float64(d)
+		}
+		for _, c := range []struct {
+			name  string
+			y     exact.Value
+			float func(e float64) float64
+		}{
+			{"layernorm", p.Op(exact.LayerNorm, []exact.Value{x}, []int{p.Const(1, len(roots), roots)}, normKeyLo, int64(rootFrac-frac)),
+				func(e float64) float64 { return (e - mean) / math.Sqrt(variance) }},
+			{"rmsnorm", p.Op(exact.RMSNorm, []exact.Value{x}, []int{p.Const(1, len(roots), roots)}, normKeyLo, int64(rootFrac-frac)),
+				func(e float64) float64 { return e / math.Sqrt(squares/float64(d)) }},
+			{"length", p.Op(exact.RMSNorm, []exact.Value{x}, []int{p.Const(1, len(lengths), lengths)}, normKeyLo, int64(lengthFrac-frac)),
+				func(e float64) float64 { return e / math.Sqrt(squares) }},
+		} {
+			for j, y := range run(t, p, c.y, [][]int32{in})[0] {
+				want := c.float(float64(in[j]))
+				if got := math.Ldexp(float64(y), -frac); math.Abs(got-want) > math.Ldexp(0.5, -frac)+math.Abs(want)/2000+2/math.Sqrt(variance) {
+					t.Fatalf("seed %d: %s of %d is %g, want %g", seed, c.name, in[j], got, want)
+				}
+			}
+		}
+	}
+}
+
+// TestLogistic: a logistic regression is a Linear and a table.
+func TestLogistic(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 7))
+	const features, frac, weightFrac = 30, 8, 10
+	l := Linear{Blocks: 1, Weights: exact.Const{Rows: features, Cols: 1, Data: random(r, features, 2<<weightFrac)}, Bias: []int32{-3 << (frac + weightFrac)}, Shift: weightFrac, Bits: 13}
+	p := &exact.Program{Rows: 50}
+	x := p.Op(exact.Input, nil, nil, features, -1<<frac, 1<<frac)
+	score, err := l.Apply(p, x, 1<<frac)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := Tabulate(Sigmoid, -1<<12, 1<<13, frac, 14, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	y := p.Op(exact.Table, []exact.Value{score}, []int{p.Const(1, len(table), table)}, -1<<12)
+	var rows [][]int32
+	for range 50 {
+		rows = append(rows, random(r, features, 1<<frac))
+	}
+	for i, out := range run(t, p, y, rows) {
+		sum := -3.0
+		for j, e := range rows[i] {
+			sum += math.Ldexp(float64(e)*float64(l.Weights.Data[j]), -frac-weightFrac)
+		}
+		want := 1 / (1 + math.Exp(-sum))
+		if got := math.Ldexp(float64(out[0]), -14); math.Abs(got-want) > 0.0006 {
+			t.Errorf("row %d: probability %g, want %g", i, got, want)
+		}
+	}
+}
