@@ -52,6 +52,7 @@ import (
 	"time"
 
 	"github.com/torg-network/torg"
+	"github.com/torg-network/torg/console/ask"
 	"github.com/torg-network/torg/console/assets"
 	"github.com/torg-network/torg/console/docs"
 	"github.com/torg-network/torg/console/live"
@@ -112,6 +113,7 @@ func New(cfg Config) (*Console, error) {
 	}
 	pages := []ui.Page{
 		squarepage.New(c.feed),
+		ask.New(cfg.Desk, cfg.Keys, cfg.API),
 		documents,
 	}
 	for _, p := range pages {

@@ -4,6 +4,7 @@ package consoletest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -247,7 +248,7 @@ func (d desk) CloseLease(_ context.Context, id square.Hash) error {
 // Test is a console that serves a square.
 type Test struct {
 	*Square
-	T       *testing.T
+	T       testing.TB
 	Console *console.Console
 	Keys    *keys.Store
 	Owner   square.Key
@@ -257,7 +258,7 @@ type Test struct {
 
 // Open serves a square until the test ends. change, if not nil, has the last
 // word on the configuration.
-func Open(t *testing.T, s *Square, change func(*console.Config)) *Test {
+func Open(t testing.TB, s *Square, change func(*console.Config)) *Test {
 	t.Helper()
 	store, err := keys.Open(filepath.Join(t.TempDir(), "keys.db"), nil)
 	if err != nil {
@@ -375,10 +376,23 @@ func (b *Browser) Post(path string, form url.Values) *Response {
 	})
 }
 
-// Submit opens a page, takes the CSRF token out of its forms and sends one.
-func (b *Browser) Submit(page, path string, form url.Values) *Response {
+// AsWallet is a browser that signed in with a wallet's key, as MetaMask does.
+func (t *Test) AsWallet(k square.Key) *Browser {
+	t.T.Helper()
+	b := t.Stranger()
+	var asked struct{ Nonce, Message string }
+	r := b.Post("/login/wallet/message", url.Values{"address": {k.Address().Hex()}}).Is(http.StatusOK)
+	if err := json.Unmarshal(r.Body.Bytes(), &asked); err != nil {
+		t.T.Fatal(err)
+	}
+	digest := square.Keccak(fmt.Appendf(nil, "\x19Ethereum Signed Message:\n%d", len(asked.Message)), []byte(asked.Message))
+	b.Post("/login/wallet", url.Values{"nonce": {asked.Nonce}, "signature": {k.Sign(digest).String()}}).Is(http.StatusOK)
+	return b
+}
+
+// Token is the CSRF token of a page's forms.
+func (b *Browser) Token(page string) (token string) {
 	b.t.T.Helper()
-	token := ""
 	b.Get(page).Each("input", func(n *html.Node) {
 		if Attr(n, "name") == "csrf" {
 			token = Attr(n, "value")
@@ -387,8 +401,14 @@ func (b *Browser) Submit(page, path string, form url.Values) *Response {
 	if token == "" {
 		b.t.T.Fatalf("%s has no form with a token", page)
 	}
+	return token
+}
+
+// Submit opens a page, takes the CSRF token out of its forms and sends one.
+func (b *Browser) Submit(page, path string, form url.Values) *Response {
+	b.t.T.Helper()
 	form = cloneValues(form)
-	form.Set("csrf", token)
+	form.Set("csrf", b.Token(page))
 	return b.Post(path, form)
 }
 

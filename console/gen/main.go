@@ -59,12 +59,10 @@ func generate(root string) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range templates {
-		if err := template(root, t); err != nil {
-			return err
-		}
+	for _, t := range templates { // all that can be made, and every error
+		err = errors.Join(err, template(root, t))
 	}
-	return bundle(root, append(entries, filepath.Join(root, "assets", "style.css")))
+	return errors.Join(err, bundle(root, append(entries, filepath.Join(root, "assets", "style.css"))))
 }
 
 // template writes the Go file of one templ file, if it changed.

@@ -1,0 +1,28 @@
+package ui
+
+import "github.com/torg-network/torg/trade/infer/buyer"
+
+// Verified says how far an answer has been verified: a badge's tone and words,
+// and a sentence. exact is whether it can be re-executed at all.
+func Verified(a buyer.Audit, exact bool) (t Tone, words, sentence string) {
+	switch a {
+	case buyer.AuditProven:
+		return Good, "proof checked", "A zero-knowledge proof that the model gave this answer was checked here."
+	case buyer.AuditUnproven:
+		return Warn, "not proven", "This answer was to come with a proof, which is not here, or does not hold."
+	case buyer.AuditEqual:
+		return Good, "re-executed: equal", "The model was run again on the same request and gave the same answer, bit by bit."
+	case buyer.AuditDifferent:
+		return Bad, "re-executed: different", "The model gives another answer than the one that was sold."
+	case buyer.AuditChallenged:
+		return Busy, "challenged", "The model gives another answer than the one that was sold; the ledger's judges are looking at it."
+	case buyer.AuditSlashed:
+		return Bad, "false: provider slashed", "The answer was false. The ledger found so too and took the provider's bond."
+	case buyer.AuditUpheld:
+		return Good, "upheld by the judges", "It was challenged, and the judges found it right."
+	}
+	if exact {
+		return Plain, "signed", "The provider signed for it. It can be run again at any time to see whether it is true."
+	}
+	return Plain, "signed, not verifiable", "The provider signed for it. This model is not exact: nobody can run it again to the bit, so you trust its provider."
+}
