@@ -10,10 +10,10 @@ import (
 	"github.com/torg-network/torg/trade/infer/provider"
 )
 
-// faulty is a disk that can be full.
+// faulty is a disk that can be full, or lose what is not synced.
 type faulty struct {
 	provider.Store
-	full atomic.Bool
+	full, forgets atomic.Bool
 }
 
 var errFull = errors.New("no space left on device")
@@ -30,4 +30,11 @@ func (f *faulty) Put(entries ...journal.Entry) error {
 		return errFull
 	}
 	return f.Store.Put(entries...)
+}
+
+func (f *faulty) PutSoon(entries ...journal.Entry) error {
+	if f.forgets.Load() {
+		return nil
+	}
+	return f.Store.PutSoon(entries...)
 }

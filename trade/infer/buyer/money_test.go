@@ -205,6 +205,46 @@ func TestKilledMidStream(t *testing.T) {
 	}
 }
 
+// TestForgottenCharge: a provider whose machine dies before a charge is synced
+// loses that one request and no more; the buyer pays for nothing else, and other
+// lanes go on.
+func TestForgottenCharge(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	s := sell(t, l, 16, toy)
+	s.stop()
+	s.disk = &faulty{}
+	s.start(t)
+	d := buy(t, l, nil)
+	first, err := d.Do(t.Context(), ask("toy", 0, 3), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.disk.forgets.Store(true)
+	lost, err := d.Do(t.Context(), ask("toy", 1, 3), nil)
+	if err != nil || lost.Signed.Receipt.Lane != first.Signed.Receipt.Lane {
+		t.Fatalf("on lane %d after %d: %v", lost.Signed.Receipt.Lane, first.Signed.Receipt.Lane, err)
+	}
+	s.kill()
+	s.disk.forgets.Store(false)
+	s.start(t)
+	var next buyer.Answer
+	waitFor(t, "the provider", func() bool {
+		next, err = d.Do(t.Context(), ask("toy", 2, 3), nil)
+		return err == nil
+	})
+	if next.Lease != first.Lease || next.Signed.Receipt.Lane == first.Signed.Receipt.Lane {
+		t.Errorf("went on with lane %d of lease %s", next.Signed.Receipt.Lane, next.Lease.Short())
+	}
+	// The sums differ, so there is no consent, and the provider redeems in time.
+	settle(t, l, d)
+	both := first.Cost.Units + next.Cost.Units
+	waitFor(t, "what is owed", func() bool { return l.Leases()[0].Paid >= both })
+	if s.stop(); l.Leases()[0].Paid != both {
+		t.Errorf("paid %d; %d are known to both, %d to the buyer alone", l.Leases()[0].Paid, both, lost.Cost.Units)
+	}
+}
+
 // Owned is what the provider's lanes were charged in all, by its own word.
 func (s *seller) Owned(id square.Hash) (sum uint64) {
 	for lane := range uint16(8) {
