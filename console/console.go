@@ -56,6 +56,7 @@ import (
 	"github.com/torg-network/torg/console/assets"
 	"github.com/torg-network/torg/console/docs"
 	"github.com/torg-network/torg/console/live"
+	"github.com/torg-network/torg/console/receipts"
 	"github.com/torg-network/torg/console/session"
 	"github.com/torg-network/torg/console/source"
 	squarepage "github.com/torg-network/torg/console/square"
@@ -114,6 +115,7 @@ func New(cfg Config) (*Console, error) {
 	pages := []ui.Page{
 		squarepage.New(c.feed),
 		ask.New(cfg.Desk, cfg.Keys, cfg.API),
+		receipts.New(cfg.Desk, cfg.History),
 		documents,
 	}
 	for _, p := range pages {

@@ -160,6 +160,21 @@ func (d consoleDesk) CloseLease(ctx context.Context, id square.Hash) error {
 	return err
 }
 
+func (consoleDesk) Words(e square.Evidence) (source.Words, error) {
+	if len(e.Request) == 0 {
+		return source.Words{}, errors.New("its question and answer are no longer kept")
+	}
+	v, err := viewRequest(e)
+	if err != nil {
+		return source.Words{}, err
+	}
+	w := source.Words{Kind: v.Kind, Prompt: v.Prompt, Answer: v.Answer, Finish: v.Finish}
+	if v.Temperature != "" {
+		w.Sampling = fmt.Sprintf("temperature %s, top_p %s, seed %s", v.Temperature, v.TopP, v.Seed.Short())
+	}
+	return w, nil
+}
+
 func absent(err error) error {
 	if errors.Is(err, buyer.ErrNoReceipt) {
 		return fmt.Errorf("%w: %w", source.ErrNotFound, err)

@@ -5,6 +5,7 @@ package consoletest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -243,6 +244,13 @@ func (d desk) CloseLease(_ context.Context, id square.Hash) error {
 		}
 	}
 	return source.ErrNotFound
+}
+
+func (desk) Words(e square.Evidence) (source.Words, error) {
+	if len(e.Request) == 0 {
+		return source.Words{}, errors.New("the question is no longer kept")
+	}
+	return source.Words{Kind: "Prompt", Prompt: string(e.Request), Answer: string(e.Result), Finish: "stop"}, nil
 }
 
 // Test is a console that serves a square.

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/torg-network/torg/console/ui"
 )
@@ -188,4 +189,10 @@ func Choose[T any](rows []T, q Query, keep func(T) bool, compare map[string]func
 // By compares rows by what f takes of them.
 func By[T any, K cmp.Ordered](f func(T) K) func(a, b T) int {
 	return func(a, b T) int { return cmp.Compare(f(a), f(b)) }
+}
+
+// Contains reports whether a text filter leaves a value: in any case of letters,
+// an empty one leaves all.
+func Contains(value, filter string) bool {
+	return filter == "" || strings.Contains(strings.ToLower(value), strings.ToLower(filter))
 }

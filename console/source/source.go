@@ -114,6 +114,17 @@ type Desk interface {
 	LeaseReceipts(ctx context.Context, lease square.Hash, n int) ([]buyer.Record, error)
 	Audit(ctx context.Context, id square.Hash) (buyer.Audit, error)
 	CloseLease(ctx context.Context, id square.Hash) error
+	// Words opens a receipt's evidence; an error says why it cannot be read.
+	Words(e square.Evidence) (Words, error)
+}
+
+// Words are a question and its answer as people read them.
+type Words struct {
+	Kind     string // "exact completion"
+	Prompt   string
+	Answer   string
+	Finish   string // why it ended
+	Sampling string // how tokens were chosen; empty if nobody said
 }
 
 // Keys are the API keys; *keys.Store is one.

@@ -1,0 +1,288 @@
+// Package receipts is the console's list of what was asked and paid, and the
+// story of each request: who answered, with which model, for what price, by
+// which voucher, in which transaction it was paid, and how it was verified.
+package receipts
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/torg-network/torg/console/list"
+	"github.com/torg-network/torg/console/session"
+	"github.com/torg-network/torg/console/source"
+	"github.com/torg-network/torg/console/ui"
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer/buyer"
+)
+
+// Page lists and shows receipts.
+type Page struct {
+	desk    source.Desk
+	history source.History
+
+	mu   sync.Mutex
+	rows []*row // newest first: the last list.MaxRows that were read
+}
+
+// New makes the page.
+func New(d source.Desk, h source.History) *Page { return &Page{desk: d, history: h} }
+
+// Link is the page's place in the navigation.
+func (p *Page) Link() ui.Link { return ui.Link{Path: "/receipts", Title: "Receipts"} }
+
+// Routes mounts the list, the stories and the audit.
+func (p *Page) Routes(r ui.Router) {
+	r.Handle("GET /receipts", p.list)
+	r.Handle("GET /receipts/{id}", p.show)
+	r.Handle("POST /receipts/{id}/audit", p.audit)
+}
+
+// row is what the list knows of a receipt.
+type row struct {
+	id         square.Hash
+	time       time.Time
+	model      string
+	provider   string
+	account    string // the API key it was for
+	prompt     uint64
+	completion uint64
+	price      uint64
+	denom      string
+	ttft       time.Duration
+	audit      buyer.Audit
+}
+
+func rowOf(r buyer.Record) *row {
+	out := &row{
+		id: r.ID, time: r.Time, model: r.Model, provider: r.Provider.String(), account: r.Account,
+		price: r.Evidence.Receipt.Price, denom: r.Denom, ttft: r.TTFT, audit: r.Audit,
+	}
+	out.prompt, out.completion = tokens(r)
+	return out
+}
+
+// tokens are the metered units of a question and its answer.
+func tokens(r buyer.Record) (prompt, completion uint64) {
+	u := r.Evidence.Receipt.Units
+	if len(u) > 0 {
+		prompt = u[0]
+	}
+	if len(u) > 1 {
+		completion = u[1]
+	}
+	return prompt, completion
+}
+
+// latest brings the rows up to date: what is new is read, and of what is known
+// the newest are read again, since audits come after the receipt.
+func (p *Page) latest(ctx context.Context) ([]*row, error) {
+	const again = 100
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := make(map[square.Hash]bool, again)
+	for _, r := range p.rows[:min(len(p.rows), again)] {
+		known[r.id] = true
+	}
+	var fresh []*row
+	var before time.Time
+	for len(fresh) < list.MaxRows {
+		rs, err := p.desk.Receipts(ctx, before, again)
+		if err != nil {
+			return nil, err
+		}
+		met := false
+		for _, r := range rs {
+			met = met || known[r.ID]
+			fresh = append(fresh, rowOf(r))
+		}
+		if met || len(rs) < again {
+			break
+		}
+		before = rs[len(rs)-1].Time
+	}
+	// What was read again takes the place of what was known of it.
+	read := make(map[square.Hash]bool, len(fresh))
+	for _, r := range fresh {
+		read[r.id] = true
+	}
+	rows := make([]*row, 0, len(fresh)+len(p.rows))
+	rows = append(rows, fresh...)
+	for _, r := range p.rows {
+		if !read[r.id] {
+			rows = append(rows, r)
+		}
+	}
+	p.rows = rows[:min(len(rows), list.MaxRows)]
+	return p.rows, nil
+}
+
+// verified are the words for how far a receipt was verified.
+var verified = []list.Option{
+	{Value: "", Title: "Any"},
+	{Value: "none", Title: "Not looked at"},
+	{Value: string(buyer.AuditEqual), Title: "Re-executed: equal"},
+	{Value: string(buyer.AuditProven), Title: "Proven"},
+	{Value: string(buyer.AuditUnproven), Title: "Proof missing"},
+	{Value: string(buyer.AuditDifferent), Title: "Different"},
+	{Value: string(buyer.AuditChallenged), Title: "Challenged"},
+	{Value: string(buyer.AuditSlashed), Title: "Slashed"},
+	{Value: string(buyer.AuditUpheld), Title: "Found right"},
+}
+
+var spec = list.Spec{
+	Path: "/receipts", Title: "Receipts", Sort: "time", Desc: true,
+	Columns: []list.Column{
+		{Title: "Receipt"}, {Name: "time", Title: "When"}, {Name: "model", Title: "Model"}, {Name: "provider", Title: "Provider"},
+		{Name: "prompt", Title: "Prompt", Number: true}, {Name: "answer", Title: "Answer", Number: true},
+		{Name: "price", Title: "Price", Number: true}, {Name: "ttft", Title: "First token", Number: true}, {Name: "verified", Title: "Verified"},
+	},
+	Filters: []list.Filter{
+		{Name: "model", Title: "Model"}, {Name: "provider", Title: "Provider"},
+		{Name: "verified", Title: "Verified", Options: verified},
+	},
+}
+
+var compare = map[string]func(a, b *row) int{
+	"time":     func(a, b *row) int { return a.time.Compare(b.time) },
+	"model":    list.By(func(r *row) string { return r.model }),
+	"provider": list.By(func(r *row) string { return r.provider }),
+	"prompt":   list.By(func(r *row) uint64 { return r.prompt }),
+	"answer":   list.By(func(r *row) uint64 { return r.completion }),
+	"price":    list.By(func(r *row) uint64 { return r.price }),
+	"ttft":     list.By(func(r *row) time.Duration { return r.ttft }),
+	"verified": list.By(func(r *row) buyer.Audit { return r.audit }),
+}
+
+// may reports whether a viewer may see what was asked for an account.
+func may(v session.Viewer, account string) bool {
+	return v.IsOwner() || v.Role == session.Key && v.Key != "" && v.Key == account
+}
+
+func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
+	q, err := spec.Parse(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	rows, err := p.latest(r.Context())
+	if err != nil {
+		return fmt.Errorf("read the receipts: %w", err)
+	}
+	viewer := ui.Of(r.Context()).Viewer()
+	model, provider, audit := q.Filters["model"], q.Filters["provider"], q.Filters["verified"]
+	if audit == "none" {
+		audit = string(buyer.AuditNone)
+	}
+	some := q.Filters["verified"] != ""
+	view := list.Choose(rows, q, func(r *row) bool {
+		return may(viewer, r.account) && list.Contains(r.model, model) && list.Contains(r.provider, provider) &&
+			(!some || string(r.audit) == audit)
+	}, compare)
+	return ui.Render(w, r, ui.View{Title: "Receipts"}, table(viewer, q, view))
+}
+
+// find is a receipt that the viewer may see.
+func (p *Page) find(r *http.Request) (buyer.Record, error) {
+	id, err := square.ParseHash(r.PathValue("id"))
+	if err != nil {
+		return buyer.Record{}, ui.NotFound("receipt")
+	}
+	rec, err := p.desk.Receipt(r.Context(), id)
+	if err != nil {
+		return rec, err
+	}
+	if !may(ui.Of(r.Context()).Viewer(), rec.Account) {
+		return buyer.Record{}, ui.NotFound("receipt")
+	}
+	return rec, nil
+}
+
+// story is what a receipt's page tells.
+type story struct {
+	rec     buyer.Record
+	words   source.Words
+	unread  string // why there are none
+	events  []source.Event
+	payment *source.Event // the first redemption after the receipt
+	ended   *source.Event
+}
+
+func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
+	rec, err := p.find(r)
+	if err != nil {
+		return err
+	}
+	s := story{rec: rec}
+	if s.words, err = p.desk.Words(rec.Evidence); err != nil {
+		s.unread = err.Error()
+	}
+	if s.events, err = p.history.Lease(rec.Evidence.Receipt.Lease, 1000); err != nil {
+		return fmt.Errorf("read the lease's history: %w", err)
+	}
+	for i, e := range s.events {
+		switch {
+		case e.Kind == market.EvRedeemed && s.payment == nil && e.Time >= rec.Time.Unix():
+			s.payment = &s.events[i]
+		case e.Kind == market.EvEnded:
+			s.ended = &s.events[i]
+		}
+	}
+	return ui.Render(w, r, ui.View{Title: "Receipt " + rec.ID.Short()}, detail(ui.Of(r.Context()).Viewer(), s))
+}
+
+func (p *Page) audit(w http.ResponseWriter, r *http.Request) error {
+	rec, err := p.find(r)
+	if err != nil {
+		return err
+	}
+	verdict, err := p.desk.Audit(r.Context(), rec.ID)
+	switch {
+	case err != nil:
+		return &ui.Failure{Status: http.StatusConflict, Title: "It could not be told", Words: err.Error()}
+	case verdict == buyer.AuditEqual:
+		ui.Of(r.Context()).Session.Notify("Audited: the model, run again here, says exactly this.")
+	default:
+		ui.Of(r.Context()).Session.Notify("Audited: " + Words(verdict) + ".")
+	}
+	http.Redirect(w, r, "/receipts/"+rec.ID.String(), http.StatusSeeOther)
+	return nil
+}
+
+// Words say how far a receipt was verified.
+func Words(a buyer.Audit) string {
+	switch a {
+	case buyer.AuditNone:
+		return "not looked at"
+	case buyer.AuditEqual:
+		return "re-executed: equal"
+	case buyer.AuditProven:
+		return "proven"
+	case buyer.AuditUnproven:
+		return "proof missing"
+	case buyer.AuditDifferent:
+		return "different"
+	case buyer.AuditChallenged:
+		return "different, and challenged"
+	case buyer.AuditSlashed:
+		return "false, and slashed"
+	case buyer.AuditUpheld:
+		return "found right by the judge"
+	}
+	return string(a)
+}
+
+// tone is the tone of those words.
+func tone(a buyer.Audit) ui.Tone {
+	switch a {
+	case buyer.AuditEqual, buyer.AuditProven, buyer.AuditUpheld:
+		return ui.Good
+	case buyer.AuditDifferent, buyer.AuditSlashed:
+		return ui.Bad
+	case buyer.AuditChallenged, buyer.AuditUnproven:
+		return ui.Warn
+	}
+	return ui.Plain
+}
