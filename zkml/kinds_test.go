@@ -480,3 +480,23 @@ func TestNoise(t *testing.T) {
 		t.Error("a seed for a program without noise: accepted")
 	}
 }
+
+// TestClaimsOfClaims: values that are products of themselves in two places, so
+// that claims about them double at every step, are refused before that, and
+// allowed as long as it is cheap.
+func TestClaimsOfClaims(t *testing.T) {
+	program := func(steps int) *exact.Program {
+		p := &exact.Program{Rows: 2}
+		x := p.Op(exact.Input, nil, nil, 4, 0, 1)
+		for range steps {
+			y := p.Op(exact.Arrange, []exact.Value{x}, []int{p.Const(1, 4, []int32{1, 2, 3, 0})})
+			x = p.Op(exact.Multiply, []exact.Value{x, y}, nil)
+		}
+		p.Outputs = []exact.Value{x}
+		return p
+	}
+	proven(t, program(6), []Run{{Input: [][]int32{{1, 0, 1, 1}, {1, 1, 1, 1}}, From: []int{0}}})
+	if _, _, err := Commit(program(60)); err == nil {
+		t.Error("2^60 claims are not refused")
+	}
+}

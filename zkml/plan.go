@@ -24,6 +24,7 @@ const (
 	maxLookups = 1 << 26 // fractions
 	maxRows    = 1 << 24 // numbers that the verifier evaluates itself
 	maxTerms   = 256     // values in one sum
+	maxClaims  = 1 << 14 // values of products
 	maxValues  = 1 << 28 // elements of all values of a run
 	directBits = 16      // ranges up to 2^16 are one table; others are split
 )
@@ -121,6 +122,14 @@ type product struct {
 	level  int
 }
 
+// factors is how many values a claim about the product leaves to be claimed.
+func (d product) factors() int {
+	if len(d.g.terms) == 0 {
+		return 1
+	}
+	return 2
+}
+
 type pair struct{ z, y int }
 
 type weight uint8
@@ -211,6 +220,7 @@ type plan struct {
 	zeros   []form // zero at a random point
 	rowTabs []rowTable
 	relays  []relay
+	claims  []int // about each product, at most
 	ops     []opPlan
 	input   int   // slot
 	outputs []int // slots
@@ -345,6 +355,9 @@ func newPlan(c *Card, sequences, rows int, modes []byte) (*plan, error) {
 		p.outputs, p.asked = append(p.outputs, s), append(p.asked, ask)
 	}
 	p.shareRanges()
+	if err := p.countClaims(); err != nil {
+		return nil, err
+	}
 	return p, p.place()
 }
 
@@ -599,28 +612,38 @@ func (p *plan) place() error {
 	return nil
 }
 
-// references counts, for each product, the claims there can be about it: one
-// for each term that it is in.
-func (p *plan) references() []int {
-	n := make([]int, len(p.prods))
-	count := func(times int, fs ...form) {
-		for _, f := range fs {
-			for _, t := range f.terms {
-				if t.src.kind == summed {
-					n[t.src.id] += times
-				}
+// countClaims counts, for each product, the points at which its value is
+// claimed at most: one for each term that it is in, of a lookup or a zero, or
+// of a product for each claim about that. A product of products of the same
+// values can double them at every step.
+func (p *plan) countClaims() error {
+	p.claims = make([]int, len(p.prods))
+	total := 0
+	count := func(times int, f form) {
+		for _, t := range f.terms {
+			if t.src.kind == summed {
+				p.claims[t.src.id] += times
+				total += times
 			}
 		}
 	}
 	for _, l := range p.lookups {
-		count(1, l.value, l.second, l.tag)
+		count(1, l.value.plus(l.second).plus(l.tag))
 	}
-	count(1, p.zeros...)
-	// Products of no level refer to products before them only.
+	for _, f := range p.zeros {
+		count(1, f)
+	}
+	// Products refer to products before them only.
 	for i := len(p.prods) - 1; i >= 0; i-- {
-		count(n[i], p.prods[i].f, p.prods[i].g)
+		f, n := p.prods[i].f, p.claims[i]
+		if g := p.prods[i].g; len(g.terms) > 0 {
+			f = f.plus(g)
+		}
+		if count(n, f); total > maxClaims {
+			return fmt.Errorf("zkml: more than %d claims about products of products: round between them", maxClaims)
+		}
 	}
-	return n
+	return nil
 }
 
 // base is the index of a region in the whole committed polynomial.

@@ -143,6 +143,7 @@ type hook struct {
 	cells func(p *plan, d *data)     // before multiplicities are counted
 	late  func(p *plan, d *data)     // after that, before anything is committed
 	claim func(c *Claim)             // what is claimed
+	watch func(t *transcript.Prover) // before anything is said
 }
 
 // Prove runs the program and proves all of its output.
@@ -222,6 +223,9 @@ func (pk *ProverKey) prove(runs []Run, h hook) ([]Claim, Proof, error) {
 		return nil, nil, err
 	}
 	t := transcript.NewProver(domain)
+	if h.watch != nil {
+		h.watch(t)
+	}
 	header := append([]byte(magic), modes...)
 	t.Hint(header)
 	absorb(t, &pk.card, header, claims)

@@ -18,6 +18,7 @@ import (
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/transcript"
 )
 
 // everything is a small program with every operation and every way to prove
@@ -541,6 +542,21 @@ func TestMillion(t *testing.T) {
 	notThis(t, "swapped layers of the bundled model", card, swapped, []Run{run})
 }
 
+func cloneClaim(claim Claim) Claim {
+	c := Claim{Env: claim.Env, From: slices.Clone(claim.From)}
+	for _, r := range claim.Input {
+		c.Input = append(c.Input, slices.Clone(r))
+	}
+	for _, o := range claim.Output {
+		var rows [][]int32
+		for _, r := range o {
+			rows = append(rows, slices.Clone(r))
+		}
+		c.Output = append(c.Output, rows)
+	}
+	return c
+}
+
 // TestOtherClaim: an honest proof shows nothing but its own claim.
 func TestOtherClaim(t *testing.T) {
 	card, pk := mustCommit(t, everything(5))
@@ -575,17 +591,7 @@ func TestOtherClaim(t *testing.T) {
 		"wide input":      func(c *Claim) { c.Input[2] = []int32{1, 2} },
 		"input too large": func(c *Claim) { c.Input[2] = []int32{32} },
 	} {
-		c := Claim{From: slices.Clone(claim.From), Env: claim.Env}
-		for _, r := range claim.Input {
-			c.Input = append(c.Input, slices.Clone(r))
-		}
-		for _, o := range claim.Output {
-			var rows [][]int32
-			for _, r := range o {
-				rows = append(rows, slices.Clone(r))
-			}
-			c.Output = append(c.Output, rows)
-		}
+		c := cloneClaim(claim)
 		change(&c)
 		if Verify(card, c, proof) == nil {
 			t.Errorf("%s: accepted", name)
@@ -703,14 +709,23 @@ func TestGolden(t *testing.T) {
 		prog      *exact.Program
 		runs      []Run
 		id, proof string
+		last      string // challenge
 	}{
-		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "7c3290e9754104ae200cf81d5144a077ccce3a96faa9f4355944eec0ad182077", "e95ab716b29b78658f59d2c22acd514a87acb3628ae4031ce3a5e6296b32ae80"},
-		{"mixture", mixture(7), mixtureRuns(5, 3), "0e7096cc612586cceb2fc13f229f9da2b879bd1afe75e6b8b0f18f142823b353", "2c3b6ae885e3457e291b466a6786b19cb3968401d4f046a15bb22fa979498097"},
+		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "7c3290e9754104ae200cf81d5144a077ccce3a96faa9f4355944eec0ad182077", "e95ab716b29b78658f59d2c22acd514a87acb3628ae4031ce3a5e6296b32ae80", "1e30f53c4763db21d8e5f2c84f36d5c7da242008425ca8379e0398b81c1ccce7"},
+		{"mixture", mixture(7), mixtureRuns(5, 3), "0e7096cc612586cceb2fc13f229f9da2b879bd1afe75e6b8b0f18f142823b353", "2c3b6ae885e3457e291b466a6786b19cb3968401d4f046a15bb22fa979498097", "c645f28ccf9471d2a201c73aa036265ccf8c5b98d94bb437343114bc78a7514f"},
 	} {
 		card, pk := mustCommit(t, g.prog)
-		_, proof, err := pk.ProveBatch(g.runs)
+		var w watched
+		claims, proof, err := pk.prove(g.runs, hook{watch: func(t *transcript.Prover) { t.Watch(w.note(-1)) }})
 		if err != nil {
 			t.Fatal(err)
+		}
+		v, err := watchVerifier(card, claims, proof, -1)
+		if err != nil || !slices.Equal(v.draws, w.draws) {
+			t.Errorf("%s: prover and verifier draw different challenges: %v", g.name, err)
+		}
+		if got := hex.EncodeToString(w.draws[len(w.draws)-1][:]); got != g.last {
+			t.Errorf("%s: last challenge %s, want %s", g.name, got, g.last)
 		}
 		id, sum := card.ID(), blake3.Sum256(proof)
 		if got := hex.EncodeToString(id[:]); got != g.id {

@@ -54,15 +54,15 @@ func (c *Card) budget(p *plan) soundness.Budget {
 	}
 	for level := range p.levels() {
 		vars, factors := 0, 0
-		for _, d := range p.prods {
+		for i, d := range p.prods {
 			if d.level == level {
 				vars = max(vars, d.y)
-				factors += 2
+				factors += p.claims[i] * d.factors()
 			}
 		}
 		b = append(b,
 			soundness.Round(fmt.Sprintf("sum-check of products, level %d", level), "Thaler 2013, degree 3", vars, 3*list),
-			soundness.Round("factors joined by powers", "Schwartz 1980, Zippel 1979", 1, float64(2*factors+1)*list))
+			soundness.Round("factors joined by powers", "Schwartz 1980, Zippel 1979", 1, float64(factors+1)*list))
 	}
 	return append(b, params.Budget(p.logColumns)...)
 }
@@ -128,16 +128,16 @@ func (p *plan) cost() Cost {
 	opening := params.OpeningSize([]int{p.modelColumns, p.witnessColumns}, p.logColumns)
 	rounds := p.fractions*(p.fractions+3)/2 + 1
 	factors := 0
-	for _, d := range p.prods {
-		factors += 2 + d.y
+	for i, d := range p.prods {
+		factors += p.claims[i] * d.factors()
 	}
-	transcript := rounds*2*koala.ExtSize + p.fractions*4*koala.ExtSize + factors*3*koala.ExtSize + p.levels()*48*26
+	transcript := (rounds*2 + p.fractions*4 + factors + p.levels()*(3*30+1)) * koala.ExtSize
 	terms := 0
 	for _, l := range p.lookups {
 		terms += len(l.value.terms) + len(l.second.terms) + len(l.tag.terms) + 1
 	}
-	for _, d := range p.prods {
-		terms += len(d.f.terms) + len(d.g.terms) + 1
+	for i, d := range p.prods {
+		terms += p.claims[i] * (len(d.f.terms) + len(d.g.terms) + 1)
 	}
 	for _, f := range p.zeros {
 		terms += len(f.terms)
@@ -145,7 +145,7 @@ func (p *plan) cost() Cost {
 	terms += len(p.rowTabs) << p.rowBits()
 	// Weights are evaluated for each claim about their product.
 	rows, hashes := 0, 0
-	for i, n := range p.references() {
+	for i, n := range p.claims {
 		switch d := p.prods[i]; d.weight {
 		case plain:
 		case arranged:
@@ -194,13 +194,14 @@ func Verify(c Card, claim Claim, proof Proof) error {
 
 // VerifyBatch is Verify for all claims of one proof, in their order.
 func VerifyBatch(c Card, claims []Claim, proof Proof) error {
-	if err := verify(&c, claims, proof); err != nil {
+	if err := verify(&c, claims, proof, nil); err != nil {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return nil
 }
 
-func verify(c *Card, claims []Claim, proof Proof) error {
+// verify lets tests watch the transcript.
+func verify(c *Card, claims []Claim, proof Proof, watch func(*transcript.Verifier)) error {
 	for _, claim := range claims {
 		if err := c.checkRun(claim.run()); err != nil {
 			return err
@@ -225,6 +226,9 @@ func verify(c *Card, claims []Claim, proof Proof) error {
 		return err
 	}
 	t := transcript.NewVerifier(domain, body)
+	if watch != nil {
+		watch(t)
+	}
 	absorb(t, c, proof[:len(proof)-len(body)], claims)
 	for i, s := range p.slots {
 		if !s.sent {

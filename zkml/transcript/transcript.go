@@ -32,6 +32,8 @@ import (
 type sponge struct {
 	chain   [32]byte
 	pending []byte
+	item    func(label string, data []byte) bool // see Watch
+	drawn   func(label string, b [32]byte)
 }
 
 func newSponge(domain string) sponge {
@@ -42,6 +44,9 @@ func newSponge(domain string) sponge {
 func (s *sponge) Absorb(label string, data []byte) {
 	if len(label) > 255 || uint64(len(data)) > 1<<32-1 {
 		panic("transcript: item is too long")
+	}
+	if s.item != nil && !s.item(label, data) {
+		return
 	}
 	s.pending = append(s.pending, byte(len(label)))
 	s.pending = append(s.pending, label...)
@@ -59,7 +64,17 @@ func (s *sponge) draw(label string) [32]byte {
 	h := blake3.Sum512(b)
 	copy(s.chain[:], h[:32])
 	s.pending = s.pending[:0]
+	if s.drawn != nil {
+		s.drawn(label, [32]byte(h[32:]))
+	}
 	return [32]byte(h[32:])
+}
+
+// Watch is for tests that show what would happen if something were not
+// absorbed: item is called for every item, a challenge's label included, and
+// what it returns false for is left out. drawn is called for every challenge.
+func (s *sponge) Watch(item func(label string, data []byte) bool, drawn func(label string, b [32]byte)) {
+	s.item, s.drawn = item, drawn
 }
 
 // Challenge returns a random element of the extension. Each coordinate is a
