@@ -22,11 +22,11 @@ type Options struct {
 	// Rows is the most positions of a sequence, or samples of a batch; 0 for
 	// as many as the network has.
 	Rows int
-	// Samples are inputs like those that the model will meet, each of some
-	// rows; scales are chosen by them. Without samples they are chosen by
+	// Samples are inputs like those that the model will meet, each the numbers
+	// of some rows, row by row; scales are chosen by them. Without samples they are chosen by
 	// bounds of what inputs from Lo to Hi (not needed for tokens) can do, and
 	// by what random ones do. What is larger than expected saturates.
-	Samples [][][]float64
+	Samples [][]float64
 	Lo, Hi  float64
 }
 
@@ -45,17 +45,22 @@ type Output struct {
 	Name    string `json:"name"`
 	Columns int    `json:"columns"`
 	Frac    int    `json:"frac"` // e stands for e/2^frac
-	// Row is which row of the program's output holds it: -1 if every row holds
-	// its own, else that row, or 0 if all rows are alike.
+	// Row is which row of the program's output holds it, or EachRow or AnyRow.
 	Row  int  `json:"row"`
 	Loss Loss `json:"loss"`
 	axis int  // of the network's tensor along which rows lie
 }
 
+// Values of Output.Row.
+const (
+	EachRow = -1 // every row holds its own
+	AnyRow  = -2 // all rows are alike
+)
+
 // Loss is how far the exact program is from the network in floating point.
 type Loss struct {
 	Rows      int     `json:"rows"`      // compared
-	Agreement float64 `json:"agreement"` // of rows whose greatest element is in the same place (for labels: that are the same)
+	Agreement float64 `json:"agreement"` // part of rows whose greatest element is in the same place, or whose label is the same; 1 for single numbers
 	Max       float64 `json:"max_error"`
 	Mean      float64 `json:"mean_error"`
 	Peak      float64 `json:"peak"` // greatest magnitude of the network's elements
@@ -84,8 +89,8 @@ func Import(file []byte, o Options) (*Imported, error) {
 	return importModel(m, o, defaultRoom)
 }
 
-func importModel(m *Model, o Options, room int64) (*Imported, error) {
-	n, err := open(m, room)
+func importModel(m *Model, o Options, r room) (*Imported, error) {
+	n, err := open(m, r)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +194,7 @@ func (n *Net) lower(o Options) (*Imported, error) {
 	if given == 0 {
 		// Bounds of what any input can do; where they are far from what random
 		// inputs do, which bounds of deep networks are, a margin over that.
-		v := &intervals{peak: map[string]float64{n.input.Name: l.peaks[n.input.Name]}, length: map[string]float64{}, static: l.static, dims: l.dims, opset: n.version}
+		v := &intervals{peak: map[string]float64{n.input.Name: l.peaks[n.input.Name]}, length: map[string]float64{}, static: l.static, dims: l.dims, opset: n.version, room: n.room}
 		for _, node := range nodes {
 			if err := v.node(node); err != nil {
 				return nil, fmt.Errorf("onnx: %w", err)
@@ -272,11 +277,12 @@ func (n *Net) samples(o Options, rows int) ([][][]float64, int, error) {
 		return out, 0, nil
 	}
 	var out [][][]float64
-	for i, s := range o.Samples {
-		if len(s) == 0 {
-			return nil, 0, fmt.Errorf("onnx: sample %d is empty", i+1)
+	for i, flat := range o.Samples {
+		s, err := Rows(flat, n.cols)
+		if err == nil {
+			err = n.check(s)
 		}
-		if err := n.check(s); err != nil {
+		if err != nil {
 			return nil, 0, fmt.Errorf("onnx: sample %d: %w", i+1, err)
 		}
 		for at := 0; at < len(s); at += rows {
@@ -292,6 +298,18 @@ func (n *Net) samples(o Options, rows int) ([][][]float64, int, error) {
 		}
 	}
 	return out, len(out), nil
+}
+
+// Rows cuts numbers into rows of so many.
+func Rows(flat []float64, columns int) ([][]float64, error) {
+	if len(flat) == 0 || columns < 1 || len(flat)%columns != 0 {
+		return nil, fmt.Errorf("%d numbers are no rows of %d", len(flat), columns)
+	}
+	var rows [][]float64
+	for at := 0; at < len(flat); at += columns {
+		rows = append(rows, flat[at:at+columns])
+	}
+	return rows, nil
 }
 
 func bounds(samples [][][]float64) (lo, hi float64) {
@@ -401,8 +419,11 @@ func (l *lower) leave(im *Imported, results []string) error {
 		if err != nil {
 			return fmt.Errorf("result %q: %w", name, err)
 		}
-		row := -1
-		if w.axis < 0 && (n.sequence || l.rows > 1) {
+		row := EachRow
+		switch {
+		case w.axis < 0 && w.at.uniform:
+			row = AnyRow
+		case w.axis < 0 && (n.sequence || l.rows > 1):
 			row = w.row
 		}
 		if len(im.Outputs) == 0 && text && v.frac >= 0 && l.prog.Causal() && l.prog.Rows%2 == 0 {
@@ -570,8 +591,8 @@ func (s *Loss) add(o Output, want []float64, got []int32) {
 		s.Peak = max(s.Peak, math.Abs(x))
 	}
 	same := a == b
-	if len(want) == 1 {
-		same = math.Abs(want[0]-o.Number(got[0])) < 0.5
+	if len(want) == 1 && o.Frac == 0 {
+		same = want[0] == o.Number(got[0])
 	}
 	if same {
 		s.Agreement++

@@ -52,8 +52,8 @@ func (l *lower) node(node *Node) error {
 	if !ok {
 		return fmt.Errorf("%s: %s of what depends on the input is not supported: its result must not depend on the data", node.label(), node.Op)
 	}
-	room := int64(defaultRoom)
-	out, err := f(l, &call{node, l.net.version(node), in, &room})
+	left := l.net.room
+	out, err := f(l, &call{node, l.net.version(node), in, &left})
 	if err != nil {
 		return fmt.Errorf("%s: %w", node.label(), err)
 	}
@@ -219,6 +219,9 @@ func (l *lower) joined(c *call, n int) ([]*wire, error) {
 		parts, widths = append(parts, v.v), append(widths, v.cols)
 		w[i] = &wire{dims: x.dims, axis: x.axis, row: x.row, at: all, cols: shifted(columns(v.cols), all.cols)}
 		all.cols += v.cols
+	}
+	if all.cols > exact.MaxCols || len(parts)*all.cols > exact.MaxWidth {
+		return nil, fmt.Errorf("%d parts of %d columns together: at most %d columns", len(parts), all.cols, exact.MaxCols)
 	}
 	joint.v, joint.cols = quantise.Concat(l.prog, parts, widths), all.cols
 	all.val = joint
@@ -411,7 +414,7 @@ func allEqual(v []float64) bool {
 
 func (l *lower) binary(c *call) ([]*wire, error) {
 	if len(c.in) == 1 {
-		return l.move(&call{&Node{Op: "Identity", In: c.node.In, Out: c.node.Out}, c.opset, c.in, c.room})
+		return l.move(&call{&Node{Op: "Identity", In: c.node.In, Out: c.node.Out}, c.opset, c.in, c.left})
 	}
 	if len(c.in) != 2 {
 		return nil, errors.New("of more than two operands is not supported")
@@ -998,6 +1001,9 @@ func (l *lower) conv(c *call) ([]*wire, error) {
 	size, positions, taps := count(win.in), count(win.out), count(win.kernel)
 	// Groups are one group with zeros.
 	k := channels * taps
+	if k*made > 1<<26 {
+		return nil, fmt.Errorf("a matrix of %d by %d", k, made)
+	}
 	if batch*positions*k > exact.MaxCols {
 		return nil, fmt.Errorf("%d places with %d inputs each: at most %d together", batch*positions, k, exact.MaxCols)
 	}

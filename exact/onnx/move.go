@@ -81,7 +81,7 @@ func (c *call) inOrder(n int, dims []int) ([]moved, error) {
 	if count(dims) != n {
 		return nil, fmt.Errorf("%d elements do not fit %v", n, dims)
 	}
-	if err := c.spend(n); err != nil {
+	if err := c.hold(n); err != nil {
 		return nil, err
 	}
 	from := make([]int, n)
@@ -101,7 +101,7 @@ func (c *call) strided(dims, stride []int, first int) ([]moved, error) {
 	if n := count(dims); n < 0 || n > maxDim {
 		return nil, fmt.Errorf("dimensions %v", dims)
 	}
-	if err := c.spend(count(dims)); err != nil {
+	if err := c.hold(count(dims)); err != nil {
 		return nil, err
 	}
 	from := make([]int, 0, count(dims))
@@ -400,7 +400,7 @@ func concat(c *call) ([]moved, error) {
 	if count(dims) > maxDim {
 		return nil, fmt.Errorf("dimensions %v", dims)
 	}
-	if err := c.spend(count(dims)); err != nil {
+	if err := c.hold(count(dims)); err != nil {
 		return nil, err
 	}
 	from := make([]int, 0, count(dims))
@@ -435,7 +435,7 @@ func gather(c *call) ([]moved, error) {
 		return nil, fmt.Errorf("to %d dimensions", len(dims))
 	}
 	outer, inner, n := count(x.Dims[:a]), count(x.Dims[a+1:]), x.Dims[a]
-	if err := c.spend(outer * inner * len(index)); err != nil {
+	if err := c.hold(outer * inner * len(index)); err != nil {
 		return nil, err
 	}
 	from := make([]int, 0, outer*inner*len(index))

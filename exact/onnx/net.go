@@ -24,7 +24,7 @@ type Net struct {
 	fixed    map[string]filling
 	consts   map[string]*Tensor // initializers, and what follows from them alone
 	nodes    []*Node            // what results depend on, in order
-	room     int64              // work allowed for an evaluation
+	room     room               // of an evaluation
 }
 
 // filling is what an input is given that cannot vary.
@@ -32,9 +32,6 @@ type filling struct {
 	port Port
 	with string // "ones", "zeros" or "counting"
 }
-
-// defaultRoom bounds an evaluation: elements made and products added.
-const defaultRoom = 1 << 37
 
 // fillings are the inputs, besides tokens, that exporters of encoders give a
 // network, and what they are for one whole sequence.
@@ -46,8 +43,8 @@ var fillings = map[string]string{
 // Open prepares a model for evaluation.
 func Open(m *Model) (*Net, error) { return open(m, defaultRoom) }
 
-func open(m *Model, room int64) (*Net, error) {
-	n := &Net{model: m, consts: map[string]*Tensor{}, fixed: map[string]filling{}, room: room}
+func open(m *Model, r room) (*Net, error) {
+	n := &Net{model: m, consts: map[string]*Tensor{}, fixed: map[string]filling{}, room: r}
 	for domain, v := range m.Opsets {
 		if domain == "" && (v < 1 || v > 1000) {
 			return nil, fmt.Errorf("onnx: operator set version %d", v)
@@ -161,7 +158,7 @@ func (n *Net) sortOut() error {
 	for i := range all {
 		all[i] = &n.model.Nodes[i]
 	}
-	room := n.room
+	left := n.room
 	for _, node := range needed(all, roots) {
 		op, ok := operators[node.Op]
 		if !ok || node.Domain != "" && node.Domain != "ai.onnx.ml" && node.Domain != "com.microsoft" {
@@ -178,7 +175,7 @@ func (n *Net) sortOut() error {
 			n.nodes = append(n.nodes, node)
 			continue
 		}
-		out, err := op(&call{node, n.version(node), in, &room})
+		out, err := op(&call{node, n.version(node), in, &left})
 		if err != nil {
 			return fmt.Errorf("%s: %w", node.label(), err)
 		}
@@ -387,7 +384,7 @@ func (n *Net) evaluate(data []float64, rows int, see func(node *Node, out []*Ten
 		}
 		vals[name], static[name] = t, true
 	}
-	room := n.room
+	left := n.room
 	for _, node := range n.nodes {
 		in, same := make([]*Tensor, len(node.In)), true
 		for i, name := range node.In {
@@ -402,7 +399,7 @@ func (n *Net) evaluate(data []float64, rows int, see func(node *Node, out []*Ten
 				return nil, fmt.Errorf("onnx: %s: no value for %q", node.label(), name)
 			}
 		}
-		out, err := operators[node.Op](&call{node, n.version(node), in, &room})
+		out, err := operators[node.Op](&call{node, n.version(node), in, &left})
 		if err != nil {
 			return nil, fmt.Errorf("onnx: %s: %w", node.label(), err)
 		}

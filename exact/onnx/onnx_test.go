@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,7 +78,9 @@ func TestImport(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/calibrated=%v", n.name, calibrated), func(t *testing.T) {
 				o := onnx.Options{Name: n.name, Rows: n.rows, Lo: -1, Hi: 1}
 				if calibrated {
-					o.Samples = inputs(t, n.model, n.rows, 12, 1)
+					for _, s := range inputs(t, n.model, n.rows, 12, 1) {
+						o.Samples = append(o.Samples, slices.Concat(s...))
+					}
 				}
 				start := time.Now()
 				im, err := onnx.Import(onnx.Encode(n.model), o)
@@ -148,7 +151,7 @@ func check(t *testing.T, n network, im *onnx.Imported, samples [][][]float64) []
 				flat = append(flat, float64(v))
 			}
 			rows := len(s)
-			if o.Row >= 0 {
+			if o.Row != onnx.EachRow {
 				rows = 1
 			}
 			if len(flat) != rows*o.Columns {
@@ -249,8 +252,8 @@ func TestRefusals(t *testing.T) {
 		}, []string{"2 inputs", "x, z"}},
 		{"no shape", func(m *onnx.Model, o *onnx.Options) { m.Inputs[0].Shaped = false }, []string{"shape"}},
 		{"free features", func(m *onnx.Model, o *onnx.Options) { m.Inputs[0].Dims[1].Size = -1 }, []string{"is free"}},
-		{"wrong sample", func(m *onnx.Model, o *onnx.Options) { o.Samples = [][][]float64{{{1, 2}}} }, []string{"sample 1", "2 numbers, want 3"}},
-		{"not a number", func(m *onnx.Model, o *onnx.Options) { o.Samples = [][][]float64{{{1, 2, math.NaN()}}} }, []string{"NaN"}},
+		{"wrong sample", func(m *onnx.Model, o *onnx.Options) { o.Samples = [][]float64{{1, 2}} }, []string{"sample 1", "2 numbers are no rows of 3"}},
+		{"not a number", func(m *onnx.Model, o *onnx.Options) { o.Samples = [][]float64{{1, 2, math.NaN()}} }, []string{"NaN"}},
 		{"division", func(m *onnx.Model, o *onnx.Options) {
 			m.Nodes[1].Op, m.Nodes[1].In = "Div", []string{m.Nodes[0].Out[0], "v9"}
 			m.Nodes = append([]onnx.Node{{Op: "Gemm", In: []string{"x", m.Nodes[0].In[1]}, Out: []string{"v9"}, Attrs: m.Nodes[0].Attrs}}, m.Nodes...)
@@ -275,7 +278,7 @@ func TestRefusals(t *testing.T) {
 		t.Error(err)
 	}
 	gpt := shape.GPT{Vocab: 9, Layers: 1, Heads: 1, Width: 8, Context: 4}.Model(1, false)
-	if _, err := onnx.Import(onnx.Encode(gpt), onnx.Options{Name: "x", Samples: [][][]float64{{{1}, {9}}}}); err == nil || !strings.Contains(err.Error(), "token 9") {
+	if _, err := onnx.Import(onnx.Encode(gpt), onnx.Options{Name: "x", Samples: [][]float64{{1, 9}}}); err == nil || !strings.Contains(err.Error(), "token 9") {
 		t.Errorf("a token beyond the vocabulary: %v", err)
 	}
 	encoder := shape.Encoder{Vocab: 9, Layers: 1, Heads: 1, Width: 8, Inner: 8, Context: 4}.Model(1)

@@ -13,14 +13,30 @@ type call struct {
 	node  *Node
 	opset int64
 	in    []*Tensor
-	// room is how many more elements may be made and products added.
-	room *int64
+	// left is what the evaluation may still take.
+	left *room
 }
 
-// spend takes from the room left, so that a small hostile file costs little.
+// room bounds an evaluation, so that a small hostile file costs little.
+type room struct{ elements, products int64 }
+
+// defaultRoom is a gigabyte of elements held, and a minute of work or two.
+var defaultRoom = room{1 << 28, 1 << 37}
+
+var errRoom = errors.New("the network takes more memory or work than is allowed here")
+
+// hold takes room for elements.
+func (c *call) hold(n int) error {
+	if c.left.elements -= int64(n); n < 0 || c.left.elements < 0 {
+		return errRoom
+	}
+	return nil
+}
+
+// spend takes room for products.
 func (c *call) spend(n int) error {
-	if *c.room -= int64(n); n < 0 || *c.room < 0 {
-		return errors.New("the network takes more memory or work than is allowed here")
+	if c.left.products -= int64(n); n < 0 || c.left.products < 0 {
+		return errRoom
 	}
 	return nil
 }
@@ -38,7 +54,7 @@ func (c *call) new(t Type, dims []int) (*Tensor, error) {
 			return nil, fmt.Errorf("dimensions %v: too many elements", dims)
 		}
 	}
-	if err := c.spend(n); err != nil {
+	if err := c.hold(n); err != nil {
 		return nil, err
 	}
 	out := &Tensor{Type: t, Dims: slices.Clone(dims)}
@@ -795,7 +811,7 @@ func (c *call) gemmParts() (w []float32, k, n int, bias *Tensor, beta float32, e
 	}
 	k, n, w = b.Dims[0], b.Dims[1], b.F
 	if c.node.intAttr("transB", 0) != 0 {
-		if err := c.spend(len(w)); err != nil {
+		if err := c.hold(len(w)); err != nil {
 			return nil, 0, 0, nil, 0, err
 		}
 		w = transposed(w, k, n)
@@ -917,13 +933,13 @@ func (c *call) windowOf(dims, kernel []int) (*window, error) {
 		default:
 			return nil, fmt.Errorf("auto_pad %q", mode)
 		}
-		room := size + pads[i] + pads[rank+i] - reach
-		if room < 0 {
+		slack := size + pads[i] + pads[rank+i] - reach
+		if slack < 0 {
 			return nil, fmt.Errorf("a kernel that reaches over %d of %d", reach, size)
 		}
-		w.out[i] = room/stride[i] + 1
+		w.out[i] = slack/stride[i] + 1
 	}
-	if err := c.spend(count(w.out) * count(kernel)); err != nil {
+	if err := c.hold(count(w.out) * count(kernel)); err != nil {
 		return nil, err
 	}
 	own := strides(w.in)

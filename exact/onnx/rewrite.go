@@ -274,6 +274,7 @@ type intervals struct {
 	static map[string]*Tensor
 	dims   map[string][]int
 	opset  func(*Node) int64
+	room   room
 }
 
 func greatest(t *Tensor) float64 {
@@ -323,8 +324,8 @@ func (v *intervals) node(n *Node) error {
 		}
 		c.in = append(c.in, t)
 	}
-	room := int64(defaultRoom)
-	c.room = &room
+	left := v.room
+	c.left = &left
 	none := func(int) float64 { return 0 }
 	switch n.Op {
 	case "MatMul":

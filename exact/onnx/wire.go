@@ -230,7 +230,6 @@ type lower struct {
 	wires  map[string]*wire
 	peaks  map[string]float64
 	group  map[string]int // fractional bits of what is added to each other
-	exps   map[int]int    // constants by scale
 	notes  []string
 	input  exact.Value
 	// Position, once there is need of it.
@@ -324,6 +323,9 @@ func (l *lower) requantised(x *value, frac, bits int) (*value, error) {
 
 // scaled multiplies each column by a factor and adds to it.
 func (l *lower) scaled(x *value, gain, bias []float64, frac, bits int) (*value, error) {
+	if x.cols > exact.MaxCols {
+		return nil, fmt.Errorf("%d columns, at most %d", x.cols, exact.MaxCols)
+	}
 	peak, most := 0.0, 0.0
 	for _, g := range gain {
 		peak = max(peak, math.Abs(g))

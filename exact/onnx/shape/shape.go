@@ -262,21 +262,31 @@ func (w MLP) Model(seed uint64) *onnx.Model {
 	return b.result("y")
 }
 
-// LeNet is a small network of convolutions over images of 28 by 28, with
-// batch normalisation, both kinds of pooling, padding and strides.
-func LeNet(seed uint64) *onnx.Model {
-	b := start("lenet", seed, port("image", onnx.Float, -1, 1, 28, 28), port("scores", onnx.Float, -1, 10))
+// LeNet is LeNet-5 over images of 28 by 28.
+func LeNet(seed uint64) *onnx.Model { return Images(seed, 28, 6, 10) }
+
+// Images is a network of convolutions over square images of one channel, with
+// batch normalisation, both kinds of pooling, padding and strides: first so
+// many channels, then more.
+func Images(seed uint64, size, channels, classes int) *onnx.Model {
+	b := start("images", seed, port("image", onnx.Float, -1, 1, size, size), port("scores", onnx.Float, -1, classes))
 	conv := func(x string, from, to, k int, attrs ...onnx.Attr) string {
 		w := b.normal(1.4/math.Sqrt(float64(from*k*k)), 0, to, from, k, k)
 		return b.node("Conv", []string{x, w, b.normal(0.1, 0, to)}, append(attrs, ints("kernel_shape", int64(k), int64(k)))...)
 	}
-	x := conv("image", 1, 6, 5, ints("pads", 2, 2, 2, 2))
-	x = b.node("BatchNormalization", []string{x, b.normal(0.1, 1, 6), b.normal(0.1, 0, 6), b.normal(0.1, 0, 6), b.variances(6)}, float("epsilon", 1e-5))
+	k := min(5, size/2)
+	x := conv("image", 1, channels, 5, ints("pads", 2, 2, 2, 2))
+	x = b.node("BatchNormalization", []string{x, b.normal(0.1, 1, channels), b.normal(0.1, 0, channels), b.normal(0.1, 0, channels), b.variances(channels)}, float("epsilon", 1e-5))
 	x = b.node("MaxPool", []string{b.call("Relu", x)}, ints("kernel_shape", 2, 2), ints("strides", 2, 2))
-	x = b.call("Relu", conv(x, 6, 16, 5))
-	x = b.node("AveragePool", []string{x}, ints("kernel_shape", 2, 2), ints("strides", 2, 2))
+	wide := channels*2 + channels/2 + channels%2 + 1 // 16 for 6
+	x = b.call("Relu", conv(x, channels, wide, k))
+	pool, rest := 2, size/2-k+1
+	if rest < 2 {
+		pool = 1
+	}
+	x = b.node("AveragePool", []string{x}, ints("kernel_shape", int64(pool), int64(pool)), ints("strides", int64(pool), int64(pool)))
 	x = b.node("Flatten", []string{x})
-	widths := []int{400, 120, 84, 10}
+	widths := []int{wide * (rest / pool) * (rest / pool), 20 * channels, 14 * channels, classes}
 	for i := 1; i < len(widths); i++ {
 		x = b.node("Gemm", []string{x, b.normal(1.4/math.Sqrt(float64(widths[i-1])), 0, widths[i], widths[i-1]), b.normal(0.1, 0, widths[i])}, number("transB", 1))
 		if i+1 < len(widths) {
