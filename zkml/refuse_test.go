@@ -711,8 +711,8 @@ func TestGolden(t *testing.T) {
 		id, proof string
 		last      string // challenge
 	}{
-		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "7c3290e9754104ae200cf81d5144a077ccce3a96faa9f4355944eec0ad182077", "e95ab716b29b78658f59d2c22acd514a87acb3628ae4031ce3a5e6296b32ae80", "1e30f53c4763db21d8e5f2c84f36d5c7da242008425ca8379e0398b81c1ccce7"},
-		{"mixture", mixture(7), mixtureRuns(5, 3), "0e7096cc612586cceb2fc13f229f9da2b879bd1afe75e6b8b0f18f142823b353", "2c3b6ae885e3457e291b466a6786b19cb3968401d4f046a15bb22fa979498097", "c645f28ccf9471d2a201c73aa036265ccf8c5b98d94bb437343114bc78a7514f"},
+		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "3735fa2e721a942c58f00b526aa528cb4fd1b6338d7461951abbce562c02b61d", "d5c2c93d199444b8cef8c6b88c3feb2f99c59ba7db894ce43aff7497bd36ed5e", "f7e06fc35a4e8364db715488b57fc94c33192ca7714b1f1064e195709ee1a432"},
+		{"mixture", mixture(7), mixtureRuns(5, 3), "154f605f3b105ddab90da2306a15da334526bb069714af490e71b74ecc73e71b", "f8f1b1004b85ad777c90c9152e8f941ae843022265c9492beff1f0d69d1945df", "5b68e5c20f15b44889ddbbef535ead5883d1f13f0beb8591b69cc6343635ded1"},
 	} {
 		card, pk := mustCommit(t, g.prog)
 		var w watched

@@ -25,7 +25,7 @@ const (
 const (
 	rate     = 2  // the code has rate 1/4
 	work     = 18 // bits of proof of work before queries, and before lookups become fractions
-	foldWork = 16 // and before each fold
+	foldWork = 14 // and before each fold
 )
 
 func paramsOf(c *Card) whir.Params {

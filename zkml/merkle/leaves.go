@@ -5,7 +5,6 @@ import (
 	mathbits "math/bits"
 	"unsafe"
 
-	"lukechampine.com/blake3"
 	"lukechampine.com/blake3/guts"
 
 	"github.com/torg-network/torg/zkml/parallel"
@@ -85,43 +84,108 @@ func flagsOf(first, last bool) (flags uint32) {
 	return flags
 }
 
-// Leaves hashes n leaves that lie across columns: leaf i has the words
-// columns[0][i], columns[1][i] ..., little-endian. It gives what Leaf gives for
-// the bytes of each.
-func Leaves[W ~uint32](n int, columns [][]W) []Digest {
-	out := make([]Digest, n)
-	parallel.For(n, 64, func(from, to int) {
-		done := from
-		if fast16 && len(columns) > 0 && 4*len(columns) <= maxChunk {
-			for ; done+lanes <= to; done += lanes {
-				leaves16(out[done:done+lanes], columns, done)
-			}
-		}
-		b := make([]byte, 4*len(columns))
-		for i := done; i < to; i++ {
+// BlockWords is how many words of each leaf a Hasher takes at once.
+const BlockWords = 16
+
+// Hasher hashes leaves that come a few words of each at a time, as when each
+// word of a leaf is of another column: it gives what Leaf gives for the words,
+// little-endian, one after the other.
+type Hasher struct {
+	n, words, done int
+	states         []state
+	// Of leaves longer than a chunk, which are hashed when all is there.
+	long []byte
+}
+
+// NewHasher returns a hasher of n leaves of the given number of words.
+func NewHasher(n, words int) *Hasher {
+	h := &Hasher{n: n, words: words}
+	if 4*words > maxChunk {
+		h.long = make([]byte, 4*words*n)
+		return h
+	}
+	h.states = make([]state, (n+lanes-1)/lanes)
+	for i := range h.states {
+		h.states[i] = newState()
+	}
+	return h
+}
+
+// Add adds the next words of all leaves: columns[j][i] to leaf i. There are
+// BlockWords columns but for the last time.
+func Add[W ~uint32](h *Hasher, columns [][]W) {
+	first := h.done
+	h.done += len(columns)
+	if h.done > h.words || len(columns) != BlockWords && h.done != h.words {
+		panic("merkle: words do not come in blocks")
+	}
+	if h.long != nil {
+		parallel.For(h.n, 64, func(from, to int) {
 			for j, c := range columns {
-				binary.LittleEndian.PutUint32(b[4*j:], uint32(c[i]))
+				for i := from; i < to; i++ {
+					binary.LittleEndian.PutUint32(h.long[4*(i*h.words+first+j):], uint32(c[i]))
+				}
 			}
-			out[i] = blake3.Sum256(b)
+		})
+		return
+	}
+	length, flags := uint32(4*len(columns)), flagsOf(first == 0, h.done == h.words)
+	parallel.For(len(h.states), 64, func(from, to int) {
+		var msg [16][lanes]W
+		for k := from; k < to; k++ {
+			n := min(lanes, h.n-k*lanes)
+			for j, c := range columns {
+				if n == lanes {
+					msg[j] = [lanes]W(c[k*lanes:])
+				} else {
+					copy(msg[j][:], c[k*lanes:])
+				}
+			}
+			h.states[k].compress((*block)(unsafe.Pointer(&msg)), n, length, flags)
+		}
+	})
+}
+
+// Digests returns the hashes, after all words.
+func (h *Hasher) Digests() []Digest {
+	if h.done != h.words {
+		panic("merkle: words are missing")
+	}
+	out := make([]Digest, h.n)
+	if h.long != nil {
+		parallel.For(h.n, 64, func(from, to int) {
+			for i := from; i < to; i++ {
+				out[i] = Leaf(h.long[4*i*h.words : 4*(i+1)*h.words])
+			}
+		})
+		return out
+	}
+	parallel.For(len(h.states), 64, func(from, to int) {
+		for k := from; k < to; k++ {
+			h.states[k].digests(out[k*lanes : min((k+1)*lanes, h.n)])
 		}
 	})
 	return out
 }
 
-// leaves16 hashes sixteen leaves of at most one chunk: word j of all of them is
-// sixteen consecutive words of a column.
-func leaves16[W ~uint32](out []Digest, columns [][]W, at int) {
-	s := newState()
-	var msg [16][lanes]W
-	for from := 0; from < len(columns); from += 16 {
-		words := columns[from:min(from+16, len(columns))]
-		for j, c := range words {
-			msg[j] = [lanes]W(c[at : at+lanes])
-		}
-		clear(msg[len(words):])
-		compress16(&s, (*block)(unsafe.Pointer(&msg)), uint32(4*len(words)), flagsOf(from == 0, from+16 >= len(columns)))
+// compress takes a block of a leaf in each of the first n lanes.
+func (s *state) compress(msg *block, n int, length, flags uint32) {
+	if fast16 {
+		compress16(s, msg, length, flags)
+		return
 	}
-	s.digests(out)
+	for l := range n {
+		node := guts.Node{BlockLen: length, Flags: flags}
+		for i := range s {
+			node.CV[i] = s[i][l]
+		}
+		for j := range msg {
+			node.Block[j] = msg[j][l]
+		}
+		for i, x := range guts.ChainingValue(node) {
+			s[i][l] = x
+		}
+	}
 }
 
 // LeavesOf hashes consecutive leaves of the given size, a whole number of

@@ -11,16 +11,15 @@
 // Reed-Solomon codes" (2025): see word.exceptions. Two things are arranged
 // differently from the paper, neither of which changes its analysis:
 //
-//   - Elements of a column are the coefficients of the polynomial that is
-//     encoded, while folding works on them as values on the cube: with
-//     p(x) = e(x^2) + x o(x^2), the fold at r is (1-r) e + r o. That is a
-//     line through two codewords as good as e + r o, and saves a change of
-//     basis. Index b of a column is the coefficient of x^rev(b), so that the
-//     first variable is the first to be folded. The value at y of the encoding
-//     of f is the sum of f(b) y^rev(b): again a weighted sum.
-//   - The first code is interleaved: the columns of one or more commitments,
-//     all of one height, are the leading variables of one polynomial. They
-//     are folded first, by the same kind of line.
+//   - All codes are interleaved. A word that is next folded by k variables is
+//     2^k rows, one for each value of those variables, that are encoded each by
+//     itself; a leaf has one element of each row. The columns of one or more
+//     commitments, all of one height, are further leading variables of the first.
+//     Folding is by lines through rows, (1-r) e + r o.
+//   - Elements of a row are the coefficients of the polynomial that is encoded,
+//     while folding works on them as values on the cube, which saves a change of
+//     basis. Index b of a row is the coefficient of x^rev(b). The value at y of
+//     the encoding of f is the sum of f(b) y^rev(b): again a weighted sum.
 //
 // Rounds: all column variables and then some more are bound by sum-checks, each
 // challenge being preceded by proof of work; the folded polynomial is committed
@@ -46,10 +45,10 @@ import (
 )
 
 const (
-	firstBits  = 3 // variables folded of the columns: a leaf has 2^3 elements of each
-	foldBits   = 4 // variables folded of each later word: a leaf has 2^4 elements
-	shrinkBits = 2 // the domain shrinks by 2^2 a round; the first time only by 2
-	finalBits  = 7 // polynomials of at most so many variables are sent
+	firstBits = 3 // variables folded of the columns: a leaf has 2^3 elements of each
+	foldBits  = 4 // variables folded of each later word: a leaf has 2^4 elements
+	thinBits  = 2 // the rate of each word is 2^-2 that of the one before
+	finalBits = 7 // polynomials of at most so many variables are sent
 )
 
 // Bounds of Params.
@@ -114,36 +113,34 @@ func (p Params) Check() error {
 	return nil
 }
 
-// wordShape is a committed word: a polynomial of vars variables on a domain of
-// 2^domain, of which fold variables are bound before the next.
+// wordShape is a committed word: a polynomial of vars variables as 2^fold rows,
+// each encoded at 2^domain positions. The fold variables are bound before the
+// next word.
 type wordShape struct {
 	Word
 	vars, domain, fold int
-	lines              int // log2 of the greatest domain of the lines that fold it
 }
 
 // words returns the shapes of all committed words.
 func (p Params) words() []wordShape {
-	w := wordShape{vars: p.Height, domain: p.Height + p.Rate, fold: firstBits}
-	w.lines = w.domain
-	shrink := 1
+	vars, fold, rate := p.Height, firstBits, p.Rate
 	var out []wordShape
 	for {
+		w := wordShape{vars: vars, domain: vars - fold + rate, fold: fold}
 		if len(out) < len(p.Words) {
 			w.Word = p.Words[len(out)]
 		}
 		out = append(out, w)
-		if w.vars-w.fold <= finalBits {
+		vars -= fold
+		if vars <= finalBits {
 			return out
 		}
-		w = wordShape{vars: w.vars - w.fold, domain: w.domain - shrink, fold: foldBits}
-		w.lines = w.domain - 1
-		shrink = shrinkBits
+		fold, rate = foldBits, rate+thinBits
 	}
 }
 
 // rate is that of the code.
-func (w wordShape) rate() float64 { return math.Exp2(float64(w.vars - w.domain)) }
+func (w wordShape) rate() float64 { return math.Exp2(float64(w.vars - w.fold - w.domain)) }
 
 // near is how many positions of a word may differ from a codeword, of 1.
 func (w wordShape) near() float64 { return 1 - math.Sqrt(w.rate())*(1+1/float64(w.Slack)) }
@@ -158,16 +155,17 @@ func (w wordShape) queryBits() float64 { return -math.Log2(1 - w.near()) }
 
 // exceptions bounds the points of a line through two words where it is nearer
 // to the code than the two are together, on any set of positions (theorem 4.6 of
-// Ben-Sasson et al. 2025, for lines). There, the code has degree
-// at most k and rate k/n. Nothing in it depends on the field, so that it holds
-// for interleaved words too: combine their rows with coefficients of a larger
-// field that are independent over this one, and sets on which all rows agree
-// with codewords are those on which the combination does.
+// Ben-Sasson et al. 2025, for lines). There, the code has degree at most k and
+// rate k/n.
+//
+// Nothing in the bound depends on the field, so that it holds for interleaved
+// words too. Combine their rows with coefficients of a larger field that are
+// independent over this one. If the line is in the code on some positions, so is
+// the line through the combinations; and if the combinations are, then by
+// comparing coefficients so is each row.
 func (w wordShape) exceptions() float64 {
-	n := math.Exp2(float64(w.lines))
-	// The rate of the last code folded to, which is the least favourable.
-	k := math.Exp2(float64(w.vars - w.fold))
-	rate := w.rate() * (k - 1) / k
+	n := math.Exp2(float64(w.domain))
+	rate := (math.Exp2(float64(w.vars-w.fold)) - 1) / n
 	m := float64(w.Slack) + 0.5
 	return (2*math.Pow(m, 5)+3*m*w.near()*w.rate())/(3*math.Pow(rate, 1.5))*n + m/math.Sqrt(rate)
 }
@@ -198,55 +196,76 @@ func (p Params) Budget(logColumns int) soundness.Budget {
 			list = words[i+1].list()
 		}
 		b = append(b, soundness.Step{
-			Name:   fmt.Sprintf("fold of word %d, 2^%d points, within %.3f, and sum-check", i, w.domain, w.near()),
+			Name:   fmt.Sprintf("fold of word %d, 2^%d positions, within %.3f, and sum-check", i, w.domain, w.near()),
 			Source: "lines through codewords: Ben-Sasson et al. 2025, theorem 4.6; WHIR", Count: folds,
 			Bits: w.lineBits() + float64(p.FoldWork), Work: p.FoldWork,
 		}, soundness.Step{
-			Name: fmt.Sprintf("%d queries at rate 2^-%d", w.Queries, w.domain-w.vars), Source: source, Count: 1,
+			Name: fmt.Sprintf("%d queries at rate 2^-%d", w.Queries, w.domain+w.fold-w.vars), Source: source, Count: 1,
 			Bits: float64(w.Queries)*w.queryBits() + float64(p.Work), Work: p.Work,
 		}, soundness.Round("combination of queries", source, 1, list*float64(w.Queries+2)))
 	}
 	return append(b, soundness.Round("last sum-check", "Lund et al. 1992", finalBits, 2))
 }
 
-// Commitment is committed columns with all that is needed to open them.
+// Commitment is committed columns with all that is needed to open them. Their
+// encodings are not kept, as they are many times larger: leaves that are opened
+// are encoded again.
 type Commitment struct {
-	columns   [][]koala.Elem
-	codewords [][]koala.Elem
-	tree      *merkle.Tree
+	columns [][]koala.Elem
+	tree    *merkle.Tree
+	domain  int
+	encode  func(dst []koala.Elem, row int) // tests encode wrongly
 }
 
 // Commit commits to columns of 2^Height elements. It keeps them.
 func (p Params) Commit(columns [][]koala.Elem) *Commitment {
-	c := &Commitment{columns: columns, codewords: make([][]koala.Elem, len(columns))}
-	parallel.Each(len(columns), func(i int) {
-		c.codewords[i] = make([]koala.Elem, 1<<(p.Height+p.Rate))
-		koala.Encode(c.codewords[i], columns[i])
-	})
+	c := &Commitment{columns: columns, domain: p.words()[0].domain}
+	c.encode = func(dst []koala.Elem, row int) { koala.Encode(dst, c.row(row)) }
 	c.hash()
 	return c
 }
 
-func (c *Commitment) hash() {
-	var words [][]koala.Elem
-	stride := len(c.codewords[0]) >> firstBits
-	for _, w := range c.codewords {
-		for k := range 1 << firstBits {
-			words = append(words, w[k*stride:(k+1)*stride])
-		}
-	}
-	c.tree = merkle.New(merkle.Leaves(stride, words))
+// row returns the elements of a row.
+func (c *Commitment) row(i int) []koala.Elem {
+	column := c.columns[i>>firstBits]
+	n := len(column) >> firstBits
+	at := i & (1<<firstBits - 1) * n
+	return column[at : at+n]
 }
 
-// leaf appends leaf i: of each column the elements at i, i+n/8, i+2n/8 ...
-func (c *Commitment) leaf(b []byte, i int) []byte {
-	for _, w := range c.codewords {
-		stride := len(w) >> firstBits
-		for k := range 1 << firstBits {
-			b = w[i+k*stride].Append(b)
-		}
+func (c *Commitment) rows() int { return len(c.columns) << firstBits }
+
+func (c *Commitment) hash() {
+	leaves := merkle.NewHasher(1<<c.domain, c.rows())
+	// As many rows at a time as hashing takes.
+	codes := make([][]koala.Elem, min(merkle.BlockWords, c.rows()))
+	for i := range codes {
+		codes[i] = make([]koala.Elem, 1<<c.domain)
 	}
-	return b
+	for at := 0; at < c.rows(); at += len(codes) {
+		codes = codes[:min(len(codes), c.rows()-at)]
+		parallel.Each(len(codes), func(i int) { c.encode(codes[i], at+i) })
+		merkle.Add(leaves, codes)
+	}
+	c.tree = merkle.New(leaves.Digests())
+}
+
+// open sends leaves and their path; they are bound by the root.
+func (c *Commitment) open(t *transcript.Prover, indices []int) {
+	size := c.rows() * koala.ElemSize
+	out := make([]byte, len(indices)*size)
+	parallel.For(c.rows(), 1, func(from, to int) {
+		code := make([]koala.Elem, 1<<c.domain)
+		for row := from; row < to; row++ {
+			c.encode(code, row)
+			for i, index := range indices {
+				at := i*size + row*koala.ElemSize
+				code[index].Append(out[at : at : at+koala.ElemSize])
+			}
+		}
+	})
+	t.Hint(out)
+	t.Hint(c.tree.Open(indices))
 }
 
 // Root is the commitment that the verifier sees.
@@ -255,32 +274,42 @@ func (c *Commitment) Root() merkle.Digest { return c.tree.Root() }
 // Columns is the number of columns.
 func (c *Commitment) Columns() int { return len(c.columns) }
 
-// word is a committed polynomial of a later round.
+// word is a committed polynomial of a later round: the encodings of its rows.
 type word struct {
-	code koala.Vec
+	rows []koala.Vec
 	tree *merkle.Tree
 }
 
-func newWord(f koala.Vec, domain int) *word {
-	w := &word{code: koala.NewVec(1 << domain)}
-	parallel.Each(4, func(c int) { koala.Encode(w.code[c], f[c]) })
-	stride := w.code.Len() >> foldBits
-	var words [][]koala.Elem
-	for k := range 1 << foldBits {
-		for _, c := range w.code {
-			words = append(words, c[k*stride:(k+1)*stride])
+func newWord(f koala.Vec, s wordShape) *word {
+	w := &word{rows: make([]koala.Vec, 1<<s.fold)}
+	n := f.Len() >> s.fold
+	parallel.Each(len(w.rows), func(i int) {
+		w.rows[i] = koala.NewVec(1 << s.domain)
+		for c := range w.rows[i] {
+			koala.Encode(w.rows[i][c], f[c][i*n:(i+1)*n])
 		}
+	})
+	leaves := merkle.NewHasher(1<<s.domain, 4*len(w.rows))
+	for at := 0; at < len(w.rows); at += merkle.BlockWords / 4 {
+		var codes [][]koala.Elem
+		for _, r := range w.rows[at : at+merkle.BlockWords/4] {
+			codes = append(codes, r[:]...)
+		}
+		merkle.Add(leaves, codes)
 	}
-	w.tree = merkle.New(merkle.Leaves(stride, words))
+	w.tree = merkle.New(leaves.Digests())
 	return w
 }
 
-func (w *word) leaf(b []byte, i int) []byte {
-	stride := w.code.Len() >> foldBits
-	for k := range 1 << foldBits {
-		b = w.code.At(i + k*stride).Append(b)
+func (w *word) open(t *transcript.Prover, indices []int) {
+	var b []byte
+	for _, i := range indices {
+		for _, r := range w.rows {
+			b = r.At(i).Append(b)
+		}
 	}
-	return b
+	t.Hint(b)
+	t.Hint(w.tree.Open(indices))
 }
 
 // Part places a commitment's columns among those of the whole polynomial: its
@@ -321,7 +350,7 @@ func (p Params) Prove(t *transcript.Prover, parts []Part, logColumns int, weight
 		var next *word
 		var z []koala.Ext
 		if i+1 < len(shapes) {
-			next = newWord(f, shapes[i+1].domain)
+			next = newWord(f, shapes[i+1])
 			root := next.tree.Root()
 			t.Bytes("root", root[:])
 			z = t.Challenges("sample", mle.Log(f.Len()))
@@ -332,34 +361,24 @@ func (p Params) Prove(t *transcript.Prover, parts []Part, logColumns int, weight
 			}
 		}
 		t.Grind("work", p.Work)
-		indices := distinct(t.Indices("queries", s.Queries, s.domain-s.fold))
+		indices := distinct(t.Indices("queries", s.Queries, s.domain))
 		if i == 0 {
 			for _, c := range parts {
-				open(t, c.tree, indices, c.leaf)
+				c.open(t, indices)
 			}
 		} else {
-			open(t, last.tree, indices, last.leaf)
+			last.open(t, indices)
 		}
 		if next != nil {
 			gamma := t.Challenge("combine")
 			koala.AddVec(w, w, mle.Eq(z, gamma))
-			addPowers(w, s.domain-s.fold, indices, gamma)
+			addPowers(w, s.domain, indices, gamma)
 		}
 		last = next
 	}
 	for f.Len() > 1 {
 		bind(t, &f, &w, 0)
 	}
-}
-
-// open sends leaves and their path; they are bound by the root.
-func open(t *transcript.Prover, tree *merkle.Tree, indices []int, leaf func([]byte, int) []byte) {
-	var b []byte
-	for _, i := range indices {
-		b = leaf(b, i)
-	}
-	t.Hint(b)
-	t.Hint(tree.Open(indices))
 }
 
 func distinct(indices []int) []int {
@@ -513,7 +532,7 @@ func bind(t *transcript.Prover, f, w *koala.Vec, work int) {
 }
 
 // addPowers adds gamma^(i+2) times the weights of the i-th opened position to
-// w: at index b, y^rev(b) for the position's y in the folded domain of 2^domain.
+// w: at index b, y^rev(b) for the position's y in the domain of 2^domain.
 func addPowers(w koala.Vec, domain int, indices []int, gamma koala.Ext) {
 	root := koala.Root(domain)
 	gs := make([]koala.Ext, len(indices))
@@ -581,7 +600,6 @@ func (p Params) Verify(t *transcript.Verifier, parts []Opening, logColumns int, 
 	for range logColumns {
 		round(p.FoldWork)
 	}
-	eq := mle.Eq(point, koala.ExtOne)
 	var joins []joined
 	shapes := p.words()
 	var root merkle.Digest
@@ -596,12 +614,12 @@ func (p Params) Verify(t *transcript.Verifier, parts []Opening, logColumns int, 
 		j.sample = t.Challenges("sample", s.vars-s.fold)
 		value := t.Ext("sample")
 		t.Grind("work", p.Work)
-		indices := distinct(t.Indices("queries", s.Queries, s.domain-s.fold))
-		var leaves koala.Vec
+		indices := distinct(t.Indices("queries", s.Queries, s.domain))
+		var values koala.Vec
 		if i == 0 {
-			leaves = readColumns(t, parts, eq, s, indices)
+			values = readColumns(t, parts, point, s, indices)
 		} else {
-			leaves = readWord(t, root, s, indices)
+			values = readWord(t, root, rs, s, indices)
 		}
 		if t.Err() != nil {
 			return t.Err()
@@ -614,8 +632,8 @@ func (p Params) Verify(t *transcript.Verifier, parts []Opening, logColumns int, 
 			power = power.Mul(gamma)
 		}
 		claim = claim.Add(gamma.Mul(value))
-		claim = claim.Add(koala.Dot(j.powers.Slice(1, len(indices)+1), foldLeaves(leaves, s, indices, rs)))
-		j.ys = positions(s.domain-s.fold, indices)
+		claim = claim.Add(koala.Dot(j.powers.Slice(1, len(indices)+1), values))
+		j.ys = positions(s.domain, indices)
 		joins = append(joins, j)
 		root = next
 	}
@@ -629,19 +647,18 @@ func (p Params) Verify(t *transcript.Verifier, parts []Opening, logColumns int, 
 		final.Set(k, t.Ext("polynomial"))
 	}
 	t.Grind("work", p.Work)
-	indices := distinct(t.Indices("queries", s.Queries, s.domain-s.fold))
-	var leaves koala.Vec
+	indices := distinct(t.Indices("queries", s.Queries, s.domain))
+	var values koala.Vec
 	if len(shapes) == 1 {
-		leaves = readColumns(t, parts, eq, s, indices)
+		values = readColumns(t, parts, point, s, indices)
 	} else {
-		leaves = readWord(t, root, s, indices)
+		values = readWord(t, root, rs, s, indices)
 	}
 	if t.Err() != nil {
 		return t.Err()
 	}
-	values := foldLeaves(leaves, s, indices, rs)
 	pow := make([]koala.Elem, final.Len())
-	for k, y := range positions(s.domain-s.fold, indices) {
+	for k, y := range positions(s.domain, indices) {
 		powers(pow, y)
 		if koala.DotElems(final, pow) != values.At(k) {
 			t.Fail(errFold)
@@ -699,43 +716,43 @@ func positions(domain int, indices []int) []koala.Elem {
 	return ys
 }
 
-// readColumns reads the leaves of all parts and joins their columns, with
-// weights eq. The result has element k of leaf i at k len(indices) + i.
-func readColumns(t *transcript.Verifier, parts []Opening, eq koala.Vec, s wordShape, indices []int) koala.Vec {
-	n := len(indices)
-	out := koala.NewVec(n << s.fold)
-	column := make([]koala.Elem, out.Len())
+// readColumns reads the leaves of all parts and folds their rows, all of them at
+// point. It returns a value for each leaf.
+func readColumns(t *transcript.Verifier, parts []Opening, point []koala.Ext, s wordShape, indices []int) koala.Vec {
+	eq := mle.Eq(point, koala.ExtOne)
+	out := koala.NewVec(len(indices))
+	elems := make([]koala.Elem, len(indices))
 	for _, c := range parts {
-		size := c.Columns << s.fold * koala.ElemSize
-		b := readLeaves(t, c.Root, s, indices, size)
+		rows := c.Columns << s.fold
+		b := readLeaves(t, c.Root, s, indices, rows*koala.ElemSize)
 		if b == nil {
 			break
 		}
-		for j := range c.Columns {
-			for i := range n {
-				for k := range 1 << s.fold {
-					column[k*n+i] = t.DecodeElem(b[i*size+(j<<s.fold+k)*koala.ElemSize:])
-				}
+		for row := range rows {
+			for i := range elems {
+				elems[i] = t.DecodeElem(b[(i*rows+row)*koala.ElemSize:])
 			}
-			koala.AddScaled(out, column, eq.At(c.At+j))
+			koala.AddScaled(out, elems, eq.At(c.At<<s.fold+row))
 		}
 	}
 	return out
 }
 
-// readWord reads the leaves of a later word, in the same order.
-func readWord(t *transcript.Verifier, root merkle.Digest, s wordShape, indices []int) koala.Vec {
-	n := len(indices)
-	out := koala.NewVec(n << s.fold)
-	size := koala.ExtSize << s.fold
-	b := readLeaves(t, root, s, indices, size)
+// readWord reads the leaves of a later word and folds its rows.
+func readWord(t *transcript.Verifier, root merkle.Digest, point []koala.Ext, s wordShape, indices []int) koala.Vec {
+	out := koala.NewVec(len(indices))
+	rows := 1 << s.fold
+	b := readLeaves(t, root, s, indices, rows*koala.ExtSize)
 	if b == nil {
 		return out
 	}
-	for i := range n {
-		for k := range 1 << s.fold {
-			out.Set(k*n+i, t.DecodeExt(b[i*size+k*koala.ExtSize:]))
+	eq := mle.Eq(point, koala.ExtOne)
+	leaf := koala.NewVec(rows)
+	for i := range indices {
+		for row := range rows {
+			leaf.Set(row, t.DecodeExt(b[(i*rows+row)*koala.ExtSize:]))
 		}
+		out.Set(i, koala.Dot(eq, leaf))
 	}
 	return out
 }
@@ -743,57 +760,15 @@ func readWord(t *transcript.Verifier, root merkle.Digest, s wordShape, indices [
 // readLeaves reads opened leaves of the given size and checks their path.
 func readLeaves(t *transcript.Verifier, root merkle.Digest, s wordShape, indices []int, size int) []byte {
 	leaves := t.Hint(size * len(indices))
-	depth := s.domain - s.fold
-	path := t.Hint(merkle.Siblings(depth, indices) * len(merkle.Digest{}))
+	path := t.Hint(merkle.Siblings(s.domain, indices) * len(merkle.Digest{}))
 	if t.Err() != nil {
 		return nil
 	}
-	if err := merkle.Verify(root, depth, indices, merkle.LeavesOf(leaves, size), path); err != nil {
+	if err := merkle.Verify(root, s.domain, indices, merkle.LeavesOf(leaves, size), path); err != nil {
 		t.Fail(fmt.Errorf("whir: %w", err))
 		return nil
 	}
 	return leaves
-}
-
-// foldLeaves folds the values of leaves at rs. Those of leaf i are at the
-// positions index, index + n/2^fold, ... of a domain of n = 2^s.domain points,
-// and in v at i, i + len(indices) ... It overwrites v.
-func foldLeaves(v koala.Vec, s wordShape, indices []int, rs []koala.Ext) koala.Vec {
-	n := len(indices)
-	root := koala.Root(s.domain).Inv()
-	step := root.Exp(1 << (s.domain - s.fold))
-	// 1/x of each first position.
-	inv := make([]koala.Elem, n)
-	for i, index := range indices {
-		inv[i] = root.Exp(uint64(index))
-	}
-	xs := make([]koala.Elem, v.Len()/2)
-	diff := koala.NewVec(v.Len() / 2)
-	for _, r := range rs {
-		h := v.Len() / 2
-		x := koala.One
-		for at := 0; at < h; at += n {
-			for i, y := range inv {
-				xs[at+i] = y.Mul(x)
-			}
-			x = x.Mul(step)
-		}
-		// With e = (a+b)/2 and o = (a-b)/(2x): (1-r) e + r o.
-		lo, hi, d := v.Slice(0, h), v.Slice(h, 2*h), diff.Slice(0, h)
-		koala.SubVec(d, lo, hi)
-		for c := range d {
-			koala.MulElems(d[c], d[c], xs[:h])
-		}
-		koala.AddVec(lo, lo, hi)
-		koala.SubVec(d, d, lo)
-		koala.ScaleVec(d, d, r)
-		koala.AddVec(lo, lo, d)
-		koala.ScaleVec(lo, lo, koala.Lift(koala.Half))
-		koala.MulElems(inv, inv, inv)
-		step = step.Mul(step)
-		v = lo
-	}
-	return v
 }
 
 // OpeningSize is the size in bytes that the opening of the given numbers of
@@ -809,7 +784,7 @@ func (p Params) OpeningSize(columns []int, logColumns int) int {
 				leaf += c * koala.ElemSize
 			}
 		}
-		n += w.Queries * (leaf<<w.fold + paths*(w.domain-w.fold)*len(merkle.Digest{}))
+		n += w.Queries * (leaf<<w.fold + paths*w.domain*len(merkle.Digest{}))
 		n += len(merkle.Digest{}) + koala.ExtSize + nonce
 	}
 	return n + (logColumns+p.Height)*(2*koala.ExtSize+nonce) + koala.ExtSize<<finalBits

@@ -177,7 +177,7 @@ func TestDistance(t *testing.T) {
 	}
 	w := p.words()[0]
 	const trials = 400
-	leaves := 1 << (w.domain - w.fold)
+	leaves := 1 << w.domain
 	wrong := int(math.Ceil(float64(leaves) * w.near()))
 	accepted := 0
 	for range trials {
@@ -191,10 +191,17 @@ func TestDistance(t *testing.T) {
 			in.weights[0].Set(i, x)
 			in.claim = in.claim.Add(x.Scale(col[i]))
 		}
-		for _, i := range r.Perm(leaves)[:wrong] {
-			in.parts[0].codewords[0][i] = in.parts[0].codewords[0][i].Add(koala.One)
+		c := in.parts[0].Commitment
+		encode, bad := c.encode, r.Perm(leaves)[:wrong]
+		c.encode = func(dst []koala.Elem, row int) {
+			encode(dst, row)
+			for k, i := range bad {
+				if k&(1<<firstBits-1) == row {
+					dst[i] = dst[i].Add(koala.One)
+				}
+			}
 		}
-		in.parts[0].hash()
+		c.hash()
 		if in.verify(in.claim, in.prove()) == nil {
 			accepted++
 		}
@@ -213,17 +220,17 @@ func TestDistance(t *testing.T) {
 
 // TestBudget compares with figures computed by hand from the theorem.
 func TestBudget(t *testing.T) {
-	p := NewParams(18, 2, 18, 16, 100)
-	if got, want := p.Words, []Word{{10, 96}, {9, 45}, {8, 29}}; !slices.Equal(got, want) {
+	p := NewParams(18, 2, 18, 14, 100)
+	if got, want := p.Words, []Word{{12, 93}, {10, 45}, {9, 29}}; !slices.Equal(got, want) {
 		t.Errorf("words %v, want %v", got, want)
 	}
 	w := p.words()[0]
-	// 1/2 (1 + 1/10) of all positions are right.
-	if math.Abs(w.near()-0.45) > 1e-9 || math.Abs(w.list()-20) > 1e-9 {
+	// 1/2 (1 + 1/12) of all positions are right.
+	if math.Abs(w.near()-11./24) > 1e-9 || math.Abs(w.list()-24) > 1e-9 {
 		t.Errorf("near %f, list %f", w.near(), w.list())
 	}
-	// 2/3 10.5^5 4^1.5 2^20 and little more.
-	if got := math.Log2(w.exceptions()); math.Abs(got-(math.Log2(16./3)+5*math.Log2(10.5)+20)) > 0.001 {
+	// 2/3 12.5^5 4^1.5 2^17 and little more.
+	if got := math.Log2(w.exceptions()); math.Abs(got-(math.Log2(16./3)+5*math.Log2(12.5)+17)) > 0.001 {
 		t.Errorf("2^%f exceptions", got)
 	}
 	if err := p.Budget(4).Check(); err != nil {
@@ -256,7 +263,7 @@ func TestBudget(t *testing.T) {
 }
 
 func BenchmarkCommit(b *testing.B) {
-	p := NewParams(18, 2, 18, 16, 100)
+	p := NewParams(18, 2, 18, 14, 100)
 	col := make([]koala.Elem, 1<<18)
 	for b.Loop() {
 		p.Commit([][]koala.Elem{col, col, col, col})
@@ -264,7 +271,7 @@ func BenchmarkCommit(b *testing.B) {
 }
 
 func BenchmarkProve(b *testing.B) {
-	p := NewParams(18, 2, 18, 16, 100)
+	p := NewParams(18, 2, 18, 14, 100)
 	col := make([]koala.Elem, 1<<18)
 	c := p.Commit([][]koala.Elem{col, col, col, col})
 	for b.Loop() {
