@@ -79,7 +79,7 @@ func (s *upSquare) sell(e provider.Engine) *seller {
 	cl := s.ledger()
 	n, err := node.Open(s.t.Context(), node.Config{
 		Key: key, ChainID: s.ChainID, Ledger: providerView{chainView{cl, cl.Account(key)}}, Dir: s.t.TempDir(), Listen: "127.0.0.1:0",
-		Engines: []provider.Service{{Engine: e, Rates: cheap, Denom: square.Denom, Capacity: 16}},
+		Engines: []provider.Service{{Engine: e, Rates: cheap, Proven: cheap, Denom: square.Denom, Capacity: 16}},
 		Log:     slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -110,6 +110,21 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (s *openSquare, er
 	return s, nil
 }
 
+// newLedger is what a new square's ledger begins with.
+func newLedger(k keyring, blockTime time.Duration) (devnet.Spec, error) {
+	models, err := cards()
+	return devnet.Spec{
+		ChainID: "torg-local-" + randomToken()[:8],
+		Trades:  trades(), Models: models,
+		Balances: []ledger.Balance{
+			{Owner: k.owner.Address(), Amount: square.Utorg(walletFunds * square.UnitsPerTorg)},
+			{Owner: k.provider.Address(), Amount: square.Utorg(providerFunds * square.UnitsPerTorg)},
+		},
+		Operators: []square.Address{k.validator.Address()},
+		Settings:  ledgernode.Settings{BlockTime: blockTime, MinGasPrice: "0utorg"},
+	}, err
+}
+
 func (s *openSquare) openLedger(ctx context.Context) error {
 	blockTime, err := s.cfg.duration("block-time")
 	if err != nil {
@@ -118,19 +133,9 @@ func (s *openSquare) openLedger(ctx context.Context) error {
 	home := ledgernode.Home(s.cfg.path("ledger"))
 	settings, err := home.Settings()
 	if errors.Is(err, ledgernode.ErrNoHome) {
-		models, cerr := cards()
+		spec, cerr := newLedger(s.keyring, blockTime)
 		if cerr != nil {
 			return cerr
-		}
-		spec := devnet.Spec{
-			ChainID: "torg-local-" + randomToken()[:8],
-			Trades:  trades(), Models: models,
-			Balances: []ledger.Balance{
-				{Owner: s.keyring.owner.Address(), Amount: square.Utorg(walletFunds * square.UnitsPerTorg)},
-				{Owner: s.keyring.provider.Address(), Amount: square.Utorg(providerFunds * square.UnitsPerTorg)},
-			},
-			Operators: []square.Address{s.keyring.validator.Address()},
-			Settings:  ledgernode.Settings{BlockTime: blockTime, MinGasPrice: "0utorg"},
 		}
 		if _, err = devnet.InitHomes(string(home), 1, spec); err != nil {
 			return fmt.Errorf("make the ledger: %w", err)

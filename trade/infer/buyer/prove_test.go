@@ -183,7 +183,7 @@ func TestProven(t *testing.T) {
 	}
 	// A client that goes away pays for what it got, and even that is proven.
 	ctx, cancel := context.WithCancel(t.Context())
-	cut, err := d.Do(ctx, proven(4, 2000), func(infer.Delta) error { cancel(); return nil })
+	cut, err := d.Do(ctx, proven(4, 400), func(infer.Delta) error { cancel(); return nil })
 	if err != nil || cut.Result.Finish != infer.FinishCancelled {
 		t.Fatalf("cancelled: %v, %v", cut.Result.Finish, err)
 	}

@@ -355,3 +355,32 @@ func FuzzCardFile(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPart: nothing but a proof proves, whatever the bytes. Inputs that end with
+// their logits get a genuine proof, so that they are short.
+func FuzzPart(f *testing.F) {
+	m := bundled().Model
+	req := asked
+	req.MaxTokens = 2
+	genuine := proven(f, req)
+	head := 4 + 4*vocab*2
+	part, proof := genuine.Parts[0], genuine.Parts[0][head:]
+	f.Add(part[:head])
+	f.Add(part[:head-1])
+	f.Add(part[:head+40])
+	f.Add([]byte{2, 0, 0, 0})
+	f.Add([]byte(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) == head {
+			b = append(b, proof...)
+		}
+		cost, said, perr := m.Price(req, genuine.Result, 0, 1, b)
+		err := m.Check(req, genuine.Result, 0, 1, b)
+		if (err == nil) != bytes.Equal(b, part) {
+			t.Fatalf("checked: %v", err)
+		}
+		if err == nil && (perr != nil || said != 2 || cost.Gas() == 0) {
+			t.Fatalf("it holds, and could not be priced: %v", perr)
+		}
+	})
+}
