@@ -238,16 +238,17 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 			if err == nil {
 				r.frame, r.err = fs.next()
 			}
+			last := r.frame.Receipt != nil || r.frame.Error != nil
+			if last {
+				// To its end, or the connection could not be used again.
+				_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<10))
+			}
 			select {
 			case in <- r:
 			case <-rctx.Done():
 				return
 			}
-			if r.err != nil {
-				return
-			}
-			if r.frame.Receipt != nil || r.frame.Error != nil {
-				_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<10)) // so that the connection is used again
+			if last || r.err != nil {
 				return
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -273,6 +274,41 @@ func TestLostReceipt(t *testing.T) {
 	}
 	if end := settle(t, l, d); end.Paid != ans.Cost.Units {
 		t.Errorf("paid %d, want %d", end.Paid, ans.Cost.Units)
+	}
+}
+
+// TestOneConnection: requests one after the other, streamed or not, share a
+// connection.
+func TestOneConnection(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	s := sell(t, l, 16, toy)
+	s.stop()
+	var mu sync.Mutex
+	from := map[string]int{}
+	s.wrap = func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/serve") {
+				mu.Lock()
+				from[r.RemoteAddr]++
+				mu.Unlock()
+			}
+			h.ServeHTTP(w, r)
+		})
+	}
+	s.start(t)
+	d := buy(t, l, nil)
+	for n := range 40 {
+		a := ask("toy", n, 3)
+		a.Stream = n%2 == 0
+		if _, err := d.Do(t.Context(), a, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(from) > 2 { // the chores may have taken one meanwhile
+		t.Errorf("40 requests came over %d connections: %v", len(from), from)
 	}
 }
 

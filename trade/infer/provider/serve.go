@@ -201,10 +201,10 @@ func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
 		p.count(func(s *Stats) { s.Failed++ })
 		p.Log.Warn("work failed, nothing charged", "lease", wk.l.id.Short(), "lane", wk.n, "seq", req.Seq, "err", err)
 		wk.release() // before the buyer can know, so that it may come back at once
-		_ = out.send(infer.Frame{Error: wireError(err)})
+		_ = out.write(infer.Frame{Error: wireError(err)})
 		return
 	}
-	_ = out.send(infer.Frame{Receipt: &signed}) // on disk: the buyer finds it with POST lane
+	_ = out.write(infer.Frame{Receipt: &signed}) // leaves with the end of the answer; the buyer finds it with POST lane
 }
 
 func (p *Provider) refused(w http.ResponseWriter, err error) {
