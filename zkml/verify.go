@@ -144,13 +144,12 @@ func (p *plan) cost() Cost {
 	}
 	terms += len(p.rowTabs) << p.rowBits()
 	// Weights are evaluated for each claim about their product.
-	rows, hashes := 0, 0
+	rows, hashes, tables := 0, 0, 0
 	for i, n := range p.claims {
 		switch d := p.prods[i]; d.weight {
 		case plain:
 		case arranged:
-			rows += n * (2<<d.moved.to.bits() + 3<<d.y)
-			publics += 8 << max(d.moved.to.bits(), d.y)
+			tables += n * (1<<d.moved.to.bits() + 2<<d.y)
 		default:
 			rows += n * 3 << p.slots[d.slot].bits
 		}
@@ -160,10 +159,14 @@ func (p *plan) cost() Cost {
 			hashes += int(op.Params[0]) << p.rowBits() / 16
 		}
 	}
+	// The card is hashed too.
+	for _, k := range p.card.opened() {
+		hashes += len(p.card.consts[k].data) / 16
+	}
 	c := Cost{Bytes: len(magic) + len(p.modes) + 4*sent + opening + transcript + 40}
 	c.Hashes = c.Bytes/32 + 4*rounds + hashes
-	c.Field = terms*2*(p.logColumns+p.card.height) + 4*publics + rows + opening/koala.ElemSize + 20*rounds
-	c.Memory = 4*c.Bytes + 64*publics + 1<<16
+	c.Field = terms*2*(p.logColumns+p.card.height) + 4*publics + rows + tables + opening/koala.ElemSize + 20*rounds
+	c.Memory = 4*c.Bytes + 64*publics + koala.ExtSize*tables + 1<<16
 	return c
 }
 
