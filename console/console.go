@@ -55,6 +55,7 @@ import (
 	"github.com/torg-network/torg/console/ask"
 	"github.com/torg-network/torg/console/assets"
 	"github.com/torg-network/torg/console/docs"
+	"github.com/torg-network/torg/console/leases"
 	"github.com/torg-network/torg/console/live"
 	"github.com/torg-network/torg/console/receipts"
 	"github.com/torg-network/torg/console/session"
@@ -115,6 +116,7 @@ func New(cfg Config) (*Console, error) {
 	pages := []ui.Page{
 		squarepage.New(c.feed),
 		ask.New(cfg.Desk, cfg.Keys, cfg.API),
+		leases.New(cfg.Ledger, cfg.History, cfg.Desk, cfg.Now),
 		receipts.New(cfg.Desk, cfg.History),
 		documents,
 	}
