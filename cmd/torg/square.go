@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -213,8 +214,10 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 	// Two leases' worth of lanes, since a lease is renewed before it ends; and
 	// room for leases of a few lanes under another policy.
 	price := node.Price{Rates: rates, Capacity: 2*lanes + 4}
-	for _, r := range rates {
-		price.Proven = append(price.Proven, square.Rate{Unit: r.Unit, PerMillion: min(r.PerMillion, square.MaxUnits/provenTimes) * provenTimes})
+	if s.provesHere(ctx) {
+		for _, r := range rates {
+			price.Proven = append(price.Proven, square.Rate{Unit: r.Unit, PerMillion: min(r.PerMillion, square.MaxUnits/provenTimes) * provenTimes})
+		}
 	}
 	nc := node.Config{
 		Key: s.keyring.provider, ChainID: s.ledger.ChainID(), Ledger: providerView{chainView{s.client, account}},
@@ -245,6 +248,29 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 	}
 	s.run.Provider = s.keyring.provider.Address().String()
 	return nil
+}
+
+// provesHere reports whether proofs made here hold on the ledger. A ledger that
+// another version of torg began may have a card of the bundled model that this
+// one's proofs do not fit, and then a provider that sold them could not answer a
+// challenge.
+func (s *openSquare) provesHere(ctx context.Context) bool {
+	made, err := bundledProver()
+	if err != nil {
+		s.log.Warn("answers are not sold with proofs", "err", err)
+		return false
+	}
+	card, err := s.client.Card(ctx, infer.Name, nano.Model().Digest())
+	if errors.Is(err, client.ErrNotFound) {
+		return true // challenges are decided by running the model again
+	}
+	if err == nil && !bytes.Equal(card, made.Encode()) {
+		err = errors.New("the ledger has a card of the bundled model from another version of torg")
+	}
+	if err != nil {
+		s.log.Warn("answers are not sold with proofs", "err", err)
+	}
+	return err == nil
 }
 
 // bond stakes the provider's own money in the trade, once.

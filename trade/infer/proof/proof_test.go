@@ -384,3 +384,44 @@ func FuzzPart(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkWindow proves and checks one full window, which is what a challenge
+// asks of provider and ledger.
+func BenchmarkWindow(b *testing.B) {
+	p := bundled()
+	req := asked
+	req.Prompt, req.MaxTokens = bytes.Repeat([]byte("so it is "), 14), 67
+	res := answered(b, req)
+	part, err := p.Prove(req, res, 1, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	card := p.Encode()
+	b.Run("prove", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := p.Prove(req, res, 1, 1); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("check", func(b *testing.B) {
+		for b.Loop() {
+			if err := (Verifier{}).Check(card, req, res, 1, part); err != nil {
+				b.Fatal(err)
+			}
+		}
+		gas, err := (Verifier{}).Gas(card, req, res, 1, part)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(gas), "gas")
+		b.ReportMetric(float64(len(part)), "bytes")
+	})
+	b.Run("gas", func(b *testing.B) { // what is done before it is charged
+		for b.Loop() {
+			if _, err := (Verifier{}).Gas(card, req, res, 1, part); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
