@@ -38,7 +38,7 @@
 // # Bytes of a proof file, version 2
 //
 //	"torgprf2"                 names the version
-//	model          32 bytes    id of the model's zk card (zkml.Card.ID)
+//	model          32 bytes    id of the model: the BLAKE3 hash of its card file
 //	request        u32 length, then request bytes of trade/infer (kind 'x')
 //	result         u32 length, then result bytes of trade/infer (kind 'x')
 //	parts          u32 number, of each u32 length, then its bytes
@@ -51,6 +51,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+
+	"lukechampine.com/blake3"
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/square"
@@ -85,8 +87,10 @@ type Model struct {
 	Card      zkml.Card
 }
 
-// ID is the id of the model's zk card.
-func (m Model) ID() square.Hash { return m.Card.ID() }
+// ID is the hash of the card file: of all that checking relies on. The zk
+// card's own id is of the program alone, and the same logits mean other tokens
+// with other logit bits.
+func (m Model) ID() square.Hash { return blake3.Sum256(m.Encode()) }
 
 // maxName bounds a model's name in a card file.
 const maxName = 255
