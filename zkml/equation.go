@@ -1,6 +1,8 @@
 package zkml
 
 import (
+	"slices"
+
 	"github.com/torg-network/torg/zkml/koala"
 	"github.com/torg-network/torg/zkml/mle"
 	"github.com/torg-network/torg/zkml/parallel"
@@ -13,13 +15,15 @@ import (
 type equation struct {
 	p     *plan
 	v     *vectors
-	check bool // evaluate publics, as the verifier does
-	// constant is what publics add up to.
+	check bool // keep publics, as the verifier does
+	// constant is what does not depend on any source.
 	constant koala.Ext
+	publics  bag
 	oracles  bag
 	sums     bag
 	// Points of sparse claims: index of the whole polynomial.
 	sparse []sparseClaim
+	room   []koala.Ext // for points
 }
 
 type sparseClaim struct {
@@ -37,24 +41,50 @@ type atPoint struct {
 // bag holds each source and point once, in the order of arrival.
 type bag struct {
 	list []atPoint
-	find map[string]int
+	next []int32          // for each, another of the same hash, plus one
+	find map[uint64]int32 // the last of each hash, plus one
 }
 
 func (b *bag) add(src source, z []koala.Ext, coef koala.Ext) {
-	key := make([]byte, 0, 5+16*len(z))
-	key = append(key, byte(src.kind), byte(src.id), byte(src.id>>8), byte(src.id>>16))
+	// Points are random: any mixing will do.
+	h := uint64(src.kind)<<32 | uint64(src.id)
 	for _, x := range z {
-		key = x.Append(key)
+		h = (h ^ uint64(x.A) ^ uint64(x.C)<<32) * 0x9e3779b97f4a7c15
+		h ^= h >> 29
+	}
+	for i := b.find[h]; i > 0; i = b.next[i-1] {
+		if a := &b.list[i-1]; a.src == src && slices.Equal(a.point, z) {
+			a.coef = a.coef.Add(coef)
+			return
+		}
 	}
 	if b.find == nil {
-		b.find = map[string]int{}
+		b.find = map[uint64]int32{}
 	}
-	if i, ok := b.find[string(key)]; ok {
-		b.list[i].coef = b.list[i].coef.Add(coef)
-		return
-	}
-	b.find[string(key)] = len(b.list)
 	b.list = append(b.list, atPoint{src, z, coef})
+	b.next = append(b.next, b.find[h])
+	b.find[h] = int32(len(b.list))
+}
+
+// public returns what publics add up to.
+func (c *equation) public() koala.Ext {
+	var sum koala.Ext
+	for _, a := range c.publics.list {
+		sum = sum.Add(a.coef.Mul(c.p.publics[a.src.id].eval(c.v, a.point)))
+	}
+	return sum
+}
+
+// point is point, without allocating each.
+func (c *equation) point(picks []pick, z []koala.Ext) []koala.Ext {
+	n := len(picks)
+	if len(c.room) < n {
+		c.room = make([]koala.Ext, max(n, 1<<10))
+	}
+	p := c.room[:n:n]
+	c.room = c.room[n:]
+	fillPoint(p, picks, z)
+	return p
 }
 
 // add adds coef times the form's value at z.
@@ -66,12 +96,12 @@ func (c *equation) add(f form, z []koala.Ext, coef koala.Ext) {
 			c.constant = c.constant.Add(k)
 		case public:
 			if c.check {
-				c.constant = c.constant.Add(k.Mul(c.p.publics[t.src.id].eval(c.v, point(t.pick, z))))
+				c.publics.add(t.src, c.point(t.pick, z), k)
 			}
 		case summed:
-			c.sums.add(t.src, point(t.pick, z), k)
+			c.sums.add(t.src, c.point(t.pick, z), k)
 		default:
-			c.oracles.add(t.src, point(t.pick, z), k)
+			c.oracles.add(t.src, c.point(t.pick, z), k)
 		}
 	}
 }
@@ -94,8 +124,7 @@ func (c *equation) fractions(z []koala.Ext, alpha, gamma, beta koala.Ext) {
 		if l.only < 0 {
 			c.constant = c.constant.Add(e)
 		} else if c.check {
-			d := p.publics[l.only]
-			c.constant = c.constant.Add(e.Mul(d.eval(c.v, z[l.bits-d.bits:])))
+			c.publics.add(source{public, l.only}, z[l.bits-p.publics[l.only].bits:], e)
 		}
 		e = e.Mul(beta)
 		c.constant = c.constant.Add(e.Mul(alpha))
@@ -139,7 +168,7 @@ func (c *equation) rowTable(r rowTable, tau []koala.Ext, coef koala.Ext) {
 		c.sparse = append(c.sparse, sparseClaim{eq.At(i), at + int(k)})
 	}
 	if c.check {
-		c.constant = c.constant.Sub(coef.Mul(mle.Eval(c.v.elems(r.value), tau[:n])))
+		c.constant = c.constant.Sub(koala.DotElems(eq, c.v.elems(r.value)))
 	}
 }
 
@@ -247,16 +276,18 @@ func (d product) weightAt(v *vectors, z, y []koala.Ext) koala.Ext {
 	case gather, chosen:
 		keys := v.ints[d.slot]
 		n := mle.Log(len(keys))
-		eq := mle.Eq(z[:n], koala.ExtOne)
+		eq := v.eq(z[:n])
 		rest := y
 		if d.weight == chosen {
-			eqy := mle.Eq(y[:n], koala.ExtOne)
-			koala.MulVec(eq, eq, eqy)
+			both := koala.NewVec(eq.Len())
+			koala.MulVec(both, eq, v.eq(y[:n]))
+			eq = both
 			rest = y[n:]
 		}
+		points := mle.NewPoints(rest)
 		var s koala.Ext
 		for i, k := range keys {
-			s = s.Add(eq.At(i).Mul(mle.EqIndex(rest, int(k))))
+			s = s.Add(eq.At(i).Mul(points.At(int(k))))
 		}
 		return s
 	}
@@ -265,9 +296,9 @@ func (d product) weightAt(v *vectors, z, y []koala.Ext) koala.Ext {
 		for i, k := range d.pairs {
 			zs[i] = z[k.z]
 		}
-		eq := mle.Eq(zs, koala.ExtOne)
-		koala.MulVec(eq, eq, mle.Eq(y[:len(zs)], koala.ExtOne))
-		return koala.DotElems(eq, v.elems(d.slot))
+		both := koala.NewVec(1 << len(zs))
+		koala.MulVec(both, v.eq(zs), v.eq(y[:len(zs)]))
+		return koala.DotElems(both, v.elems(d.slot))
 	}
 	e := koala.ExtOne
 	for _, k := range d.pairs {

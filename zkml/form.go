@@ -47,8 +47,11 @@ type form struct {
 	terms []term
 }
 
-// vars returns picks from, from+1 ... from+n-1.
+// vars returns picks from, from+1 ... from+n-1, which must not be changed.
 func vars(from, n int) []pick {
+	if from+n <= len(firstVars) {
+		return firstVars[from : from+n : from+n]
+	}
 	p := make([]pick, n)
 	for i := range p {
 		p[i] = pick(from + i)
@@ -56,13 +59,23 @@ func vars(from, n int) []pick {
 	return p
 }
 
+var firstVars = func() (p [64]pick) {
+	for i := range p {
+		p[i] = pick(i)
+	}
+	return p
+}()
+
 // of is the form of a source with the given picks.
 func of(n int, s source, picks ...[]pick) form {
-	var all []pick
-	for _, p := range picks {
-		all = append(all, p...)
+	return form{n, []term{{1, s, join(picks)}}}
+}
+
+func join(picks [][]pick) []pick {
+	if len(picks) == 1 {
+		return picks[0]
 	}
-	return form{n, []term{{1, s, all}}}
+	return slices.Concat(picks...)
 }
 
 func constant(n int, x int64) form { return form{n, []term{{x, source{kind: one}, nil}}} }
@@ -71,7 +84,8 @@ func constant(n int, x int64) form { return form{n, []term{{x, source{kind: one}
 // than there are sources: a value added to itself again and again would double
 // it each time.
 func (f form) plus(g form) form {
-	out := form{f.n, append([]term(nil), f.terms...)}
+	out := form{f.n, make([]term, len(f.terms), len(f.terms)+len(g.terms))}
+	copy(out.terms, f.terms)
 next:
 	for _, t := range g.terms {
 		for i, o := range out.terms {
@@ -87,7 +101,7 @@ next:
 }
 
 func (f form) times(x int64) form {
-	out := form{n: f.n}
+	out := form{f.n, make([]term, 0, len(f.terms))}
 	for _, t := range f.terms {
 		t.coef = t.coef % koala.P * (x % koala.P) % koala.P
 		out.terms = append(out.terms, t)
@@ -99,16 +113,19 @@ func (f form) minus(g form) form { return f.plus(g.times(-1)) }
 
 // at substitutes picks of a form of n variables for those of f.
 func (f form) at(n int, picks ...[]pick) form {
-	var to []pick
-	for _, p := range picks {
-		to = append(to, p...)
-	}
+	to := join(picks)
 	if len(to) != f.n {
 		panic("zkml: wrong number of variables")
 	}
-	out := form{n: n}
+	out := form{n, make([]term, 0, len(f.terms))}
+	total := 0
 	for _, t := range f.terms {
-		p := make([]pick, len(t.pick))
+		total += len(t.pick)
+	}
+	room := make([]pick, total)
+	for _, t := range f.terms {
+		p := room[:len(t.pick):len(t.pick)]
+		room = room[len(t.pick):]
 		for i, x := range t.pick {
 			if x >= 0 {
 				x = to[x]
@@ -123,9 +140,15 @@ func (f form) at(n int, picks ...[]pick) form {
 // point applies picks to the values of a form's variables.
 func point(picks []pick, z []koala.Ext) []koala.Ext {
 	p := make([]koala.Ext, len(picks))
+	fillPoint(p, picks, z)
+	return p
+}
+
+func fillPoint(p []koala.Ext, picks []pick, z []koala.Ext) {
 	for i, x := range picks {
 		switch x {
 		case pickZero:
+			p[i] = koala.Ext{}
 		case pickOne:
 			p[i] = koala.ExtOne
 		case pickHalf:
@@ -134,5 +157,4 @@ func point(picks []pick, z []koala.Ext) []koala.Ext {
 			p[i] = z[x]
 		}
 	}
-	return p
 }

@@ -677,47 +677,27 @@ const (
 func (d publicPoly) eval(v *vectors, z []koala.Ext) koala.Ext {
 	switch d.kind {
 	case vectorPoly:
-		return evalRows(v.elems(d.slot), z)
+		return v.at(d.slot, z)
 	case maskPoly:
 		return d.lay.mask(z)
 	case outerPoly:
 		t := d.bits - d.lay.bits()
-		return mle.Eval(v.elems(d.slot), z[:t]).Mul(d.lay.mask(z[t:]))
+		return v.at(d.slot, z[:t]).Mul(d.lay.mask(z[t:]))
 	case causalPoly:
 		return mle.NotAfter(z[:d.bits/2], z[d.bits/2:])
 	case livePoly:
-		s := v.elems(d.slot)
-		b := mle.Log(len(s)) - d.tail
-		return mle.Eval(s, append(append([]koala.Ext(nil), z[:b]...), z[d.bits-d.tail:]...))
+		b := mle.Log(len(v.ints[d.slot])) - d.tail
+		return v.at(d.slot, append(append([]koala.Ext(nil), z[:b]...), z[d.bits-d.tail:]...))
 	default:
 		s := v.ints[d.slot]
 		n := mle.Log(len(s))
-		eq := mle.Eq(z[:n], koala.ExtOne)
+		eq := v.eq(z[:n])
 		var sum koala.Ext
 		for i, a := range s {
 			sum = sum.Add(eq.At(i).Mul(mle.Below(int(a), z[n:])))
 		}
 		return sum
 	}
-}
-
-// evalRows is mle.Eval, faster where many rows are zero, as those of outputs
-// that are not claimed are.
-func evalRows(table []koala.Elem, z []koala.Ext) koala.Ext {
-	k := len(z) / 2
-	rows, cols := mle.Eq(z[:k], koala.ExtOne), mle.Eq(z[k:], koala.ExtOne)
-	n := cols.Len()
-	var s koala.Ext
-	for i := range rows.Len() {
-		row := table[i*n : (i+1)*n]
-		for _, x := range row {
-			if x != 0 {
-				s = s.Add(rows.At(i).Mul(koala.DotElems(cols, row)))
-				break
-			}
-		}
-	}
-	return s
 }
 
 // table returns the values, for the prover.
@@ -766,10 +746,63 @@ func (d publicPoly) table(v *vectors) []koala.Elem {
 type vectors struct {
 	ints [][]int64
 	mont [][]koala.Elem
+	eqs  []eqTable // seen last, in a ring
+	last int
+}
+
+// eqTable is the table of eq(z, .).
+type eqTable struct {
+	z     []koala.Ext
+	table koala.Vec
 }
 
 func newVectors(p *plan) *vectors {
-	return &vectors{make([][]int64, len(p.slots)), make([][]koala.Elem, len(p.slots))}
+	return &vectors{ints: make([][]int64, len(p.slots)), mont: make([][]koala.Elem, len(p.slots))}
+}
+
+// eq returns the table of eq(z, .), which must not be changed. Many vectors are
+// evaluated at few points, of which it remembers some.
+func (v *vectors) eq(z []koala.Ext) koala.Vec {
+	const most, large = 32, 10
+	if len(z) > large {
+		return mle.Eq(z, koala.ExtOne)
+	}
+	for _, e := range v.eqs {
+		if slices.Equal(e.z, z) {
+			return e.table
+		}
+	}
+	e := eqTable{z, mle.Eq(z, koala.ExtOne)}
+	if len(v.eqs) < most {
+		v.eqs = append(v.eqs, e)
+	} else {
+		v.eqs[v.last%most] = e
+	}
+	v.last++
+	return e.table
+}
+
+// at returns the value at z of the polynomial of a slot. It is faster where many
+// rows are zero, as those of outputs that are not claimed are.
+func (v *vectors) at(slot int, z []koala.Ext) koala.Ext {
+	table := v.elems(slot)
+	if len(z) < 10 {
+		return koala.DotElems(v.eq(z), table)
+	}
+	k := len(z) / 2
+	rows, cols := v.eq(z[:k]), v.eq(z[k:])
+	n := cols.Len()
+	var s koala.Ext
+	for i := range rows.Len() {
+		row := table[i*n : (i+1)*n]
+		for _, x := range row {
+			if x != 0 {
+				s = s.Add(rows.At(i).Mul(koala.DotElems(cols, row)))
+				break
+			}
+		}
+	}
+	return s
 }
 
 func (v *vectors) set(slot int, x []int64) {

@@ -243,6 +243,7 @@ func verify(c *Card, claims []Claim, proof Proof, watch func(*transcript.Verifie
 			x[k] = e[k].Int()
 		}
 		v.set(i, x)
+		v.mont[i] = e
 	}
 	if t.Err() != nil {
 		return t.Err()
@@ -302,7 +303,7 @@ func verify(c *Card, claims []Claim, proof Proof, watch func(*transcript.Verifie
 		}
 	}
 	parts := []whir.Opening{{At: 0, Columns: p.modelColumns, Root: c.root}, {At: p.witnessAt, Columns: p.witnessColumns, Root: root}}
-	if err := paramsOf(c).Verify(t, parts, p.logColumns, right.Sub(cl.constant), cl.weightAt); err != nil {
+	if err := paramsOf(c).Verify(t, parts, p.logColumns, right.Sub(cl.constant).Sub(cl.public()), cl.weightAt); err != nil {
 		return err
 	}
 	return t.Done()
@@ -322,8 +323,11 @@ func (c *equation) weightAt(z []koala.Ext) koala.Ext {
 		}
 		sum = sum.Add(a.coef.Mul(e).Mul(mle.EqAt(a.point, z[len(z)-bits:])))
 	}
-	for _, s := range c.sparse {
-		sum = sum.Add(s.coef.Mul(mle.EqIndex(z, s.index)))
+	if len(c.sparse) > 0 {
+		points := mle.NewPoints(z)
+		for _, s := range c.sparse {
+			sum = sum.Add(s.coef.Mul(points.At(s.index)))
+		}
 	}
 	return sum
 }

@@ -185,7 +185,7 @@ func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda k
 		t.Exts("round", zero, top)
 		r := t.Challenge("logup")
 		rho = append(rho, r)
-		claim = quadratic(claim, z[k], zero, top, r)
+		claim = quadratic(claim, z[k].Inv(), zero, top, r)
 		// Folding waits for the next round's sums, so that memory is read once.
 		h /= 2
 		lo, hi := x.slice(0, h), x.slice(h, 2*h)
@@ -228,7 +228,7 @@ func descendLeaves(t *transcript.Prover, n int, leaves Leaves, up level, z []koa
 	})
 	t.Exts("round", zero, top)
 	r := t.Challenge("logup")
-	claim = quadratic(claim, z[0], zero, top, r)
+	claim = quadratic(claim, z[0].Inv(), zero, top, r)
 	x := tables{up.p.Slice(0, h/2), up.p.Slice(h/2, h), up.q.Slice(0, h/2), up.q.Slice(h/2, h)}
 	parallel.For(h/2, 4096, func(from, to int) {
 		m := min(block, h/2)
@@ -282,10 +282,10 @@ func sums(z []koala.Ext, at func(from, to int, lo, hi tables) (tables, tables)) 
 }
 
 // quadratic returns h(r) for the h of degree two with the given value at 0 and
-// leading coefficient and with (1-z) h(0) + z h(1) = claim. At z = 0, which a
-// random z is with negligible probability, h(1) is taken to be 0.
-func quadratic(claim, z, zero, top, r koala.Ext) koala.Ext {
-	h1 := claim.Sub(zero).Mul(z.Inv()).Add(zero)
+// leading coefficient and with (1-z) h(0) + z h(1) = claim. It is given 1/z, and
+// 0 at z = 0, which a random z is with negligible probability.
+func quadratic(claim, inv, zero, top, r koala.Ext) koala.Ext {
+	h1 := claim.Sub(zero).Mul(inv).Add(zero)
 	return zero.Add(r.Mul(h1.Sub(zero).Sub(top).Add(r.Mul(top))))
 }
 
@@ -305,13 +305,14 @@ func Verify(t *transcript.Verifier, n int) (point []koala.Ext, p, q koala.Ext, e
 		lambda := t.Challenge("level")
 		claim := p.Add(lambda.Mul(q))
 		rho := make([]koala.Ext, len(point))
-		for k, z := range point {
+		inv, ok := inverses(point)
+		if !ok {
+			t.Fail(ErrSum)
+		}
+		for k := range point {
 			e := t.Exts("round", 2)
 			rho[k] = t.Challenge("logup")
-			if z == (koala.Ext{}) {
-				t.Fail(ErrSum)
-			}
-			claim = quadratic(claim, z, e[0], e[1], rho[k])
+			claim = quadratic(claim, inv[k], e[0], e[1], rho[k])
 		}
 		e := t.Exts("children", 4)
 		if e[0].Mul(e[3]).Add(e[1].Mul(e[2])).Add(lambda.Mul(e[2].Mul(e[3]))) != claim {
@@ -323,4 +324,21 @@ func Verify(t *transcript.Verifier, n int) (point []koala.Ext, p, q koala.Ext, e
 		point = append([]koala.Ext{c}, rho...)
 	}
 	return point, p, q, t.Err()
+}
+
+// inverses returns the inverses of all elements by one inversion (Montgomery
+// 1987), if none is zero.
+func inverses(z []koala.Ext) ([]koala.Ext, bool) {
+	out := make([]koala.Ext, len(z))
+	product := koala.ExtOne
+	for i, x := range z {
+		out[i] = product
+		product = product.Mul(x)
+	}
+	inv := product.Inv()
+	for i := len(z) - 1; i >= 0; i-- {
+		out[i] = out[i].Mul(inv)
+		inv = inv.Mul(z[i])
+	}
+	return out, product != (koala.Ext{})
 }

@@ -31,13 +31,30 @@ func EqInto(v koala.Vec, z []koala.Ext, scale koala.Ext) {
 	v.Set(0, scale)
 	n := 1
 	for k := len(z) - 1; k >= 0; k-- {
-		parallel.For(n, 1<<13, func(from, to int) {
-			lo, hi := v.Slice(from, to), v.Slice(n+from, n+to)
-			koala.ScaleVec(hi, lo, z[k])
-			koala.SubVec(lo, lo, hi)
-		})
+		if n < 1<<13 {
+			double(v, n, 0, n, z[k])
+		} else {
+			parallel.For(n, 1<<13, func(from, to int) { double(v, n, from, to, z[k]) })
+		}
 		n *= 2
 	}
+}
+
+// double adds a variable z to a table of n elements, from and to being those
+// to work on.
+func double(v koala.Vec, n, from, to int, z koala.Ext) {
+	if n < 16 { // less than a vector register
+		for i := from; i < to; i++ {
+			x := v.At(i)
+			y := x.Mul(z)
+			v.Set(i, x.Sub(y))
+			v.Set(n+i, y)
+		}
+		return
+	}
+	lo, hi := v.Slice(from, to), v.Slice(n+from, n+to)
+	koala.ScaleVec(hi, lo, z)
+	koala.SubVec(lo, lo, hi)
 }
 
 // EqAt returns eq(a, b).
@@ -61,6 +78,24 @@ func EqIndex(z []koala.Ext, index int) koala.Ext {
 		p = p.Mul(x)
 	}
 	return p
+}
+
+// Points is EqIndex for many indices at one z: a product of two numbers from
+// tables.
+type Points struct {
+	high, low koala.Vec
+	bits      int // of an index that low is for
+}
+
+// NewPoints makes the tables.
+func NewPoints(z []koala.Ext) Points {
+	k := len(z) / 2
+	return Points{Eq(z[:k], koala.ExtOne), Eq(z[k:], koala.ExtOne), len(z) - k}
+}
+
+// At returns eq(z, .) at the point of an index.
+func (p Points) At(index int) koala.Ext {
+	return p.high.At(index >> p.bits).Mul(p.low.At(index & (1<<p.bits - 1)))
 }
 
 // Eval returns the value at z of the polynomial with the given table.

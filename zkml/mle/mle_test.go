@@ -88,3 +88,20 @@ func TestExtensions(t *testing.T) {
 		}
 	}
 }
+
+func TestPoints(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 1))
+	for n := range 9 {
+		z := make([]koala.Ext, n)
+		for i := range z {
+			w := func() koala.Elem { return koala.FromInt(r.Int64()) }
+			z[i] = koala.Ext{A: w(), B: w(), C: w(), D: w()}
+		}
+		p := NewPoints(z)
+		for i := range 1 << n {
+			if p.At(i) != EqIndex(z, i) {
+				t.Fatalf("%d variables, index %d", n, i)
+			}
+		}
+	}
+}

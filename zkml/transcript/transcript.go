@@ -28,16 +28,21 @@ import (
 	"github.com/torg-network/torg/zkml/merkle"
 )
 
-// sponge is the chain and what was absorbed since it was last updated.
+// sponge is what the next challenge hashes: domain, chain, and what was absorbed
+// since.
 type sponge struct {
-	chain   [32]byte
 	pending []byte
 	item    func(label string, data []byte) bool // see Watch
 	drawn   func(label string, b [32]byte)
 }
 
-func newSponge(domain string) sponge {
-	return sponge{chain: blake3.Sum256([]byte("torg transcript 1 " + domain))}
+func newSponge(domain string) (s sponge) {
+	s.begin(blake3.Sum256([]byte("torg transcript 1 " + domain)))
+	return s
+}
+
+func (s *sponge) begin(chain [32]byte) {
+	s.pending = append(append(s.pending[:0], "torgdraw"...), chain[:]...)
 }
 
 // Absorb adds data that both sides know.
@@ -57,13 +62,8 @@ func (s *sponge) Absorb(label string, data []byte) {
 // draw returns 32 random bytes.
 func (s *sponge) draw(label string) [32]byte {
 	s.Absorb(label, nil)
-	b := make([]byte, 0, 8+32+len(s.pending))
-	b = append(b, "torgdraw"...)
-	b = append(b, s.chain[:]...)
-	b = append(b, s.pending...)
-	h := blake3.Sum512(b)
-	copy(s.chain[:], h[:32])
-	s.pending = s.pending[:0]
+	h := blake3.Sum512(s.pending)
+	s.begin([32]byte(h[:32]))
 	if s.drawn != nil {
 		s.drawn(label, [32]byte(h[32:]))
 	}
