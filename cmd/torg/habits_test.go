@@ -21,6 +21,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/exact/onnx"
+	networks "github.com/torg-network/torg/exact/onnx/shape"
 	"github.com/torg-network/torg/square"
 )
 
@@ -42,6 +44,8 @@ func TestHabits(t *testing.T) {
 	damage(t, evidence, s.torg("receipt", "show", receipt, "-o", "json").out)
 
 	proof := filepath.Join(t.TempDir(), "answer.torgproof")
+	network := filepath.Join(t.TempDir(), "net.onnx")
+	damage(t, network, string(onnx.Encode(networks.MLP{4, 8, 3}.Model(1))))
 	tellers := map[string][]string{
 		"torg chat":           {"-m", nano.Name, "--max-tokens", "4", "It is"},
 		"torg wallet":         nil,
@@ -61,6 +65,7 @@ func TestHabits(t *testing.T) {
 		"torg verify":         {proof}, // of torg prove, which comes first
 		"torg model list":     nil,
 		"torg model card":     nil,
+		"torg model add":      {network, "--domain=-1,1"},
 		"torg doctor":         nil,
 		"torg config explain": nil,
 		"torg version":        nil,
@@ -149,6 +154,9 @@ func TestHabits(t *testing.T) {
 		{exitNotFound, []string{"lease", "close", none}},
 		{exitNotFound, []string{"key", "revoke", "key_000000000000"}},
 		{exitNotFound, []string{"chat", "-m", "gpt-none", "hello"}},
+		{exitNotFound, []string{"prove", "-m", "gpt-none", "--text", "hello"}},
+		{exitNotFound, []string{"model", "card", "gpt-none"}},
+		{exitNotFound, []string{"model", "add", filepath.Join(t.TempDir(), "none.onnx")}},
 		{exitVerify, []string{"audit", "--file", lie}},
 	} {
 		if o := s.torg(c.args...); o.code != c.code || c.code != exitOK && (!strings.HasPrefix(o.err, "error: ") || strings.Count(o.err, "\n") > 3) {

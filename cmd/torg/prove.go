@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -120,21 +120,48 @@ type proveResult struct {
 }
 
 func proveCommand() *cobra.Command {
-	var promptFile, text, out string
+	var promptFile, text, in, model, out string
 	var maxTokens int
 	var seed int64
 	var temperature, topP float64
 	c := &cobra.Command{
-		Use: "prove (--prompt FILE | --text TEXT)", Short: "Complete a text and prove that the model said it",
-		Long: "Complete a text with the bundled model and prove it. The file that is written holds request,\n" +
+		Use: "prove (--prompt FILE | --text TEXT | --in FILE)", Short: "Run a model and prove what it said",
+		Long: "Complete a text with the bundled model, or --model, and prove it. The file that is written holds request,\n" +
 			"answer, logits and proof; torg verify checks it without running the model. What the model says\n" +
-			"from one window of " + fmt.Sprint(nano.Model().Context()) + " bytes is proven in one pass, and an answer may take up to " + fmt.Sprint(proof.MaxWindows) + " windows. A proof\n" +
+			"from one window (" + fmt.Sprint(nano.Model().Context()) + " bytes) is proven in one pass, and an answer may take up to " + fmt.Sprint(proof.MaxWindows) + " windows. A proof\n" +
 			"shows integrity and hides nothing. The same text, settings and seed give the same answer as\n" +
-			"torg chat's model.",
+			"torg chat's model.\n" +
+			"Models of torg model add that take numbers are run with --model NAME --in FILE: a JSON array of the\n" +
+			"numbers, row by row. Input and output are in the file, and proven.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if c.Flags().Changed("prompt") == c.Flags().Changed("text") {
-				return usageError("give the prompt with --prompt FILE (- is standard input) or with --text")
+			given := 0
+			for _, f := range []string{"prompt", "text", "in"} {
+				if c.Flags().Changed(f) {
+					given++
+				}
+			}
+			if given != 1 {
+				return usageError("give the prompt with --prompt FILE (- is standard input) or with --text, or a model's numbers with --in")
+			}
+			m, commit := nano.Model(), bundledProver
+			if model != nano.Name {
+				a, err := findAdded(c, model)
+				if err != nil {
+					return err
+				}
+				if in != "" {
+					return proveRun(c, a, in, out)
+				}
+				if !a.Text {
+					return usageError("model %s takes numbers, not text: give them with --in", a.Name)
+				}
+				if m, err = a.open(); err != nil {
+					return err
+				}
+				commit = func() (*proof.Prover, error) { return proof.Commit(m) }
+			} else if in != "" {
+				return usageError("model %s takes text: give it with --text or --prompt", m.Name())
 			}
 			prompt := []byte(text)
 			if promptFile != "" {
@@ -146,13 +173,13 @@ func proveCommand() *cobra.Command {
 			if maxTokens < 1 || maxTokens > infer.MaxTokens {
 				return usageError("--max-tokens %d: want 1 to %d", maxTokens, infer.MaxTokens)
 			}
-			if n := proof.Windows(len(prompt), maxTokens, nano.Model().Context()); n > proof.MaxWindows {
+			if n := proof.Windows(len(prompt), maxTokens, m.Context()); n > proof.MaxWindows {
 				return usageError("--max-tokens %d: they would take %d windows of the model, and a proof is about at most %d", maxTokens, n, proof.MaxWindows)
 			}
 			if !(temperature >= 0 && temperature <= 10) || !(topP > 0 && topP <= 1) {
 				return usageError("temperature is from 0 to 10, top-p above 0 and at most 1")
 			}
-			return prove(c, out, infer.Request{
+			return prove(c, m, commit, out, infer.Request{
 				Kind: infer.Exact, MaxTokens: uint32(maxTokens), Temperature: uint32(math.Round(temperature * 1000)), Seed: seedHash(uint64(seed)),
 				TopP: uint32(max(math.Round(topP*10_000), 1)), Prompt: prompt,
 			})
@@ -161,6 +188,8 @@ func proveCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&promptFile, "prompt", "", "file that holds the prompt, taken byte by byte; - is standard input")
 	f.StringVar(&text, "text", "", "the prompt")
+	f.StringVar(&in, "in", "", "file that holds a model's numbers, a JSON array; - is standard input")
+	f.StringVarP(&model, "model", "m", nano.Name, "a model of torg model list")
 	f.IntVar(&maxTokens, "max-tokens", 32, "length of the completion")
 	f.Int64Var(&seed, "seed", 0, "of the sampling, as in the API")
 	f.Float64VarP(&temperature, "temperature", "t", 0.7, "0 is greedy")
@@ -175,9 +204,9 @@ func seedHash(n uint64) square.Hash {
 	return sha256.Sum256(binary.BigEndian.AppendUint64([]byte("torg/gateway/seed/1"), n))
 }
 
-func prove(c *cobra.Command, out string, req infer.Request) error {
+func prove(c *cobra.Command, m *exact.Model, commit func() (*proof.Prover, error), out string, req infer.Request) error {
 	all := startWatch()
-	pr, err := bundledProver()
+	pr, err := commit()
 	if err != nil {
 		return err
 	}
@@ -186,7 +215,7 @@ func prove(c *cobra.Command, out string, req infer.Request) error {
 
 	f := proof.File{Model: pr.ID(), Request: req, Result: infer.Result{Kind: infer.Exact}}
 	sw := startWatch()
-	said, err := nano.Model().Generate(c.Context(), replay.Request(req), nil)
+	said, err := m.Generate(c.Context(), replay.Request(req), nil)
 	if err != nil {
 		return err
 	}
@@ -272,48 +301,65 @@ func verifyCommand() *cobra.Command {
 			"  - the model whose id the file names gives the claimed logits on prompt and completion (the proof);\n" +
 			"  - every token of the completion is the one that the sampling rule takes from these logits with the\n" +
 			"    request's seed, temperature and top_p, and the answer ended as claimed (done again, exactly).\n" +
-			"The model's card is made here, from the bundled model's weights, or with --card comes from a file of\n" +
+			"Of a run of numbers (torg prove --in): that the model gives the claimed outputs on the claimed input.\n" +
+			"The model's card is made here, from the weights of the bundled model or of one that was added, or with\n" +
+			"--card comes from a file of\n" +
 			"torg model card --out. A card from a file is believed, so take it from whom you trust, or name the\n" +
-			"model's id with --model; the file's logit bits, which temperatures depend on, are not part of the id.\n" +
+			"model's id with --model, which is the hash of the card file.\n" +
 			"Exit code 5 if anything is not as claimed.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			var want square.Hash
+			var want *square.Hash
 			if model != "" {
-				var err error
-				if want, err = square.ParseHash(model); err != nil {
+				id, err := square.ParseHash(model)
+				if err != nil {
 					return usageError("--model: %w", err)
 				}
+				want = &id
 			}
-			b, err := readBounded(args[0], proof.MaxFile)
+			b, err := readBounded(args[0], max(proof.MaxFile, maxRunFile))
 			if err != nil {
 				return fmt.Errorf("read the proof: %w", err)
+			}
+			if strings.HasPrefix(string(b[:min(len(b), len(runMagic))]), runMagic) {
+				return verifyRun(c, args[0], b, cardFile, want)
 			}
 			f, err := proof.DecodeFile(b)
 			if err != nil {
 				return refusal("%s: %w", args[0], err)
 			}
 			start := time.Now()
-			m, source, err := loadCard(cardFile)
+			m, source, err := loadCard(c, f.Model, cardFile)
 			if err != nil {
 				return err
 			}
 			cardTime := time.Since(start)
-			if model != "" && want != m.ID() {
-				return refusal("the card (%s) is of model %s, not of %s", source, m.ID(), want)
+			if want != nil && *want != m.ID() {
+				return refusal("the card (%s) is of model %s, not of %s", source, m.ID(), *want)
 			}
 			return verify(c, args[0], len(b), f, m, source, cardTime)
 		},
 	}
 	c.Flags().StringVar(&model, "model", "", "id that the model must have, 64 hex digits")
-	c.Flags().StringVar(&cardFile, "card", "", "card file to check against, instead of the bundled model")
+	c.Flags().StringVar(&cardFile, "card", "", "card file to check against, instead of a model that is here")
 	return c
 }
 
-// loadCard reads a card file, or makes the bundled model's card, and says where
-// it is from.
-func loadCard(file string) (m proof.Model, source string, err error) {
+// loadCard reads a card file, or makes the card of the model with the id if it
+// was added, else of the bundled one, and says where it is from.
+func loadCard(c *cobra.Command, id square.Hash, file string) (m proof.Model, source string, err error) {
 	if file == "" {
+		if a, err := findAdded(c, id.String()); err == nil && a.Text {
+			added, err := a.open()
+			if err != nil {
+				return m, "", err
+			}
+			p, err := proof.Commit(added)
+			if err != nil {
+				return m, "", err
+			}
+			return p.Model, "made here by commitment to the weights of " + a.Name, nil
+		}
 		p, err := bundledProver()
 		if err != nil {
 			return m, "", err
@@ -379,85 +425,4 @@ func verify(c *cobra.Command, name string, size int, f proof.File, m proof.Model
 		return refusal("%s: %w", name, refused)
 	}
 	return nil
-}
-
-// modelView is a model in words.
-type modelView struct {
-	Name      string      `json:"name"`
-	ID        square.Hash `json:"id"`     // of the zk card
-	Digest    square.Hash `json:"digest"` // SHA-256 of the model file
-	Source    string      `json:"source"`
-	Weights   int         `json:"constants"`
-	Context   int         `json:"context"`
-	FileBytes int         `json:"file_bytes"`
-	CardBytes int         `json:"card_bytes"`
-	CommitS   float64     `json:"commit_s"`
-	Card      string      `json:"card,omitempty"` // Markdown
-}
-
-func bundledView() (modelView, proof.Model, error) {
-	m := nano.Model()
-	start := time.Now()
-	p, err := bundledProver()
-	if err != nil {
-		return modelView{}, proof.Model{}, err
-	}
-	v := modelView{Name: m.Name(), ID: p.ID(), Digest: m.Digest(), Source: "bundled", Context: m.Context(),
-		FileBytes: len(nano.File()), CardBytes: len(p.Encode()), CommitS: time.Since(start).Seconds()}
-	for _, k := range m.Program().Consts {
-		v.Weights += len(k.Data)
-	}
-	return v, p.Model, nil
-}
-
-func modelCommand() *cobra.Command {
-	c := &cobra.Command{Use: "model", Short: "The models this torg can prove, and their cards"}
-	list := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List models that can be proven", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			v, _, err := bundledView()
-			if err != nil {
-				return err
-			}
-			return showTable(c.OutOrStdout(), []modelView{v}, table{
-				{"model", "from", "context", "constants", "file", "id", "digest"},
-				{v.Name, v.Source, fmt.Sprint(v.Context), fmt.Sprint(v.Weights), fmt.Sprintf("%.0f KiB", kib(v.FileBytes)), v.ID.String(), v.Digest.Short()},
-			})
-		},
-	}
-	var out string
-	card := &cobra.Command{
-		Use: "card [MODEL]", Short: "Show a model's card and ids",
-		Long: "Show a model's card: what it is, the digest of its file, and the id that proofs name, which is made\n" +
-			"here by commitment to its weights. --out writes the card that torg verify --card reads.",
-		Args: cobra.MaximumNArgs(1), ValidArgs: []string{nano.Name},
-		RunE: func(c *cobra.Command, args []string) error {
-			v, zk, err := bundledView()
-			if err != nil {
-				return err
-			}
-			if len(args) == 1 && args[0] != v.Name && args[0] != v.ID.String() {
-				return &codedError{exitNotFound, fmt.Errorf("no model is called %q; there is %s", args[0], v.Name)}
-			}
-			if out != "" {
-				if err := os.WriteFile(out, zk.Encode(), 0o644); err != nil {
-					return fmt.Errorf("write the card: %w", err)
-				}
-				progress("card written to %s", out)
-			}
-			v.Card = nano.Card
-			return show(c.OutOrStdout(), v, func(w io.Writer) {
-				row := rowPrinter(w)
-				row("model", "%s, %s", v.Name, v.Source)
-				row("id", "%s", v.ID)
-				row("", "zk card of %.1f KiB, committed in %.2f s", kib(v.CardBytes), v.CommitS)
-				row("digest", "%s", v.Digest)
-				row("", "model file of %.0f KiB, %d constants, context of %d bytes", kib(v.FileBytes), v.Weights, v.Context)
-				fmt.Fprintf(w, "\n%s", bytes.TrimLeft([]byte(v.Card), "\n"))
-			})
-		},
-	}
-	card.Flags().StringVar(&out, "out", "", "write the card to this file")
-	c.AddCommand(list, card)
-	return c
 }

@@ -47,7 +47,7 @@ type Output struct {
 	Frac    int    `json:"frac"` // e stands for e/2^frac
 	// Row is which row of the program's output holds it, or EachRow or AnyRow.
 	Row  int  `json:"row"`
-	Loss Loss `json:"loss"`
+	Loss Loss `json:"loss,omitzero"`
 	axis int  // of the network's tensor along which rows lie
 }
 
