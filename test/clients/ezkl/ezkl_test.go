@@ -9,8 +9,9 @@
 //	go test ./test/clients/ezkl                   # a tiny layer
 //	TORG_FULL=1 go test -v ./test/clients/ezkl    # also 8x64x32: over a minute
 //
-// Without node, or before npm ci, it is skipped and says so; with CI=true it
-// fails instead.
+// Without node, or before npm ci, it is skipped and says so, in CI too: the
+// engine's package names no licence, so that only who wants the comparison
+// installs it.
 package ezkl_test
 
 import (
@@ -96,16 +97,12 @@ func compare(t *testing.T, l shape.Layer, logrows, base int) {
 
 func ezkl(t *testing.T, layer map[string]any) ezklRun {
 	t.Helper()
-	lack := t.Skip
-	if os.Getenv("CI") == "true" {
-		lack = t.Fatal
-	}
 	bin, err := exec.LookPath("node")
 	if err != nil {
-		lack("node is not installed")
+		t.Skip("node is not installed")
 	}
 	if _, err := os.Stat(filepath.Join("node_modules", "@ezkljs", "engine")); err != nil {
-		lack("the npm packages are not installed (npm --prefix test/clients/ezkl ci)")
+		t.Skip("the npm packages are not installed (npm --prefix test/clients/ezkl ci)")
 	}
 	for _, script := range []string{"ezkl.mjs", "model.mjs", "srs.mjs"} {
 		if _, err := os.Stat(script); err != nil { // so that go test knows what it depends on
