@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/torg-network/torg/square"
 )
 
@@ -18,6 +20,17 @@ type adminClient struct{ url, token string }
 func openAdmin(cfg config) (adminClient, error) {
 	run, err := findRunning(cfg)
 	return adminClient{run.AdminURL, run.Token}, err
+}
+
+// asking runs a command that asks the running square.
+func asking(run func(*cobra.Command, adminClient, []string) error) func(*cobra.Command, []string) error {
+	return configured(func(c *cobra.Command, cfg config, args []string) error {
+		api, err := openAdmin(cfg)
+		if err != nil {
+			return err
+		}
+		return run(c, api, args)
+	})
 }
 
 // call sends body (nil: nothing) and reads the answer into out (nil: ignored).

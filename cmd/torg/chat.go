@@ -35,11 +35,7 @@ func chatCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "chat [message]", Short: "Talk to a model on the square",
 		Long: "Talk to a model on the square, over the same endpoint every OpenAI client uses.\nWith a message, or when standard input is not a terminal, it answers once and exits.\n\nIn a conversation:\n" + chatHelp,
-		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, args []string) error {
 			api, err := openAPI(cfg)
 			if err != nil {
 				return err
@@ -72,7 +68,7 @@ func chatCommand() *cobra.Command {
 				return s.once(c.Context(), strings.Join(args, " "))
 			}
 			return s.converse(c.Context(), os.Stdin)
-		},
+		}),
 	}
 	addSettingFlags(c.Flags(), "chat")
 	c.Flags().StringVarP(&model, "model", "m", "", "which model (default: the first on offer)")

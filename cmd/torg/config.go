@@ -65,6 +65,17 @@ type config struct {
 	value, source map[string]string
 }
 
+// configured runs a command with all settings resolved.
+func configured(run func(*cobra.Command, config, []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		cfg, err := readConfig(c)
+		if err != nil {
+			return err
+		}
+		return run(c, cfg, args)
+	}
+}
+
 // readConfig resolves all settings for a command.
 func readConfig(c *cobra.Command) (config, error) {
 	cfg := config{map[string]string{}, map[string]string{}}
@@ -145,11 +156,7 @@ func configCommand() *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "See what torg is configured to do"}
 	c.AddCommand(&cobra.Command{
 		Use: "explain", Short: "Print every setting, its value and where the value came from", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
 			type row struct {
 				Name   string `json:"name"`
 				Value  string `json:"value"`
@@ -167,7 +174,7 @@ func configCommand() *cobra.Command {
 				t = append(t, []string{s.name, v, cfg.source[s.name], s.help})
 			}
 			return showTable(c.OutOrStdout(), rows, t)
-		},
+		}),
 	})
 	return c
 }

@@ -192,15 +192,7 @@ func consoleCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "console", Short: "A link that opens the console in a browser, once", Args: cobra.NoArgs,
 		Long: "Print a link that opens the running square's console for its owner. It is good once, for a quarter of an hour.",
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
-			api, err := openAdmin(cfg)
-			if err != nil {
-				return err
-			}
+		RunE: asking(func(c *cobra.Command, api adminClient, _ []string) error {
 			var l consoleLink
 			if err := api.call(c.Context(), "POST", "console", nil, &l); err != nil {
 				return err
@@ -211,7 +203,7 @@ func consoleCommand() *cobra.Command {
 				}
 			}
 			return show(c.OutOrStdout(), l, func(w io.Writer) { fmt.Fprintln(w, l.URL) })
-		},
+		}),
 	}
 	c.Flags().BoolVar(&open, "open", false, "open it in the browser")
 	return c

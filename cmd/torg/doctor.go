@@ -28,11 +28,7 @@ type finding struct {
 func doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "doctor", Short: "Look for what is wrong, and say what to do", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
 			ctx, cancel := context.WithTimeout(c.Context(), 10*time.Second)
 			defer cancel()
 			found := examine(ctx, cfg)
@@ -53,7 +49,7 @@ func doctorCommand() *cobra.Command {
 				return fmt.Errorf("%d of %d checks need attention", sick, len(found))
 			}
 			return nil
-		},
+		}),
 	}
 }
 

@@ -22,15 +22,7 @@ func keyCommand() *cobra.Command {
 func keyListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List API keys with what they spent", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
-			api, err := openAdmin(cfg)
-			if err != nil {
-				return err
-			}
+		RunE: asking(func(c *cobra.Command, api adminClient, _ []string) error {
 			var list struct {
 				Data []keys.Key `json:"data"`
 			}
@@ -38,7 +30,7 @@ func keyListCommand() *cobra.Command {
 				return err
 			}
 			return showTable(c.OutOrStdout(), list.Data, keyTable(list.Data...))
-		},
+		}),
 	}
 }
 

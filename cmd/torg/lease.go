@@ -145,11 +145,7 @@ func leaseListCommand() *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List leases of this wallet (or, with --all, of everyone)", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
 			cl, run, err := dial(c, cfg)
 			if err != nil {
 				return err
@@ -171,7 +167,7 @@ func leaseListCommand() *cobra.Command {
 					money(l.Paid, l.Order.Denom), money(l.Bond, l.Order.Denom), clock(l.Ends * 1000), orDash(string(l.Lease.Reason))})
 			}
 			return showTable(c.OutOrStdout(), ls, t)
-		},
+		}),
 	}
 	c.Flags().StringVar(&state, "state", "", "only those in this state: active, settled, …")
 	c.Flags().BoolVar(&all, "all", false, "of every buyer")
@@ -221,11 +217,7 @@ func completeLeases(c *cobra.Command, _ []string, _ string) ([]string, cobra.She
 func leaseShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "show LEASE", Short: "Tell the whole story of a lease", Args: cobra.ExactArgs(1), ValidArgsFunction: completeLeases,
-		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, args []string) error {
 			id, err := findLease(c, cfg, args[0])
 			if err != nil {
 				return err
@@ -235,7 +227,7 @@ func leaseShowCommand() *cobra.Command {
 				return err
 			}
 			return show(c.OutOrStdout(), l, l.print)
-		},
+		}),
 	}
 }
 
@@ -267,11 +259,7 @@ func (l leaseView) print(w io.Writer) {
 func leaseCloseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "close LEASE", Short: "Close a lease: pay what is owed, refund the rest", Args: cobra.ExactArgs(1), ValidArgsFunction: completeLeases,
-		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, args []string) error {
 			id, err := findLease(c, cfg, args[0])
 			if err != nil {
 				return err
@@ -289,6 +277,6 @@ func leaseCloseCommand() *cobra.Command {
 				return err
 			}
 			return show(c.OutOrStdout(), view, view.print)
-		},
+		}),
 	}
 }

@@ -55,11 +55,7 @@ func ledgerInitCommand() *cobra.Command {
 			"move it to its machine and keep it secret. The RPC listens on the port after the one for peers,\n" +
 			"for its own machine only; ledger.json in the home says otherwise if need be.",
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
 			if n < 1 || n > 100 {
 				return usageError("--validators is %d; it can be 1 to 100", n)
 			}
@@ -69,9 +65,11 @@ func ledgerInitCommand() *cobra.Command {
 			// A second between blocks suits validators far apart.
 			blockTime := time.Second
 			if cfg.source["block-time"] != "default" {
-				if blockTime, err = cfg.duration("block-time"); err != nil {
+				set, err := cfg.duration("block-time")
+				if err != nil {
 					return err
 				}
+				blockTime = set
 			}
 			funds, err := square.ParseAmount(balance)
 			if err != nil {
@@ -102,7 +100,7 @@ func ledgerInitCommand() *cobra.Command {
 			progress("ledger %s; more than two thirds of its validators must be up for it to make blocks", chain)
 			progress("next, for each home: torg ledger start --home %s", made[0].Home)
 			return nil
-		},
+		}),
 	}
 	c.Flags().IntVar(&n, "validators", 4, "how many, 1 to 100")
 	c.Flags().StringSliceVar(&hosts, "hosts", nil, "where validators reach each other, host:port, one each (default: all on this machine, 127.0.0.1:26656, :26658, ...)")
@@ -231,11 +229,7 @@ func lockLedger(cfg config) (ledgernode.Home, ledgernode.Settings, func(), error
 func ledgerStartCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "start", Short: "Run the validator whose home is --home, until Ctrl-C", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
 			log, err := logger(cfg)
 			if err != nil {
 				return err
@@ -246,7 +240,7 @@ func ledgerStartCommand() *cobra.Command {
 			}
 			defer unlock()
 			return ledgerRun(c, home, set, log)
-		},
+		}),
 	}
 }
 
@@ -320,11 +314,7 @@ func ledgerExportCommand() *cobra.Command {
 			"the genesis of a ledger that goes on from there with the same validators. To start it, give every\n" +
 			"home this one genesis.json and remove all but validator_state.json from its data folder.",
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
 			home, _, unlock, err := lockLedger(cfg)
 			if err != nil {
 				return err
@@ -340,7 +330,7 @@ func ledgerExportCommand() *cobra.Command {
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n", b)
 			return err
-		},
+		}),
 	}
 }
 

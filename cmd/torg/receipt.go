@@ -24,15 +24,7 @@ func receiptCommand() *cobra.Command {
 	var limit int
 	list := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List receipts, newest first", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
-			api, err := openAdmin(cfg)
-			if err != nil {
-				return err
-			}
+		RunE: asking(func(c *cobra.Command, api adminClient, _ []string) error {
 			rs, err := receipts(c, api, limit)
 			if err != nil {
 				return err
@@ -43,19 +35,15 @@ func receiptCommand() *cobra.Command {
 					unit(r.Receipt, 0), unit(r.Receipt, 1), money(r.Receipt.Price, r.Denom), orDash(firstWord(r.Audited))})
 			}
 			return showTable(c.OutOrStdout(), rs, t)
-		},
+		}),
 	}
 	list.Flags().IntVarP(&limit, "limit", "n", 20, "how many")
 	show := &cobra.Command{
 		Use: "show RECEIPT", Short: "Tell the whole story of one request", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: completeReceipts,
-		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, args []string) error {
 			return receiptStory(c, cfg, args[0])
-		},
+		}),
 	}
 	c.AddCommand(list, show)
 	return c

@@ -25,17 +25,13 @@ func upCommand() *cobra.Command {
 			"Everything is kept in the home directory and survives a restart, also after kill -9.\n" +
 			"Ctrl-C shuts it down.",
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
 			log, err := logger(cfg)
 			if err != nil {
 				return err
 			}
 			return up(c.Context(), cfg, log, fresh, c.OutOrStdout())
-		},
+		}),
 	}
 	addSettingFlags(c.Flags(), "up")
 	c.Flags().BoolVar(&fresh, "wipe", false, "start afresh: forget ledger, wallet and receipts of this home")

@@ -16,13 +16,9 @@ import (
 func walletCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "wallet", Short: "Balances, what is reserved, what happened", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
 			return showWallet(c, cfg)
-		},
+		}),
 	}
 	c.AddCommand(walletSendCommand(), walletHistoryCommand(), walletWordsCommand())
 	return c
@@ -158,11 +154,7 @@ func walletSendCommand() *cobra.Command {
 func walletHistoryCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "history", Short: "What happened to this wallet and provider on the market, newest first", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
 			run, err := findRunning(cfg)
 			if err != nil {
 				return err
@@ -182,18 +174,14 @@ func walletHistoryCommand() *cobra.Command {
 				t = append(t, []string{time.Unix(e.Time, 0).Format("2006-01-02 15:04:05"), fmt.Sprint(e.Height), sentence(e)})
 			}
 			return showTable(c.OutOrStdout(), evs.Data, t)
-		},
+		}),
 	}
 }
 
 func walletWordsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "file", Short: "Say where the words are that all keys come from", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
+		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
 			if _, err := openKeyring(cfg, false); err != nil {
 				return err
 			}
@@ -201,6 +189,6 @@ func walletWordsCommand() *cobra.Command {
 				File string `json:"file"`
 			}{cfg.path(walletName)}
 			return show(c.OutOrStdout(), where, func(w io.Writer) { fmt.Fprintln(w, where.File) })
-		},
+		}),
 	}
 }
