@@ -113,6 +113,11 @@ func classify(err error) *Error {
 		e := problem(http.StatusTooManyRequests, typeRate, "busy", err.Error())
 		e.After = time.Second
 		return e
+	case errors.Is(err, buyer.ErrPaused):
+		e := problem(http.StatusServiceUnavailable, typeServer, "provider_paused", err.Error()+"; if it is this machine's, `torg provide resume` or the console's page Provide lets it work again")
+		e.After = 30 * time.Second
+		e.NoRetry = true
+		return e
 	case errors.Is(err, buyer.ErrStalled):
 		e := problem(http.StatusServiceUnavailable, typeServer, "ledger_stalled", err.Error())
 		e.After = 5 * time.Second

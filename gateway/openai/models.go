@@ -35,6 +35,7 @@ type provider struct {
 	Address    square.Address `json:"address"`
 	Digest     square.Hash    `json:"digest"`
 	Rates      []square.Rate  `json:"rates"`
+	Proven     []square.Rate  `json:"proven_rates,omitempty"` // of answers with a proof, where they are sold
 	Denom      string         `json:"denom"`
 	Free       uint64         `json:"free_lanes"`
 	TTFT       int64          `json:"ttft_ms,omitempty"`
@@ -74,7 +75,7 @@ func (h *Handler) group(all []buyer.Model) []model {
 				Context: m.Context, Exact: m.Exact, Digest: m.Digest.String()})
 		}
 		g := &out[len(out)-1]
-		g.Providers = append(g.Providers, provider{m.Provider, m.Digest, m.Rates, m.Denom, m.Free,
+		g.Providers = append(g.Providers, provider{m.Provider, m.Digest, m.Rates, m.Proven, m.Denom, m.Free,
 			m.TTFT.Milliseconds(), m.Throughput, m.Failures})
 		prompt, completion := rate(m, infer.UnitPrompt), rate(m, infer.UnitCompletion)
 		if m.Denom == square.Denom && (g.Pricing == nil || prompt+completion < cheapest) {

@@ -170,6 +170,43 @@ func TestChat(t *testing.T) {
 	}
 }
 
+// TestVerification: a request may say how its answer is verified, and the answer
+// says so, in every form; what it may cost is reserved at the rates of proven
+// answers.
+func TestVerification(t *testing.T) {
+	d := open(t, nil)
+	for _, c := range []struct {
+		path, body string
+	}{
+		{"/v1/chat/completions", `{"model":"tiny","max_tokens":6,"messages":[{"role":"user","content":"Hello"}],"provider":{"verification":"prove"}}`},
+		{"/v1/completions", `{"model":"tiny","max_tokens":6,"prompt":"Hello","provider":{"verification":"prove"}}`},
+		{"/v1/responses", `{"model":"tiny","max_output_tokens":16,"input":"Hello","provider":{"verification":"prove"}}`},
+	} {
+		m, res := d.post(t, c.path, c.body)
+		if at(t, m, "verified") != "prove" || res.Header.Get("Torg-Verified") != "prove" {
+			t.Errorf("%s: %v, %v", c.path, m, res.Header)
+		}
+		asks := d.seller.Asks()
+		if p := asks[len(asks)-1].Route.Policy; p != square.PolicyProve {
+			t.Errorf("%s asked for %q", c.path, p)
+		}
+	}
+	m, res := d.post(t, "/v1/chat/completions", `{"model":"tiny","max_tokens":6,"messages":[{"role":"user","content":"Hello"}],"provider":{"verification":"audit"}}`)
+	if _, told := m["verified"]; told || res.Header.Get("Torg-Verified") != "" {
+		t.Errorf("not proven: %v", m)
+	}
+	for body, want := range map[string]int{
+		`{"model":"tiny","messages":[{"role":"user","content":"Hello"}],"provider":{"verification":"oath"}}`:            400,
+		`{"model":"tiny","messages":[{"role":"user","content":"Hello"}],"provider":{"verification":"attest"}}`:          400,
+		`{"model":"upstream","messages":[{"role":"user","content":"Hello"}],"provider":{"verification":"prove"}}`:       404,
+		`{"model":"fails-unproven","messages":[{"role":"user","content":"Hello"}],"provider":{"verification":"prove"}}`: 502,
+	} {
+		if res, b := d.do(t, "POST", "/v1/chat/completions", body); res.StatusCode != want {
+			t.Errorf("%s: %d, want %d: %s", body, res.StatusCode, want, b)
+		}
+	}
+}
+
 func TestSeed(t *testing.T) {
 	d := open(t, nil)
 	ask := func(extra string) (string, json.Number) {

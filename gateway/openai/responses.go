@@ -271,6 +271,9 @@ func (v *responsesView) response(status string, output []responseItem, o *outcom
 	if o != nil {
 		p := v.g.paid(o)
 		m["provider"], m["lease"], m["receipt"] = p.Provider, p.Lease, p.Receipt
+		if p.Verified != "" {
+			m["verified"] = p.Verified
+		}
 		m["usage"] = responseUsage{
 			o.usage.prompt, map[string]int64{"cached_tokens": 0},
 			o.usage.completion, map[string]int64{"reasoning_tokens": 0},

@@ -40,6 +40,7 @@ var Failing = map[string]error{
 	"fails-funds":    buyer.ErrFunds,
 	"fails-stalled":  buyer.ErrStalled,
 	"fails-unknown":  buyer.ErrUnknown,
+	"fails-unproven": buyer.ErrUnproven,
 	"fails-busy":     buyer.ErrBusy,
 	"fails-refused":  &infer.WireError{Code: infer.CodeBadRequest, Message: "the prompt is not to our taste"},
 	"fails-oddly":    errors.New("something nobody foresaw"),
@@ -50,6 +51,9 @@ const ChainID = "torg-test-1"
 
 // Rates are base units per million tokens.
 var Rates = []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 1_000_000}, {Unit: infer.UnitCompletion, PerMillion: 2_000_000}}
+
+// Proven are the rates of proven answers; the exact models have them.
+var Proven = []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 10_000_000}, {Unit: infer.UnitCompletion, PerMillion: 20_000_000}}
 
 // Seller is the market.
 type Seller struct {
@@ -96,6 +100,9 @@ func (s *Seller) Models(context.Context) ([]buyer.Model, error) {
 	for i, n := range names {
 		out[i] = buyer.Model{ID: n, Digest: sha256.Sum256([]byte(n)), Exact: n != Upstream && n != Sulky, Context: 4096,
 			Provider: s.Provider(), Offer: sha256.Sum256([]byte("offer " + n)), Rates: Rates, Denom: square.Denom, Free: 8}
+		if out[i].Exact {
+			out[i].Proven = Proven
+		}
 	}
 	return out, nil
 }
@@ -120,11 +127,16 @@ func (s *Seller) Do(ctx context.Context, a buyer.Ask, emit func(infer.Delta) err
 		a.Route.MaxCompletion > 0 && a.Route.MaxCompletion < Rates[1].PerMillion {
 		return buyer.Answer{}, fmt.Errorf("%s: %w", m.ID, buyer.ErrNoProvider)
 	}
+	if a.Route.Policy == square.PolicyProve {
+		if m.Rates = m.Proven; m.Proven == nil {
+			return buyer.Answer{}, fmt.Errorf("%s: %w", m.ID, buyer.ErrNoProvider)
+		}
+	}
 	units, err := meter.Ceiling(a.Request, m.Context)
 	if err != nil {
 		return buyer.Answer{}, err
 	}
-	if most, err := square.Price(Rates, units); err != nil || a.MaxCost > 0 && most > a.MaxCost {
+	if most, err := square.Price(m.Rates, units); err != nil || a.MaxCost > 0 && most > a.MaxCost {
 		return buyer.Answer{}, fmt.Errorf("up to %d: %w", most, buyer.ErrBudget)
 	}
 	if err := Failing[m.ID]; err != nil {
@@ -158,7 +170,7 @@ func (s *Seller) Do(ctx context.Context, a buyer.Ask, emit func(infer.Delta) err
 }
 
 func (s *Seller) sign(m buyer.Model, a buyer.Ask, res infer.Result, body []byte, units []uint64, ttft time.Duration) buyer.Answer {
-	price, err := square.Price(Rates, units)
+	price, err := square.Price(m.Rates, units)
 	if err != nil {
 		panic(err)
 	}
@@ -168,7 +180,11 @@ func (s *Seller) sign(m buyer.Model, a buyer.Ask, res infer.Result, body []byte,
 	d := square.LedgerDomain(ChainID)
 	r := square.Receipt{Lease: s.lease, Seq: s.seq, Subject: m.Digest, Request: a.Request.Digest(), Result: res.Digest(),
 		Units: units, Price: price, Cumulative: s.sum, Time: time.Now().UnixMilli()}
-	return buyer.Answer{Provider: m.Provider, Model: m, Lease: s.lease, Receipt: r.Digest(d),
+	var verified square.Policy
+	if a.Route.Policy == square.PolicyProve {
+		verified = square.PolicyProve
+	}
+	return buyer.Answer{Verified: verified, Provider: m.Provider, Model: m, Lease: s.lease, Receipt: r.Digest(d),
 		Signed: infer.Signed{Receipt: r, Sig: s.key.Sign(r.Digest(d)), Result: res.Encode(), Body: body},
 		Result: res, Cost: square.Utorg(price), TTFT: ttft}
 }

@@ -55,6 +55,21 @@ test('chat', async () => {
   assert.match(data.system_fingerprint, /^fp_/);
 });
 
+const proves = listed.find((m) => m.id === model).providers.some((p) => p.proven_rates);
+test('an answer with a proof', { skip: !proves && 'nobody proves' }, async () => {
+  const ask = { model, messages, max_tokens: 24, seed: 5 };
+  const plain = await client.chat.completions.create(ask);
+  assert.equal(plain.verified, undefined);
+  const { data, response } = await client.chat.completions.create({ ...ask, provider: { verification: 'prove' } }).withResponse();
+  assert.equal(data.verified, 'prove');
+  assert.equal(response.headers.get('torg-verified'), 'prove');
+  assert.equal(data.choices[0].message.content, plain.choices[0].message.content);
+  assert.ok(data.usage.cost > plain.usage.cost);
+  const chunks = await collect(await client.chat.completions.create({ ...ask, provider: { verification: 'prove' }, stream: true }));
+  assert.equal(chunks.at(-1).verified, 'prove');
+  await failing(client.chat.completions.create({ ...ask, provider: { verification: 'oath' } }), OpenAI.BadRequestError, 400);
+});
+
 const collect = async (stream) => {
   const chunks = [];
   for await (const c of stream) chunks.push(c);
