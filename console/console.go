@@ -62,6 +62,7 @@ import (
 	"github.com/torg-network/torg/console/source"
 	squarepage "github.com/torg-network/torg/console/square"
 	"github.com/torg-network/torg/console/ui"
+	"github.com/torg-network/torg/console/wallet"
 	"github.com/torg-network/torg/square"
 )
 
@@ -72,6 +73,7 @@ type Config struct {
 	History source.History
 	Desk    source.Desk
 	Keys    source.Keys
+	Bank    source.Bank // nil: the console moves no money
 	// OwnerKey is the API key that pays for the owner's questions.
 	OwnerKey string
 	// API is the gateway: questions go through it as any client's do.
@@ -116,6 +118,10 @@ func New(cfg Config) (*Console, error) {
 	pages := []ui.Page{
 		squarepage.New(c.feed),
 		ask.New(cfg.Desk, cfg.Keys, cfg.API),
+		wallet.New(wallet.Config{
+			Owner: cfg.Owner, Ledger: cfg.Ledger, History: cfg.History, Desk: cfg.Desk, Keys: cfg.Keys,
+			Bank: cfg.Bank, Sessions: c.sessions, Now: cfg.Now,
+		}),
 		leases.New(cfg.Ledger, cfg.History, cfg.Desk, cfg.Now),
 		receipts.New(cfg.Desk, cfg.History),
 		documents,

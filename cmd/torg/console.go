@@ -30,7 +30,7 @@ import (
 func (s *openSquare) openConsole() (err error) {
 	s.console, err = console.New(console.Config{
 		Owner: s.keyring.owner.Address(), Ledger: consoleLedger{s.client}, History: consoleHistory{s.history},
-		Desk: consoleDesk{s.desk}, Keys: s.keys, OwnerKey: s.run.APIKey,
+		Desk: consoleDesk{s.desk}, Keys: s.keys, Bank: consoleBank{s}, OwnerKey: s.run.APIKey,
 		API: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.gateway.ServeHTTP(w, r) }),
 		Log: s.log.With("part", "console"),
 	})
@@ -180,6 +180,46 @@ func absent(err error) error {
 		return fmt.Errorf("%w: %w", source.ErrNotFound, err)
 	}
 	return err
+}
+
+// consoleBank moves money for the console.
+type consoleBank struct{ s *openSquare }
+
+func (b consoleBank) account() *client.Account { return b.s.client.Account(b.s.keyring.owner) }
+
+func (b consoleBank) Carrier() square.Address { return b.s.keyring.owner.Address() }
+
+func executed(r client.Result, err error) (source.Tx, error) {
+	return source.Tx{Hash: r.Hash, Height: r.Height}, err
+}
+
+func (b consoleBank) Send(ctx context.Context, to square.Address, amount square.Amount) (source.Tx, error) {
+	return executed(b.account().Send(ctx, to, amount))
+}
+
+// Carry funds the channel and claims all of it for its receiver. If the second
+// fails the money waits in the channel, where only that receiver can have it.
+func (b consoleBank) Carry(ctx context.Context, c square.ChannelConfig, d square.Deposit, sig square.Signature) (source.Tx, error) {
+	a := b.account()
+	auth := client.Authorization{Nonce: d.Nonce, Expiry: d.Expiry, Sig: sig}
+	if _, err := a.Deposit(ctx, c, d.Amount, &auth); err != nil {
+		return source.Tx{}, err
+	}
+	v := square.SignVoucher(b.s.client.ChannelDomain(), d.Channel, d.Amount.Units, b.s.keyring.owner)
+	tx, err := executed(a.ClaimChannels(ctx, []client.ChannelClaim{{Amount: d.Amount.Units, Voucher: v}}))
+	if err != nil {
+		err = fmt.Errorf("the money waits in channel %s for its receiver: %w", d.Channel.Short(), err)
+	}
+	return tx, err
+}
+
+func (b consoleBank) DraftSend(ctx context.Context, pub []byte, to square.Address, amount square.Amount) (source.Draft, error) {
+	d, err := b.s.client.DraftSend(ctx, pub, to, amount)
+	return source.Draft(d), err
+}
+
+func (b consoleBank) SubmitDraft(ctx context.Context, d source.Draft, sig []byte) (source.Tx, error) {
+	return executed(b.s.client.SubmitDraft(ctx, client.Draft(d), sig))
 }
 
 // consoleLink is a link that opens the owner's console, once.

@@ -505,7 +505,7 @@ func (o *relay) WriteHeader(code int) {
 		return
 	}
 	o.begun = true
-	for _, k := range []string{"Content-Type", "Retry-After"} {
+	for _, k := range []string{"Content-Type", "Retry-After", "Torg-Receipt"} {
 		if v := o.header.Get(k); v != "" {
 			o.out.Header().Set(k, v)
 		}

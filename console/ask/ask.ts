@@ -34,7 +34,7 @@ if (form) {
 		const said = prompt.value
 		const fields = new URLSearchParams()
 		for (const [k, v] of new FormData(form)) fields.set(k, String(v))
-		running = crypto.randomUUID()
+		running = Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, '0')).join('')
 		fields.set('id', running)
 		document.getElementById('log-empty')?.remove()
 		bubble('mine', 'You').textContent = said
@@ -50,7 +50,8 @@ if (form) {
 			const r = await fetch('/ask/stream', { method: 'POST', headers: { Accept: 'application/json', ...csrf() }, body: fields })
 			if (!r.ok || !r.body) {
 				const b = await r.json()
-				throw new Error(b.error?.message ?? b.message ?? r.statusText)
+				receipt = r.headers.get('Torg-Receipt') ?? '' // it was stopped before its first word
+				throw new Error(b.error?.code === 'cancelled' ? 'Stopped.' : b.error?.message ?? b.message ?? r.statusText)
 			}
 			for await (const [event, data] of events(r.body)) {
 				if (event === 'receipt') receipt = JSON.parse(data).id

@@ -47,6 +47,7 @@ type Square struct {
 	Records     []buyer.Record // newest first
 	Audited     buyer.Audit    // what Audit finds
 	Fail        error          // of every question to the ledger, if set
+	Owed        map[square.Hash]buyer.Standing
 }
 
 // ChainID is the ledger's name.
@@ -235,6 +236,8 @@ func (d desk) Audit(_ context.Context, id square.Hash) (buyer.Audit, error) {
 	}
 	return "", fmt.Errorf("%w: %w", source.ErrNotFound, buyer.ErrNoReceipt)
 }
+
+func (d desk) Standing() map[square.Hash]buyer.Standing { return d.s.Owed }
 
 func (d desk) CloseLease(_ context.Context, id square.Hash) error {
 	for i := range d.s.AllLeases {

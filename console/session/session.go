@@ -117,8 +117,8 @@ func NewStore(now func() time.Time) *Store {
 	return &Store{now: now, sessions: map[[32]byte]*Session{}, links: map[[32]byte]time.Time{}, asked: map[string]challenge{}}
 }
 
-// token is 32 random bytes for a cookie, a link or a form.
-func token() string {
+// Token is 32 random bytes for a cookie, a link or a form.
+func Token() string {
 	var b [32]byte
 	rand.Read(b[:]) // never fails
 	return base64.RawURLEncoding.EncodeToString(b[:])
@@ -130,7 +130,7 @@ func hash(token string) [32]byte { return sha256.Sum256([]byte(token)) }
 // Link makes a token that opens the owner's session once, within a quarter of
 // an hour.
 func (s *Store) Link() string {
-	t := token()
+	t := Token()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
@@ -162,8 +162,8 @@ func (s *Store) UseLink(t string) error {
 // before ends, so that a token planted in it opens nothing.
 func (s *Store) Begin(w http.ResponseWriter, r *http.Request, v Viewer) *Session {
 	s.End(w, r)
-	t, now := token(), s.now()
-	sess := &Session{Viewer: v, CSRF: token(), made: now, seen: now}
+	t, now := Token(), s.now()
+	sess := &Session{Viewer: v, CSRF: Token(), made: now, seen: now}
 	s.mu.Lock()
 	for len(s.sessions) >= maxSessions {
 		var oldest [32]byte

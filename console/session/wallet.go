@@ -28,7 +28,7 @@ const (
 // EIP-4361 ("Sign-In with Ethereum"), which wallets show in words. origin is
 // the page's, scheme and all; the nonce names the challenge in Answer.
 func (s *Store) Challenge(who square.Address, origin, host, chainID string) (nonce, message string) {
-	nonce = token()[:22]
+	nonce = Token()[:22]
 	now := s.now().UTC().Truncate(time.Second)
 	message = fmt.Sprintf(`%s wants you to sign in with your Ethereum account:
 %s

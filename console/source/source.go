@@ -114,6 +114,8 @@ type Desk interface {
 	LeaseReceipts(ctx context.Context, lease square.Hash, n int) ([]buyer.Record, error)
 	Audit(ctx context.Context, id square.Hash) (buyer.Audit, error)
 	CloseLease(ctx context.Context, id square.Hash) error
+	// Standing is what each lease of this machine's wallet owes by vouchers.
+	Standing() map[square.Hash]buyer.Standing
 	// Words opens a receipt's evidence; an error says why it cannot be read.
 	Words(e square.Evidence) (Words, error)
 }
@@ -135,4 +137,32 @@ type Keys interface {
 	Create(keys.Grant) (secret string, k keys.Key, err error)
 	Revoke(id string) (keys.Key, error)
 	SetBudget(id string, budget *uint64) (keys.Key, error)
+}
+
+// Tx is a transaction that a block has executed.
+type Tx struct {
+	Hash   square.Hash
+	Height int64
+}
+
+// Draft is a transfer that a Cosmos wallet is to sign.
+type Draft struct {
+	Body, Auth []byte // TxBody and AuthInfo of SIGN_MODE_DIRECT
+	Number     uint64 // of the account
+	Until      time.Time
+}
+
+// Bank moves money.
+type Bank interface {
+	// Send pays out of this machine's own wallet.
+	Send(ctx context.Context, to square.Address, amount square.Amount) (Tx, error)
+	// Carry brings a deposit that its owner signed in a browser to the ledger,
+	// and at once pays it on to the channel's receiver. The channel is one whose
+	// authorizers are both the wallet's own, Carrier.
+	Carry(ctx context.Context, c square.ChannelConfig, d square.Deposit, sig square.Signature) (Tx, error)
+	Carrier() square.Address
+	// DraftSend drafts a transfer out of the account of a public key, 33 bytes;
+	// SubmitDraft sends it with the account's signature, 64 bytes.
+	DraftSend(ctx context.Context, pub []byte, to square.Address, amount square.Amount) (Draft, error)
+	SubmitDraft(ctx context.Context, d Draft, sig []byte) (Tx, error)
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -95,10 +94,15 @@ func (a *Account) submit(ctx context.Context, calls ...call) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	included := a.c.expect(tx.hash)
-	defer a.c.forget(tx.hash)
-	before := a.c.seen()
-	if err := a.c.broadcast(ctx, tx); err != nil {
+	return a.c.include(ctx, tx)
+}
+
+// include broadcasts a transaction and waits for its block.
+func (c *Client) include(ctx context.Context, tx signed) (Result, error) {
+	included := c.expect(tx.hash)
+	defer c.forget(tx.hash)
+	before := c.seen()
+	if err := c.broadcast(ctx, tx); err != nil {
 		return Result{}, err
 	}
 	late := time.NewTimer(time.Until(tx.until) + time.Second)
@@ -109,17 +113,17 @@ func (a *Account) submit(ctx context.Context, calls ...call) (Result, error) {
 			return r, r.err
 		case <-ctx.Done():
 			u := &Unknown{Hash: tx.hash, Until: tx.until, Cause: ctx.Err()}
-			if a.c.seen() == before {
+			if c.seen() == before {
 				u.Cause = fmt.Errorf("%w: %w", ErrStalled, ctx.Err())
 			}
 			return Result{}, u
-		case <-a.c.done:
+		case <-c.done:
 			return Result{}, &Unknown{Hash: tx.hash, Until: tx.until, Cause: errors.New("the client was closed")}
 		case <-late.C:
 			// Once the ledger's clock is past the timeout, absence is final.
-			head, err := a.c.Head(ctx)
+			head, err := c.Head(ctx)
 			if err == nil && head.Time.After(tx.until) {
-				r, err := a.c.Tx(ctx, tx.hash)
+				r, err := c.Tx(ctx, tx.hash)
 				switch {
 				case err == nil || errors.As(err, new(*Refused)):
 					return r, err
@@ -144,40 +148,45 @@ func (a *Account) sign(ctx context.Context, calls ...call) (signed, error) {
 	if err != nil {
 		return signed{}, err
 	}
-	body := txtypes.TxBody{Unordered: true, TimeoutTimestamp: &until}
-	gas := uint64(gasBase)
-	for _, c := range calls {
-		m, err := codectypes.NewAnyWithValue(c.msg)
-		if err != nil {
-			return signed{}, err
-		}
-		body.Messages = append(body.Messages, m)
-		gas += c.gas + uint64(len(m.Value))*gasPerByte
-	}
-	pub, err := codectypes.NewAnyWithValue(keys.PubKeyOf(a.key))
+	d, err := a.c.draft(keys.PubKeyOf(a.key), number, until, calls...)
 	if err != nil {
 		return signed{}, err
+	}
+	doc, err := d.signBytes(a.c.chainID)
+	if err != nil {
+		return signed{}, err
+	}
+	return d.sealed(keys.Sign(a.key, doc))
+}
+
+// draft puts messages into a transaction that nobody has signed.
+func (c *Client) draft(key proto.Message, number uint64, until time.Time, calls ...call) (Draft, error) {
+	body := txtypes.TxBody{Unordered: true, TimeoutTimestamp: &until}
+	gas := uint64(gasBase)
+	for _, m := range calls {
+		one, err := codectypes.NewAnyWithValue(m.msg)
+		if err != nil {
+			return Draft{}, err
+		}
+		body.Messages = append(body.Messages, one)
+		gas += m.gas + uint64(len(one.Value))*gasPerByte
+	}
+	pub, err := codectypes.NewAnyWithValue(key)
+	if err != nil {
+		return Draft{}, err
 	}
 	auth := txtypes.AuthInfo{
 		SignerInfos: []*txtypes.SignerInfo{{PublicKey: pub, ModeInfo: &txtypes.ModeInfo{
 			Sum: &txtypes.ModeInfo_Single_{Single: &txtypes.ModeInfo_Single{Mode: signing.SignMode_SIGN_MODE_DIRECT}},
 		}}},
-		Fee: &txtypes.Fee{GasLimit: gas, Amount: coins(a.c.opt.GasPrice.of(gas))},
+		Fee: &txtypes.Fee{GasLimit: gas, Amount: coins(c.opt.GasPrice.of(gas))},
 	}
-	bodyBytes, err := body.Marshal()
-	if err != nil {
-		return signed{}, err
+	d := Draft{Number: number, Until: until}
+	if d.Body, err = body.Marshal(); err != nil {
+		return Draft{}, err
 	}
-	authBytes, err := auth.Marshal()
-	if err != nil {
-		return signed{}, err
-	}
-	doc, err := (&txtypes.SignDoc{BodyBytes: bodyBytes, AuthInfoBytes: authBytes, ChainId: a.c.chainID, AccountNumber: number}).Marshal()
-	if err != nil {
-		return signed{}, err
-	}
-	raw, err := (&txtypes.TxRaw{BodyBytes: bodyBytes, AuthInfoBytes: authBytes, Signatures: [][]byte{keys.Sign(a.key, doc)}}).Marshal()
-	return signed{raw: raw, hash: sha256.Sum256(raw), until: until}, err
+	d.Auth, err = auth.Marshal()
+	return d, err
 }
 
 // next is the account's number and a timeout that no other transaction of the
@@ -186,14 +195,10 @@ func (a *Account) next(ctx context.Context) (uint64, time.Time, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.number == nil {
-		r, err := authtypes.NewQueryClient(conn{a.c.rpc}).AccountInfo(ctx, &authtypes.QueryAccountInfoRequest{Address: a.addr.String()})
-		if errors.Is(err, ErrNotFound) {
-			return 0, time.Time{}, fmt.Errorf("account %s has never held money: %w", a.addr, ErrNotFound)
-		}
+		n, err := a.c.number(ctx, a.addr)
 		if err != nil {
-			return 0, time.Time{}, fmt.Errorf("account %s: %w", a.addr, err)
+			return 0, time.Time{}, err
 		}
-		n := r.Info.AccountNumber
 		a.number = &n
 	}
 	until := time.Now().Add(a.c.opt.TTL).UTC()
@@ -202,6 +207,18 @@ func (a *Account) next(ctx context.Context) (uint64, time.Time, error) {
 	}
 	a.last = until
 	return *a.number, until, nil
+}
+
+// number is what the ledger counts an account as.
+func (c *Client) number(ctx context.Context, a square.Address) (uint64, error) {
+	r, err := authtypes.NewQueryClient(conn{c.rpc}).AccountInfo(ctx, &authtypes.QueryAccountInfoRequest{Address: a.String()})
+	if errors.Is(err, ErrNotFound) {
+		return 0, fmt.Errorf("account %s has never held money: %w", a, ErrNotFound)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("account %s: %w", a, err)
+	}
+	return r.Info.AccountNumber, nil
 }
 
 // broadcast hands a transaction to the ledger. A nil error says that it was

@@ -7,8 +7,11 @@ import (
 	"testing"
 	"time"
 
+	txtypes "github.com/cosmos/cosmos-sdk/types/tx"
+
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/ledger/devnet"
+	"github.com/torg-network/torg/ledger/keys"
 	"github.com/torg-network/torg/ledger/node"
 	"github.com/torg-network/torg/square"
 )
@@ -142,5 +145,36 @@ func TestSend(t *testing.T) {
 	}
 	if _, err := client.Dial(ctx, "127.0.0.1:1", client.Options{}); !errors.Is(err, client.ErrUnreachable) {
 		t.Fatalf("nobody there: %v", err)
+	}
+}
+
+// A wallet elsewhere signs a drafted transfer; another's signature, or one over
+// another draft, moves nothing.
+func TestDraft(t *testing.T) {
+	_, c := open(t, devnet.Spec{})
+	from, to := devnet.Key(1), devnet.Key(2)
+	before := balance(t, c, to.Address())
+	d, err := c.DraftSend(t.Context(), from.PubKey(), to.Address(), square.Utorg(7))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := (&txtypes.SignDoc{BodyBytes: d.Body, AuthInfoBytes: d.Auth, ChainId: c.ChainID(), AccountNumber: d.Number}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.SubmitDraft(t.Context(), d, keys.Sign(to, doc)); err == nil {
+		t.Error("another's signature was taken")
+	}
+	if _, err := c.SubmitDraft(t.Context(), d, keys.Sign(from, doc)); err != nil {
+		t.Fatal(err)
+	}
+	if got := balance(t, c, to.Address()); got != before+7 {
+		t.Errorf("%d arrived, want 7", got-before)
+	}
+	if _, err := c.SubmitDraft(t.Context(), d, keys.Sign(from, doc)); err == nil {
+		t.Error("the same draft went twice")
+	}
+	if _, err := c.DraftSend(t.Context(), []byte{2, 3}, to.Address(), square.Utorg(7)); err == nil {
+		t.Error("two bytes were taken for a public key")
 	}
 }

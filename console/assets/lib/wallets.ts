@@ -13,6 +13,7 @@ export interface Keplr {
 		chain: string,
 		signer: string,
 		doc: { bodyBytes: Uint8Array; authInfoBytes: Uint8Array; chainId: string; accountNumber: bigint },
+		options?: { preferNoSetFee?: boolean; preferNoSetMemo?: boolean },
 	): Promise<{ signed: { bodyBytes: Uint8Array; authInfoBytes: Uint8Array }; signature: { signature: string } }>
 }
 

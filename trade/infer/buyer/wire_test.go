@@ -484,13 +484,19 @@ func TestReceiptsOfAnAccount(t *testing.T) {
 	d := buy(t, l, func(c *buyer.Config) {
 		c.Now, c.Retain = func() time.Time { return begin.Add(time.Duration(past.Load()) * time.Second) }, time.Hour
 	})
+	var charged uint64
 	for n := range 7 {
 		q := ask("toy", n, 2)
 		q.Account = []string{"key_a", "key_b", ""}[n%3]
 		past.Add(1)
-		if _, err := d.Do(t.Context(), q, nil); err != nil {
+		ans, err := d.Do(t.Context(), q, nil)
+		if err != nil {
 			t.Fatal(err)
 		}
+		charged += ans.Signed.Receipt.Price
+	}
+	if s := d.Standing()[l.Leases()[0].ID]; s.Charged != charged || s.Promised < charged {
+		t.Errorf("the lease stands at %+v, want %d charged", s, charged)
 	}
 	for account, want := range map[string]int{"key_a": 3, "key_b": 2, "key": 0, "key_c": 0} {
 		recs, err := d.ReceiptsOf(t.Context(), account, time.Time{}, 10)

@@ -1,0 +1,26 @@
+package buyer
+
+import "github.com/torg-network/torg/square"
+
+// Standing is what a lease owes its provider by signed vouchers, whether
+// redeemed or not.
+type Standing struct {
+	Charged  uint64 // by receipts that were verified
+	Promised uint64 // the most that vouchers let the provider claim
+}
+
+// Standing is how each lease stands that this buyer keeps.
+func (d *Desk) Standing() map[square.Hash]Standing {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make(map[square.Hash]Standing, len(d.leases))
+	for id, l := range d.leases {
+		var s Standing
+		for _, ln := range l.lanes {
+			s.Charged += ln.rec.Charged
+			s.Promised += ln.rec.Max
+		}
+		out[id] = s
+	}
+	return out
+}
