@@ -231,7 +231,9 @@ func (pk *ProverKey) prove(runs []Run, h hook) ([]Claim, Proof, error) {
 	absorb(t, &pk.card, header, claims)
 	for i, s := range p.slots {
 		if s.sent {
-			t.Elems("row", d.v.elems(i))
+			head, body := pack(d.v.ints[i])
+			t.Bytes("row", head)
+			t.Bytes("row", body)
 		}
 	}
 	pk.proveFilled(t, p, d, h)

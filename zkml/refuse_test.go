@@ -711,8 +711,8 @@ func TestGolden(t *testing.T) {
 		id, proof string
 		last      string // challenge
 	}{
-		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "3735fa2e721a942c58f00b526aa528cb4fd1b6338d7461951abbce562c02b61d", "d5c2c93d199444b8cef8c6b88c3feb2f99c59ba7db894ce43aff7497bd36ed5e", "f7e06fc35a4e8364db715488b57fc94c33192ca7714b1f1064e195709ee1a432"},
-		{"mixture", mixture(7), mixtureRuns(5, 3), "154f605f3b105ddab90da2306a15da334526bb069714af490e71b74ecc73e71b", "f8f1b1004b85ad777c90c9152e8f941ae843022265c9492beff1f0d69d1945df", "5b68e5c20f15b44889ddbbef535ead5883d1f13f0beb8591b69cc6343635ded1"},
+		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "3735fa2e721a942c58f00b526aa528cb4fd1b6338d7461951abbce562c02b61d", "5f0743082906f96a62a0f34651222be629ef79bbeb5b9f3e1748183d2086a382", "45e1b42220311b93ec77dbc449684e60c0cb6010c206bde61c4b5cd9e2e26757"},
+		{"mixture", mixture(7), mixtureRuns(5, 3), "154f605f3b105ddab90da2306a15da334526bb069714af490e71b74ecc73e71b", "a8c48b0d107c01f05ca6acc13ad82e069325b4d263bb908ba982aa67965b2169", "5e335ff5e20f84c414528b30ef8e1048cb202060d9c68cec1a663198c6af815c"},
 	} {
 		card, pk := mustCommit(t, g.prog)
 		var w watched

@@ -51,7 +51,7 @@ func TestEveryItem(t *testing.T) {
 	// All that is said, and all that is asked.
 	for _, label := range []string{"card", "header", "parameters", "claims", "environment", "input", "from", "output", "row", "witness",
 		"work", "alpha", "gamma", "denominator", "level", "round", "logup", "children", "child", "tau", "beta", "sum", "sumcheck", "factors", "factor",
-		"fold", "root", "queries", "combine", "polynomial"} {
+		"fold work", "fold", "root", "sample", "queries", "combine", "polynomial"} {
 		if !slices.Contains(honest.items, label) {
 			t.Errorf("no item %q", label)
 		}
@@ -143,7 +143,7 @@ func TestFrozenHeart(t *testing.T) {
 			at := len(p) - len(body)
 			for _, s := range plan.slots {
 				if s.sent {
-					at += 4 << s.bits
+					at += packHead + packedSize(1<<s.bits, int(p[at+packHead-1]))
 				}
 			}
 			p[at] ^= 1

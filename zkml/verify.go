@@ -121,7 +121,7 @@ func (p *plan) cost() Cost {
 	publics := 0
 	for _, s := range p.slots {
 		if s.sent {
-			sent += 1 << s.bits
+			sent += packHead + 4<<s.bits
 		}
 		publics += 1 << s.bits
 	}
@@ -163,7 +163,7 @@ func (p *plan) cost() Cost {
 	for _, k := range p.card.opened() {
 		hashes += len(p.card.consts[k].data) / 16
 	}
-	c := Cost{Bytes: len(magic) + len(p.modes) + 4*sent + opening + transcript + 40}
+	c := Cost{Bytes: len(magic) + len(p.modes) + sent + opening + transcript + 40}
 	c.Hashes = c.Bytes/32 + 4*rounds + hashes
 	c.Field = terms*2*(p.logColumns+p.card.height) + 4*publics + rows + tables + opening/koala.ElemSize + 20*rounds
 	c.Memory = 4*c.Bytes + 64*publics + koala.ExtSize*tables + 1<<16
@@ -237,16 +237,23 @@ func verify(c *Card, claims []Claim, proof Proof, watch func(*transcript.Verifie
 		if !s.sent {
 			continue
 		}
-		e := t.Elems("row", 1<<s.bits)
-		x := make([]int64, len(e))
-		for k := range e {
-			x[k] = e[k].Int()
+		head := t.Bytes("row", packHead)
+		if t.Err() != nil {
+			return t.Err()
+		}
+		width, err := packedWidth(head)
+		if err != nil {
+			return err
+		}
+		body := t.Bytes("row", packedSize(1<<s.bits, width))
+		if t.Err() != nil {
+			return t.Err()
+		}
+		x, err := unpack(head, body, 1<<s.bits)
+		if err != nil {
+			return err
 		}
 		v.set(i, x)
-		v.mont[i] = e
-	}
-	if t.Err() != nil {
-		return t.Err()
 	}
 	if err := p.derive(v); err != nil {
 		return err

@@ -149,15 +149,6 @@ func (p *Prover) Exts(label string, x ...koala.Ext) {
 	p.Absorb(label, p.proof[from:])
 }
 
-// Elems sends base elements whose number the verifier knows.
-func (p *Prover) Elems(label string, x []koala.Elem) {
-	from := len(p.proof)
-	for _, e := range x {
-		p.proof = e.Append(p.proof)
-	}
-	p.Absorb(label, p.proof[from:])
-}
-
 // Hint sends bytes that are not absorbed.
 func (p *Prover) Hint(b []byte) { p.proof = append(p.proof, b...) }
 
@@ -270,29 +261,6 @@ func (v *Verifier) DecodeExt(b []byte) koala.Ext {
 		v.Fail(err)
 	}
 	return x
-}
-
-// Elems reads n base elements.
-func (v *Verifier) Elems(label string, n int) []koala.Elem {
-	b := v.Bytes(label, n*koala.ElemSize)
-	if b == nil {
-		return make([]koala.Elem, n)
-	}
-	return v.DecodeElems(b)
-}
-
-// DecodeElems decodes all of b, a whole number of base elements.
-func (v *Verifier) DecodeElems(b []byte) []koala.Elem {
-	out := make([]koala.Elem, len(b)/koala.ElemSize)
-	for i := range out {
-		x, err := koala.DecodeElem(b[i*koala.ElemSize:])
-		if err != nil {
-			v.Fail(err)
-			return make([]koala.Elem, len(out))
-		}
-		out[i] = x
-	}
-	return out
 }
 
 // Grind reads and checks n bits of work.
