@@ -369,11 +369,12 @@ func TestFullDisk(t *testing.T) {
 
 	filler := filepath.Join(home, "filler")
 	fill(t, filler)
-	// What was allocated before may still take a record or two.
+	// What was allocated before may still take some records.
+	long := []chatMessage{{"user", strings.Repeat("It is a truth ", 2000)}}
 	served := 1
 	var refused answer
 	await(t, "a refusal", func() error {
-		if refused = s.ask(hello(100)); refused.status == http.StatusOK {
+		if refused = s.ask(hello(100).with("messages", long)); refused.status == http.StatusOK {
 			served++
 			return errors.New("answered")
 		}
