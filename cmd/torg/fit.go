@@ -68,6 +68,11 @@ func (v providerView) PostOffer(ctx context.Context, o square.Offer) error {
 	return told(err)
 }
 
+func (v providerView) WithdrawOffer(ctx context.Context, spec square.Hash) error {
+	_, err := v.account.WithdrawOffer(ctx, infer.Name, spec)
+	return told(err)
+}
+
 func (v providerView) Redeem(ctx context.Context, lease square.Hash, claims []chain.Claim) error {
 	cs := make([]client.Claim, len(claims))
 	for i, c := range claims {

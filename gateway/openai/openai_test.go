@@ -577,6 +577,7 @@ func TestErrors(t *testing.T) {
 		{c, `{"model":"fails-stalled","messages":[{"role":"user","content":"x"}]}`, 503, "server_error", "ledger_stalled", "", "blocks"},
 		{c, `{"model":"fails-unknown","messages":[{"role":"user","content":"x"}]}`, 503, "server_error", "outcome_unknown", "", "receipt"},
 		{c, `{"model":"fails-busy","messages":[{"role":"user","content":"x"}]}`, 429, "rate_limit_error", "busy", "", "busy"},
+		{c, `{"model":"fails-paused","messages":[{"role":"user","content":"x"}]}`, 503, "server_error", "provider_paused", "", "torg provide resume"},
 		{c, `{"model":"fails-refused","messages":[{"role":"user","content":"x"}]}`, 400, "invalid_request_error", "provider_refused", "", "taste"},
 		{c, `{"model":"fails-oddly","messages":[{"role":"user","content":"x"}]}`, 500, "server_error", "internal", "", "X-Request-Id"},
 		{c, `{"model":"fails-funds","stream":true,"messages":[{"role":"user","content":"x"}]}`, 402, "insufficient_quota", "insufficient_funds", "", "top up"},

@@ -42,6 +42,7 @@ var Failing = map[string]error{
 	"fails-unknown":  buyer.ErrUnknown,
 	"fails-unproven": buyer.ErrUnproven,
 	"fails-busy":     buyer.ErrBusy,
+	"fails-paused":   buyer.ErrPaused,
 	"fails-refused":  &infer.WireError{Code: infer.CodeBadRequest, Message: "the prompt is not to our taste"},
 	"fails-oddly":    errors.New("something nobody foresaw"),
 }

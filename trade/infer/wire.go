@@ -148,5 +148,6 @@ const (
 	CodeBusy        = "busy"        // the lane or the provider is at capacity
 	CodeUnknown     = "unknown"     // no such lease, lane, offer or model
 	CodeClosed      = "closed"      // the lease has ended or is ending
+	CodePaused      = "paused"      // its owner has paused the provider; nothing was charged
 	CodeUnavailable = "unavailable" // the engine, the disk or the ledger failed; nothing was charged
 )

@@ -100,6 +100,7 @@ var (
 	ErrStalled    = errors.New("the ledger is not making blocks, and this request needs a new lease")
 	ErrUnknown    = errors.New("the provider did not say how the request ended")
 	ErrBusy       = errors.New("every lane is busy")
+	ErrPaused     = errors.New("the provider has paused")
 )
 
 // ErrUnproven says that an answer was paid for that its provider did not prove.

@@ -56,7 +56,7 @@ func (d *Desk) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Ans
 // together is the error of a request that every provider failed. Where all
 // failed alike it is that failure.
 func together(failed []error) error {
-	for _, kind := range []error{ErrNoProvider, ErrStalled, ErrFunds, ErrBudget, ErrBusy, ErrUnknown} {
+	for _, kind := range []error{ErrNoProvider, ErrStalled, ErrFunds, ErrBudget, ErrBusy, ErrPaused, ErrUnknown} {
 		if !slices.ContainsFunc(failed, func(e error) bool { return !errors.Is(e, kind) }) {
 			return failed[0]
 		}
@@ -126,7 +126,7 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 		}
 	}
 	if err != nil {
-		if refusal := (errRefused{}); !errors.As(err, &refusal) || refusal.Code != infer.CodeBadRequest && refusal.Code != infer.CodeBusy {
+		if refusal := (errRefused{}); !errors.As(err, &refusal) || refusal.Code != infer.CodeBadRequest && refusal.Code != infer.CodeBusy && refusal.Code != infer.CodePaused {
 			d.saw(s, errors.Is(err, context.Canceled), 0, 0)
 		}
 		return d.afterFailure(ctx, s, h, a, out, err)
@@ -204,8 +204,11 @@ type errRefused struct{ *infer.WireError }
 
 func (e errRefused) Unwrap() error { return e.WireError }
 
-// Is makes a provider that is at its limit as busy as one whose lanes are.
-func (e errRefused) Is(target error) bool { return target == ErrBusy && e.Code == infer.CodeBusy }
+// Is makes a provider that is at its limit as busy as one whose lanes are, and
+// tells one that has paused.
+func (e errRefused) Is(target error) bool {
+	return target == ErrBusy && e.Code == infer.CodeBusy || target == ErrPaused && e.Code == infer.CodePaused
+}
 
 // converse sends a request and reads its answer to the end. An ended ctx, or a
 // client that takes no more, cancels the work; the receipt is still waited for,

@@ -153,6 +153,8 @@ func (d *Desk) open(ctx context.Context, s *seat, policy square.Policy, price ui
 			t.balks = 0
 		case errors.Is(err, ErrFunds), errors.Is(err, ErrStalled), errors.Is(err, context.Canceled):
 			t.retry = time.Now().Add(500 * time.Millisecond)
+		case errors.Is(err, ErrPaused):
+			t.retry = time.Now().Add(2 * time.Second) // by its owner, and no fault
 		default:
 			// It is the provider's fault, and whoever asks waits for it: one
 			// that goes on so is asked ever more seldom.
@@ -228,6 +230,9 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	qctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := d.call(qctx, offer.Endpoint, "quote", infer.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
+		if we := (*infer.WireError)(nil); errors.As(err, &we) && we.Code == infer.CodePaused {
+			err = errRefused{we}
+		}
 		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
 	}
 	switch quote := q.Quote; {

@@ -210,6 +210,13 @@ func (a Account) PostOffer(_ context.Context, o square.Offer) error {
 	})
 }
 
+func (a Account) WithdrawOffer(_ context.Context, spec square.Hash) error {
+	return a.do("withdraw", func() error {
+		_, err := a.Machine.WithdrawOffer(a.mem, a.now(), a.Self, market.OfferKey{Provider: a.Self, Trade: infer.Name, Spec: spec})
+		return err
+	})
+}
+
 func (a Account) Open(_ context.Context, o square.Order, q square.Quote, sig square.Signature) error {
 	return a.do("open", func() error {
 		if o.Buyer != a.Self {

@@ -51,6 +51,9 @@ type Ledger interface {
 	// or has forgotten.
 	Lease(ctx context.Context, id square.Hash) (market.Lease, error)
 	PostOffer(ctx context.Context, o square.Offer) error
+	// WithdrawOffer ends the offer of a model for new leases. One that is not
+	// there is market.ErrNotFound or market.ErrState.
+	WithdrawOffer(ctx context.Context, spec square.Hash) error
 	// Redeem claims lanes of one lease in one transaction.
 	Redeem(ctx context.Context, lease square.Hash, claims []chain.Claim) error
 	// Poke moves a lease past its deadline on.
@@ -71,13 +74,16 @@ type Store interface {
 }
 
 // Buckets are the store's buckets that a provider keeps its state in.
-var Buckets = []string{bucketLeases, bucketLanes, bucketAnswers, bucketOffers}
+var Buckets = []string{bucketLeases, bucketLanes, bucketAnswers, bucketOffers, bucketOwner, bucketSteps, bucketRan}
 
 const (
 	bucketLeases  = "provider.leases"  // lease → leaseRecord
 	bucketLanes   = "provider.lanes"   // lease ‖ lane → laneRecord
 	bucketAnswers = "provider.answers" // lease ‖ lane → answerRecord
 	bucketOffers  = "provider.offers"  // "nonce" → the last offer's
+	bucketOwner   = "provider.owner"   // "control" → Control
+	bucketSteps   = "provider.steps"   // number of a step modulo Steps → stepRecord
+	bucketRan     = "provider.ran"     // number of a request modulo maxRan → Ran
 )
 
 // Service is an engine and its price.
@@ -128,10 +134,13 @@ type Provider struct {
 	fetch   chan struct{} // bounds ledger questions asked on behalf of strangers
 	kick    chan struct{} // the redeemer has something urgent
 	turn    chan struct{} // of who proves
+	control control
+	book    book
 
 	mu       sync.Mutex
 	services map[square.Hash]*service // by subject
 	offers   map[square.Hash]square.Offer
+	gone     map[square.Hash]bool // models whose offers are known to be withdrawn
 	leases   map[square.Hash]*lease
 	quotes   map[square.Hash]quoted // by order
 	cancels  map[string]context.CancelFunc
@@ -244,6 +253,7 @@ func New(cfg Config) (*Provider, error) {
 		kick:     make(chan struct{}, 1),
 		turn:     make(chan struct{}, 1),
 		offers:   map[square.Hash]square.Offer{},
+		gone:     map[square.Hash]bool{},
 		leases:   map[square.Hash]*lease{},
 		quotes:   map[square.Hash]quoted{},
 		cancels:  map[string]context.CancelFunc{},
@@ -253,7 +263,7 @@ func New(cfg Config) (*Provider, error) {
 	if err := p.SetServices(cfg.Services); err != nil {
 		return nil, err
 	}
-	return p, p.load()
+	return p, errors.Join(p.load(), p.loadOwner())
 }
 
 // Address is the account that is paid.
@@ -446,4 +456,5 @@ func (p *Provider) count(f func(*Stats)) {
 	p.mu.Lock()
 	f(&p.stats)
 	p.mu.Unlock()
+	p.book.count(p.Now(), f)
 }

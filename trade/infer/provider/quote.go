@@ -44,8 +44,11 @@ func (p *Provider) Offers() infer.OffersReply {
 }
 
 // PostOffers puts every service on the ledger. An offer of one that is gone
-// lapses by itself.
+// lapses by itself. A paused provider posts none.
 func (p *Provider) PostOffers(ctx context.Context) error {
+	if p.Control().Paused {
+		return nil
+	}
 	now, err := p.clock.Now(ctx)
 	if err != nil {
 		return err
@@ -74,6 +77,7 @@ func (p *Provider) PostOffers(ctx context.Context) error {
 			failed = append(failed, err)
 			delete(p.offers, id) // the one before is still the newest
 		} else {
+			delete(p.gone, o.Spec)
 			maps.DeleteFunc(p.offers, func(other square.Hash, old square.Offer) bool { return other != id && old.Spec == o.Spec })
 		}
 		p.mu.Unlock()
@@ -115,6 +119,9 @@ func (p *Provider) quote(ctx context.Context, req infer.QuoteRequest) (infer.Quo
 		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the ledger's time is unknown: %v", err)
 	}
 	id := o.ID(p.domain)
+	if p.Control().Paused {
+		return infer.QuoteReply{}, errPaused
+	}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()

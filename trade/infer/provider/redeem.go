@@ -50,9 +50,13 @@ func (p *Provider) chores(ctx context.Context, offerAt *time.Time) {
 	if err != nil {
 		return
 	}
-	if p.offersDue(now) && time.Now().After(*offerAt) {
-		if err := p.PostOffers(ctx); err != nil && ctx.Err() == nil {
-			p.Log.Warn("offers could not be posted", "err", err)
+	if paused := p.Control().Paused; (paused || p.offersDue(now)) && time.Now().After(*offerAt) {
+		does, what := p.PostOffers, "posted"
+		if paused {
+			does, what = p.withdrawOffers, "withdrawn"
+		}
+		if err := does(ctx); err != nil && ctx.Err() == nil {
+			p.Log.Warn("offers could not be "+what, "err", err)
 			*offerAt = time.Now().Add(min(p.OfferTTL/2, 5*p.Tick))
 		}
 	}
@@ -60,6 +64,7 @@ func (p *Provider) chores(ctx context.Context, offerAt *time.Time) {
 	for _, l := range p.open() {
 		p.tend(ctx, l, now, false)
 	}
+	p.saveSteps()
 }
 
 // offersDue reports whether a service has no offer for the next half of
@@ -228,6 +233,7 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 	if m.State.Terminal() {
 		if l.overAt.IsZero() {
 			l.overAt = time.Now()
+			p.book.end(Ended{Lease: l.id, Time: p.Now().UnixMilli(), State: m.State, Reason: m.Reason, Lost: lost})
 			if lost > 0 && m.Reason != market.ReasonAgreed {
 				p.Log.Error("lease ended with money unredeemed", "lease", l.id.Short(), "amount", lost, "reason", m.Reason)
 			}
@@ -321,6 +327,7 @@ func (p *Provider) Close(ctx context.Context) error {
 	for _, l := range p.open() {
 		p.tend(ctx, l, now, true)
 	}
+	p.saveSteps()
 	if owed := p.Owed(); owed > 0 {
 		return errors.New("some charges are not redeemed yet; start again with the same data folder before the leases go idle")
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -75,6 +76,7 @@ var statuses = map[string]int{
 	infer.CodeBusy:        http.StatusTooManyRequests,
 	infer.CodeUnknown:     http.StatusNotFound,
 	infer.CodeClosed:      http.StatusGone,
+	infer.CodePaused:      http.StatusServiceUnavailable,
 	infer.CodeUnavailable: http.StatusServiceUnavailable,
 }
 
@@ -110,6 +112,9 @@ type work struct {
 	digest  square.Hash
 	ceiling []uint64
 	max     uint64
+	policy  square.Policy
+	began   time.Time
+	running *atomic.Int64 // counts it
 	done    bool
 	// store puts the voucher on disk. Nothing may be delivered before it has.
 	store func() error
@@ -200,6 +205,7 @@ func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		p.count(func(s *Stats) { s.Failed++ })
 		p.Log.Warn("work failed, nothing charged", "lease", wk.l.id.Short(), "lane", wk.n, "seq", req.Seq, "err", err)
+		p.noteFailure(wk, err)
 		wk.release() // before the buyer can know, so that it may come back at once
 		_ = out.write(infer.Frame{Error: wireError(err)})
 		return
@@ -209,6 +215,7 @@ func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
 
 func (p *Provider) refused(w http.ResponseWriter, err error) {
 	p.count(func(s *Stats) { s.Refused++ })
+	p.book.refuse(p.Now(), err)
 	fail(w, err)
 }
 
@@ -291,7 +298,7 @@ func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *a
 	if err != nil {
 		return nil, nil, refuse(infer.CodeUnavailable, "the ledger's time is unknown: %v", err)
 	}
-	wk := &work{service: p.service(order.Spec), l: l, ln: ln, n: req.Lane, request: request, digest: sha256.Sum256(req.Request), max: req.Voucher.Max}
+	wk := &work{service: p.service(order.Spec), l: l, ln: ln, n: req.Lane, request: request, digest: sha256.Sum256(req.Request), max: req.Voucher.Max, policy: order.Policy, began: time.Now(), running: &p.control.running}
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -302,7 +309,10 @@ func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *a
 		}
 		return nil, again, nil
 	}
+	control := p.Control()
 	switch {
+	case control.Paused:
+		return nil, nil, errPaused
 	case l.rec.Closed || l.rec.State != market.Active: // disputed as well: what is served then may never be paid
 		return nil, nil, refuse(infer.CodeClosed, "lease %s is %s", l.id.Short(), closedWord(l.rec))
 	case !now.Before(time.Unix(l.rec.Until, 0).Add(-margin(order))):
@@ -343,9 +353,14 @@ func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *a
 	if held > order.Escrow {
 		return nil, nil, refuse(infer.CodePayment, "vouchers of %d in all are above the escrow of %d", held, order.Escrow)
 	}
+	if n := wk.running.Add(1); control.Lanes > 0 && n > int64(control.Lanes) {
+		wk.running.Add(-1)
+		return nil, nil, refuse(infer.CodeBusy, "this machine works on %d requests at once, and does", control.Lanes)
+	}
 	select {
 	case wk.service.slots <- struct{}{}:
 	default:
+		wk.running.Add(-1)
 		return nil, nil, refuse(infer.CodeBusy, "all %d places of this model are taken", cap(wk.service.slots))
 	}
 	ln.busy = true // the lane is ours
@@ -389,6 +404,7 @@ func (wk *work) free() {
 	if !wk.done {
 		wk.done = true
 		wk.ln.busy = false
+		wk.running.Add(-1)
 		<-wk.service.slots
 	}
 }
@@ -446,6 +462,7 @@ func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (infer.Si
 	err = p.Store.PutSoon(
 		journal.Entry{Bucket: bucketAnswers, Key: key, Value: ans},
 		journal.Entry{Bucket: bucketLanes, Key: key, Value: state},
+		p.book.add(wk.ran(p.Now(), rcpt, p.domain)),
 	)
 	if err != nil {
 		return infer.Signed{}, errors.New("the provider's disk failed")
