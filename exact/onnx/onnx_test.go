@@ -286,3 +286,29 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("a free length: %v", err)
 	}
 }
+
+// TestCases: every operator that test/clients compares with onnxruntime becomes
+// a program too, near to the evaluation.
+func TestCases(t *testing.T) {
+	for _, c := range shape.Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			im, err := onnx.Import(onnx.Encode(c.Model), onnx.Options{Name: "case", Lo: -1, Hi: 1})
+			switch c.Name {
+			case "Min a row", "Max a row", "PRelu a row": // no function of one number
+				if err == nil || !strings.Contains(err.Error(), "differs from element to element") {
+					t.Errorf("refused as %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, loss := range check(t, network{model: c.Model}, im, inputs(t, c.Model, 0, 20, 4)) {
+				// Reciprocals have a pole, and steps are steps.
+				if loss.Mean > 0.005*max(1, loss.Peak) && c.Name != "Reciprocal" && c.Name != "Pow" {
+					t.Errorf("%+v", loss)
+				}
+			}
+		})
+	}
+}
