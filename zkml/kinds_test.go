@@ -361,25 +361,134 @@ func TestMeanAttacks(t *testing.T) {
 	x := p.Op(exact.Input, nil, nil, 2, -100, 100)
 	m := p.Op(exact.MeanRows, []exact.Value{x}, nil)
 	p.Outputs = []exact.Value{m}
-	a := newAttack(t, p, Run{Input: [][]int32{{3, -3}, {4, -4}, {7, -7}}, From: []int{0}}) // means 5 and -5
-	for _, to := range []int32{4, 6, -5, 100} {
-		a.refused(fmt.Sprintf("a mean of %d", to), hook{value: func(op int, vals []int32) {
-			if exact.Value(op) == m {
-				for r := range len(vals) / 2 {
-					vals[2*r] = to
+	rows := [][]int32{{3, -3}, {4, -4}, {7, -7}, {1, 1}, {2, 2}}
+	alone := newAttack(t, p, Run{Input: rows[:3], From: []int{0}}) // means 5 and -5
+	// Beside a longer run remainders have more room than three.
+	for _, a := range []attack{alone, newAttack(t, p, Run{Input: rows[:3], From: []int{0}}, Run{Input: rows, From: []int{0}})} {
+		for _, to := range []int32{4, 6, -5, 100} {
+			a.refused(fmt.Sprintf("a mean of %d", to), hook{value: func(op int, vals []int32) {
+				if exact.Value(op) == m {
+					for r := range len(vals) / 2 / (2*len(a.runs) - 1) {
+						vals[2*r] = to // of the first run
+					}
+				}
+			}})
+		}
+	}
+
+	// With the wrong remainder means are fractions, two of which may add up to
+	// an integer: (sum + 1 - 2) / 3 of the sums 14 and 15.
+	p = &exact.Program{Rows: 4}
+	x = p.Op(exact.Input, nil, nil, 1, -100, 100)
+	m = p.Op(exact.MeanRows, []exact.Value{x}, nil)
+	// Its sum is greater by one.
+	first := p.Op(exact.Gather, []exact.Value{p.Op(exact.Position, nil, nil, 4)}, []int{p.Const(4, 1, []int32{1, 0, 0, 0})})
+	n := p.Op(exact.MeanRows, []exact.Value{p.Op(exact.Add, []exact.Value{x, first}, nil)}, nil)
+	p.Outputs = []exact.Value{p.Op(exact.Add, []exact.Value{m, n}, nil)}
+	third := koala.FromInt(3).Inv()
+	newAttack(t, p, Run{Input: [][]int32{{3}, {4}, {7}}, From: []int{0}}).refused("means that are fractions", hook{
+		value: func(op int, vals []int32) {
+			for r := range vals {
+				switch exact.Value(op) {
+				case m:
+					vals[r] = int32(third.Mul(koala.FromInt(13)).Int())
+				case n:
+					vals[r] = int32(third.Mul(koala.FromInt(14)).Int())
+				case p.Outputs[0]:
+					vals[r] = 9
 				}
 			}
-		}})
-	}
-	// sum + 1 = 15 = 3 mean + rem: with remainder 1 the mean is a fraction.
-	third := koala.FromInt(14).Mul(koala.FromInt(3).Inv())
-	a.refused("a mean that is a fraction", hook{value: func(op int, vals []int32) {
-		if exact.Value(op) == m {
-			for r := range len(vals) / 2 {
-				vals[2*r] = int32(third.Int())
+		},
+		late: func(p *plan, d *data) {
+			values, _ := d.lookups(p)
+			missing := 0
+			for i, l := range p.lookups {
+				for _, x := range values[i] {
+					if e := x.Int(); e < 0 || e >= int64(p.tables[l.table].live) {
+						missing++
+					}
+				}
 			}
+			if missing != 2 {
+				t.Errorf("%d lookups miss, want those of the two means", missing)
+			}
+		},
+	})
+}
+
+// TestLimbAttack makes the sum of squares of a norm another one: a limb b is
+// any in range, and a = (x - b)/2^k a field element, such that sums of a a, a b
+// and b b are those of another row. Only the range of a is in the way.
+func TestLimbAttack(t *testing.T) {
+	const most = 1 << 20
+	p := &exact.Program{Rows: 1}
+	x := p.Op(exact.Input, nil, nil, 2, -most, most)
+	roots := make([]int32, normKeyHi-normKeyLo)
+	for i := range roots {
+		roots[i] = 1<<20 - 16*int32(i)
+	}
+	const shift = 12
+	y := p.Op(exact.RMSNorm, []exact.Value{x}, []int{p.Const(1, len(roots), roots)}, normKeyLo, shift)
+	p.Outputs = []exact.Value{y}
+	in := []int32{700_001, -80_003}
+	a := newAttack(t, p, Run{Input: [][]int32{in}, From: []int{0}})
+	pl, err := newPlan(&a.card, 1, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := pl.ops[y].shift
+	inv := koala.FromInt(1 << k).Inv()
+	high := func(x int32, b int64) koala.Elem { return koala.FromInt(int64(x) - b).Mul(inv) }
+	var forged struct {
+		high       [2]koala.Elem
+		hh, hl, ll int64
+		entry, f   int64
+	}
+	found := false
+	for b := int64(0); b < 1<<(2*k) && !found; b++ {
+		c, d := b>>k, b&(1<<k-1)
+		h := [2]koala.Elem{high(in[0], c), high(in[1], d)}
+		hh := h[0].Mul(h[0]).Add(h[1].Mul(h[1])).Int()
+		hl := h[0].Mul(koala.FromInt(c)).Add(h[1].Mul(koala.FromInt(d))).Int()
+		ll := c*c + d*d
+		sum := hh<<(2*k) + hl<<(k+1) + ll
+		if hh < 0 || sum < 0 || sum > 2*most*most {
+			continue
 		}
-	}})
+		key, e := normKeyOf(sum + normKeyLo)
+		entry := int64(roots[key-normKeyLo])
+		f := normFactorOf(entry, e)
+		// Another result, within the program's bounds.
+		honest := int64(in[0])*int64(in[0]) + int64(in[1])*int64(in[1])
+		if r := pl.card.facts[y].Range; sum != honest && max(int64(in[0])*f, -int64(in[1])*f) < min(r.Hi<<shift, exact.Limit) {
+			forged.high, forged.hh, forged.hl, forged.ll, forged.entry, forged.f = h, hh, hl, ll, entry, f
+			found = true
+		}
+	}
+	if !found {
+		t.Fatal("no other limbs")
+	}
+	result := func(j int) int32 { return int32((int64(in[j])*forged.f + 1<<(shift-1)) >> shift) }
+	a.refused("limbs that are no integers", hook{
+		cells: func(p *plan, d *data) {
+			o := p.ops[y]
+			for j := range in {
+				d.witness[o.columns[0]][j] = forged.high[j]
+				d.witness[o.columns[1]][j] = koala.FromSmall(result(j))
+				d.prods[o.prods[0]][j] = koala.FromInt(int64(in[j]) * forged.f)
+			}
+			d.v.set(o.slots[normHigh], []int64{forged.hh})
+			d.v.set(o.slots[normCross], []int64{forged.hl})
+			d.v.set(o.slots[normLow], []int64{forged.ll})
+			d.v.set(o.slots[normEntry], []int64{forged.entry})
+		},
+		claim: func(c *Claim) {
+			if c.Output[0][0][0] == result(0) {
+				t.Error("nothing to attack")
+			}
+			c.Output[0][0] = []int32{result(0), result(1)}
+		},
+	})
 }
 
 // TestFillAttacks: rows that fill up a power of two are counted, attended to,
@@ -421,6 +530,46 @@ func TestFillAttacks(t *testing.T) {
 			c.Output[0] = append(c.Output[0], c.Output[0][4], c.Output[0][4])
 		}})
 	}
+}
+
+// TestPlaceAttack takes for the greatest score that of a row which is not of the
+// input, where all others are less, and computes everything else from it.
+func TestPlaceAttack(t *testing.T) {
+	p := &exact.Program{Rows: 4}
+	x := p.Op(exact.Input, nil, nil, 3, -100, 100)
+	// The columns are query, key and value.
+	part := func(j int32) exact.Value {
+		return p.Op(exact.Arrange, []exact.Value{x}, []int{p.Const(1, 1, []int32{j})})
+	}
+	exps := []int32{100, 60, 20, 5}
+	y := p.Op(exact.FullAttention, []exact.Value{part(0), part(1), part(2)}, []int{p.Const(1, len(exps), exps)}, 1, 4)
+	p.Outputs = []exact.Value{y}
+	// Row 0 has scores -100, -140 and -180, and 0 with the row that fills up.
+	in := [][]int32{{10, -10, 50}, {25, -14, -50}, {1, -18, 10}}
+	a := newAttack(t, p, Run{Input: in, From: []int{0}})
+	const mean = 3 // of the three values
+	a.refused("the score of a row that fills up", hook{
+		cells: func(pl *plan, d *data) {
+			o := pl.ops[y]
+			for slot, to := range map[int]int64{attnTop: 0, attnArg: 3, attnWeight: 15} {
+				v := slices.Clone(d.v.ints[o.slots[slot]])
+				v[0] = to
+				d.v.set(o.slots[slot], v)
+			}
+			for j, diff := range []int64{100, 140, 180} {
+				d.witness[o.columns[0]][j] = koala.FromInt(diff >> 3)
+				d.witness[o.columns[1]][j] = koala.FromInt(5)
+			}
+			d.witness[o.columns[2]][0] = koala.FromInt(mean)
+			d.prods[o.prods[2]][0], d.prods[o.prods[3]][0] = koala.FromInt(5*10), koala.FromInt(15*mean)
+		},
+		claim: func(c *Claim) {
+			if c.Output[0][0][0] == mean {
+				t.Error("nothing to attack")
+			}
+			c.Output[0][0] = []int32{mean}
+		},
+	})
 }
 
 // TestNoise: a token that is drawn with noise is proven for its seed and
