@@ -773,6 +773,45 @@ func TestExtremes(t *testing.T) {
 	}
 }
 
+// TestMixtureExtremes is the same of images and encoders.
+func TestMixtureExtremes(t *testing.T) {
+	for seed := range uint64(3) {
+		prog := mixture(10 + seed)
+		for i, c := range prog.Consts {
+			for j, x := range c.Data {
+				// Weights at their ends: everything saturates.
+				if c.Rows >= 5 && (x >= 0 || seed > 0) {
+					end := int32(2000)
+					if c.Rows == 6 {
+						end = 200
+					}
+					if x < 0 && seed == 2 {
+						end = -end
+					}
+					prog.Consts[i].Data[j] = end
+				}
+			}
+		}
+		if _, err := prog.Check(); err != nil {
+			t.Fatal(err)
+		}
+		for _, ns := range [][]int{{1}, {2}, {11}, {3, 8}} {
+			for _, x := range []int32{-100, 0, 100} {
+				runs := mixtureRuns(ns...)
+				for _, run := range runs {
+					for _, row := range run.Input {
+						for j := range row {
+							row[j] = x
+						}
+					}
+				}
+				runs[0].Env.Temperature = exact.MaxTemperature
+				proven(t, prog, runs)
+			}
+		}
+	}
+}
+
 // FuzzVerify: no bytes make the verifier fail otherwise than by refusing, and
 // none but the proof are accepted, of a rounded product or of a run with all
 // the operations of images and encoders.
