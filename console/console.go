@@ -74,6 +74,9 @@ type Config struct {
 	Desk    source.Desk
 	Keys    source.Keys
 	Bank    source.Bank // nil: the console moves no money
+	Models  source.Models
+	// Provider is what this machine sells; nil: it sells nothing.
+	Provider source.Provider
 	// OwnerKey is the API key that pays for the owner's questions.
 	OwnerKey string
 	// API is the gateway: questions go through it as any client's do.
@@ -96,8 +99,8 @@ type Console struct {
 
 // New makes a console.
 func New(cfg Config) (*Console, error) {
-	if cfg.Ledger == nil || cfg.History == nil || cfg.Desk == nil || cfg.Keys == nil {
-		return nil, errors.New("console: ledger, history, desk and keys are required")
+	if cfg.Ledger == nil || cfg.History == nil || cfg.Desk == nil || cfg.Keys == nil || cfg.Models == nil {
+		return nil, errors.New("console: ledger, history, desk, keys and models are required")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -105,10 +108,15 @@ func New(cfg Config) (*Console, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	// What happened to the owner before this process began; the feed follows all.
+	past, err := cfg.History.Account(cfg.Owner, 40)
+	if err != nil {
+		return nil, fmt.Errorf("console: %w", err)
+	}
 	c := &Console{
 		cfg: cfg, log: cfg.Log, mux: http.NewServeMux(),
 		sessions: session.NewStore(cfg.Now), limit: session.NewLimiter(cfg.Now),
-		feed:  live.NewFeed(live.Config{Ledger: cfg.Ledger, Log: cfg.Log, Now: cfg.Now}),
+		feed:  live.NewFeed(live.Config{Ledger: cfg.Ledger, Past: past, Log: cfg.Log, Now: cfg.Now}),
 		cross: http.NewCrossOriginProtection(),
 	}
 	documents, err := docs.New(torg.Documents)

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -152,6 +153,7 @@ type State struct {
 // Config is what a feed follows.
 type Config struct {
 	Ledger source.Ledger
+	Past   []source.Event // what happened before, newest first
 	Log    *slog.Logger
 	Now    func() time.Time
 }
@@ -171,6 +173,9 @@ type Feed struct {
 
 	reading sync.Mutex // one reader of the ledger at a time
 	state   State
+
+	surveying sync.Mutex
+	supply    Supply
 }
 
 // NewFeed makes a feed that knows nothing yet.
@@ -178,7 +183,12 @@ func NewFeed(cfg Config) *Feed {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Feed{cfg: cfg, all: newAccount(), keys: map[string]*account{}, ticks: map[chan struct{}]struct{}{}}
+	f := &Feed{cfg: cfg, all: newAccount(), keys: map[string]*account{}, ticks: map[chan struct{}]struct{}{}}
+	for _, e := range slices.Backward(cfg.Past) {
+		f.note(e)
+	}
+	f.cfg.Past = nil
+	return f
 }
 
 // Observe takes in a finished request.
@@ -407,4 +417,59 @@ func (f *Feed) State(ctx context.Context) (State, error) {
 	slices.SortFunc(leases, func(a, b source.Lease) int { return cmp.Compare(b.Opened, a.Opened) })
 	f.state = State{Read: now, Head: head, Offers: offers, Leases: leases}
 	return f.state, nil
+}
+
+// Supply is all that is offered, and what is staked on it.
+type Supply struct {
+	Read   time.Time
+	Offers []market.Offer
+	Stakes []source.Stake
+}
+
+// Bounds of Supply.
+const (
+	maxSupply = 20_000 // offers, and stakes
+	pageSize  = 1000   // of one question
+)
+
+// Supply is at most a few seconds old: a question to the ledger for every
+// thousand offers and stakes when it is older, none when it is not.
+func (f *Feed) Supply(ctx context.Context) (Supply, error) {
+	f.surveying.Lock()
+	defer f.surveying.Unlock()
+	now := f.cfg.Now()
+	if !f.supply.Read.IsZero() && now.Sub(f.supply.Read) < fresh {
+		return f.supply, nil
+	}
+	out := Supply{Read: now}
+	err := pages(func(p source.Page) (int, string, error) {
+		some, next, err := f.cfg.Ledger.Offers(ctx, source.OfferFilter{}, p)
+		out.Offers = append(out.Offers, some...)
+		return len(out.Offers), next, err
+	})
+	if err != nil {
+		return Supply{}, fmt.Errorf("read the offers: %w", err)
+	}
+	err = pages(func(p source.Page) (int, string, error) {
+		some, next, err := f.cfg.Ledger.Stakes(ctx, square.Address{}, "", p)
+		out.Stakes = append(out.Stakes, some...)
+		return len(out.Stakes), next, err
+	})
+	if err != nil {
+		return Supply{}, fmt.Errorf("read the stakes: %w", err)
+	}
+	f.supply = out
+	return out, nil
+}
+
+// pages reads a list page by page, to its end or maxSupply.
+func pages(read func(source.Page) (have int, next string, err error)) error {
+	p := source.Page{Limit: pageSize}
+	for {
+		have, next, err := read(p)
+		if err != nil || next == "" || have >= maxSupply {
+			return err
+		}
+		p.After = next
+	}
 }

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -14,6 +15,9 @@ import (
 // calls "you"; zero is nobody.
 func Sentence(e source.Event, me square.Address) string {
 	s := sentence(e, me)
+	if strings.HasPrefix(s, square.Prefix+"1") {
+		return s + "." // an address is written as it is
+	}
 	first, n := utf8.DecodeRuneInString(s)
 	return string(unicode.ToUpper(first)) + s[n:] + "."
 }
@@ -53,7 +57,7 @@ func sentence(e source.Event, me square.Address) string {
 	case market.EvStarted:
 		return fmt.Sprintf("%s began to work for %s", provider, buyer)
 	case market.EvRedeemed:
-		return fmt.Sprintf("%s redeemed %s vouchers; %s of the lease is paid so far", provider, whose(e.Buyer), paid)
+		return fmt.Sprintf("%s redeemed %s vouchers for %s; %s of the lease is paid so far", provider, whose(e.Buyer), Coins(fromEscrow(e), square.Denom), paid)
 	case market.EvDraining:
 		return fmt.Sprintf("the lease of %s with %s is ending; its last vouchers are being redeemed", buyer, provider)
 	case market.EvClaimed:
@@ -82,6 +86,16 @@ func moved(e source.Event) string {
 		return "money"
 	}
 	return Coins(e.Moves[0].Amount.Units, e.Moves[0].Amount.Denom)
+}
+
+// fromEscrow is what an event took out of escrow.
+func fromEscrow(e source.Event) (n uint64) {
+	for _, m := range e.Moves {
+		if m.From.Kind == market.PotEscrow && m.Amount.Denom == square.Denom {
+			n += m.Amount.Units
+		}
+	}
+	return n
 }
 
 // toAccount is what an event paid into an account.
