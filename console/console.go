@@ -57,6 +57,7 @@ import (
 	"github.com/torg-network/torg/console/docs"
 	"github.com/torg-network/torg/console/leases"
 	"github.com/torg-network/torg/console/live"
+	"github.com/torg-network/torg/console/provide"
 	"github.com/torg-network/torg/console/receipts"
 	"github.com/torg-network/torg/console/session"
 	"github.com/torg-network/torg/console/source"
@@ -132,8 +133,11 @@ func New(cfg Config) (*Console, error) {
 		}),
 		leases.New(cfg.Ledger, cfg.History, cfg.Desk, cfg.Now),
 		receipts.New(cfg.Desk, cfg.History),
-		documents,
 	}
+	if cfg.Provider != nil {
+		pages = append(pages, provide.New(cfg.Provider, cfg.Ledger, cfg.History, cfg.Desk))
+	}
+	pages = append(pages, documents)
 	for _, p := range pages {
 		c.nav = append(c.nav, p.Link())
 		p.Routes(c)

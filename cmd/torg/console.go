@@ -17,12 +17,15 @@ import (
 	"github.com/torg-network/torg/console"
 	"github.com/torg-network/torg/console/live"
 	"github.com/torg-network/torg/console/source"
+	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/gateway/openai"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/ledger/history"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/infer/proof"
 )
 
 // openConsole makes the pages. The gateway that serves them answers their
@@ -31,6 +34,7 @@ func (s *openSquare) openConsole() (err error) {
 	s.console, err = console.New(console.Config{
 		Owner: s.keyring.owner.Address(), Ledger: consoleLedger{s.client}, History: consoleHistory{s.history},
 		Desk: consoleDesk{s.desk}, Keys: s.keys, Bank: consoleBank{s}, OwnerKey: s.run.APIKey,
+		Models: consoleModels{s.client}, Provider: s.node.Provider,
 		API: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.gateway.ServeHTTP(w, r) }),
 		Log: s.log.With("part", "console"),
 	})
@@ -115,6 +119,31 @@ func (l consoleLedger) Watch(ctx context.Context) <-chan source.Event {
 		}
 	}()
 	return out
+}
+
+// consoleModels tells of models what offers cannot make up.
+type consoleModels struct{ client *client.Client }
+
+func (m consoleModels) Model(ctx context.Context, digest square.Hash) (source.Model, error) {
+	if digest == nano.Model().Digest() {
+		p, err := bundledProver()
+		if err != nil {
+			return source.Model{}, err
+		}
+		return source.Model{
+			Name: nano.Name, From: "this torg, which brings the model along and made the card from its weights",
+			Card: p.ID(), CardBytes: len(p.Encode()), About: nano.Card, File: "exact/nano/CARD.md",
+		}, nil
+	}
+	b, err := m.client.Card(ctx, infer.Name, digest)
+	if err != nil {
+		return source.Model{}, seen(err)
+	}
+	card, err := proof.DecodeModel(b)
+	if err != nil {
+		return source.Model{}, fmt.Errorf("card on the ledger: %w", err)
+	}
+	return source.Model{Name: card.Name, From: "the ledger, which checks proofs against this card", Card: card.ID(), CardBytes: len(b)}, nil
 }
 
 // consoleHistory is the past as the console reads it.

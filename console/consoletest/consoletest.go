@@ -27,6 +27,7 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/infer/provider"
 )
 
 // Square is everything that pages are told, in fields that a test sets. Queries
@@ -44,6 +45,8 @@ type Square struct {
 	Happening   chan source.Event
 	Past        []source.Event // oldest first
 	ModelsNow   []buyer.Model
+	Known       map[square.Hash]source.Model
+	Provider    *Provider      // what this machine sells; nil: nothing
 	Records     []buyer.Record // newest first
 	Audited     buyer.Audit    // what Audit finds
 	Fail        error          // of every question to the ledger, if set
@@ -256,6 +259,34 @@ func (desk) Words(e square.Evidence) (source.Words, error) {
 	return source.Words{Kind: "Prompt", Prompt: string(e.Request), Answer: string(e.Result), Finish: "stop"}, nil
 }
 
+// register is what the square knows of models.
+type register struct{ s *Square }
+
+func (r register) Model(_ context.Context, digest square.Hash) (source.Model, error) {
+	if m, ok := r.s.Known[digest]; ok {
+		return m, nil
+	}
+	return source.Model{}, fmt.Errorf("model %s: %w", digest.Short(), source.ErrNotFound)
+}
+
+// Provider is what this machine sells.
+type Provider struct {
+	Told provider.Report
+	Log  []provider.Ran // newest first
+	Fail error          // of SetControl
+}
+
+func (p *Provider) Report() provider.Report { return p.Told }
+
+func (p *Provider) Ran(n int) []provider.Ran { return p.Log[:min(n, len(p.Log))] }
+
+func (p *Provider) SetControl(c provider.Control) error {
+	if p.Fail == nil {
+		p.Told.Control = c
+	}
+	return p.Fail
+}
+
 // Test is a console that serves a square.
 type Test struct {
 	*Square
@@ -287,6 +318,10 @@ func Open(t testing.TB, s *Square, change func(*console.Config)) *Test {
 		Owner: owner.Address(), Ledger: s, History: history{s}, Desk: desk{s}, Keys: store, OwnerKey: secret,
 		Log: slog.New(slog.DiscardHandler),
 	}
+	cfg.Models = register{s}
+	if s.Provider != nil {
+		cfg.Provider = s.Provider
+	}
 	if change != nil {
 		change(&cfg)
 	}
@@ -317,6 +352,13 @@ type Browser struct {
 // Stranger is a browser without a session.
 func (t *Test) Stranger() *Browser {
 	return &Browser{t: t, cookies: map[string]*http.Cookie{}, Header: http.Header{}}
+}
+
+// In is the same browser in another test: a fuzz target's, or a subtest's.
+func (b *Browser) In(t testing.TB) *Browser {
+	other := *b.t
+	other.T = t
+	return &Browser{t: &other, cookies: b.cookies, Header: b.Header}
 }
 
 // AsOwner is the owner's browser.

@@ -116,6 +116,19 @@ func (p *Page) Routes(r ui.Router) {
 	r.Handle("GET /docs/{path...}", p.show)
 }
 
+// Render makes HTML of another Markdown file of the repository's, headings a
+// level lower than there. It is as safe as the documents: raw HTML is left out.
+func (p *Page) Render(file, markdown string) (string, error) {
+	d := &document{file: file}
+	if err := p.render(d, []byte(markdown)); err != nil {
+		return "", fmt.Errorf("document %s: %w", file, err)
+	}
+	return lower.Replace(d.html), nil
+}
+
+// lower makes headings one level lower. Text has no tags: it is escaped.
+var lower = strings.NewReplacer("<h1", "<h2", "</h1>", "</h2>", "<h2", "<h3", "</h2>", "</h3>", "<h3", "<h4", "</h3>", "</h4>", "<h4", "<h5", "</h4>", "</h5>")
+
 func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 	slug := r.PathValue("path")
 	for _, d := range p.documents {

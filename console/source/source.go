@@ -13,6 +13,7 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/infer/provider"
 )
 
 // ErrNotFound is wrapped where the square has no such thing, or has forgotten
@@ -165,4 +166,29 @@ type Bank interface {
 	// SubmitDraft sends it with the account's signature, 64 bytes.
 	DraftSend(ctx context.Context, pub []byte, to square.Address, amount square.Amount) (Draft, error)
 	SubmitDraft(ctx context.Context, d Draft, sig []byte) (Tx, error)
+}
+
+// Provider is what this machine sells; *provider.Provider is one.
+type Provider interface {
+	Report() provider.Report
+	// Ran lists what ran here, newest first, at most n.
+	Ran(n int) []provider.Ran
+	SetControl(provider.Control) error
+}
+
+// Model is what is known of a model from its own bytes, or from the ledger's
+// register: what no offer can make up.
+type Model struct {
+	Name      string
+	From      string      // who says so, for people
+	Card      square.Hash // the id of its zkml card
+	CardBytes int
+	About     string // Markdown; empty where there is none
+	File      string // of the repository, where About is from
+}
+
+// Models tells what is known of models.
+type Models interface {
+	// Model is ErrNotFound for a model of which there are only offers.
+	Model(ctx context.Context, digest square.Hash) (Model, error)
 }
