@@ -26,11 +26,14 @@
 //     of values at random points is right.
 //  3. To this equation are added, times random numbers, all other identities,
 //     each taken at a random point.
-//  4. Products in the equation (matrix products, attention scores and means,
-//     norms, gathered rows) are replaced by claims about their factors by
+//  4. Products in the equation (matrix products and convolutions, attention
+//     scores and means, norms, gates, gathered rows, arranged columns) are replaced by claims about their factors by
 //     sum-checks (sumcheck), all products of one depth at once.
 //  5. What is left is one weighted sum of committed elements, the model's and
 //     the run's, which WHIR opens.
+//
+// A claim is of a run in an environment (exact.Env), which is zero but for
+// programs with noise, whose drawn tokens it decides.
 //
 // operation.go says what is proven of each operation.
 package zkml

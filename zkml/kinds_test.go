@@ -572,6 +572,46 @@ func TestPlaceAttack(t *testing.T) {
 	})
 }
 
+// TestMixtureClaim: an honest proof of two runs shows nothing but its claims.
+func TestMixtureClaim(t *testing.T) {
+	card, _, claims, proof := proven(t, mixture(5), mixtureRuns(7, 6))
+	for name, change := range map[string]func(c []Claim){
+		"wrong token": func(c []Claim) { c[1].Output[0][5][0] = (c[1].Output[0][5][0] + 1) % 7 },
+		"wrong logit": func(c []Claim) { c[0].Output[1][0][4]++ },
+		"wrong mean":  func(c []Claim) { c[0].Output[2][6][5]-- },
+		"other input": func(c []Claim) { c[0].Input[3][11] ^= 1 },
+		"truncated context": func(c []Claim) {
+			c[0].Input = c[0].Input[1:]
+			for k := range c[0].Output {
+				c[0].Output[k] = c[0].Output[k][1:]
+			}
+		},
+		"truncated at the end": func(c []Claim) {
+			c[0].Input = c[0].Input[:6]
+			for k := range c[0].Output {
+				c[0].Output[k] = c[0].Output[k][:6]
+			}
+		},
+		"longer context": func(c []Claim) {
+			c[1].Input = append(c[1].Input, make([]int32, 12))
+			for k := range c[1].Output {
+				c[1].Output[k] = append(c[1].Output[k], c[1].Output[k][5])
+			}
+		},
+		"less claimed": func(c []Claim) { c[1].From = []int{0, 0, 6}; c[1].Output[2] = nil },
+		"swapped runs": func(c []Claim) { c[0], c[1] = c[1], c[0] },
+	} {
+		other := []Claim{cloneClaim(claims[0]), cloneClaim(claims[1])}
+		if VerifyBatch(card, other, proof) != nil {
+			t.Fatal("a copy is refused")
+		}
+		change(other)
+		if VerifyBatch(card, other, proof) == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
 // TestNoise: a token that is drawn with noise is proven for its seed and
 // temperature alone.
 func TestNoise(t *testing.T) {

@@ -183,7 +183,7 @@ func (p *plan) blockMax(i int, op exact.Op, x form, xr exact.Range) (opPlan, err
 	// Columns that fill up a block do not count. Blocks that fill up the row
 	// are of zeros, of which the greatest is zero.
 	only := -1
-	marks := form{}
+	var marks form
 	if o.in.width < 1<<wb {
 		only = p.addPublic(publicPoly{kind: maskPoly, bits: wb, lay: layout{1, o.in.width}})
 		sum := p.addProduct(product{name: "marks", z: z, y: wb, f: column(mark, n), g: of(n, source{public, only}, vars(z, wb))})

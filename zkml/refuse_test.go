@@ -839,32 +839,47 @@ func FuzzVerify(f *testing.F) {
 			f.Fatal(err)
 		}
 		all = append(all, honest{card, claims, proof})
-		f.Add([]byte(proof))
-		f.Add([]byte(proof[:len(proof)/2]))
-		f.Add([]byte(proof[:len(proof)/20]))
 	}
-	f.Add([]byte(magic))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		for i, h := range all {
-			if err := VerifyBatch(h.card, h.claims, b); (err == nil) != bytes.Equal(b, h.proof) {
-				t.Errorf("program %d: %v", i, err)
-			}
-			if _, err := Price(h.card, len(h.claims), longest(h.claims), b); err == nil && !bytes.HasPrefix(b, []byte(magic)) {
-				t.Error("priced what is not a proof")
-			}
+	// A proof is too long for fuzzing to get anywhere with, so it is told what
+	// to change: at offsets (u24), bytes (to be added), after a cut or an
+	// insertion at another.
+	f.Add(uint8(0), uint32(0), int16(0), []byte{})
+	f.Add(uint8(1), uint32(0), int16(0), []byte{})
+	f.Add(uint8(1), uint32(9), int16(-1), []byte{})
+	f.Add(uint8(0), uint32(100), int16(4), []byte{8, 0, 0, 1})
+	f.Add(uint8(1), uint32(1<<31), int16(0), []byte{8, 0, 0, 1, 9, 0, 0, 255, 40, 1, 0, 127})
+	f.Fuzz(func(t *testing.T, program uint8, at uint32, by int16, edits []byte) {
+		h := all[program%2]
+		b := bytes.Clone(h.proof)
+		i := int(at) % len(b)
+		if by < 0 {
+			b = slices.Delete(b, i, min(len(b), i-int(by)))
+		} else {
+			b = slices.Insert(b, i, make([]byte, by)...)
+		}
+		for ; len(edits) >= 4 && len(b) > 0; edits = edits[4:] {
+			b[(int(edits[0])|int(edits[1])<<8|int(edits[2])<<16)%len(b)] += edits[3]
+		}
+		if err := VerifyBatch(h.card, h.claims, b); (err == nil) != bytes.Equal(b, h.proof) {
+			t.Errorf("%v", err)
+		}
+		if _, err := Price(h.card, len(h.claims), longest(h.claims), b); err == nil && !bytes.HasPrefix(b, []byte(magic)) {
+			t.Error("priced what is not a proof")
 		}
 	})
 }
 
-// smallCard has arrangements and blocks in few bytes, so that fuzzing gets
-// somewhere.
+// smallCard has the operations of images and encoders in few bytes, so that
+// fuzzing gets somewhere.
 func smallCard(t testing.TB) Card {
 	p := &exact.Program{Rows: 3}
 	x := p.Op(exact.Input, nil, nil, 4, -9, 9)
 	x = p.Op(exact.Arrange, []exact.Value{x}, []int{p.Const(1, 6, []int32{3, -1, 0, 1, 2, 2})})
 	x = p.Op(exact.BlockMatMul, []exact.Value{x}, []int{p.Const(3, 2, []int32{1, 2, 3, 4, 5, 6})}, 2)
 	x = p.Op(exact.Multiply, []exact.Value{x, p.Op(exact.MeanRows, []exact.Value{x}, nil)}, nil)
-	p.Outputs = []exact.Value{p.Op(exact.BlockMax, []exact.Value{x}, nil, 2), x}
+	y := p.Op(exact.RMSNorm, []exact.Value{x}, []int{p.Const(1, normKeyHi-normKeyLo, make([]int32, normKeyHi-normKeyLo))}, normKeyLo, 4)
+	y = p.Op(exact.FullAttention, []exact.Value{y, y, y}, []int{p.Const(1, 2, []int32{3, 1})}, 2, 1)
+	p.Outputs = []exact.Value{p.Op(exact.BlockMax, []exact.Value{x}, nil, 2), y}
 	card, _ := mustCommit(t, p)
 	return card
 }
@@ -872,10 +887,8 @@ func smallCard(t testing.TB) Card {
 // FuzzCard: what decodes encodes to the same bytes and can be planned or
 // refused.
 func FuzzCard(f *testing.F) {
-	for _, p := range []*exact.Program{everything(8), mixture(8)} {
-		card, _ := mustCommit(f, p)
-		f.Add(card.Encode())
-	}
+	card, _ := mustCommit(f, everything(8))
+	f.Add(card.Encode())
 	f.Add(smallCard(f).Encode())
 	f.Add([]byte(cardMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
