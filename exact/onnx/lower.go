@@ -1004,12 +1004,15 @@ func (l *lower) conv(c *call) ([]*wire, error) {
 	if k*made > 1<<26 {
 		return nil, fmt.Errorf("a matrix of %d by %d", k, made)
 	}
-	if batch*positions*k > exact.MaxCols {
-		return nil, fmt.Errorf("%d places with %d inputs each: at most %d together", batch*positions, k, exact.MaxCols)
+	places := batch * positions
+	if k > exact.MaxCols || places > exact.MaxCols || places*made > exact.MaxCols {
+		return nil, fmt.Errorf("%d places with %d inputs and %d outputs each: at most %d columns", places, k, made, exact.MaxCols)
 	}
-	cols := make([]int32, 0, batch*positions*k)
-	for b := range batch {
-		for p := range positions {
+	// under are the columns under the kernel at some places, place by place.
+	under := func(from, to int) []int32 {
+		cols := make([]int32, 0, (to-from)*k)
+		for place := from; place < to; place++ {
+			b, p := place/positions, place%positions
 			for ch := range channels {
 				for _, at := range win.at[p*taps : (p+1)*taps] {
 					if at < 0 {
@@ -1020,6 +1023,7 @@ func (l *lower) conv(c *call) ([]*wire, error) {
 				}
 			}
 		}
+		return cols
 	}
 	weights := make([]float64, k*made)
 	for m := range made {
@@ -1036,8 +1040,7 @@ func (l *lower) conv(c *call) ([]*wire, error) {
 			return nil, fmt.Errorf("%d biases for %d channels", len(bias), made)
 		}
 	}
-	x := *w
-	at, err := l.weighted(&x, cols, batch*positions, k, made, weights, bias)
+	at, err := l.convolved(c, w, under, places, k, made, weights, bias)
 	if err != nil {
 		return nil, err
 	}
@@ -1051,6 +1054,39 @@ func (l *lower) conv(c *call) ([]*wire, error) {
 		}
 	}
 	return []*wire{out}, nil
+}
+
+// convolved is a product for every place of a convolution. If the arranged
+// columns are too many for one value, it is made of several.
+func (l *lower) convolved(c *call, w *wire, under func(from, to int) []int32, places, k, made int, weights, bias []float64) (*atom, error) {
+	step := exact.MaxCols / k
+	if places <= step {
+		return l.weighted(w, under(0, places), places, k, made, weights, bias)
+	}
+	peak := l.peaks[c.node.Out[0]]
+	joint := &value{cols: places * made, frac: fracFor(peak, actBits, maxFrac)}
+	n := (places + step - 1) / step
+	if n*joint.cols > exact.MaxWidth {
+		return nil, fmt.Errorf("%d places with %d inputs each are too many", places, k)
+	}
+	var parts []exact.Value
+	var widths []int
+	for from := 0; from < places; from += step {
+		to := min(places, from+step)
+		at, err := l.weighted(w, under(from, to), to-from, k, made, weights, bias)
+		if err != nil {
+			return nil, err
+		}
+		at.peak = peak
+		v, _, err := l.own(&wire{dims: []int{at.cols}, axis: -1, at: at, cols: columns(at.cols)}, want{joint.frac, 29, true})
+		if err != nil {
+			return nil, err
+		}
+		joint.lo, joint.hi = min(joint.lo, v.lo), max(joint.hi, v.hi)
+		parts, widths = append(parts, v.v), append(widths, v.cols)
+	}
+	joint.v = quantise.Concat(l.prog, parts, widths)
+	return &atom{cols: joint.cols, uniform: w.at.uniform, val: joint}, nil
 }
 
 func (l *lower) pool(c *call) ([]*wire, error) {

@@ -245,7 +245,7 @@ const (
 	normFrac   = 10 // fractional bits after LayerNorm
 	queryBits  = 13
 	keyBits    = 12
-	valueBits  = 12
+	valueBits  = 14 // or fewer, where there are many rows
 	lookupBits = 14 // key of a table
 	keyFrac    = 10 // fractional bits of a key into the table of exponentials
 	expScale   = 11 // that table starts at 2^11
@@ -559,7 +559,7 @@ func (l *lower) product(p *linear, a, b float64, frac, bits int, exactly bool) (
 		full--
 	}
 	g := max(full, min(frac-in.frac, full+8))
-	for g > full-3 && !fits(g) {
+	for g > full-3 && !fits(g) || math.Ldexp(addend, in.frac+g) >= 0.4*exact.Limit || in.frac+g-frac > 30 {
 		g--
 	}
 	shift := in.frac + g - frac
@@ -568,10 +568,6 @@ func (l *lower) product(p *linear, a, b float64, frac, bits int, exactly bool) (
 			return nil, fmt.Errorf("products have %d fractional bits and are needed with %d: inputs or weights are too large for their results", in.frac+g, frac)
 		}
 		frac, shift = in.frac+g, 0
-	}
-	if shift > 30 {
-		g -= shift - 30
-		shift = 30
 	}
 	data := make([]int32, len(p.w))
 	sums := make([]float64, p.n)

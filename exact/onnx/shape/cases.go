@@ -91,6 +91,9 @@ func Cases() []Case {
 	conv("same above", 4, 1, 3, 4, true, text("auto_pad", "SAME_UPPER"), ints("strides", 2, 2))
 	conv("same below", 4, 1, 4, 3, true, text("auto_pad", "SAME_LOWER"))
 	conv("valid", 4, 1, 4, 3, true, text("auto_pad", "VALID"))
+	with("Conv wider than a value", 17, []int{1, 32, 32, 32}, func(b *builder) string {
+		return b.node("Conv", []string{"x", b.normal(0.06, 0, 4, 32, 3, 3), b.normal(1, 0, 4)}, ints("pads", 1, 1, 1, 1))
+	})
 	with("Conv of lines", 17, []int{1, 3, 20}, func(b *builder) string {
 		return b.node("Conv", []string{"x", b.normal(0.4, 0, 4, 3, 5), b.normal(1, 0, 4)}, ints("strides", 2), ints("pads", 2, 1))
 	})
