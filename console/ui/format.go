@@ -196,6 +196,8 @@ func Why(r market.Reason) string {
 		return "the judges gave no verdict"
 	case market.ReasonFraud:
 		return "the work was false and the bond was slashed"
+	case market.ReasonUnproven:
+		return "the provider did not prove challenged work in time, and the bond was slashed"
 	}
 	return string(r)
 }

@@ -7,7 +7,7 @@ import "github.com/torg-network/torg/trade/infer/buyer"
 func Verified(a buyer.Audit, exact bool) (t Tone, words, sentence string) {
 	switch a {
 	case buyer.AuditProven:
-		return Good, "proof checked", "A zero-knowledge proof that the model gave this answer was checked here."
+		return Good, "proof checked", "A proof that the model gave this answer was checked here, before more was paid."
 	case buyer.AuditUnproven:
 		return Warn, "not proven", "This answer was to come with a proof, which is not here, or does not hold."
 	case buyer.AuditEqual:
