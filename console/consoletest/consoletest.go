@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -296,6 +297,8 @@ type Test struct {
 	Owner   square.Key
 	// OwnerSecret is the API key that pays for the owner.
 	OwnerSecret string
+	// Stop ends the console's run, as the end of the test does.
+	Stop func()
 }
 
 // Open serves a square until the test ends. change, if not nil, has the last
@@ -332,14 +335,17 @@ func Open(t testing.TB, s *Square, change func(*console.Config)) *Test {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = c.Run(ctx) }()
-	t.Cleanup(func() {
+	stop := func() {
 		cancel()
 		<-done
+	}
+	t.Cleanup(func() {
+		stop()
 		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &Test{Square: s, T: t, Console: c, Keys: store, Owner: owner, OwnerSecret: secret}
+	return &Test{Square: s, T: t, Console: c, Keys: store, Owner: owner, OwnerSecret: secret, Stop: stop}
 }
 
 // Browser keeps cookies, as a browser does, and runs no JavaScript.
@@ -353,6 +359,9 @@ type Browser struct {
 func (t *Test) Stranger() *Browser {
 	return &Browser{t: t, cookies: map[string]*http.Cookie{}, Header: http.Header{}}
 }
+
+// Cookies are what the browser sends.
+func (b *Browser) Cookies() []*http.Cookie { return slices.Collect(maps.Values(b.cookies)) }
 
 // In is the same browser in another test: a fuzz target's, or a subtest's.
 func (b *Browser) In(t testing.TB) *Browser {
