@@ -3,15 +3,20 @@ package console_test
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 
 	"github.com/torg-network/torg/console/assets"
 	"github.com/torg-network/torg/console/consoletest"
+	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/gateway/keys"
+	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
 func open(t *testing.T) *consoletest.Test { return consoletest.Open(t, consoletest.New(), nil) }
@@ -110,7 +115,11 @@ func TestForgedFormsAreRefused(t *testing.T) {
 
 func TestPagesLoadNothingFromElsewhere(t *testing.T) {
 	s := open(t)
-	for _, r := range []*consoletest.Response{s.AsOwner().Get("/"), s.Stranger().Get("/login"), s.AsOwner().Get("/nothing")} {
+	answers := []*consoletest.Response{s.Stranger().Get("/login"), s.AsOwner().Get("/nothing")}
+	for _, path := range pages(s) {
+		answers = append(answers, s.AsOwner().Get(path).Is(http.StatusOK))
+	}
+	for _, r := range answers {
 		csp := r.Header().Get("Content-Security-Policy")
 		for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
 			if !strings.Contains(csp, want) {
@@ -120,12 +129,71 @@ func TestPagesLoadNothingFromElsewhere(t *testing.T) {
 		if strings.Contains(csp, "unsafe") || strings.Contains(csp, "http") {
 			t.Errorf("the policy is %s", csp)
 		}
-		Inert(t, r)
+		inert(t, r)
+		if strings.Contains(r.Text(), "@ui.") {
+			t.Errorf("a template shows its own code: %s", r.Text())
+		}
 	}
 }
 
-// Inert fails the test if a page would need what the policy forbids.
-func Inert(t *testing.T, r *consoletest.Response) {
+// pages are all that the navigation leads to.
+func pages(s *consoletest.Test) (paths []string) {
+	s.AsOwner().Get("/").Each("nav", func(nav *html.Node) {
+		for n := range nav.Descendants() {
+			if n.Type == html.ElementNode && n.Data == "a" {
+				paths = append(paths, consoletest.Attr(n, "href"))
+			}
+		}
+	})
+	if len(paths) < 3 {
+		s.T.Fatalf("the navigation leads to %q", paths)
+	}
+	return paths
+}
+
+// Each page is answered within 30 ms at the median, with a thousand leases and
+// receipts behind it, and has what every page has.
+func TestPagesAreQuick(t *testing.T) {
+	sq := consoletest.New()
+	s := consoletest.Open(t, sq, nil)
+	for i := range 1000 {
+		id := square.Hash{1, byte(i), byte(i >> 8)}
+		sq.AllLeases = append(sq.AllLeases, source.Lease{Lease: market.Lease{ID: id, State: market.Active, Provider: square.Address{byte(i)}, Escrow: 5,
+			Order: square.Order{Buyer: s.Owner.Address(), Denom: square.Denom, Trade: "infer"}}})
+		sq.Records = append(sq.Records, buyer.Record{ID: id, Time: time.Now(), Model: "m", Denom: square.Denom})
+		sq.Past = append(sq.Past, source.Event{Event: market.Event{Kind: market.EvStarted, Buyer: s.Owner.Address(), Lease: id, Time: 1}})
+	}
+	b := s.AsOwner()
+	for _, path := range pages(s) {
+		var took []time.Duration
+		var r *consoletest.Response
+		for range 21 {
+			began := time.Now()
+			r = b.Get(path)
+			took = append(took, time.Since(began))
+		}
+		r.Is(http.StatusOK)
+		slices.Sort(took)
+		if p50 := took[len(took)/2]; p50 > 30*time.Millisecond {
+			t.Errorf("%s takes %v at the median", path, p50)
+		} else {
+			t.Logf("%s: %v, %d bytes", path, p50, r.Body.Len())
+		}
+		for element, want := range map[string]int{"h1": 1, "main": 1, "title": 1} {
+			n := 0
+			r.Each(element, func(*html.Node) { n++ })
+			if n < want || element == "h1" && n != 1 {
+				t.Errorf("%s has %d <%s>", path, n, element)
+			}
+		}
+		if !strings.Contains(r.Body.String(), `class="skip" href="#main"`) {
+			t.Errorf("%s has no way to skip to its content", path)
+		}
+	}
+}
+
+// inert fails the test if a page would need what the policy forbids.
+func inert(t *testing.T, r *consoletest.Response) {
 	t.Helper()
 	r.Each("script", func(n *html.Node) {
 		if consoletest.Attr(n, "src") == "" && consoletest.Attr(n, "type") != "application/json" {
@@ -156,7 +224,7 @@ func Inert(t *testing.T, r *consoletest.Response) {
 func TestInitialScriptsAreLight(t *testing.T) {
 	s := open(t)
 	b := s.AsOwner()
-	for _, path := range []string{"/"} {
+	for _, path := range pages(s) {
 		sum := 0
 		b.Get(path).Each("script", func(n *html.Node) {
 			if src := consoletest.Attr(n, "src"); src != "" {

@@ -12,10 +12,12 @@
 package wallet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,7 +70,8 @@ func (p *Page) Routes(r ui.Router) {
 
 // Bounds of what the page lists.
 const (
-	maxLeases   = 1000
+	maxLeases   = 1000 // that are summed up
+	maxRows     = 20   // that are listed
 	maxChannels = 100
 	maxHistory  = 50
 )
@@ -94,6 +97,7 @@ type view struct {
 	Outstanding uint64
 	InChannels  uint64
 	Leases      []standing
+	More        int              // leases that are not listed
 	Paying      []source.Channel // of which the account is the payer
 	Earning     []source.Channel // of which it is the receiver
 	Changes     []change
@@ -162,6 +166,10 @@ func (p *Page) render(w http.ResponseWriter, r *http.Request, v view, status int
 		v.Reserved += l.Escrow
 		v.Outstanding += s.Outstanding
 		v.Leases = append(v.Leases, s)
+	}
+	slices.SortFunc(v.Leases, func(a, b standing) int { return cmp.Compare(b.Escrow, a.Escrow) })
+	if v.More = max(0, len(v.Leases)-maxRows); v.More > 0 {
+		v.Leases = v.Leases[:maxRows]
 	}
 	if v.Paying, _, err = p.Ledger.Channels(ctx, v.Address, square.Address{}, source.Page{Limit: maxChannels}); err != nil {
 		return err
