@@ -57,7 +57,9 @@ import (
 	"github.com/torg-network/torg/console/docs"
 	"github.com/torg-network/torg/console/leases"
 	"github.com/torg-network/torg/console/live"
+	"github.com/torg-network/torg/console/models"
 	"github.com/torg-network/torg/console/provide"
+	"github.com/torg-network/torg/console/providers"
 	"github.com/torg-network/torg/console/receipts"
 	"github.com/torg-network/torg/console/session"
 	"github.com/torg-network/torg/console/source"
@@ -133,6 +135,8 @@ func New(cfg Config) (*Console, error) {
 		}),
 		leases.New(cfg.Ledger, cfg.History, cfg.Desk, cfg.Now),
 		receipts.New(cfg.Desk, cfg.History),
+		providers.New(c.feed, cfg.Ledger, cfg.History, cfg.Desk),
+		models.New(c.feed, cfg.Ledger, cfg.Desk, cfg.Models, documents),
 	}
 	if cfg.Provider != nil {
 		pages = append(pages, provide.New(cfg.Provider, cfg.Ledger, cfg.History, cfg.Desk))

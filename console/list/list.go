@@ -7,6 +7,7 @@ package list
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -195,4 +196,12 @@ func By[T any, K cmp.Ordered](f func(T) K) func(a, b T) int {
 // an empty one leaves all.
 func Contains(value, filter string) bool {
 	return filter == "" || strings.Contains(strings.ToLower(value), strings.ToLower(filter))
+}
+
+// Sum adds counts that strangers state: what overflows stays the greatest.
+func Sum(a, b uint64) uint64 {
+	if a+b < a {
+		return math.MaxUint64
+	}
+	return a + b
 }

@@ -1,0 +1,322 @@
+// Package providers is the console's list of who sells on the square, and the
+// page of each: offers, stake, leases, what happened, and what this machine has
+// seen of it. The page of an account that sells nothing says what is known of
+// it.
+package providers
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/torg-network/torg/console/list"
+	"github.com/torg-network/torg/console/live"
+	"github.com/torg-network/torg/console/session"
+	"github.com/torg-network/torg/console/source"
+	"github.com/torg-network/torg/console/ui"
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/buyer"
+)
+
+// Page lists and shows providers.
+type Page struct {
+	feed    *live.Feed
+	ledger  source.Ledger
+	history source.History
+	desk    source.Desk
+}
+
+// New makes the page.
+func New(f *live.Feed, l source.Ledger, h source.History, d source.Desk) *Page {
+	return &Page{f, l, h, d}
+}
+
+// Link is the page's place in the navigation.
+func (p *Page) Link() ui.Link { return ui.Link{Path: "/providers", Title: "Providers"} }
+
+// Routes mounts the list and the providers.
+func (p *Page) Routes(r ui.Router) {
+	r.Handle("GET /providers", p.list)
+	r.Handle("GET /providers/{address}", p.show)
+}
+
+// row is what the list knows of a provider, by all its offers.
+type row struct {
+	id       string
+	address  square.Address
+	names    []string // of its models
+	trades   []string
+	denom    string // of the price, which is the lowest in it
+	price    uint64 // of a million units of the answer
+	capacity uint64
+	inUse    uint64
+	stake    uint64
+	locked   uint64
+	ttft     time.Duration // the best that this machine has seen; 0: it has not asked
+	failures float64
+	seen     bool
+}
+
+// answer is the price that providers are compared by: of what a trade's work
+// gives, which is its last unit.
+func answer(o square.Offer) uint64 {
+	if len(o.Rates) == 0 {
+		return 0
+	}
+	return o.Rates[len(o.Rates)-1].PerMillion
+}
+
+// gather makes a row of each provider.
+func gather(s live.Supply, seen []buyer.Model) []*row {
+	rows := []*row{}
+	by := map[square.Address]*row{}
+	for _, o := range s.Offers {
+		r := by[o.Provider]
+		if r == nil {
+			r = &row{id: o.Provider.String(), address: o.Provider, denom: o.Denom, price: answer(o.Offer)}
+			by[o.Provider] = r
+			rows = append(rows, r)
+		}
+		r.names = append(r.names, o.Subject)
+		if !slices.Contains(r.trades, o.Trade) {
+			r.trades = append(r.trades, o.Trade)
+		}
+		r.capacity = list.Sum(r.capacity, o.Capacity)
+		r.inUse = list.Sum(r.inUse, o.InUse)
+		if o.Denom == r.denom {
+			r.price = min(r.price, answer(o.Offer))
+		}
+	}
+	for _, k := range s.Stakes {
+		if r := by[k.Provider]; r != nil {
+			r.stake += k.Total
+			r.locked += k.Locked
+		}
+	}
+	for _, m := range seen {
+		r := by[m.Provider]
+		if r == nil {
+			continue
+		}
+		r.seen = true
+		r.failures = max(r.failures, m.Failures)
+		if m.TTFT > 0 && (r.ttft == 0 || m.TTFT < r.ttft) {
+			r.ttft = m.TTFT
+		}
+	}
+	return rows
+}
+
+var spec = list.Spec{
+	Path: "/providers", Title: "Providers", Sort: "stake", Desc: true,
+	Columns: []list.Column{
+		{Name: "provider", Title: "Provider"}, {Name: "models", Title: "Sells"}, {Name: "price", Title: "Answer / M from", Number: true},
+		{Name: "free", Title: "Free places", Number: true}, {Name: "stake", Title: "Stake", Number: true}, {Name: "locked", Title: "In bonds", Number: true},
+		{Name: "ttft", Title: "First token, seen here", Number: true}, {Name: "failures", Title: "Failures, seen here", Number: true},
+	},
+	Filters: []list.Filter{
+		{Name: "provider", Title: "Provider"}, {Name: "model", Title: "Sells"}, {Name: "trade", Title: "Trade"},
+		{Name: "places", Title: "Places", Options: []list.Option{{Value: "", Title: "Any"}, {Value: "free", Title: "Some are free"}}},
+	},
+}
+
+func (r *row) free() uint64 { return r.capacity - min(r.inUse, r.capacity) }
+
+var compare = map[string]func(a, b *row) int{
+	"provider": list.By(func(r *row) string { return r.id }),
+	"models":   list.By(func(r *row) int { return len(r.names) }),
+	"price":    list.By(func(r *row) uint64 { return r.price }),
+	"free":     list.By((*row).free),
+	"stake":    list.By(func(r *row) uint64 { return r.stake }),
+	"locked":   list.By(func(r *row) uint64 { return r.locked }),
+	"ttft":     list.By(func(r *row) time.Duration { return r.ttft }),
+	"failures": list.By(func(r *row) float64 { return r.failures }),
+}
+
+func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
+	q, err := spec.Parse(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	s, err := p.feed.Supply(r.Context())
+	if err != nil {
+		return err
+	}
+	// What this machine has seen is a help, and no reason to show nothing.
+	seen, _ := p.desk.Models(r.Context())
+	who, model, trade, places := q.Filters["provider"], q.Filters["model"], q.Filters["trade"], q.Filters["places"]
+	has := func(list []string, filter string) bool {
+		return filter == "" || slices.ContainsFunc(list, func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(filter)) })
+	}
+	view := list.Choose(gather(s, seen), q, func(r *row) bool {
+		return list.Contains(r.id, who) && has(r.names, model) && has(r.trades, trade) && (places == "" || r.free() > 0)
+	}, compare)
+	return ui.Render(w, r, ui.View{Title: "Providers"}, table(q, view))
+}
+
+// account is what an account's page tells.
+type account struct {
+	address square.Address
+	mine    bool // the viewer's
+	offers  []market.Offer
+	stakes  []source.Stake
+	seen    []buyer.Model
+	leases  []source.Lease // that the viewer may see, newest first
+	more    bool           // there are more leases
+	past    []source.Event // that the viewer may see, newest first
+	balance *square.Amount // that the viewer may see
+	asked   int            // of this machine's last requests, those it answered
+	audits  []audits
+}
+
+// audits is how often an audit of its answers ended so.
+type audits struct {
+	audit buyer.Audit
+	n     int
+}
+
+// Bounds of a page.
+const (
+	maxOffers   = 100
+	maxLeases   = 50
+	maxEvents   = 300 // that are looked at
+	someEvents  = 60  // that are shown
+	maxReceipts = 200 // that are looked at
+)
+
+func (a account) sells() bool { return len(a.offers) > 0 || len(a.stakes) > 0 }
+
+func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
+	address, err := square.ParseAddress(r.PathValue("address"))
+	if err != nil || address.IsZero() {
+		return ui.NotFound("account")
+	}
+	a := account{address: address}
+	v := ui.Of(r.Context()).Viewer()
+	a.mine = v.Address == address && (v.IsOwner() || v.Role == session.Wallet)
+	ctx := r.Context()
+	if a.offers, _, err = p.ledger.Offers(ctx, source.OfferFilter{Provider: address, All: true}, source.Page{Limit: maxOffers}); err != nil {
+		return fmt.Errorf("read the offers: %w", err)
+	}
+	if a.stakes, _, err = p.ledger.Stakes(ctx, address, "", source.Page{}); err != nil {
+		return fmt.Errorf("read the stakes: %w", err)
+	}
+	if err = p.leased(ctx, v, &a); err != nil {
+		return err
+	}
+	evs, err := p.history.Account(address, maxEvents)
+	if err != nil {
+		return fmt.Errorf("read the account's history: %w", err)
+	}
+	for _, e := range evs {
+		if public(v, e) && e.Kind != market.EvOffered && e.Kind != market.EvPruned && len(a.past) < someEvents { // offers are renewed every few minutes
+			a.past = append(a.past, e)
+		}
+	}
+	if v.IsOwner() || a.mine {
+		b, err := p.ledger.Balance(ctx, address, square.Denom)
+		if err != nil {
+			return fmt.Errorf("read the balance: %w", err)
+		}
+		if b.Units > 0 || a.mine {
+			a.balance = &b
+		}
+	}
+	if !a.sells() && len(a.leases) == 0 && len(a.past) == 0 && a.balance == nil {
+		return ui.NotFound("account")
+	}
+	if a.sells() {
+		if err := p.saw(ctx, v, &a); err != nil {
+			return err
+		}
+	}
+	title := "Account "
+	if a.sells() {
+		title = "Provider "
+	}
+	return ui.Render(w, r, ui.View{Title: title + ui.Short(address.String())}, detail(a, v))
+}
+
+// public reports whether a viewer may see what happened: all may see what a
+// provider did by itself, its stakes and offers; a lease is its parties'.
+func public(v session.Viewer, e source.Event) bool {
+	return v.IsOwner() || e.Lease.IsZero() || v.Role == session.Wallet && live.ScopeOf(v).Sees(e)
+}
+
+// leased reads the account's leases, on either side, that the viewer may see.
+func (p *Page) leased(ctx context.Context, v session.Viewer, a *account) error {
+	var filters []source.LeaseFilter
+	switch {
+	case v.IsOwner() || a.mine:
+		filters = []source.LeaseFilter{{Provider: a.address}, {Buyer: a.address}}
+	case v.Role == session.Wallet:
+		filters = []source.LeaseFilter{{Provider: a.address, Buyer: v.Address}, {Provider: v.Address, Buyer: a.address}}
+	}
+	for _, f := range filters {
+		ls, next, err := p.ledger.Leases(ctx, f, source.Page{Limit: 1000})
+		if err != nil {
+			return fmt.Errorf("read the leases: %w", err)
+		}
+		a.leases = append(a.leases, ls...)
+		a.more = a.more || next != ""
+	}
+	slices.SortFunc(a.leases, func(x, y source.Lease) int { return int(y.Opened - x.Opened) })
+	if len(a.leases) > maxLeases {
+		a.leases, a.more = a.leases[:maxLeases], true
+	}
+	return nil
+}
+
+// saw is what this machine has seen of a provider: how fast and reliable it is,
+// and how audits of its answers ended, by the viewer's own receipts.
+func (p *Page) saw(ctx context.Context, v session.Viewer, a *account) error {
+	seen, _ := p.desk.Models(ctx) // a help, and no reason to show nothing
+	for _, m := range seen {
+		if m.Provider == a.address {
+			a.seen = append(a.seen, m)
+		}
+	}
+	var recs []buyer.Record
+	var err error
+	switch {
+	case v.IsOwner():
+		recs, err = p.desk.Receipts(ctx, time.Time{}, maxReceipts)
+	case v.Role == session.Key:
+		recs, err = p.desk.ReceiptsOf(ctx, v.Key, time.Time{}, maxReceipts)
+	}
+	if err != nil {
+		return fmt.Errorf("read the receipts: %w", err)
+	}
+	count := map[buyer.Audit]int{}
+	for _, r := range recs {
+		if r.Provider == a.address {
+			a.asked++
+			count[r.Audit]++
+		}
+	}
+	for _, k := range []buyer.Audit{
+		buyer.AuditProven, buyer.AuditEqual, buyer.AuditUpheld, buyer.AuditNone,
+		buyer.AuditUnproven, buyer.AuditDifferent, buyer.AuditChallenged, buyer.AuditSlashed,
+	} {
+		if count[k] > 0 {
+			a.audits = append(a.audits, audits{k, count[k]})
+		}
+	}
+	return nil
+}
+
+// stands reports whether an offer can be leased now.
+func stands(o market.Offer, now time.Time) bool { return !o.Withdrawn && o.Expiry > now.Unix() }
+
+// modelPath is where an offer's model is shown; empty for other trades.
+func modelPath(o market.Offer) string {
+	if o.Trade != infer.Name {
+		return ""
+	}
+	return "/models/" + o.Spec.String()
+}
