@@ -331,7 +331,10 @@ func addModel(c *cobra.Command, file string, o onnx.Options) error {
 		return fmt.Errorf("read the network: %w", err)
 	}
 	start := time.Now()
-	im, err := onnx.Import(b, o)
+	im, err := onnx.Import(c.Context(), b, o)
+	if err := c.Context().Err(); err != nil {
+		return err
+	}
 	if err != nil {
 		return usageError("%s: %w", file, err)
 	}

@@ -70,7 +70,7 @@ func TestModelAdd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := net.Eval([][]float64{image})
+	want, err := net.Eval(t.Context(), [][]float64{image})
 	if err != nil {
 		t.Fatal(err)
 	}

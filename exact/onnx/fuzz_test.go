@@ -35,7 +35,7 @@ func FuzzImport(f *testing.F) {
 		if err != nil {
 			return
 		}
-		im, err := importModel(m, Options{Name: "fuzz", Rows: int(rows % 9), Lo: -1, Hi: 1}, room{1 << 18, 1 << 22})
+		im, err := importModel(t.Context(), m, Options{Name: "fuzz", Rows: int(rows % 9), Lo: -1, Hi: 1}, room{1 << 18, 1 << 22})
 		if err != nil {
 			return
 		}

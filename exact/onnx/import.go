@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -81,20 +82,20 @@ type Imported struct {
 
 // Import reads an ONNX file and makes an exact program of it that passes
 // exact.Program.Check.
-func Import(file []byte, o Options) (*Imported, error) {
+func Import(ctx context.Context, file []byte, o Options) (*Imported, error) {
 	m, err := Decode(file)
 	if err != nil {
 		return nil, err
 	}
-	return importModel(m, o, defaultRoom)
+	return importModel(ctx, m, o, defaultRoom)
 }
 
-func importModel(m *Model, o Options, r room) (*Imported, error) {
+func importModel(ctx context.Context, m *Model, o Options, r room) (*Imported, error) {
 	n, err := open(m, r)
 	if err != nil {
 		return nil, err
 	}
-	im, err := n.lower(o)
+	im, err := n.lower(ctx, o)
 	for _, l := range n.may[1:] {
 		if err == nil {
 			break
@@ -103,7 +104,7 @@ func importModel(m *Model, o Options, r room) (*Imported, error) {
 		if n.lay(l) != nil {
 			continue
 		}
-		if other, failed := n.lower(o); failed == nil {
+		if other, failed := n.lower(ctx, o); failed == nil {
 			im, err = other, nil
 		}
 	}
@@ -111,7 +112,7 @@ func importModel(m *Model, o Options, r room) (*Imported, error) {
 }
 
 // lower makes the program, for the layout that is set.
-func (n *Net) lower(o Options) (*Imported, error) {
+func (n *Net) lower(ctx context.Context, o Options) (*Imported, error) {
 	rows, traced := o.Rows, n.unit()
 	if n.sequence {
 		switch f := n.fixedRows(); {
@@ -151,7 +152,7 @@ func (n *Net) lower(o Options) (*Imported, error) {
 		l.note("the input %s is taken to be all %s", name, map[string]string{"ones": "ones: every row counts", "zeros": "zeros", "counting": "positions, 0, 1, 2 ..."}[f.with])
 	}
 	var dynamic []*Node
-	if _, err := n.evaluate(make([]float64, traced*n.cols), traced, func(node *Node, out []*Tensor, static bool) {
+	if _, err := n.evaluate(ctx, make([]float64, traced*n.cols), traced, func(node *Node, out []*Tensor, static bool) {
 		for i, name := range node.Out {
 			if name == "" {
 				continue
@@ -183,7 +184,7 @@ func (n *Net) lower(o Options) (*Imported, error) {
 	if given > 0 {
 		lo, hi = bounds(samples)
 	}
-	floats, err := l.calibrate(samples)
+	floats, err := l.calibrate(ctx, samples)
 	if err != nil {
 		return nil, err
 	}
@@ -221,6 +222,9 @@ func (n *Net) lower(o Options) (*Imported, error) {
 		return nil, fmt.Errorf("onnx: %w", err)
 	}
 	for _, node := range nodes {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("onnx: %w", err)
+		}
 		if err := l.node(node); err != nil {
 			return nil, fmt.Errorf("onnx: %w", err)
 		}
@@ -236,7 +240,7 @@ func (n *Net) lower(o Options) (*Imported, error) {
 	if _, err := l.prog.Check(); err != nil {
 		return nil, fmt.Errorf("onnx: the program is refused, which is a bug: %w", err)
 	}
-	return im, im.measure(samples, floats)
+	return im, im.measure(ctx, samples, floats)
 }
 
 func (n *Net) inputDims(rows int) []int {
@@ -348,12 +352,12 @@ const measured = 256
 
 // calibrate finds how large values get on the samples, and returns the results
 // of the first.
-func (l *lower) calibrate(samples [][][]float64) ([][]*Tensor, error) {
+func (l *lower) calibrate(ctx context.Context, samples [][][]float64) ([][]*Tensor, error) {
 	var mu sync.Mutex
 	results := make([][]*Tensor, min(len(samples), measured))
 	return results, each(len(samples), func(i int) error {
 		own := map[string]float64{}
-		outs, err := l.net.evaluate(slices.Concat(samples[i]...), len(samples[i]), func(node *Node, out []*Tensor, static bool) {
+		outs, err := l.net.evaluate(ctx, slices.Concat(samples[i]...), len(samples[i]), func(node *Node, out []*Tensor, static bool) {
 			for k, name := range node.Out {
 				if name == "" || static {
 					continue
@@ -501,7 +505,7 @@ func (in Input) Encode(rows [][]float64) ([][]int32, error) {
 func (o Output) Number(e int32) float64 { return math.Ldexp(float64(e), -o.Frac) }
 
 // measure compares the program with the network's results on samples.
-func (im *Imported) measure(samples [][][]float64, floats [][]*Tensor) error {
+func (im *Imported) measure(ctx context.Context, samples [][][]float64, floats [][]*Tensor) error {
 	file, err := exact.Encode(im.Card, im.Program)
 	if err != nil {
 		return fmt.Errorf("onnx: %w", err)
@@ -514,6 +518,9 @@ func (im *Imported) measure(samples [][][]float64, floats [][]*Tensor) error {
 	sums := make([]Loss, len(im.Outputs))
 	elements := make([]int, len(im.Outputs))
 	if err := each(len(floats), func(i int) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		s, want := samples[i], floats[i]
 		in, err := im.Input.Encode(s)
 		if err != nil {

@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -354,7 +355,7 @@ func (n *Net) fixedRows() int {
 
 // evaluate runs the network once on rows rows of numbers, row after row, and
 // shows see each value that depends on the input, if it is not nil.
-func (n *Net) evaluate(data []float64, rows int, see func(node *Node, out []*Tensor, static bool)) ([]*Tensor, error) {
+func (n *Net) evaluate(ctx context.Context, data []float64, rows int, see func(node *Node, out []*Tensor, static bool)) ([]*Tensor, error) {
 	dims := make([]int, len(n.input.Dims))
 	for i, d := range n.input.Dims {
 		if dims[i] = d.Size; d.Size < 0 {
@@ -386,6 +387,9 @@ func (n *Net) evaluate(data []float64, rows int, see func(node *Node, out []*Ten
 	}
 	left := n.room
 	for _, node := range n.nodes {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("onnx: %w", err)
+		}
 		in, same := make([]*Tensor, len(node.In)), true
 		for i, name := range node.In {
 			if name == "" {
@@ -459,9 +463,7 @@ func (f filling) tensor(rows int) (*Tensor, error) {
 // Eval evaluates the network in floating point on rows of numbers: a sequence,
 // or samples that are evaluated one after another. The results of a sequence
 // are as the network shapes them; those of samples follow each other.
-func (n *Net) Eval(rows [][]float64) ([]Tensor, error) { return n.eval(rows, nil) }
-
-func (n *Net) eval(rows [][]float64, see func(*Node, []*Tensor, bool)) ([]Tensor, error) {
+func (n *Net) Eval(ctx context.Context, rows [][]float64) ([]Tensor, error) {
 	step := len(rows)
 	if !n.sequence {
 		step = n.unit()
@@ -475,7 +477,7 @@ func (n *Net) eval(rows [][]float64, see func(*Node, []*Tensor, bool)) ([]Tensor
 	var all []Tensor
 	for at := 0; at < len(rows); at += step {
 		data := slices.Concat(rows[at : at+step]...)
-		outs, err := n.evaluate(data, step, see)
+		outs, err := n.evaluate(ctx, data, step, nil)
 		if err != nil {
 			return nil, err
 		}

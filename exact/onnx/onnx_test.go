@@ -83,7 +83,7 @@ func TestImport(t *testing.T) {
 					}
 				}
 				start := time.Now()
-				im, err := onnx.Import(onnx.Encode(n.model), o)
+				im, err := onnx.Import(t.Context(), onnx.Encode(n.model), o)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -123,7 +123,7 @@ func check(t *testing.T, n network, im *onnx.Imported, samples [][][]float64) []
 	losses := make([]onnx.Loss, len(im.Outputs))
 	counts := make([]int, len(im.Outputs))
 	for _, s := range samples {
-		want, err := net.Eval(s)
+		want, err := net.Eval(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +216,7 @@ func TestSize(t *testing.T) {
 	}
 	file := onnx.Encode(shape.NanoGPT1M.Model(1, false))
 	start := time.Now()
-	im, err := onnx.Import(file, onnx.Options{Name: "nano-1m"})
+	im, err := onnx.Import(t.Context(), file, onnx.Options{Name: "nano-1m"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		m, o := mlp(), ok
 		c.change(m, &o)
-		_, err := onnx.Import(onnx.Encode(m), o)
+		_, err := onnx.Import(t.Context(), onnx.Encode(m), o)
 		if err == nil {
 			t.Errorf("%s: imported", c.name)
 			continue
@@ -274,15 +274,15 @@ func TestRefusals(t *testing.T) {
 			}
 		}
 	}
-	if _, err := onnx.Import(onnx.Encode(mlp()), ok); err != nil {
+	if _, err := onnx.Import(t.Context(), onnx.Encode(mlp()), ok); err != nil {
 		t.Error(err)
 	}
 	gpt := shape.GPT{Vocab: 9, Layers: 1, Heads: 1, Width: 8, Context: 4}.Model(1, false)
-	if _, err := onnx.Import(onnx.Encode(gpt), onnx.Options{Name: "x", Samples: [][]float64{{1, 9}}}); err == nil || !strings.Contains(err.Error(), "token 9") {
+	if _, err := onnx.Import(t.Context(), onnx.Encode(gpt), onnx.Options{Name: "x", Samples: [][]float64{{1, 9}}}); err == nil || !strings.Contains(err.Error(), "token 9") {
 		t.Errorf("a token beyond the vocabulary: %v", err)
 	}
 	encoder := shape.Encoder{Vocab: 9, Layers: 1, Heads: 1, Width: 8, Inner: 8, Context: 4}.Model(1)
-	if _, err := onnx.Import(onnx.Encode(encoder), onnx.Options{Name: "x"}); err == nil || !strings.Contains(err.Error(), "how many rows") {
+	if _, err := onnx.Import(t.Context(), onnx.Encode(encoder), onnx.Options{Name: "x"}); err == nil || !strings.Contains(err.Error(), "how many rows") {
 		t.Errorf("a free length: %v", err)
 	}
 }
@@ -292,7 +292,7 @@ func TestRefusals(t *testing.T) {
 func TestCases(t *testing.T) {
 	for _, c := range shape.Cases() {
 		t.Run(c.Name, func(t *testing.T) {
-			im, err := onnx.Import(onnx.Encode(c.Model), onnx.Options{Name: "case", Lo: -1, Hi: 1})
+			im, err := onnx.Import(t.Context(), onnx.Encode(c.Model), onnx.Options{Name: "case", Lo: -1, Hi: 1})
 			switch c.Name {
 			case "Min a row", "Max a row", "PRelu a row": // no function of one number
 				if err == nil || !strings.Contains(err.Error(), "differs from element to element") {

@@ -20,8 +20,9 @@ type call struct {
 // room bounds an evaluation, so that a small hostile file costs little.
 type room struct{ elements, products int64 }
 
-// defaultRoom is a gigabyte of elements held, and a minute of work or two.
-var defaultRoom = room{1 << 28, 1 << 37}
+// defaultRoom is a gigabyte or two of elements held, and a minute or two of
+// work.
+var defaultRoom = room{1 << 27, 1 << 37}
 
 var errRoom = errors.New("the network takes more memory or work than is allowed here")
 

@@ -40,7 +40,7 @@ func TestSeeds(t *testing.T) {
 		if name == "encoder" {
 			rows = 4
 		}
-		if _, err := onnx.Import(file, onnx.Options{Name: name, Rows: rows, Lo: -1, Hi: 1}); err != nil {
+		if _, err := onnx.Import(t.Context(), file, onnx.Options{Name: name, Rows: rows, Lo: -1, Hi: 1}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -30,7 +30,7 @@ func TestTrained(t *testing.T) {
 	for _, b := range corpus.Train()[:8192] {
 		sample = append(sample, float64(b))
 	}
-	im, err := onnx.Import(onnx.Encode(trained(ck.Params)), onnx.Options{Name: "trained", Samples: [][]float64{sample}})
+	im, err := onnx.Import(t.Context(), onnx.Encode(trained(ck.Params)), onnx.Options{Name: "trained", Samples: [][]float64{sample}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,7 +147,7 @@ func TestONNX(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ours, err := net.Eval(j.rows)
+			ours, err := net.Eval(t.Context(), j.rows)
 			if err != nil {
 				t.Fatal(err)
 			}
