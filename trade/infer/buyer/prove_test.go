@@ -438,3 +438,40 @@ func TestProofDoor(t *testing.T) {
 		t.Errorf("a fourth time: %d", w.Code)
 	}
 }
+
+// TestProvenAfterBreak: an answer whose receipt was lost on the way is taken over
+// with its proof, before its lane pays for another.
+func TestProvenAfterBreak(t *testing.T) {
+	t.Parallel()
+	l, s := proving(t, newProver())
+	var served, lanes, proofs atomic.Int64
+	s.stop()
+	s.wrap = func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/serve") && served.Add(1) <= 2: // the request, and the same again
+				h.ServeHTTP(httptest.NewRecorder(), r)
+				panic(http.ErrAbortHandler)
+			case strings.HasSuffix(r.URL.Path, "/lane") && lanes.Add(1) == 1: // the chores find out
+				panic(http.ErrAbortHandler)
+			case strings.HasSuffix(r.URL.Path, "/proof"):
+				if proofs.Add(1) == 1 && served.Load() > 2 {
+					t.Error("the lane was used again before its answer was proven")
+				}
+			}
+			h.ServeHTTP(w, r)
+		})
+	}
+	s.start(t)
+	d := buy(t, l, func(c *buyer.Config) { c.Lanes = 1 })
+	if _, err := d.Do(t.Context(), proven(1, 12), nil); !errors.Is(err, buyer.ErrUnknown) || errors.Is(err, buyer.ErrUnproven) {
+		t.Fatalf("a lost receipt: %v", err)
+	}
+	until(t, "the proof", func() bool {
+		rs, err := d.Receipts(t.Context(), time.Time{}, 10)
+		return err == nil && len(rs) == 1 && rs[0].Audit == buyer.AuditProven
+	})
+	if ans, err := d.Do(t.Context(), proven(2, 12), nil); err != nil || ans.Verified != square.PolicyProve {
+		t.Errorf("the next: %q, %v", ans.Verified, err)
+	}
+}
