@@ -305,6 +305,19 @@ func (l *lower) unary(c *call) ([]*wire, error) {
 	return l.apply(w, g)
 }
 
+// solid is the wire with its zeros, if it has any, made elements of a value, so
+// that functions see them.
+func (l *lower) solid(w *wire) (*wire, error) {
+	if !slices.Contains(w.cols, -1) {
+		return w, nil
+	}
+	v, err := l.canonical(w, want{maxFrac, actBits, false})
+	if err != nil {
+		return nil, err
+	}
+	return fresh(v, w.dims, w.axis, w.row, w.at.uniform, l.peakOf(w)), nil
+}
+
 // with is the wire with another function.
 func (w *wire) with(f *function) *wire {
 	x := *w
@@ -316,6 +329,10 @@ func (w *wire) with(f *function) *wire {
 func (l *lower) apply(w *wire, g quantise.Function) ([]*wire, error) {
 	if w.at.scores != nil {
 		return nil, errors.New("a function of the scores of attention is not supported")
+	}
+	w, err := l.solid(w)
+	if err != nil {
+		return nil, err
 	}
 	f := w.f
 	return []*wire{w.with(&function{g: func(x float64) float64 { return g(f.at(x)) }})}, nil
@@ -468,7 +485,7 @@ func (l *lower) binary(c *call) ([]*wire, error) {
 	if ax < 0 && !a.at.uniform && !b.at.uniform && a.row != b.row {
 		return nil, fmt.Errorf("rows %d and %d are combined: only attention and means may join rows", a.row, b.row)
 	}
-	if a.at == b.at && slices.Equal(ca, cb) {
+	if a.at == b.at && slices.Equal(ca, cb) && !slices.Contains(ca, -1) {
 		// Both are functions of the same numbers, and so is the result.
 		af, bf := a.f, b.f
 		x := &wire{dims: dims, axis: ax, row: row, at: a.at, cols: ca}
@@ -561,23 +578,27 @@ func (l *lower) withConstant(c *call, w *wire, t *Tensor, first bool, dims []int
 	}
 	if !vary && allEqual(rows[0]) {
 		v := rows[0][0]
+		x, err := l.solid(&x)
+		if err != nil {
+			return nil, err
+		}
 		switch {
 		case op == "Add":
-			return []*wire{x.with(w.f.then(1, v))}, nil
+			return []*wire{x.with(x.f.then(1, v))}, nil
 		case op == "Mul":
-			return []*wire{x.with(w.f.then(v, 0))}, nil
+			return []*wire{x.with(x.f.then(v, 0))}, nil
 		case op == "Sub" && first:
-			return []*wire{x.with(w.f.then(-1, v))}, nil
+			return []*wire{x.with(x.f.then(-1, v))}, nil
 		case op == "Sub":
-			return []*wire{x.with(w.f.then(1, -v))}, nil
+			return []*wire{x.with(x.f.then(1, -v))}, nil
 		case op == "Div" && !first && v != 0:
-			return []*wire{x.with(w.f.then(1/v, 0))}, nil
+			return []*wire{x.with(x.f.then(1/v, 0))}, nil
 		case op == "Pow" && !first && v == 1:
-			return []*wire{&x}, nil
+			return []*wire{x}, nil
 		case first:
-			return l.apply(&x, func(y float64) float64 { return f(v, y) })
+			return l.apply(x, func(y float64) float64 { return f(v, y) })
 		}
-		return l.apply(&x, func(y float64) float64 { return f(y, v) })
+		return l.apply(x, func(y float64) float64 { return f(y, v) })
 	}
 	// A factor and an addend for each column.
 	factor, addend := make([][]float64, len(rows)), make([][]float64, len(rows))

@@ -184,6 +184,21 @@ func Cases() []Case {
 	with("Tile", 17, []int{1, 3, 2}, func(b *builder) string { return b.call("Tile", "x", b.ints(1, 2, 3)) })
 	with("Pad", 17, image, func(b *builder) string { return b.call("Pad", "x", b.ints(0, 0, 1, 2, 0, 0, 3, 0)) })
 	with("Pad of a function", 17, image, func(b *builder) string { return b.call("Pad", b.call("Exp", "x"), b.ints(0, 1, 0, 0, 0, 0, 0, 1)) })
+	with("function of a Pad", 17, image, func(b *builder) string { return b.call("Sigmoid", b.call("Pad", "x", b.ints(0, 0, 1, 0, 0, 0, 0, 1))) })
+	with("sum with a Pad", 17, image, func(b *builder) string {
+		return b.call("Add", b.call("Pad", "x", b.ints(0, 0, 1, 0, 0, 0, 0, 1)), b.scalar(2))
+	})
+	with("MaxPool of a Pad", 17, image, func(b *builder) string {
+		p := b.call("Pad", b.call("Sub", "x", b.scalar(3)), b.ints(0, 0, 1, 1, 0, 0, 1, 1))
+		return b.node("MaxPool", []string{p}, ints("kernel_shape", 2, 2))
+	})
+	with("Conv of a Pad", 17, image, func(b *builder) string {
+		return b.call("Conv", b.call("Add", b.call("Pad", "x", b.ints(0, 0, 2, 1, 0, 0, 0, 0)), b.scalar(1)), b.normal(0.3, 0, 3, 4, 3, 3))
+	})
+	with("BatchNormalization of a Pad", 17, image, func(b *builder) string {
+		y := b.call("Conv", "x", b.normal(0.3, 0, 4, 4, 3, 3))
+		return b.call("BatchNormalization", b.call("Pad", y, b.ints(0, 0, 1, 0, 0, 0, 0, 1)), b.normal(0.2, 1, 4), b.normal(1, 0, 4), b.normal(1, 0, 4), b.variances(4))
+	})
 	with("Dropout", 17, row, one("Dropout"))
 	with("residual", 17, row, func(b *builder) string {
 		return b.call("Add", b.call("MatMul", b.call("Relu", b.call("MatMul", "x", b.matrix(12, 8))), b.matrix(8, 12)), "x")
