@@ -222,6 +222,13 @@ func TestKinds(t *testing.T) {
 		{"attention to one key", 500, func(p *exact.Program, x exact.Value, _ func(int, int, int32) int) exact.Value {
 			return p.Op(exact.FullAttention, []exact.Value{x, x, x}, []int{p.Const(1, 2, []int32{2000, 0})}, 12, 0)
 		}},
+		{"attention of other heads over the same columns", 1000, func(p *exact.Program, x exact.Value, _ func(int, int, int32) int) exact.Value {
+			table := []int{p.Const(1, 5, []int32{200, 90, 30, 5, 1})}
+			y := p.Op(exact.FullAttention, []exact.Value{x, x, x}, table, 2, 9)
+			y = p.Op(exact.Attention, []exact.Value{y, x, y}, table, 4, 9)
+			y = p.Op(exact.FullAttention, []exact.Value{y, y, x}, table, 3, 9)
+			return p.Op(exact.Add, []exact.Value{x, p.Op(exact.Attention, []exact.Value{y, y, x}, table, 1, 9)}, nil)
+		}},
 		{"both kinds of attention", 1000, func(p *exact.Program, x exact.Value, _ func(int, int, int32) int) exact.Value {
 			table := []int{p.Const(1, 5, []int32{200, 90, 30, 5, 1})}
 			y := p.Op(exact.FullAttention, []exact.Value{x, x, x}, table, 3, 9)

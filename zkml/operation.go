@@ -497,10 +497,8 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 	l := layout{heads, p.card.facts[i].Cols / heads}
 	bb, t, hb, wb := p.b, p.t, l.groupBits(), l.widthBits()
 	per := bb + hb + t // numbers sent: one a head and row
-	if p.lay[i].bits() != hb+wb {
-		return opPlan{}, errors.New("heads of this width cannot be proven yet")
-	}
-	q, key, v := p.ops[op.In[0]].out, p.ops[op.In[1]].out, p.ops[op.In[2]].out
+	operand := func(k int) form { return p.relay(int(op.In[k]), p.ops[op.In[k]].out, p.lay[op.In[k]], l) }
+	q, key, v := operand(0), operand(1), operand(2)
 	qr, kr, vr := p.card.facts[op.In[0]].Range, p.card.facts[op.In[1]].Range, withZero(p.card.facts[op.In[2]].Range)
 	abs := func(r exact.Range) int64 { return max(-r.Lo, r.Hi) }
 	if abs(qr) > 1<<15 || abs(kr) > 1<<15 || abs(vr) > 1<<15 {
@@ -588,10 +586,11 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 		f: column(ec, n).at(m+per, vars(m, bb+hb), vars(bb, t), vars(m+bb+hb, t)),
 		g: v.at(m+per, vars(m, bb), vars(m+bb+hb, t), vars(m+bb, hb), vars(r0+hb, wb))})
 	oc := p.addColumn(opName(i, "mean"), m)
-	o.columns, o.out = []int{kc, ec, oc}, column(oc, m)
+	own := column(oc, m)
+	o.columns, o.own, o.out = []int{kc, ec, oc}, l, p.relay(i, own, l, p.lay[i])
 	pairs := slices.Concat(pairUp(0, 0, bb), pairUp(r0, bb, hb), pairUp(bb, bb+hb, t))
 	back := p.addProduct(product{name: "divided", z: m, y: per, pairs: pairs, weight: scaled, slot: o.slots[attnWeight],
-		f: o.out.at(m+per, vars(m, bb), vars(m+bb+hb, t), vars(m+bb, hb), vars(r0+hb, wb))})
+		f: own.at(m+per, vars(m, bb), vars(m+bb+hb, t), vars(m+bb, hb), vars(r0+hb, wb))})
 	o.prods = []int{scores, at, sums, back}
 	rem := of(m, source{summed, sums}, vars(0, m)).minus(of(m, source{summed, back}, vars(0, m)))
 	z := p.vector(o.slots[attnWeight], m, vars(0, bb), vars(r0, hb), vars(bb, t))
@@ -603,7 +602,7 @@ func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, e
 	}
 	// |mean weights + rem - sums| < p.
 	limit := (koala.P-1-weights*abs(vr)-weights)/weights - vr.Lo
-	return o, p.rangeCheck(opName(i, "mean"), o.out.minus(constant(m, vr.Lo)), vr.Hi-vr.Lo+1, limit, -1)
+	return o, p.rangeCheck(opName(i, "mean"), own.minus(constant(m, vr.Lo)), vr.Hi-vr.Lo+1, limit, -1)
 }
 
 // Slots of ArgMax.

@@ -199,7 +199,7 @@ type opPlan struct {
 	zbits   int
 	prods   []int
 	in      layout // blocks: of the operand
-	own     layout // blocks: of the result, before it is spread as others want it
+	own     layout // heads and blocks: of the result, before it is spread as others want it
 }
 
 type plan struct {
@@ -238,7 +238,7 @@ type plan struct {
 
 // layouts finds a layout for each value: element by element operations share
 // theirs, attention wants heads, and blocks want to be groups.
-func (c *Card) layouts() ([]layout, error) {
+func (c *Card) layouts() []layout {
 	parent := make([]int, len(c.ops))
 	for i := range parent {
 		parent[i] = i
@@ -259,22 +259,15 @@ func (c *Card) layouts() ([]layout, error) {
 		}
 	}
 	of := make([]layout, len(c.ops))
-	for i, op := range c.ops {
-		if op.Kind != exact.Attention && op.Kind != exact.FullAttention {
-			continue
-		}
-		r, l := find(i), layout{int(op.Params[0]), c.facts[i].Cols / int(op.Params[0])}
-		old := of[r]
-		sparse := l.width&(l.width-1) != 0 || old.width&(old.width-1) != 0
-		if old.groups != 0 && old != l && sparse {
-			return nil, fmt.Errorf("zkml: operation %d: attention with other heads over the same columns cannot be proven yet", i)
-		}
-		of[r] = l
-	}
-	// Blocks are wanted as groups too, but can do without: see relay.
+	// The first to want one gets it, heads before blocks; others relay.
 	want := func(v exact.Value, l layout) {
 		if r := find(int(v)); of[r].groups == 0 {
 			of[r] = l
+		}
+	}
+	for i, op := range c.ops {
+		if op.Kind == exact.Attention || op.Kind == exact.FullAttention {
+			want(exact.Value(i), layout{int(op.Params[0]), c.facts[i].Cols / int(op.Params[0])})
 		}
 	}
 	for i, op := range c.ops {
@@ -295,7 +288,7 @@ func (c *Card) layouts() ([]layout, error) {
 			out[i] = layout{1, c.facts[i].Cols}
 		}
 	}
-	return out, nil
+	return out
 }
 
 // newModelPlan lays out the constants only.
@@ -320,10 +313,7 @@ func newPlan(c *Card, sequences, rows int, modes []byte) (*plan, error) {
 	if rows < 1 || rows > c.rows {
 		return nil, fmt.Errorf("zkml: %d rows of input, want 1 to %d", rows, c.rows)
 	}
-	lay, err := c.layouts()
-	if err != nil {
-		return nil, err
-	}
+	lay := c.layouts()
 	p := &plan{card: c, b: mle.Log(sequences), t: mle.Log(rows), lay: lay, modes: modes, live: -1, counts: -1, marks: map[int64]int{}, pairs: map[[3]int]int{}}
 	values := 0
 	for _, l := range lay {

@@ -247,17 +247,21 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 		case exact.Attention, exact.FullAttention:
 			y, z := tr.vals[op.In[1]], tr.vals[op.In[2]]
 			all := &attnTrace{}
+			heads := layout{int(op.Params[0]), l.cols() / int(op.Params[0])}
+			x, y, z = spread(x, l, heads), spread(y, l, heads), spread(z, l, heads)
+			own := make([]int32, len(x))
 			for s := range 1 << b {
-				from, to := s<<t*w, (s+1)<<t*w
+				from, to := s<<t<<heads.bits(), (s+1)<<t<<heads.bits()
 				live := 0 // causal
 				if op.Kind == exact.FullAttention {
 					live = tr.live[s]
 				}
-				a := attentionTrace(out[from:to], x[from:to], y[from:to], z[from:to], t, live, layout{int(op.Params[0]), l.cols() / int(op.Params[0])}, k.Data, op.Params[1])
+				a := attentionTrace(own[from:to], x[from:to], y[from:to], z[from:to], t, live, heads, k.Data, op.Params[1])
 				all.score, all.key, all.exp = append(all.score, a.score...), append(all.key, a.key...), append(all.exp, a.exp...)
 				all.top, all.arg, all.weight = append(all.top, a.top...), append(all.arg, a.arg...), append(all.weight, a.weight...)
 				all.sums = append(all.sums, a.sums...)
 			}
+			out = spread(own, heads, l)
 			tr.attn[i] = all
 		case exact.ArgMax:
 			in := pk.plan.lay[op.In[0]]
@@ -608,9 +612,9 @@ func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
 
 func (pk *ProverKey) fillAttention(p *plan, i int, d *data, tr *trace) {
 	o, a := p.ops[i], tr.attn[i]
-	d.witness[o.columns[0]], d.witness[o.columns[1]], d.witness[o.columns[2]] = elems(a.key), elems(a.exp), elems(tr.vals[i])
+	d.witness[o.columns[0]], d.witness[o.columns[1]], d.witness[o.columns[2]] = elems(a.key), elems(a.exp), elems(spread(tr.vals[i], p.lay[i], o.own))
 	d.prods[o.prods[0]], d.prods[o.prods[2]] = elems(a.score), elems(a.sums)
-	back := elems(tr.vals[i])
+	back := slices.Clone(d.witness[o.columns[2]])
 	heads := len(a.top) >> p.rowBits()
 	per := len(back) >> p.rowBits() / heads
 	for r := range 1 << p.rowBits() {
