@@ -66,6 +66,7 @@ func TestHabits(t *testing.T) {
 		"torg model list":     nil,
 		"torg model card":     nil,
 		"torg model add":      {network, "--domain=-1,1"},
+		"torg console":        nil,
 		"torg doctor":         nil,
 		"torg config explain": nil,
 		"torg version":        nil,
