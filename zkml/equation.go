@@ -212,7 +212,7 @@ func (p *plan) waveVars(now []atPoint) int {
 func (d product) weightTable(v *vectors, z []koala.Ext) (koala.Vec, bool) {
 	switch d.weight {
 	case gather:
-		w := koala.NewVec(1 << d.y)
+		w := v.room.New(1 << d.y)
 		keys := v.ints[d.slot]
 		eq := mle.Eq(z[:mle.Log(len(keys))], koala.ExtOne)
 		for i, k := range keys {
@@ -220,7 +220,7 @@ func (d product) weightTable(v *vectors, z []koala.Ext) (koala.Vec, bool) {
 		}
 		return w, true
 	case arranged:
-		w := koala.NewVec(1 << d.y)
+		w := v.room.New(1 << d.y)
 		eq := mle.Eq(z[len(z)-d.moved.to.bits():], koala.ExtOne)
 		d.moved.each(func(to, from int) {
 			w[0][from] = w[0][from].Add(eq[0][to])
@@ -230,7 +230,7 @@ func (d product) weightTable(v *vectors, z []koala.Ext) (koala.Vec, bool) {
 		})
 		return w, true
 	case chosen:
-		w := koala.NewVec(1 << d.y)
+		w := v.room.New(1 << d.y)
 		keys := v.ints[d.slot]
 		n := mle.Log(len(keys))
 		eq := mle.Eq(z[:n], koala.ExtOne)
@@ -250,7 +250,8 @@ func (d product) weightTable(v *vectors, z []koala.Ext) (koala.Vec, bool) {
 		}
 		zs[i] = z[k.z]
 	}
-	eq := mle.Eq(zs, koala.ExtOne)
+	eq := v.room.New(1 << len(zs))
+	mle.EqInto(eq, zs, koala.ExtOne)
 	if d.weight == scaled {
 		for i, x := range v.elems(d.slot) {
 			eq.Set(i, eq.At(i).Scale(x))
@@ -260,7 +261,7 @@ func (d product) weightTable(v *vectors, z []koala.Ext) (koala.Vec, bool) {
 	if rep == 1 {
 		return eq, true
 	}
-	w := koala.NewVec(1 << d.y)
+	w := v.room.New(1 << d.y)
 	for i := range eq.Len() {
 		w.Slice(i*rep, (i+1)*rep).Fill(eq.At(i))
 	}
@@ -310,16 +311,17 @@ func (d product) weightAt(v *vectors, z, y []koala.Ext) koala.Ext {
 // partial returns, over the last y variables, the values of a form whose first
 // variables are z.
 func (d *data) partial(p *plan, f form, z []koala.Ext, y int) koala.Vec {
-	out := koala.NewVec(1 << y)
+	out := d.v.room.New(1 << y)
 	for _, t := range f.terms {
-		contract(out, d.source(p, t.src), t.pick, z, koala.Lift(koala.FromInt(t.coef)))
+		contract(d.v.room, out, d.source(p, t.src), t.pick, z, koala.Lift(koala.FromInt(t.coef)))
 	}
 	return out
 }
 
 // contract adds coef times a source to dst, which is over the last y variables
-// of the form: the source's variables among the first take the values z.
-func contract(dst koala.Vec, src []koala.Elem, picks []pick, z []koala.Ext, coef koala.Ext) {
+// of the form: the source's variables among the first take the values z. Tables
+// that it needs besides are in the room.
+func contract(room *koala.Room, dst koala.Vec, src []koala.Elem, picks []pick, z []koala.Ext, coef koala.Ext) {
 	y := mle.Log(dst.Len())
 	bound := func(v pick) bool { return v < 0 || int(v) < len(z) }
 	free := 0
@@ -331,7 +333,7 @@ func contract(dst koala.Vec, src []koala.Elem, picks []pick, z []koala.Ext, coef
 	if free != 1<<y-1 {
 		// The source does not depend on all of them: repeat it.
 		all := dst
-		dst = koala.NewVec(1 << y)
+		dst = room.New(1 << y)
 		defer func() {
 			for i := range 1 << y {
 				if j := i & free; j != i {

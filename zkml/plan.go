@@ -738,6 +738,7 @@ type vectors struct {
 	mont [][]koala.Elem
 	eqs  []eqTable // seen last, in a ring
 	last int
+	room *koala.Room // for the prover's tables; may be nil
 }
 
 // eqTable is the table of eq(z, .).

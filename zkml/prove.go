@@ -324,7 +324,9 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	// Lookups.
 	t.Grind("work", work)
 	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
-	leaf := logup.Prove(t, p.fractions, fractions(p, d, values, seconds, alpha, gamma))
+	room := koala.NewRoom(1 << p.fractions)
+	leaf := logup.Prove(t, p.fractions, fractions(p, d, values, seconds, alpha, gamma), room)
+	d.v.room = room
 
 	// One equation of everything.
 	c := &equation{p: p, v: d.v}
@@ -334,6 +336,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 		if len(now) == 0 {
 			continue
 		}
+		room.Reset()
 		terms := d.terms(p, now)
 		var sum koala.Ext
 		for _, s := range terms {
@@ -352,7 +355,8 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 		t.Exts("factors", evals...)
 		c.factors(now, y, t.Challenge("factor"))
 	}
-	pk.params.Prove(t, []whir.Part{{At: 0, Commitment: pk.commit}, {At: p.witnessAt, Commitment: commit}}, p.logColumns, c.weights())
+	room.Reset()
+	pk.params.Prove(t, []whir.Part{{At: 0, Commitment: pk.commit}, {At: p.witnessAt, Commitment: commit}}, p.logColumns, c.weights(), room)
 }
 
 // coins is either side of a transcript.

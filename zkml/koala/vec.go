@@ -116,6 +116,14 @@ func ScaleVec(dst, a Vec, x Ext) {
 	}
 }
 
+// AddProduct sets dst = dst + a x.
+func AddProduct(dst, a Vec, x Ext) {
+	n := dst.same(a, a)
+	for i := fastAddProduct(&dst, &a, &x); i < n; i++ {
+		dst.Set(i, dst.At(i).Add(a.At(i).Mul(x)))
+	}
+}
+
 // Fold sets dst = lo + x (hi - lo).
 func Fold(dst, lo, hi Vec, x Ext) {
 	n := dst.same(lo, hi)

@@ -199,6 +199,53 @@ scaleLoop:
 	VZEROUPPER
 	RET
 
+// func addProduct256(dst, a *Vec, x *Ext, n int)
+TEXT ·addProduct256(SB), 0, $448-32
+	SETUP
+	MOVQ x+16(FP), AX
+	BROADCAST(AX)
+	MOVQ dst+0(FP), AX
+	POINTERS(AX, DI, R8, R9, R10)
+	MOVQ a+8(FP), AX
+	POINTERS(AX, SI, R11, R12, R13)
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, R8
+	ADDQ CX, R9
+	ADDQ CX, R10
+	ADDQ CX, SI
+	ADDQ CX, R11
+	ADDQ CX, R12
+	ADDQ CX, R13
+	NEGQ CX
+addProductLoop:
+	VMOVDQU (SI)(CX*1), Y0
+	VMOVDQU (R11)(CX*1), Y1
+	VMOVDQU (R12)(CX*1), Y2
+	VMOVDQU (R13)(CX*1), Y3
+	ODD
+	C0
+	VMOVDQU (DI)(CX*1), Y8
+	ADD(Y8, Y13, Y13, Y9)
+	VMOVDQU Y13, (DI)(CX*1)
+	C1
+	VMOVDQU (R8)(CX*1), Y8
+	ADD(Y8, Y13, Y13, Y9)
+	VMOVDQU Y13, (R8)(CX*1)
+	C2
+	VMOVDQU (R9)(CX*1), Y8
+	ADD(Y8, Y13, Y13, Y9)
+	VMOVDQU Y13, (R9)(CX*1)
+	C3
+	VMOVDQU (R10)(CX*1), Y8
+	ADD(Y8, Y13, Y13, Y9)
+	VMOVDQU Y13, (R10)(CX*1)
+	ADDQ $32, CX
+	JNZ addProductLoop
+	VZEROUPPER
+	RET
+
 // func fold256(dst, lo, hi *Vec, x *Ext, n int)
 TEXT ·fold256(SB), 0, $448-40
 	SETUP

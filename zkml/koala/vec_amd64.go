@@ -17,6 +17,9 @@ func mulVec512(dst, a, b *Vec, n int)
 func scaleVec512(dst, a *Vec, x *Ext, n int)
 
 //go:noescape
+func addProduct512(dst, a *Vec, x *Ext, n int)
+
+//go:noescape
 func fold512(dst, lo, hi *Vec, x *Ext, n int)
 
 //go:noescape
@@ -48,6 +51,9 @@ func mulVec256(dst, a, b *Vec, n int)
 
 //go:noescape
 func scaleVec256(dst, a *Vec, x *Ext, n int)
+
+//go:noescape
+func addProduct256(dst, a *Vec, x *Ext, n int)
 
 //go:noescape
 func fold256(dst, lo, hi *Vec, x *Ext, n int)
@@ -103,6 +109,18 @@ func fastScaleVec(dst, a *Vec, x *Ext) int {
 		scaleVec512(dst, a, x, n)
 	default:
 		scaleVec256(dst, a, x, n)
+	}
+	return n
+}
+
+func fastAddProduct(dst, a *Vec, x *Ext) int {
+	n := fast(len(dst[0]))
+	switch {
+	case n == 0:
+	case hasAVX512:
+		addProduct512(dst, a, x, n)
+	default:
+		addProduct256(dst, a, x, n)
 	}
 	return n
 }

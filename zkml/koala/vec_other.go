@@ -6,6 +6,7 @@ package koala
 
 func fastMulVec(dst, a, b *Vec) int                { return 0 }
 func fastScaleVec(dst, a *Vec, x *Ext) int         { return 0 }
+func fastAddProduct(dst, a *Vec, x *Ext) int       { return 0 }
 func fastFold(dst, lo, hi *Vec, x *Ext) int        { return 0 }
 func fastDot(a, b *Vec) (Ext, int)                 { return Ext{}, 0 }
 func fastDotElems(a *Vec, b []Elem) (Ext, int)     { return Ext{}, 0 }

@@ -43,27 +43,37 @@ type Leaves func(at int, p []koala.Elem, q koala.Vec)
 // level is the fractions of one level of the tree.
 type level struct{ p, q koala.Vec }
 
-// first returns the level above 2^n leaves. Leaves themselves are never kept:
-// they are half of the tree, and made again sooner than fetched.
-func first(n int, leaves Leaves) level {
+// The two lowest levels are never kept: they are three quarters of the tree.
+// They are made again, block by block, whenever they are needed.
+type maker func(at int, p, q koala.Vec)
+
+// nodes makes leaves.
+func (f Leaves) nodes(at int, p, q koala.Vec) {
+	p.Clear()
+	f(at, p[0], q)
+}
+
+// parents makes the level above 2^n leaves.
+func (f Leaves) parents(n int) maker {
 	h := 1 << n / 2
-	up := level{koala.NewVec(h), koala.NewVec(h)}
-	parallel.For(h, 4096, func(from, to int) {
-		m := min(block, h)
-		p0, p1 := make([]koala.Elem, m), make([]koala.Elem, m)
-		tmp := koala.NewVec(3 * m)
-		q0, q1, s := tmp.Slice(0, m), tmp.Slice(m, 2*m), tmp.Slice(2*m, 3*m)
-		for at := from; at < to; at += m {
-			leaves(at, p0, q0)
-			leaves(h+at, p1, q1)
-			p := up.p.Slice(at, at+m)
-			mulElems(p, q1, p0)
-			mulElems(s, q0, p1)
-			koala.AddVec(p, p, s)
-			koala.MulVec(up.q.Slice(at, at+m), q0, q1)
-		}
-	})
-	return up
+	type scratch struct {
+		p0, p1 [block]koala.Elem
+		v      koala.Vec
+	}
+	pool := sync.Pool{New: func() any { return &scratch{v: koala.NewVec(3 * block)} }}
+	return func(at int, p, q koala.Vec) {
+		m := p.Len()
+		x := pool.Get().(*scratch)
+		defer pool.Put(x)
+		p0, p1 := x.p0[:m], x.p1[:m]
+		q0, q1, tmp := x.v.Slice(0, m), x.v.Slice(m, 2*m), x.v.Slice(2*m, 3*m)
+		f(at, p0, q0)
+		f(h+at, p1, q1)
+		mulElems(p, q1, p0)
+		mulElems(tmp, q0, p1)
+		koala.AddVec(p, p, tmp)
+		koala.MulVec(q, q0, q1)
+	}
 }
 
 // mulElems sets dst = a b for base elements b.
@@ -73,56 +83,89 @@ func mulElems(dst, a koala.Vec, b []koala.Elem) {
 	}
 }
 
-// add returns the level above.
-func (l level) add() level {
-	h := l.p.Len() / 2
-	up := level{koala.NewVec(h), koala.NewVec(h)}
+// add adds the fractions p0/q0 and p1/q1. tmp is overwritten.
+func add(p, q, p0, q0, p1, q1, tmp koala.Vec) {
+	koala.MulVec(tmp, p0, q1)
+	koala.MulVec(p, p1, q0)
+	koala.AddVec(p, p, tmp)
+	koala.MulVec(q, q0, q1)
+}
+
+// addMade sets l to the level above nodes that are made.
+func (l level) addMade(made maker) {
+	h := l.p.Len()
+	parallel.For(h, 4096, func(from, to int) {
+		m := min(block, h)
+		tmp := koala.NewVec(5 * m)
+		p0, q0, p1, q1, x := tmp.Slice(0, m), tmp.Slice(m, 2*m), tmp.Slice(2*m, 3*m), tmp.Slice(3*m, 4*m), tmp.Slice(4*m, 5*m)
+		for at := from; at < to; at += m {
+			made(at, p0, q0)
+			made(h+at, p1, q1)
+			add(l.p.Slice(at, at+m), l.q.Slice(at, at+m), p0, q0, p1, q1, x)
+		}
+	})
+}
+
+// addLevel sets l to the level above another.
+func (l level) addLevel(below level) {
+	h := l.p.Len()
 	parallel.For(h, 4096, func(from, to int) {
 		tmp := koala.NewVec(min(block, to-from))
 		for at := from; at < to; at += block {
 			end := min(at+block, to)
-			t := tmp.Slice(0, end-at)
-			p0, p1 := l.p.Slice(at, end), l.p.Slice(h+at, h+end)
-			q0, q1 := l.q.Slice(at, end), l.q.Slice(h+at, h+end)
-			koala.MulVec(t, p0, q1)
-			koala.MulVec(up.p.Slice(at, end), p1, q0)
-			koala.AddVec(up.p.Slice(at, end), up.p.Slice(at, end), t)
-			koala.MulVec(up.q.Slice(at, end), q0, q1)
+			add(l.p.Slice(at, end), l.q.Slice(at, end), below.p.Slice(at, end), below.q.Slice(at, end),
+				below.p.Slice(h+at, h+end), below.q.Slice(h+at, h+end), tmp.Slice(0, end-at))
 		}
 	})
-	return up
 }
 
 // Prove proves that the sum of 2^n fractions is zero, if it is and no
 // denominator is; if not it writes a proof that is refused. It returns the point
-// at which the verifier needs the values of numerators and denominators.
-func Prove(t *transcript.Prover, n int, leaves Leaves) []koala.Ext {
+// at which the verifier needs the values of numerators and denominators. It
+// wants room for 2^n elements.
+func Prove(t *transcript.Prover, n int, leaves Leaves, room *koala.Room) []koala.Ext {
 	if n == 0 {
-		p, q := make([]koala.Elem, 1), koala.NewVec(1)
-		leaves(0, p, q)
+		p, q := koala.NewVec(1), koala.NewVec(1)
+		leaves.nodes(0, p, q)
 		t.Exts("denominator", q.At(0))
 		return nil
 	}
-	levels := []level{first(n, leaves)}
-	for levels[len(levels)-1].p.Len() > 1 {
-		levels = append(levels, levels[len(levels)-1].add())
+	// All levels that are kept, and later the tables of those that are not, are
+	// in one place.
+	memory := room.New(1 << n)
+	var levels []level
+	at := 0
+	for h := 1 << n / 4; h > 0; h /= 2 {
+		l := level{memory.Slice(at, at+h), memory.Slice(at+h, at+2*h)}
+		at += 2 * h
+		if len(levels) == 0 {
+			l.addMade(leaves.parents(n))
+		} else {
+			l.addLevel(levels[len(levels)-1])
+		}
+		levels = append(levels, l)
 	}
-	root := levels[len(levels)-1]
+	root := level{koala.NewVec(1), koala.NewVec(1)}
+	if n == 1 {
+		root.addMade(leaves.nodes)
+	} else {
+		root = levels[len(levels)-1]
+	}
 	t.Exts("denominator", root.q.At(0))
 	vp, vq := root.p.At(0), root.q.At(0)
 	var point []koala.Ext
-	for k := len(levels) - 2; k >= -1; k-- {
+	for k := len(levels) - 2; k >= -2; k-- {
 		lambda := t.Challenge("level")
 		claim := vp.Add(lambda.Mul(vq))
 		var rho []koala.Ext
 		var e [4]koala.Ext
-		if k >= 0 {
+		switch k {
+		case -1:
+			rho, e = descendMade(t, 1<<n/4, leaves.parents(n), memory, point, claim, lambda)
+		case -2:
+			rho, e = descendMade(t, 1<<n/2, leaves.nodes, memory, point, claim, lambda)
+		default:
 			rho, e = levels[k].descend(t, point, claim, lambda)
-			if k > 0 {
-				levels[k] = level{}
-			}
-		} else {
-			rho, e = descendLeaves(t, n, leaves, levels[0], point, claim, lambda)
 		}
 		t.Exts("children", e[:]...)
 		c := t.Challenge("child")
@@ -160,26 +203,23 @@ func (l level) descend(t *transcript.Prover, z []koala.Ext, claim, lambda koala.
 	h := l.p.Len() / 2
 	x := tables{l.p.Slice(0, h), l.p.Slice(h, 2*h), l.q.Slice(0, h), l.q.Slice(h, 2*h)}
 	rho := make([]koala.Ext, 0, len(z))
-	return x.rounds(t, z, rho, claim, lambda, func(from, to int, s tables) {
-		tmp := s.a.Slice(0, to-from)
-		koala.ScaleVec(tmp, x.q0.Slice(from, to), lambda)
-		koala.AddVec(x.a.Slice(from, to), x.a.Slice(from, to), tmp)
+	return x.rounds(t, z, rho, claim, lambda, func(from, to int) {
+		koala.AddProduct(x.a.Slice(from, to), x.q0.Slice(from, to), lambda)
 	})
 }
 
 // rounds proves the remaining rounds of a level. ready is called for each
-// range of indices just before the tables there are read for the first time, with
-// something to work in.
-func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda koala.Ext, ready func(from, to int, s tables)) ([]koala.Ext, [4]koala.Ext) {
+// range of indices just before the tables there are read for the first time.
+func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda koala.Ext, ready func(from, to int)) ([]koala.Ext, [4]koala.Ext) {
 	h := x.a.Len()
 	if h == 1 {
-		ready(0, 1, newTables(1))
+		ready(0, 1)
 	}
 	for h > 1 {
 		k := len(rho)
 		zero, top := sums(z[k+1:], func(from, to int, lo, hi tables) (tables, tables) {
-			ready(from, to, lo)
-			ready(h/2+from, h/2+to, lo)
+			ready(from, to)
+			ready(h/2+from, h/2+to)
 			return x.slice(from, to), x.slice(h/2+from, h/2+to)
 		})
 		t.Exts("round", zero, top)
@@ -190,57 +230,51 @@ func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda k
 		h /= 2
 		lo, hi := x.slice(0, h), x.slice(h, 2*h)
 		x = lo
-		ready = func(from, to int, _ tables) {
+		ready = func(from, to int) {
 			x := lo.slice(from, to)
 			x.fold(x, hi.slice(from, to), r)
 		}
 		if h == 1 {
-			ready(0, 1, x)
+			ready(0, 1)
 		}
 	}
 	return rho, [4]koala.Ext{x.a.At(0).Sub(lambda.Mul(x.q0.At(0))), x.p1.At(0), x.q0.At(0), x.q1.At(0)}
 }
 
-// descendLeaves is descend for the leaves. The memory of the level above is used
-// again.
-func descendLeaves(t *transcript.Prover, n int, leaves Leaves, up level, z []koala.Ext, claim, lambda koala.Ext) ([]koala.Ext, [4]koala.Ext) {
-	h := 1 << n / 2
-	// get makes the tables at some indices, and returns p1.
-	get := func(at int, x tables, p0, p1 []koala.Elem) {
-		leaves(at, p0, x.q0)
-		leaves(h+at, p1, x.q1)
-		koala.ScaleVec(x.a, x.q0, lambda)
-		koala.AddElems(x.a[0], x.a[0], p0)
-		x.p1.Clear()
-		copy(x.p1[0], p1)
+// descendMade is descend for a level of 2h nodes that are made. Tables are
+// kept in memory, for 2h elements, after the first fold.
+func descendMade(t *transcript.Prover, h int, made maker, memory koala.Vec, z []koala.Ext, claim, lambda koala.Ext) ([]koala.Ext, [4]koala.Ext) {
+	get := func(at int, x tables) {
+		made(at, x.a, x.q0)
+		made(h+at, x.p1, x.q1)
+		koala.AddProduct(x.a, x.q0, lambda)
 	}
+	nothing := func(int, int) {}
 	if h == 1 {
 		x := newTables(1)
-		get(0, x, make([]koala.Elem, 1), make([]koala.Elem, 1))
-		return x.rounds(t, z, nil, claim, lambda, func(int, int, tables) {})
+		get(0, x)
+		return x.rounds(t, z, nil, claim, lambda, nothing)
 	}
 	zero, top := sums(z[1:], func(from, to int, lo, hi tables) (tables, tables) {
-		var p [2][block]koala.Elem
-		m := to - from
-		get(from, lo, p[0][:m], p[1][:m])
-		get(h/2+from, hi, p[0][:m], p[1][:m])
+		get(from, lo)
+		get(h/2+from, hi)
 		return lo, hi
 	})
 	t.Exts("round", zero, top)
 	r := t.Challenge("logup")
 	claim = quadratic(claim, z[0].Inv(), zero, top, r)
-	x := tables{up.p.Slice(0, h/2), up.p.Slice(h/2, h), up.q.Slice(0, h/2), up.q.Slice(h/2, h)}
-	parallel.For(h/2, 4096, func(from, to int) {
-		m := min(block, h/2)
+	n := h / 2
+	x := tables{memory.Slice(0, n), memory.Slice(n, 2*n), memory.Slice(2*n, 3*n), memory.Slice(3*n, 4*n)}
+	parallel.For(n, 4096, func(from, to int) {
+		m := min(block, n)
 		lo, hi := newTables(m), newTables(m)
-		var p [2][block]koala.Elem
 		for at := from; at < to; at += m {
-			get(at, lo, p[0][:m], p[1][:m])
-			get(h/2+at, hi, p[0][:m], p[1][:m])
+			get(at, lo)
+			get(n+at, hi)
 			x.slice(at, at+m).fold(lo, hi, r)
 		}
 	})
-	return x.rounds(t, z, []koala.Ext{r}, claim, lambda, func(int, int, tables) {})
+	return x.rounds(t, z, []koala.Ext{r}, claim, lambda, nothing)
 }
 
 // sums returns the value at 0 and the leading coefficient of a round's

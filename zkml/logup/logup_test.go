@@ -63,7 +63,7 @@ func TestFractions(t *testing.T) {
 	for n := range 13 {
 		p, q := random(r, n)
 		w := transcript.NewProver("test")
-		Prove(w, n, of(p, q))
+		Prove(w, n, of(p, q), nil)
 		if !accepts(n, p, q, w.Proof()) {
 			t.Fatalf("honest proof of 2^%d refused", n)
 		}
@@ -84,7 +84,7 @@ func TestFractions(t *testing.T) {
 				q2.Set(i, q2.At(i).Add(koala.ExtOne))
 			}
 			w := transcript.NewProver("test")
-			Prove(w, n, of(p2, q2))
+			Prove(w, n, of(p2, q2), nil)
 			if accepts(n, p2, q2, w.Proof()) {
 				t.Fatal("fractions that do not cancel are accepted")
 			}
@@ -103,7 +103,7 @@ func TestZeroDenominator(t *testing.T) {
 	p[3], p[5] = 0, p[5].Add(koala.One)
 	q.Set(3, koala.Ext{})
 	w := transcript.NewProver("test")
-	Prove(w, 4, of(p, q))
+	Prove(w, 4, of(p, q), nil)
 	if accepts(4, p, q, w.Proof()) {
 		t.Error("accepted a zero denominator")
 	}
@@ -117,7 +117,7 @@ func BenchmarkProve(b *testing.B) {
 		q.Set(i, koala.Ext{A: koala.Elem(r.IntN(koala.P)), B: 1, C: 2, D: 3})
 	}
 	for b.Loop() {
-		Prove(transcript.NewProver("bench"), n, of(p, q))
+		Prove(transcript.NewProver("bench"), n, of(p, q), nil)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(1<<n), "ns/leaf")
 }

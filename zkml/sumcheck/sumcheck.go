@@ -10,6 +10,7 @@ package sumcheck
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/torg-network/torg/zkml/koala"
 	"github.com/torg-network/torg/zkml/parallel"
@@ -55,12 +56,18 @@ func (t Term) Sum() koala.Ext {
 // temporary vectors stay in the nearest cache.
 const block = 512
 
+var scratch = sync.Pool{New: func() any {
+	v := koala.NewVec(3 * block)
+	return &v
+}}
+
 // round returns the values at 0, 2 and 3 of the sum with the first variable
 // left free.
 func (t Term) round() [3]koala.Ext {
 	h := t.Factors[0].Len() / 2
 	var out [3]koala.Ext
-	tmp := koala.NewVec(3 * min(block, h))
+	tmp := scratch.Get().(*koala.Vec)
+	defer scratch.Put(tmp)
 	for at := 0; at < h; at += block {
 		n := min(block, h-at)
 		prod, val, diff := tmp.Slice(0, n), tmp.Slice(n, 2*n), tmp.Slice(2*n, 3*n)

@@ -280,11 +280,11 @@ type word struct {
 	tree *merkle.Tree
 }
 
-func newWord(f koala.Vec, s wordShape) *word {
+func newWord(f koala.Vec, s wordShape, room *koala.Room) *word {
 	w := &word{rows: make([]koala.Vec, 1<<s.fold)}
 	n := f.Len() >> s.fold
 	parallel.Each(len(w.rows), func(i int) {
-		w.rows[i] = koala.NewVec(1 << s.domain)
+		w.rows[i] = room.New(1 << s.domain)
 		for c := range w.rows[i] {
 			koala.Encode(w.rows[i][c], f[c][i*n:(i+1)*n])
 		}
@@ -334,13 +334,13 @@ const InnerBits = 10
 // Prove proves the sum of all elements of the parts, each times its weight: the
 // sum of the weights given for it. The whole polynomial has 2^logColumns
 // columns; nothing may weigh where no part is. The commitments' roots and the
-// claimed sum must have been absorbed before.
-func (p Params) Prove(t *transcript.Prover, parts []Part, logColumns int, weights []Weight) {
+// claimed sum must have been absorbed before. It uses the room for what it can.
+func (p Params) Prove(t *transcript.Prover, parts []Part, logColumns int, weights []Weight, room *koala.Room) {
 	columns := make([][]koala.Elem, 1<<logColumns)
 	for _, c := range parts {
 		copy(columns[c.At:], c.columns)
 	}
-	f, w := p.bindColumns(t, columns, weights)
+	f, w := p.bindColumns(t, columns, weights, room)
 	shapes := p.words()
 	var last *word
 	for i, s := range shapes {
@@ -350,7 +350,7 @@ func (p Params) Prove(t *transcript.Prover, parts []Part, logColumns int, weight
 		var next *word
 		var z []koala.Ext
 		if i+1 < len(shapes) {
-			next = newWord(f, shapes[i+1])
+			next = newWord(f, shapes[i+1], room)
 			root := next.tree.Root()
 			t.Bytes("root", root[:])
 			z = t.Challenges("sample", mle.Log(f.Len()))
@@ -396,7 +396,7 @@ type piece struct {
 // bindColumns binds the variables that number the columns. All rounds can be
 // computed from the inner products of columns and weights. Weights are made
 // block by block, twice: for these, and for the sum of all columns.
-func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weights []Weight) (f, w koala.Vec) {
+func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weights []Weight, room *koala.Room) (f, w koala.Vec) {
 	n := len(columns)
 	block := min(p.Height, InnerBits)
 	size, blocks := 1<<block, 1<<(p.Height-block)
@@ -413,13 +413,10 @@ func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weight
 		}
 	}
 	// add adds pieces to dst, which is a block.
-	add := func(dst, tmp koala.Vec, pieces []piece) {
+	add := func(dst koala.Vec, pieces []piece) {
 		for _, c := range pieces {
 			inner := weights[c.weight].Inner
-			tmp := tmp.Slice(0, inner.Len())
-			koala.ScaleVec(tmp, inner, c.scale)
-			dst := dst.Slice(c.at, c.at+inner.Len())
-			koala.AddVec(dst, dst, tmp)
+			koala.AddProduct(dst.Slice(c.at, c.at+inner.Len()), inner, c.scale)
 		}
 	}
 	q := make([][]koala.Ext, n)
@@ -429,14 +426,14 @@ func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weight
 	var mu sync.Mutex
 	parallel.For(blocks, 1, func(from, to int) {
 		sum := make([]koala.Ext, n*n)
-		v, tmp := koala.NewVec(size), koala.NewVec(size)
+		v := koala.NewVec(size)
 		for b := from; b < to; b++ {
 			for k := range columns {
 				if len(pieces[b][k]) == 0 {
 					continue
 				}
 				v.Clear()
-				add(v, tmp, pieces[b][k])
+				add(v, pieces[b][k])
 				for j, c := range columns {
 					if c != nil {
 						sum[j*n+k] = sum[j*n+k].Add(koala.DotElems(v, c[b*size:(b+1)*size]))
@@ -471,9 +468,8 @@ func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weight
 		}
 	}
 	eq := mle.Eq(rs, koala.ExtOne)
-	f, w = koala.NewVec(1<<p.Height), koala.NewVec(1<<p.Height)
+	f, w = room.New(1<<p.Height), room.New(1<<p.Height)
 	parallel.For(blocks, 1, func(from, to int) {
-		tmp := koala.NewVec(size)
 		var joined []piece
 		for b := from; b < to; b++ {
 			at, end := b*size, (b+1)*size
@@ -492,7 +488,7 @@ func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weight
 					}
 				}
 			}
-			add(w.Slice(at, end), tmp, joined)
+			add(w.Slice(at, end), joined)
 		}
 	})
 	return f, w

@@ -88,7 +88,7 @@ func (in *instance) prove() []byte {
 			at += n
 		}
 	}
-	in.p.Prove(t, in.parts, in.logCols, weights)
+	in.p.Prove(t, in.parts, in.logCols, weights, koala.NewRoom(3<<in.p.Height))
 	return t.Proof()
 }
 
@@ -276,6 +276,6 @@ func BenchmarkProve(b *testing.B) {
 	c := p.Commit([][]koala.Elem{col, col, col, col})
 	for b.Loop() {
 		w := Weight{0, koala.NewVec(1 << 10), koala.NewVec(1 << 10)}
-		p.Prove(transcript.NewProver("bench"), []Part{{0, c}}, 2, []Weight{w})
+		p.Prove(transcript.NewProver("bench"), []Part{{0, c}}, 2, []Weight{w}, nil)
 	}
 }

@@ -1,0 +1,36 @@
+package koala
+
+import "testing"
+
+// TestRoom: vectors are zero and apart, also after others were there, and come
+// from elsewhere when the room is full.
+func TestRoom(t *testing.T) {
+	r := NewRoom(100)
+	for range 3 {
+		var all []Vec
+		for i, n := range []int{10, 1, 40, 16, 50, 3} {
+			v := r.New(n)
+			if v.Len() != n {
+				t.Fatalf("%d elements, want %d", v.Len(), n)
+			}
+			for k := range n {
+				if v.At(k) != (Ext{}) {
+					t.Fatalf("vector %d is not zero at %d", i, k)
+				}
+			}
+			v.Fill(Lift(FromInt(int64(i + 1))))
+			all = append(all, v)
+		}
+		for i, v := range all {
+			for k := range v.Len() {
+				if v.At(k) != Lift(FromInt(int64(i+1))) {
+					t.Fatalf("vector %d shares memory", i)
+				}
+			}
+		}
+		r.Reset()
+	}
+	if v := (*Room)(nil).New(5); v.Len() != 5 {
+		t.Error("no room, no vector")
+	}
+}
