@@ -379,7 +379,7 @@ func composer(v view) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if provable(v.Choices) {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 35, "<div class=\"field short\"><label for=\"prove\">Verification</label> <select id=\"prove\" name=\"prove\" hx-post=\"/ask/price\" hx-trigger=\"change\" hx-target=\"#facts\" hx-include=\"#ask-form\"><option value=\"\">as this square has it</option> <option value=\"1\"")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 35, "<div class=\"field medium\"><label for=\"prove\">Verification</label> <select id=\"prove\" name=\"prove\" hx-post=\"/ask/price\" hx-trigger=\"change\" hx-target=\"#facts\" hx-include=\"#ask-form\"><option value=\"\">as this square has it</option> <option value=\"1\"")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

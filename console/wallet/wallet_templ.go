@@ -138,7 +138,7 @@ func body(v view) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 11, "</dd></dl></section><div class=\"grid money\"><section class=\"card\" aria-labelledby=\"send\"><h2 id=\"send\">Send and top up</h2>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 11, "</dd></dl></section><div class=\"grid purse\"><section class=\"card\" aria-labelledby=\"send\"><h2 id=\"send\">Send and top up</h2>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
