@@ -54,8 +54,8 @@ type Provable interface {
 // ErrProof says that a proof does not prove what it should.
 var ErrProof = errors.New("the proof does not hold")
 
-// MaxJudgeGas bounds what the ledger re-executes: half of a block. More is for
-// the provider to prove, or for a committee.
+// MaxJudgeGas is how much the ledger re-executes, half of a block, if it could
+// have the work proven instead.
 const MaxJudgeGas = 50_000_000
 
 // ErrNotJudgeable says that the ledger cannot decide this evidence by itself;

@@ -152,9 +152,12 @@ func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evi
 		if err != nil && !errors.Is(err, trade.ErrNotJudgeable) {
 			return Result{}, err
 		}
-		if judge <= trade.MaxJudgeGas {
-			gas += judge
+		if judge > trade.MaxJudgeGas {
+			if _, err := a.c.Card(ctx, r.Name(), e.Receipt.Subject); err == nil {
+				judge = 0 // it is for the provider to prove
+			}
 		}
+		gas += judge
 	}
 	// Evidence is stored: thirty gas a byte, beside what its transport costs; and
 	// read, with the model's card, where a proof is asked for.

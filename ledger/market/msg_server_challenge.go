@@ -20,7 +20,7 @@ import (
 // signed, opened. Work that the ledger can re-execute is judged here and now,
 // for gas that is charged before any of it is done. Of work that can be proven
 // the provider is to prove a part: where the order says so, and where the ledger
-// has not got the model or the work is too much for a block. The rest waits for
+// has not got the model or the work is much for a block. The rest waits for
 // judges.
 func (s msgServer) Challenge(ctx context.Context, m *marketv1.MsgChallenge) (*marketv1.MsgChallengeResponse, error) {
 	var r squarev1.Reader
@@ -111,12 +111,12 @@ func (k *Keeper) way(ctx context.Context, l pure.Lease, e square.Evidence, part 
 		return w, err
 	}
 	meter := sdk.UnwrapSDKContext(ctx).GasMeter()
-	if err == nil && gas <= trade.MaxJudgeGas {
+	if err == nil {
 		w.execute = func() (square.Verdict, error) {
 			meter.ConsumeGas(gas, "judge")
 			return rules.Judge(e)
 		}
-		if l.Order.Policy != square.PolicyProve {
+		if gas <= trade.MaxJudgeGas && l.Order.Policy != square.PolicyProve {
 			return w, nil
 		}
 	}
