@@ -118,7 +118,7 @@ func TestModel(t *testing.T) {
 		b.Get("/models/" + path).Is(http.StatusNotFound)
 	}
 	key, _ := s.AsKey("reader")
-	key.Get("/models/"+nano.String()).Is(http.StatusOK).Has("the-true-nano")
+	key.Get("/models/" + nano.String()).Is(http.StatusOK).Has("the-true-nano")
 	sq.Fail = fmt.Errorf("no ledger")
 	b.Get("/models/" + nano.String()).Is(http.StatusInternalServerError).Has("no ledger")
 }

@@ -197,7 +197,7 @@ func reason(r provider.Report) (tone ui.Tone, title, words string) {
 	h := r.Hour
 	requests := func(n uint64) string {
 		if n == 1 {
-			return "one request"
+			return "One request"
 		}
 		return ui.Number(n) + " requests"
 	}
@@ -284,8 +284,16 @@ func earnings(r provider.Report) ui.ChartData {
 		ID: "earned", Title: "Earned in the last day", Unit: "TORG per 5 minutes", Tone: ui.Good,
 		Begin: r.Begin, Step: provider.StepTime, Values: make([]float64, len(r.Steps)),
 	}
+	top := uint64(0)
+	for _, s := range r.Steps {
+		top = max(top, s.Charged)
+	}
+	scale := 1.0 / square.UnitsPerTorg
+	if top < square.UnitsPerTorg/10 { // an axis of many zeros says little
+		c.Unit, scale = "µTORG per 5 minutes", 1
+	}
 	for i, s := range r.Steps {
-		c.Values[i] = float64(s.Charged) / square.UnitsPerTorg
+		c.Values[i] = float64(s.Charged) * scale
 	}
 	return c
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/torg-network/torg/console/list"
@@ -29,11 +30,15 @@ type Page struct {
 	ledger  source.Ledger
 	history source.History
 	desk    source.Desk
+
+	mu   sync.Mutex
+	read time.Time // of the supply that rows are of
+	rows []*row
 }
 
 // New makes the page.
 func New(f *live.Feed, l source.Ledger, h source.History, d source.Desk) *Page {
-	return &Page{f, l, h, d}
+	return &Page{feed: f, ledger: l, history: h, desk: d}
 }
 
 // Link is the page's place in the navigation.
@@ -72,7 +77,7 @@ func answer(o square.Offer) uint64 {
 }
 
 // gather makes a row of each provider.
-func gather(s live.Supply, seen []buyer.Model) []*row {
+func gather(s live.Supply) []*row {
 	rows := []*row{}
 	by := map[square.Address]*row{}
 	for _, o := range s.Offers {
@@ -98,16 +103,40 @@ func gather(s live.Supply, seen []buyer.Model) []*row {
 			r.locked += k.Locked
 		}
 	}
+	return rows
+}
+
+// gathered are the rows of a supply, made once for each that is read.
+func (p *Page) gathered(s live.Supply) []*row {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rows == nil || !p.read.Equal(s.Read) {
+		p.rows, p.read = gather(s), s.Read
+	}
+	return p.rows
+}
+
+// watch adds what this machine has seen: to copies, since rows are shared.
+func watch(rows []*row, seen []buyer.Model) []*row {
+	of := map[square.Address][]buyer.Model{}
 	for _, m := range seen {
-		r := by[m.Provider]
-		if r == nil {
+		of[m.Provider] = append(of[m.Provider], m)
+	}
+	rows = slices.Clone(rows)
+	for i := range rows {
+		ms := of[rows[i].address]
+		if len(ms) == 0 {
 			continue
 		}
+		r := *rows[i]
 		r.seen = true
-		r.failures = max(r.failures, m.Failures)
-		if m.TTFT > 0 && (r.ttft == 0 || m.TTFT < r.ttft) {
-			r.ttft = m.TTFT
+		for _, m := range ms {
+			r.failures = max(r.failures, m.Failures)
+			if m.TTFT > 0 && (r.ttft == 0 || m.TTFT < r.ttft) {
+				r.ttft = m.TTFT
+			}
 		}
+		rows[i] = &r
 	}
 	return rows
 }
@@ -153,7 +182,7 @@ func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
 	has := func(list []string, filter string) bool {
 		return filter == "" || slices.ContainsFunc(list, func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(filter)) })
 	}
-	view := list.Choose(gather(s, seen), q, func(r *row) bool {
+	view := list.Choose(watch(p.gathered(s), seen), q, func(r *row) bool {
 		return list.Contains(r.id, who) && has(r.names, model) && has(r.trades, trade) && (places == "" || r.free() > 0)
 	}, compare)
 	return ui.Render(w, r, ui.View{Title: "Providers"}, table(q, view))
