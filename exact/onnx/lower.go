@@ -200,8 +200,8 @@ func (l *lower) joined(c *call, n int) ([]*wire, error) {
 			data := make([]int32, len(row[0]))
 			for j, v := range row[0] {
 				data[j] = int32(math.Floor(math.Ldexp(v, frac) + 0.5))
-				joint.lo, joint.hi = min(joint.lo, int64(data[j])), max(joint.hi, int64(data[j]))
 			}
+			joint.beside(int64(slices.Min(data)), int64(slices.Max(data)))
 			parts, widths = append(parts, quantise.Constant(l.prog, l.input, data)), append(widths, len(data))
 			w[i] = &wire{dims: t.Dims, axis: first.axis, row: first.row, at: all, cols: shifted(columns(len(data)), all.cols)}
 			all.cols += len(data)
@@ -214,7 +214,7 @@ func (l *lower) joined(c *call, n int) ([]*wire, error) {
 		if (x.axis < 0) != (first.axis < 0) || x.axis < 0 && x.row != first.row {
 			return nil, errors.New("values of one row are joined with values of others: rows are positions of the sequence, and only attention and means may join them")
 		}
-		joint.lo, joint.hi = min(joint.lo, v.lo), max(joint.hi, v.hi)
+		joint.beside(v.lo, v.hi)
 		all.peak = max(all.peak, l.peakOf(x))
 		parts, widths = append(parts, v.v), append(widths, v.cols)
 		w[i] = &wire{dims: x.dims, axis: x.axis, row: x.row, at: all, cols: shifted(columns(v.cols), all.cols)}
@@ -226,6 +226,13 @@ func (l *lower) joined(c *call, n int) ([]*wire, error) {
 	joint.v, joint.cols = quantise.Concat(l.prog, parts, widths), all.cols
 	all.val = joint
 	return w, nil
+}
+
+// beside takes in the bounds of a value that is put beside others: as they are
+// proven, which is those of a sum of values that are zero elsewhere.
+func (x *value) beside(lo, hi int64) {
+	x.lo += min(0, lo)
+	x.hi += max(0, hi)
 }
 
 func shifted(cols []int32, by int) []int32 {
@@ -670,7 +677,7 @@ func (l *lower) columnwise(w *wire, factor, addend []float64) (*wire, error) {
 	}
 	base, cols := at.val, w.cols
 	gain, bias := slices.Clone(factor), slices.Clone(addend)
-	if affine && base != nil {
+	if affine && base != nil && base.within(scaleBits) {
 		for i, c := range w.cols {
 			g, h := 1.0, 0.0
 			if c < 0 {
@@ -1103,7 +1110,7 @@ func (l *lower) convolved(c *call, w *wire, under func(from, to int) []int32, pl
 		if err != nil {
 			return nil, err
 		}
-		joint.lo, joint.hi = min(joint.lo, v.lo), max(joint.hi, v.hi)
+		joint.beside(v.lo, v.hi)
 		parts, widths = append(parts, v.v), append(widths, v.cols)
 	}
 	joint.v = quantise.Concat(l.prog, parts, widths)
@@ -1212,7 +1219,8 @@ func (l *lower) sums(w *wire, sets [][]int32, size int, dims []int, ax int, fact
 		x.cols = own
 		w = x
 	}
-	at, err := l.weighted(w, cols, len(sets), size, 1, slices.Repeat([]float64{scale[0]}, size), nil)
+	least := slices.Min(scale)
+	at, err := l.weighted(w, cols, len(sets), size, 1, slices.Repeat([]float64{least}, size), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -1220,10 +1228,10 @@ func (l *lower) sums(w *wire, sets [][]int32, size int, dims []int, ax int, fact
 	if allEqual(scale) {
 		return []*wire{out}, nil
 	}
-	for i, s := range slices.Backward(scale) {
-		scale[i] = s / scale[0]
+	for i := range scale {
+		scale[i] /= least
 	}
-	at.peak = l.peakOf(w)
+	at.peak = l.peakOf(w) // by the least factor no sum is more than a mean
 	out, err = l.columnwise(out, scale, make([]float64, len(scale)))
 	return []*wire{out}, err
 }

@@ -241,6 +241,7 @@ type lower struct {
 const (
 	weightBits = quantise.WeightBits
 	actBits    = 16 // what products and tables give, at most
+	scaleBits  = 18 // what is multiplied by factors of columns, at most
 	sumBits    = 20 // what is added to each other
 	normFrac   = 10 // fractional bits after LayerNorm
 	queryBits  = 13
@@ -293,6 +294,9 @@ func (l *lower) arranged(x *value, cols []int32) *value {
 	y := *x
 	y.v = quantise.Arrange(l.prog, x.v, x.cols, cols)
 	y.cols = len(cols)
+	if slices.Contains(cols, -1) {
+		y.lo, y.hi = min(0, y.lo), max(0, y.hi)
+	}
 	return &y
 }
 
@@ -437,7 +441,15 @@ func (l *lower) own(w *wire, need want) (*value, []int32, error) {
 		if !slices.ContainsFunc(bias, func(b float64) bool { return b != 0 }) {
 			bias = nil
 		}
-		v, err = l.scaled(chosen.val, gain, bias, frac, bits)
+		base := chosen.val
+		if !base.within(scaleBits) {
+			// A product of two values, or a sum of many: there would be no room
+			// for the factors.
+			if base, _, err = l.own(&wire{dims: []int{chosen.cols}, axis: -1, at: chosen, cols: columns(chosen.cols)}, want{maxFrac, actBits, false}); err != nil {
+				return nil, nil, err
+			}
+		}
+		v, err = l.scaled(base, gain, bias, frac, bits)
 	}
 	if err != nil {
 		return nil, nil, err
