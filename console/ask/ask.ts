@@ -124,11 +124,12 @@ async function show(id: string): Promise<void> {
 // events reads server-sent events to the end, a failure among them too: the
 // receipt may come after it.
 async function* events(body: ReadableStream<Uint8Array>): AsyncGenerator<[string, string]> {
-	const reader = body.pipeThrough(new TextDecoderStream()).getReader()
+	const reader = body.getReader()
+	const text = new TextDecoder()
 	let rest = ''
 	for (;;) {
 		const { done, value } = await reader.read()
-		rest += value ?? ''
+		rest += text.decode(value, { stream: !done })
 		let end: number
 		while ((end = rest.indexOf('\n\n')) >= 0) {
 			let event = 'message'

@@ -252,7 +252,6 @@ func TestMetaMaskSignsWhatItPays(t *testing.T) {
 	if d.Owner != key.Address() || d.Receiver != s.Owner.Address() || d.Amount != square.Utorg(1_500_000) {
 		t.Errorf("a person would sign %+v", d)
 	}
-	sig := key.Sign(d.Digest(square.LedgerDomain(consoletest.ChainID)))
 	other, _ := square.NewKey()
 	wrong := other.Sign(d.Digest(square.LedgerDomain(consoletest.ChainID)))
 	b.Submit("/wallet", "/wallet/signed", url.Values{"ticket": {q.Ticket}, "signature": {wrong.String()}}).Is(http.StatusBadRequest)
@@ -260,7 +259,7 @@ func TestMetaMaskSignsWhatItPays(t *testing.T) {
 		t.Fatal("another's signature was carried")
 	}
 	q = sign(t, b, f)
-	sig = key.Sign(q.deposit(t).Digest(square.LedgerDomain(consoletest.ChainID)))
+	sig := key.Sign(q.deposit(t).Digest(square.LedgerDomain(consoletest.ChainID)))
 	s.AsOwner().Submit("/wallet", "/wallet/signed", url.Values{"ticket": {q.Ticket}, "signature": {sig.String()}}).Is(http.StatusConflict) // another's ticket
 	done := url.Values{"ticket": {q.Ticket}, "signature": {sig.String()}}
 	b.Submit("/wallet", "/wallet/signed", done).Is(200)
