@@ -334,6 +334,10 @@ func newPlan(c *Card, sequences, rows int, modes []byte) (*plan, error) {
 		return nil, errMode{"too many modes"}
 	}
 	for k, v := range c.outs {
+		// The claimed integers within bounds must differ modulo p.
+		if r := c.facts[v].Range; r.Hi-r.Lo >= koala.P {
+			return nil, fmt.Errorf("zkml: output %d: in [%d, %d], too near the limit to be proven: requantise it", k, r.Lo, r.Hi)
+		}
 		l := p.lay[v]
 		s := p.addSlot(slot{name: fmt.Sprintf("output %d", k), bits: p.rowBits() + l.bits()})
 		ask := p.addSlot(slot{name: fmt.Sprintf("asked %d", k), bits: p.rowBits()})

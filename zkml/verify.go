@@ -414,7 +414,8 @@ func (p *plan) known(v *vectors, claims []Claim) error {
 				at := s<<p.t + from + r
 				asked[at] = 1
 				for j, e := range row {
-					// Also keeps integers that are equal modulo p apart.
+					// Also keeps integers that are equal modulo p apart: the
+					// planner has checked that bounds are less than p apart.
 					if int64(e) < f.Range.Lo || int64(e) > f.Range.Hi {
 						return fmt.Errorf("output %d: %d is outside the program's bounds", k, e)
 					}
