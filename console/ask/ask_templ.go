@@ -884,7 +884,7 @@ func receiptCard(c card, failed string) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = ui.Waiting("running it again").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = ui.Waiting("", "running it again").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
