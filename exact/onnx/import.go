@@ -605,3 +605,45 @@ func (s *Loss) add(o Output, want []float64, got []int32) {
 		s.Agreement++
 	}
 }
+
+// groups are names of values that are added to each other or put side by side,
+// and so need one scale: for each name its group.
+func groups(nodes []*Node, static map[string]*Tensor) map[string]string {
+	parent := map[string]string{}
+	var find func(string) string
+	find = func(s string) string {
+		p, ok := parent[s]
+		if !ok || p == s {
+			parent[s] = s
+			return s
+		}
+		root := find(p)
+		parent[s] = root
+		return root
+	}
+	for _, n := range nodes {
+		switch n.Op {
+		case "Add", "Sub", "Concat":
+		default:
+			continue
+		}
+		scalar := false
+		for _, in := range n.In {
+			t := static[in]
+			scalar = scalar || t != nil && t.Len() == 1
+		}
+		if scalar {
+			continue
+		}
+		for _, in := range n.In {
+			if static[in] == nil {
+				parent[find(in)] = find(n.Out[0])
+			}
+		}
+	}
+	out := map[string]string{}
+	for name := range parent {
+		out[name] = find(name)
+	}
+	return out
+}
