@@ -320,10 +320,14 @@ func (c Card) check() error {
 		case exact.Input:
 			inputs++
 			fits = op.Params[0] == int64(f.Cols) && op.Params[1] == f.Range.Lo && op.Params[2] == f.Range.Hi
-		case exact.Position, exact.ArgMax:
-			fits = f.Cols == 1
+		case exact.Position:
+			fits = f.Cols == 1 && op.Params[0] == int64(c.rows) && f.Range == exact.Range{Lo: 0, Hi: int64(c.rows) - 1}
+		case exact.ArgMax:
+			fits = f.Cols == 1 && f.Range == exact.Range{Lo: 0, Hi: int64(cols(0)) - 1}
 		case exact.Gather:
-			fits = cols(0) == 1 && k.cols == f.Cols
+			// The verifier reads at the index.
+			at := c.facts[op.In[0]].Range
+			fits = cols(0) == 1 && k.cols == f.Cols && at.Lo >= 0 && at.Hi < int64(k.rows)
 		case exact.Add:
 			fits = cols(0) == f.Cols && cols(1) == f.Cols
 		case exact.Offset:

@@ -1,10 +1,12 @@
 package zkml
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/transcript"
 )
 
 // TestModuloAttack claims an output that differs from the right one by p, and
@@ -40,6 +42,81 @@ func TestModuloAttack(t *testing.T) {
 				refused(t, "output and p", card, pk, in, hook{claim: func(c *Claim) { c.Output[k][0][0] += off }})
 			}
 			refused(t, "input and p", card, pk, in, hook{claim: func(c *Claim) { c.Input = [][]int32{{x + off}, {1}} }})
+		}
+	}
+}
+
+// TestHostileCards: cards that no program has, in which an index may leave a
+// constant, are refused. With one that is not, a proof made by hand stops the
+// verifier while it computes what to expect.
+func TestHostileCards(t *testing.T) {
+	program := func(index exact.Kind) *exact.Program {
+		p := &exact.Program{Rows: 4}
+		x := p.Op(exact.Input, nil, nil, 1, 0, 3)
+		at := x
+		switch index {
+		case exact.Position:
+			at = p.Op(exact.Position, nil, nil, 4)
+		case exact.ArgMax:
+			at = p.Op(exact.ArgMax, []exact.Value{p.Op(exact.MatMul, []exact.Value{x}, []int{p.Const(1, 4, []int32{-3, 1, 2, 3})})}, nil)
+		}
+		p.Outputs = []exact.Value{p.Op(exact.Gather, []exact.Value{at}, []int{p.Const(4, 2, []int32{1, 2, 3, 4, 5, 6, 7, 8})})}
+		return p
+	}
+	// bounds changes what a card says of an operation.
+	bounds := func(kind exact.Kind, lo, hi int64) func(*Card) {
+		return func(c *Card) {
+			for i, op := range c.ops {
+				if op.Kind == kind {
+					c.facts[i].Range = exact.Range{Lo: lo, Hi: hi}
+					if kind == exact.Input {
+						c.ops[i].Params[1], c.ops[i].Params[2] = lo, hi
+					}
+				}
+			}
+		}
+	}
+	for _, kind := range []exact.Kind{exact.Input, exact.Position, exact.ArgMax} {
+		card, _ := mustCommit(t, program(kind))
+		for name, change := range map[string]func(c *Card){
+			"a shorter table": func(c *Card) { c.consts[len(c.consts)-1].rows = 2 },
+			"bounds below":    bounds(kind, -5, 3),
+			"bounds above":    bounds(kind, 0, 1<<20),
+		} {
+			bad, err := DecodeCard(card.Encode())
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(&bad)
+			if bad, err = DecodeCard(bad.Encode()); err != nil {
+				continue
+			}
+			t.Errorf("%s, %s: not refused", kind, name)
+			for _, x := range []int32{-5, 3, 1 << 20} {
+				claims := []Claim{{Input: [][]int32{{x}, {0}}, From: []int{2}, Output: [][][]int32{nil}}}
+				p := transcript.NewProver(domain)
+				p.Hint([]byte(magic))
+				absorb(p, &bad, []byte(magic), claims)
+				if kind == exact.ArgMax { // the last column is said to be the greatest
+					for range 2 {
+						head, body := pack([]int64{3, 3})
+						p.Bytes("row", head)
+						p.Bytes("row", body)
+					}
+				}
+				p.Bytes("witness", make([]byte, 32))
+				p.Grind("work", work)
+				p.Exts("denominator", koala.ExtOne)
+				p.Hint(make([]byte, 1500))
+				func() {
+					defer func() {
+						if e := recover(); e != nil {
+							t.Errorf("%s, %s, %d: %v", kind, name, x, e)
+						}
+					}()
+					_ = VerifyBatch(bad, claims, bytes.Clone(p.Proof()))
+				}()
+			}
 		}
 	}
 }
