@@ -67,6 +67,10 @@ func TestHabits(t *testing.T) {
 		"torg model card":     nil,
 		"torg model add":      {network, "--domain=-1,1"},
 		"torg console":        nil,
+		"torg provide status": nil,
+		"torg provide limit":  {"50"},
+		"torg provide resume": nil,
+		"torg provide pause":  nil, // TestPause is about it: here others ask
 		"torg doctor":         nil,
 		"torg config explain": nil,
 		"torg version":        nil,
@@ -75,7 +79,7 @@ func TestHabits(t *testing.T) {
 		// Others' tests, and too long or with a form of their own.
 		"torg train": nil, "torg bench": nil, "torg ledger init": nil, "torg ledger start": nil, "torg ledger export": nil,
 	}
-	elsewhere := []string{"torg lease close", "torg up", "torg train", "torg bench", "torg ledger init", "torg ledger start", "torg ledger export"}
+	elsewhere := []string{"torg provide pause", "torg lease close", "torg up", "torg train", "torg bench", "torg ledger init", "torg ledger start", "torg ledger export"}
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		args, known := tellers[c.CommandPath()]
@@ -146,6 +150,9 @@ func TestHabits(t *testing.T) {
 		{exitUsage, []string{"wallet", "send", s.Provider, "much"}},
 		{exitUsage, []string{"wallet", "send", s.Provider, "-1"}},
 		{exitUsage, []string{"key", "create", "--budget", "much"}},
+		{exitUsage, []string{"provide", "limit", "-1"}},
+		{exitUsage, []string{"provide", "limit", "many"}},
+		{exitUsage, []string{"provide", "limit", "100000000"}},
 		{exitPayment, []string{"wallet", "send", s.Provider, "1000000"}},
 		{exitNotFound, []string{"receipt", "show", none}},
 		{exitNotFound, []string{"receipt", "show", "ffffffffffff"}},

@@ -324,7 +324,7 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 		Routes: map[string]http.Handler{"/": s.console},
 		Admin: admin.Config{
 			Token: s.run.Token, Keys: s.keys, Log: s.log,
-			Receipts: adminView{s}, Leases: adminView{s}, Auditor: adminView{s}, History: adminView{s}, Status: adminView{s}.status,
+			Receipts: adminView{s}, Leases: adminView{s}, Auditor: adminView{s}, History: adminView{s}, Provider: adminView{s}, Status: adminView{s}.status,
 			Console: func() string { return s.run.AdminURL + s.console.Link() },
 		},
 		Ready: []gateway.Check{
@@ -616,6 +616,16 @@ func (v adminView) CloseLease(ctx context.Context, id square.Hash) (admin.Lease,
 	}
 	l, err := v.s.client.Projected(ctx, id)
 	return adminLease(l), err
+}
+
+func (v adminView) ProviderReport() any { return v.s.node.Provider.Report() }
+
+func (v adminView) SetProvider(c admin.Control) error {
+	err := v.s.node.Provider.SetControl(provider.Control(c))
+	if errors.Is(err, provider.ErrControl) {
+		return fmt.Errorf("%w: %w", admin.ErrControl, err)
+	}
+	return err
 }
 
 // maxHistory bounds one answer.

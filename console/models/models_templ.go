@@ -572,7 +572,7 @@ func detail(m model) templ.Component {
 					}()
 				}
 				ctx = templ.InitializeContext(ctx)
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 40, "<table><caption class=\"unseen\">Offers of this model, those that stand first, the cheapest first</caption> <thead><tr><th scope=\"col\">Provider</th><th scope=\"col\">Offer</th><th scope=\"col\" class=\"num\">Prompt / M</th><th scope=\"col\" class=\"num\">Answer / M</th><th scope=\"col\" class=\"num\">Proven prompt / M</th><th scope=\"col\" class=\"num\">Proven answer / M</th><th scope=\"col\" class=\"num\">Places in use</th><th scope=\"col\" class=\"num\">First token, seen here</th><th scope=\"col\" class=\"num\">Failures, seen here</th></tr></thead> <tbody>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 40, "<table><caption class=\"unseen\">Offers of this model, those that stand first, the cheapest first</caption> <thead><tr><th scope=\"col\">Provider</th><th scope=\"col\">Offer</th><th scope=\"col\" class=\"num\">Prompt / M</th><th scope=\"col\" class=\"num\">Answer / M</th><th scope=\"col\" class=\"num\">Proven prompt / M</th><th scope=\"col\" class=\"num\">Proven answer / M</th><th scope=\"col\" class=\"num\">Places in use</th><th scope=\"col\" class=\"num\">First token here</th><th scope=\"col\" class=\"num\">Failures here</th></tr></thead> <tbody>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

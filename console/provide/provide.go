@@ -194,6 +194,14 @@ func (p *Page) log(w http.ResponseWriter, r *http.Request) error {
 // reason is why the last hour paid what it paid, for people: in short, and at
 // length.
 func reason(r provider.Report) (tone ui.Tone, title, words string) {
+	tone, title, words = because(r)
+	if r.Control.Paused && r.Why != provider.WhyPaused {
+		words += " It is paused now."
+	}
+	return tone, title, words
+}
+
+func because(r provider.Report) (tone ui.Tone, title, words string) {
 	h := r.Hour
 	requests := func(n uint64) string {
 		if n == 1 {

@@ -129,7 +129,7 @@ func TestSwitches(t *testing.T) {
 	if !s.Provider.Told.Control.Paused {
 		t.Fatal("not paused")
 	}
-	b.Get("/provide").Has("Resume", "paused", "Paused. New questions and leases are refused")
+	b.Get("/provide").Has("Resume", "It is paused now.", "Paused. New questions and leases are refused")
 	b.Submit("/provide", "/provide/limit", url.Values{"lanes": {" 7 "}}).Is(http.StatusSeeOther)
 	if c := s.Provider.Told.Control; c.Lanes != 7 || !c.Paused {
 		t.Errorf("control is %+v", c)

@@ -146,7 +146,7 @@ var spec = list.Spec{
 	Columns: []list.Column{
 		{Name: "provider", Title: "Provider"}, {Name: "models", Title: "Sells"}, {Name: "price", Title: "Answer / M from", Number: true},
 		{Name: "free", Title: "Free places", Number: true}, {Name: "stake", Title: "Stake", Number: true}, {Name: "locked", Title: "In bonds", Number: true},
-		{Name: "ttft", Title: "First token, seen here", Number: true}, {Name: "failures", Title: "Failures, seen here", Number: true},
+		{Name: "ttft", Title: "First token here", Number: true}, {Name: "failures", Title: "Failures here", Number: true},
 	},
 	Filters: []list.Filter{
 		{Name: "provider", Title: "Provider"}, {Name: "model", Title: "Sells"}, {Name: "trade", Title: "Trade"},
@@ -199,7 +199,8 @@ type account struct {
 	more    bool           // there are more leases
 	past    []source.Event // that the viewer may see, newest first
 	balance *square.Amount // that the viewer may see
-	asked   int            // of this machine's last requests, those it answered
+	asked   int            // of the viewer's last requests, those it answered
+	of      int            // so many last requests
 	audits  []audits
 }
 
@@ -321,6 +322,7 @@ func (p *Page) saw(ctx context.Context, v session.Viewer, a *account) error {
 	if err != nil {
 		return fmt.Errorf("read the receipts: %w", err)
 	}
+	a.of = len(recs)
 	count := map[buyer.Audit]int{}
 	for _, r := range recs {
 		if r.Provider == a.address {

@@ -1026,7 +1026,10 @@ func askedWords(a account, v session.Viewer) string {
 	if v.IsOwner() {
 		whose = "this machine’s"
 	}
-	return fmt.Sprintf("It answered %d of %s last %d requests at most:", a.asked, whose, maxReceipts)
+	if a.of == 1 {
+		return fmt.Sprintf("It answered %s last request:", whose)
+	}
+	return fmt.Sprintf("It answered %d of %s last %d requests:", a.asked, whose, a.of)
 }
 
 func leases(a account) templ.Component {
@@ -1062,7 +1065,7 @@ func leases(a account) templ.Component {
 			var templ_7745c5c3_Var44 templ.SafeURL
 			templ_7745c5c3_Var44, templ_7745c5c3_Err = templ.JoinURLErrs(templ.SafeURL("/leases?party=" + a.address.String()))
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `providers/providers.templ`, Line: 303, Col: 66}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `providers/providers.templ`, Line: 306, Col: 66}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var44))
 			if templ_7745c5c3_Err != nil {

@@ -10,6 +10,8 @@
 //	GET    /admin/v1/keys/{id}                → Key
 //	POST   /admin/v1/keys/{id}/revoke         → Key
 //	POST   /admin/v1/keys/{id}/budget         {"budget":"123"|null} → Key
+//	GET    /admin/v1/provider                 → what this machine sells and how it does
+//	POST   /admin/v1/provider                 {"paused":true,"lanes":8} → the same
 //	GET    /admin/v1/receipts?limit=&before=  → {"data":[Receipt…]}, newest first
 //	GET    /admin/v1/receipts/{id}            → Receipt, with its evidence
 //	POST   /admin/v1/receipts/{id}/audit      → Audit
@@ -112,9 +114,26 @@ type Config struct {
 	History  History
 	// Status is any JSON value that says how this process is.
 	Status func(context.Context) (any, error)
+	// Provider is what this machine sells.
+	Provider Provider
 	// Console makes a link that opens the owner's console once.
 	Console func() string
 	Log     *slog.Logger
+}
+
+// Control is what the owner of a provider sets.
+type Control struct {
+	Paused bool `json:"paused"`
+	Lanes  int  `json:"lanes"` // most requests at once; 0: no limit
+}
+
+// ErrControl is wrapped by a provider that cannot be set so.
+var ErrControl = errors.New("that cannot be set")
+
+// Provider reports, as any JSON value, and is set.
+type Provider interface {
+	ProviderReport() any
+	SetProvider(Control) error
 }
 
 // History tells what happened to a lease, in order, and to an account, newest
@@ -179,6 +198,8 @@ func New(cfg Config) http.Handler {
 		"GET /admin/v1/keys/{id}":            h.getKey,
 		"POST /admin/v1/keys/{id}/revoke":    h.revokeKey,
 		"POST /admin/v1/keys/{id}/budget":    h.setBudget,
+		"GET /admin/v1/provider":             h.provider,
+		"POST /admin/v1/provider":            h.setProvider,
 		"GET /admin/v1/receipts":             h.listReceipts,
 		"GET /admin/v1/receipts/{id}":        h.getReceipt,
 		"POST /admin/v1/receipts/{id}/audit": h.audit,
@@ -300,6 +321,29 @@ func (h *handler) console(*http.Request) (any, error) {
 		return nil, absent("console")
 	}
 	return map[string]string{"url": h.Console()}, nil
+}
+
+func (h *handler) provider(*http.Request) (any, error) {
+	if h.Provider == nil {
+		return nil, absent("provider")
+	}
+	return h.Provider.ProviderReport(), nil
+}
+
+func (h *handler) setProvider(r *http.Request) (any, error) {
+	if h.Provider == nil {
+		return nil, absent("provider")
+	}
+	var c Control
+	if err := read(r, &c); err != nil {
+		return nil, err
+	}
+	if err := h.Provider.SetProvider(c); errors.Is(err, ErrControl) {
+		return nil, refuse(http.StatusBadRequest, "bad_request", err.Error())
+	} else if err != nil {
+		return nil, err
+	}
+	return h.Provider.ProviderReport(), nil
 }
 
 func (h *handler) listKeys(*http.Request) (any, error) {

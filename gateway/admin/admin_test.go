@@ -48,6 +48,19 @@ func (b *books) Audit(_ context.Context, id square.Hash) (admin.Audit, error) {
 	return admin.Audit{Receipt: id, Verdict: square.VerdictOK}, nil
 }
 
+// machine is a provider that takes at most eight lanes.
+type machine struct{ admin.Control }
+
+func (m *machine) ProviderReport() any { return map[string]any{"control": m.Control} }
+
+func (m *machine) SetProvider(c admin.Control) error {
+	if c.Lanes > 8 {
+		return fmt.Errorf("lanes %d: %w", c.Lanes, admin.ErrControl)
+	}
+	m.Control = c
+	return nil
+}
+
 func TestAdmin(t *testing.T) {
 	ks, err := keys.Open(filepath.Join(t.TempDir(), "k.db"), nil)
 	if err != nil {
@@ -59,7 +72,7 @@ func TestAdmin(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := &books{}
-	h := admin.New(admin.Config{Token: token, Keys: ks, Receipts: b, Leases: b, Auditor: b, Log: slog.New(slog.DiscardHandler)})
+	h := admin.New(admin.Config{Token: token, Keys: ks, Receipts: b, Leases: b, Auditor: b, Provider: &machine{}, Log: slog.New(slog.DiscardHandler)})
 	call := func(method, path, body string, change func(*http.Request)) (int, string) {
 		r := httptest.NewRequest(method, "http://127.0.0.1:8800"+path, strings.NewReader(body))
 		r.RemoteAddr = "127.0.0.1:4242"
@@ -106,6 +119,10 @@ func TestAdmin(t *testing.T) {
 		{"POST", "/admin/v1/receipts/" + one.String() + "/audit", "", 200, `"verdict":"ok"`},
 		{"GET", "/admin/v1/leases", "", 200, `{"data":[]}`},
 		{"POST", "/admin/v1/leases/" + one.String() + "/close", "", 200, "settled"},
+		{"POST", "/admin/v1/provider", `{"paused":true,"lanes":8}`, 200, `"paused":true,"lanes":8`},
+		{"GET", "/admin/v1/provider", "", 200, `"paused":true,"lanes":8`},
+		{"POST", "/admin/v1/provider", `{"lanes":9}`, 400, "lanes 9"},
+		{"POST", "/admin/v1/provider", `{"pause":true}`, 400, "pause"},
 		{"GET", "/admin/v1/status", "", 501, "absent"},
 		{"GET", "/admin/v1/nonsense", "", 404, "unknown_url"},
 	} {
