@@ -333,7 +333,7 @@ func (p *Page) price(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return ui.BadInput("Your words", err.Error())
 	}
-	return ui.Fragment(w, r, facts(c, most))
+	return ui.Fragment(w, r, priced(c, most))
 }
 
 // request is a question on its way to the gateway.
