@@ -303,9 +303,8 @@ func verifyCommand() *cobra.Command {
 			"    request's seed, temperature and top_p, and the answer ended as claimed (done again, exactly).\n" +
 			"Of a run of numbers (torg prove --in): that the model gives the claimed outputs on the claimed input.\n" +
 			"The model's card is made here, from the weights of the bundled model or of one that was added, or with\n" +
-			"--card comes from a file of\n" +
-			"torg model card --out. A card from a file is believed, so take it from whom you trust, or name the\n" +
-			"model's id with --model, which is the hash of the card file.\n" +
+			"--card comes from a file of torg model card --out. A card from a file is believed, so take it from whom\n" +
+			"you trust, or name the model's id, the hash of the card file, with --model.\n" +
 			"Exit code 5 if anything is not as claimed.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

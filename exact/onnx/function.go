@@ -7,9 +7,8 @@ import (
 	"github.com/torg-network/torg/exact/quantise"
 )
 
-// unary is the function of one number that a node computes. It has the same
-// value on every machine, since tables are made from it: products are
-// converted, which forbids fusing them with a sum.
+// unary is the function of one number that a node computes. All but Sin and Cos
+// have the same value on every machine, as far as tables show it.
 func unary(n *Node) (quantise.Function, error) {
 	switch n.Op {
 	case "Relu":

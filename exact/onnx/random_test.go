@@ -13,7 +13,10 @@ import (
 // near to the network. Every value keeps the shape [1][channels][5][5], or is a
 // row at the end.
 func TestRandomNetworks(t *testing.T) {
-	const seeds = 300
+	seeds := 300
+	if testing.Short() {
+		seeds = 40
+	}
 	imported := 0
 	for seed := range uint64(seeds) {
 		r := rand.New(rand.NewPCG(seed, 8))
