@@ -140,8 +140,11 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 		// The provider is owed this all the same.
 		d.cfg.Log.Error("receipt could not be stored", "lease", h.l.id.Short(), "lane", h.ln.n, "err", err)
 	}
-	rate := 0.0
-	if took := time.Since(started) - ttft; took > 0 && signed.Receipt.Units[1] > 1 {
+	rate, took := 0.0, time.Since(started)
+	if a.Stream {
+		took -= ttft // else the first piece is the whole answer
+	}
+	if took > 0 && signed.Receipt.Units[1] > 1 {
 		rate = float64(signed.Receipt.Units[1]) / took.Seconds()
 	}
 	cut := result.Kind != infer.Embed && (result.Finish == infer.FinishError || result.Finish == infer.FinishCancelled && ctx.Err() == nil && out.err == nil)

@@ -523,3 +523,25 @@ func TestReceiptsOfAnAccount(t *testing.T) {
 		t.Errorf("%d receipts outlived their time (%v)", len(recs), err)
 	}
 }
+
+// TestThroughputOfAWholeAnswer: an answer in one piece was not made in the time
+// after its first piece.
+func TestThroughputOfAWholeAnswer(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	sell(t, l, 4, toy)
+	d := buy(t, l, nil)
+	q := ask("toy", 1, 50)
+	q.Stream = false
+	ans, err := d.Do(t.Context(), q, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ms, err := d.Models(t.Context())
+	if err != nil || len(ms) == 0 {
+		t.Fatal(ms, err)
+	}
+	if most := float64(ans.Signed.Receipt.Units[1]) / ans.TTFT.Seconds(); ans.TTFT == 0 || ms[0].Throughput > most {
+		t.Errorf("%d tokens in %v are told as %.0f a second", ans.Signed.Receipt.Units[1], ans.TTFT, ms[0].Throughput)
+	}
+}
