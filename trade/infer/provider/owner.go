@@ -291,8 +291,11 @@ func (p *Provider) loadOwner() error {
 		var steps []stepRecord
 		err := tx.Bucket([]byte(bucketSteps)).ForEach(func(_, v []byte) error {
 			var s stepRecord
-			if err := json.Unmarshal(v, &s); err != nil || s.Number < 0 {
-				return fmt.Errorf("provider: earnings on disk: step %d: %w", s.Number, err)
+			if err := json.Unmarshal(v, &s); err != nil {
+				return fmt.Errorf("provider: earnings on disk: %w", err)
+			}
+			if s.Number < 0 {
+				return fmt.Errorf("provider: earnings on disk: step %d", s.Number)
 			}
 			steps = append(steps, s)
 			b.step = max(b.step, s.Number)
