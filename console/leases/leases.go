@@ -159,6 +159,7 @@ type story struct {
 const (
 	maxEvents   = 500
 	maxReceipts = 20
+	maxRecent   = 200 // receipts that are looked through for those of a lease
 )
 
 // find is a lease that the viewer may see. A key sees those that its receipts
@@ -183,14 +184,8 @@ func (p *Page) find(r *http.Request) (story, error) {
 		return s, ui.NotFound("lease")
 	}
 	v := ui.Of(r.Context()).Viewer()
-	receipts, err := p.desk.LeaseReceipts(r.Context(), id, maxReceipts)
-	if err != nil {
+	if s.receipts, err = p.asked(r.Context(), v, id); err != nil {
 		return s, fmt.Errorf("read the lease's receipts: %w", err)
-	}
-	for _, rec := range receipts {
-		if v.IsOwner() || v.Role == session.Key && v.Key != "" && rec.Account == v.Key {
-			s.receipts = append(s.receipts, rec)
-		}
 	}
 	allowed := v.IsOwner() || len(s.receipts) > 0
 	if s.lease != nil {
@@ -204,6 +199,35 @@ func (p *Page) find(r *http.Request) (story, error) {
 	}
 	s.mayClose = v.IsOwner() && s.lease != nil && s.lease.Order.Buyer == v.Address && !s.lease.State.Terminal()
 	return s, nil
+}
+
+// asked is the last receipts of a lease that the viewer may see, newest first.
+// When none of the viewer's last ones is of this lease, it is the lease's first.
+func (p *Page) asked(ctx context.Context, v session.Viewer, lease square.Hash) (out []buyer.Record, err error) {
+	var recent []buyer.Record
+	switch {
+	case v.IsOwner():
+		recent, err = p.desk.Receipts(ctx, time.Time{}, maxRecent)
+	case v.Role == session.Key && v.Key != "":
+		recent, err = p.desk.ReceiptsOf(ctx, v.Key, time.Time{}, maxRecent)
+	default:
+		return nil, nil
+	}
+	for _, rec := range recent {
+		if rec.Evidence.Receipt.Lease == lease && len(out) < maxReceipts {
+			out = append(out, rec)
+		}
+	}
+	if err != nil || len(out) > 0 {
+		return out, err
+	}
+	first, err := p.desk.LeaseReceipts(ctx, lease, maxReceipts)
+	for _, rec := range first {
+		if v.IsOwner() || rec.Account == v.Key {
+			out = append(out, rec)
+		}
+	}
+	return out, err
 }
 
 func (p *Page) show(w http.ResponseWriter, r *http.Request) error {

@@ -416,7 +416,7 @@ func detail(v session.Viewer, s story) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if len(s.receipts) > 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 31, "<section class=\"card\" aria-labelledby=\"paid\"><h2 id=\"paid\">What was asked under it</h2>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 31, "<section class=\"card\" aria-labelledby=\"paid\"><h2 id=\"paid\">What was last asked under it</h2>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

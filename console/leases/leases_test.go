@@ -106,6 +106,26 @@ func TestStory(t *testing.T) {
 	b.Get(path).Is(http.StatusInternalServerError).Has("no ledger")
 }
 
+// A lease of many requests shows the last, and a key whose receipts are not among
+// the lease's first sees it too.
+func TestLastReceipts(t *testing.T) {
+	sq := consoletest.New()
+	s := consoletest.Open(t, sq, nil)
+	sq.AllLeases = []source.Lease{lease(7, s.Owner.Address(), key(t).Address(), market.Active)}
+	reader, k := s.AsKey("reader")
+	for n := range 50 {
+		r := buyer.Record{ID: hash(1000 - n), Account: "other", Time: time.Now().Add(-time.Duration(n) * time.Second), Denom: square.Denom}
+		r.Evidence.Receipt.Lease = hash(7)
+		if n == 0 {
+			r.Account = k.ID
+		}
+		sq.Records = append(sq.Records, r)
+	}
+	path := "/leases/" + hash(7).String()
+	s.AsOwner().Get(path).Is(http.StatusOK).Has(hash(1000).String(), hash(981).String()).Lacks(hash(980).String())
+	reader.Get(path).Is(http.StatusOK).Has(hash(1000).String()).Lacks(hash(999).String())
+}
+
 // Ten thousand leases: reading them all from the ledger is not measured, since
 // that happens once in three seconds; making every view is.
 func BenchmarkTenThousand(b *testing.B) {
