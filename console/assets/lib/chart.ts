@@ -43,7 +43,7 @@ export function draw(figure: HTMLElement): Chart {
 				width: Math.max(200, box.clientWidth), height: 150, padding: [8, 8, 0, 0],
 				cursor: { y: false, points: { size: 6 } }, legend: { live: true },
 				scales: { y: { range: (_u: unknown, _lo: number, hi: number) => [0, hi > 0 ? hi * 1.1 : 1] } },
-				axes: [{ ...axis, space: 70, values: (_u: unknown, s: number[]) => s.map(clock) }, { ...axis, size: 52, values: (_u: unknown, s: number[]) => s.map(number) }],
+				axes: [{ ...axis, space: 70, size: 28, values: (_u: unknown, s: number[]) => s.map(clock) }, { ...axis, size: 52, values: (_u: unknown, s: number[]) => s.map(number) }],
 				series: [
 					{ label: 'at', value: (_u: unknown, t: number | null) => (t == null ? '–' : new Date(t * 1000).toLocaleTimeString([], { hour12: false })) },
 					{ label: unit, stroke: line, width: 1.5, fill: line.replace('rgb(', 'rgba(').replace(')', ', 0.13)'), points: { show: false }, value: (_u: unknown, v: number | null) => number(v) },
