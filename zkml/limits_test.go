@@ -120,3 +120,41 @@ func TestHostileCards(t *testing.T) {
 		}
 	}
 }
+
+// TestPriceOfVectors: a long input that is read by a product at each of many
+// levels is evaluated at as many points, which is paid for.
+func TestPriceOfVectors(t *testing.T) {
+	const rows, cols = 4, 1 << 10
+	price := func(steps int) Cost {
+		p := &exact.Program{Rows: rows}
+		x := p.Op(exact.Input, nil, nil, cols, 0, 1)
+		w := make([]int32, cols)
+		w[3] = 1
+		read := func() exact.Value { return p.Op(exact.MatMul, []exact.Value{x}, []int{p.Const(cols, 1, w)}) }
+		y := read()
+		for range steps {
+			y = p.Op(exact.Multiply, []exact.Value{y, read()}, nil)
+		}
+		p.Outputs = []exact.Value{y}
+		in := make([][]int32, rows)
+		for i := range in {
+			in[i] = make([]int32, cols)
+			in[i][3] = 1
+		}
+		card, _, _, proof := proven(t, p, []Run{{Input: in, From: []int{0}}})
+		pl, err := newPlan(&card, 1, rows, nil)
+		if err != nil || pl.levels() < steps {
+			t.Fatalf("%d levels: %v", pl.levels(), err)
+		}
+		cost, err := Price(card, 1, rows, proof)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cost
+	}
+	few, many := price(2), price(34)
+	// An element times one of the extension is a quarter of a multiplication.
+	if more := many.Field - few.Field; more < 32*rows*cols/4 {
+		t.Errorf("reading %d elements 32 times more costs %d more", rows*cols, more)
+	}
+}

@@ -143,6 +143,30 @@ func (p *plan) cost() Cost {
 		terms += len(f.terms)
 	}
 	terms += len(p.rowTabs) << p.rowBits()
+	// Vectors are evaluated wherever they occur, for each claim about what they
+	// occur in. An element takes a quarter of a multiplication.
+	evaluated := 0
+	evaluate := func(times int, forms ...form) {
+		for _, f := range forms {
+			for _, t := range f.terms {
+				if t.src.kind == public {
+					evaluated += times * p.evaluation(t.src.id)
+				}
+			}
+		}
+	}
+	for _, l := range p.lookups {
+		evaluate(1, l.value, l.second, l.tag)
+		if l.only >= 0 {
+			evaluated += p.evaluation(l.only)
+		}
+	}
+	for _, f := range p.zeros {
+		evaluate(1, f)
+	}
+	for i, d := range p.prods {
+		evaluate(p.claims[i], d.f, d.g)
+	}
 	// Weights are evaluated for each claim about their product.
 	rows, hashes, tables := 0, 0, 0
 	for i, n := range p.claims {
@@ -165,9 +189,22 @@ func (p *plan) cost() Cost {
 	}
 	c := Cost{Bytes: len(magic) + len(p.modes) + sent + opening + transcript + 40}
 	c.Hashes = c.Bytes/32 + 4*rounds + hashes
-	c.Field = terms*2*(p.logColumns+p.card.height) + 4*publics + rows + tables + opening/koala.ElemSize + 20*rounds
+	c.Field = terms*2*(p.logColumns+p.card.height) + 4*publics + evaluated/4 + rows + tables + opening/koala.ElemSize + 20*rounds
 	c.Memory = 4*c.Bytes + 64*publics + koala.ExtSize*tables + 1<<16
 	return c
+}
+
+// evaluation is how many base field elements are multiplied by one of the
+// extension to evaluate a public polynomial.
+func (p *plan) evaluation(id int) int {
+	d := p.publics[id]
+	switch d.kind {
+	case maskPoly, causalPoly:
+		return 16 * d.bits
+	case lessPoly:
+		return 16 * d.bits << p.slots[d.slot].bits
+	}
+	return 1 << p.slots[d.slot].bits
 }
 
 // Price reads the header of a proof about a number of sequences, the longest of
