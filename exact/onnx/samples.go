@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode/utf8"
 )
 
 // Bounds on samples.
@@ -53,6 +54,9 @@ func ParseSample(b []byte) ([]float64, error) {
 	case len(b) > 0 && b[0] == '[':
 		return numbers(b)
 	case len(b) > 0 && b[0] == '"':
+		if !utf8.Valid(b) {
+			return nil, errors.New("a JSON string that is no UTF-8: give the bytes as they are, without quotes, or as numbers")
+		}
 		var s string
 		if err := json.Unmarshal(b, &s); err != nil {
 			return nil, fmt.Errorf("a JSON string: %w", err)
