@@ -20,7 +20,7 @@ type equation struct {
 	constant koala.Ext
 	publics  bag
 	oracles  bag
-	sums     bag
+	sums     []bag // of each level
 	// Points of sparse claims: index of the whole polynomial.
 	sparse []sparseClaim
 	room   []koala.Ext // for points
@@ -99,7 +99,11 @@ func (c *equation) add(f form, z []koala.Ext, coef koala.Ext) {
 				c.publics.add(t.src, c.point(t.pick, z), k)
 			}
 		case summed:
-			c.sums.add(t.src, c.point(t.pick, z), k)
+			level := c.p.prods[t.src.id].level
+			for len(c.sums) <= level {
+				c.sums = append(c.sums, bag{})
+			}
+			c.sums[level].add(t.src, c.point(t.pick, z), k)
 		default:
 			c.oracles.add(t.src, c.point(t.pick, z), k)
 		}
@@ -174,18 +178,11 @@ func (c *equation) rowTable(r rowTable, tau []koala.Ext, coef koala.Ext) {
 
 // wave takes the claims about products of a level out of the equation.
 func (c *equation) wave(level int) []atPoint {
-	var now, later []atPoint
-	for _, a := range c.sums.list {
-		if c.p.prods[a.src.id].level == level {
-			now = append(now, a)
-		} else {
-			later = append(later, a)
-		}
+	if level >= len(c.sums) {
+		return nil
 	}
-	c.sums = bag{}
-	for _, a := range later {
-		c.sums.add(a.src, a.point, a.coef)
-	}
+	now := c.sums[level].list
+	c.sums[level] = bag{}
 	return now
 }
 
