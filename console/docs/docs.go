@@ -228,7 +228,7 @@ func (p *Page) render(d *document, source []byte) error {
 // what heads a column. Text cannot contain any of the left sides: it is escaped.
 var accessible = strings.NewReplacer(
 	"<table>", `<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>`, "</table>", "</table></div>",
-	"<th>", `<th scope="col">`, "<th align", `<th scope="col" align`, "<th></th>", "<td></td>",
+	"<th></th>", "<td></td>", "<th>", `<th scope="col">`, "<th align", `<th scope="col" align`, // the first that fits is taken
 	"<pre>", `<pre tabindex="0">`,
 )
 

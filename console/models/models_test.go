@@ -93,7 +93,7 @@ func TestModel(t *testing.T) {
 	old.Expiry = 1000
 	sq.AllOffers = []market.Offer{offer(1, nano, "nano", 2_000_000, exact), offer(2, nano, hostile, 1_000_000, exact), gone, old, offer(5, odd, hostile, 1), offer(6, infer.Subject("gpt"), "gpt", 1)}
 	sq.Known = map[square.Hash]source.Model{
-		nano:    {Name: "the-true-nano", From: "this torg", Card: hash(77), CardBytes: 2048, File: "exact/nano/CARD.md", About: "# A card\n\nIt says <script>x</script> and **much**.\n\n## More\n\n[Operating](../../docs/operating.md)\n"},
+		nano:    {Name: "the-true-nano", From: "this torg", Card: hash(77), CardBytes: 2048, File: "exact/nano/CARD.md", About: "# A card\n\nIt says <script>x</script> and **much**.\n\n| | |\n|---|---|\n| size | small |\n\n## More\n\n[Operating](../../docs/operating.md)\n"},
 		hash(4): {Name: "unsold", From: "the ledger", Card: hash(78)},
 	}
 	sq.ModelsNow = []buyer.Model{{ID: "nano", Digest: nano, Provider: who(1), TTFT: 42 * time.Millisecond, Failures: 0.25}}
@@ -102,7 +102,7 @@ func TestModel(t *testing.T) {
 	sq.Asked()
 	r := b.Get("/models/"+nano.String()).Is(http.StatusOK).
 		Has("the-true-nano", "exact", "stands", "withdrawn", "lapsed", "42 ms", "25.0 %", hash(77).String()[:12], "2 KiB", "this torg", "A card", "and much", "Operating", "Also offered as", hostile).
-		Lacks("<script>x", "<script>alert", `href="../../docs`)
+		Lacks("<script>x", "<script>alert", `href="../../docs`, `<th scope="col"></th>`)
 	if n := sq.Asked(); n > 2 {
 		t.Errorf("the ledger was asked %d times", n)
 	}
