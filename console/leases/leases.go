@@ -159,7 +159,7 @@ type story struct {
 const (
 	maxEvents   = 500
 	maxReceipts = 20
-	maxRecent   = 200 // receipts that are looked through for those of a lease
+	maxRecent   = 100 // receipts that are looked through for those of a lease
 )
 
 // find is a lease that the viewer may see. A key sees those that its receipts
