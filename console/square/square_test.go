@@ -96,7 +96,7 @@ func TestOthersAreNotShown(t *testing.T) {
 	owner := s.AsOwner()
 	wait(t, func() bool { return strings.Contains(owner.Get("/").Text(), "redeemed your vouchers") })
 	foreign := []string{me.String(), a.String(), "redeemed", "777"}
-	b.Get("/").Is(200).Has("No lease stands", "Quiet so far").Lacks(foreign...)
+	b.Get("/").Is(200).Has("Leases are the wallet’s", "Quiet so far").Lacks(foreign...)
 	b.Get("/square/flows").Is(200).Lacks(foreign...)
 	// Its own is.
 	s.Console.Observe(live.Request{Key: k.ID, Completion: 50})
