@@ -158,3 +158,37 @@ func TestPriceOfVectors(t *testing.T) {
 		t.Errorf("reading %d elements 32 times more costs %d more", rows*cols, more)
 	}
 }
+
+// TestTableAttack: a remainder that is out of its range is counted in the table
+// of a greater one. But for the tags of tables the proof is right.
+func TestTableAttack(t *testing.T) {
+	p := &exact.Program{Rows: 1}
+	x := p.Op(exact.Input, nil, nil, 1, -1000, 1000)
+	y := p.Op(exact.Requantise, []exact.Value{x}, nil, 4, 12)
+	z := p.Op(exact.Requantise, []exact.Value{x}, nil, 8, 12)
+	p.Outputs = []exact.Value{y, z}
+	in := [][]int32{{160}} // 160 + 8 = 16 * 10 + 8
+	card, pk, _, _ := proven(t, p, []Run{{Input: in, From: []int{0, 0}}})
+	refused(t, "a remainder in another's table", card, pk, in, hook{
+		cells: func(p *plan, d *data) { d.witness[p.ops[y].columns[0]][0] = koala.FromInt(9) },
+		late: func(p *plan, d *data) {
+			values, _ := d.lookups(p)
+			moved := 0
+			for i, l := range p.lookups {
+				if e := values[i][0].Int(); e < 0 || e >= int64(p.tables[l.table].live) {
+					for k, great := range p.tables {
+						if great.live == 256 && great.region < 0 {
+							count := d.witness[p.tables[k].count]
+							count[e] = count[e].Add(koala.One)
+							moved++
+						}
+					}
+				}
+			}
+			if moved != 1 {
+				t.Errorf("%d lookups moved", moved)
+			}
+		},
+		claim: func(c *Claim) { c.Output[0][0][0] = 9 },
+	})
+}
