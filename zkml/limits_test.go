@@ -2,6 +2,7 @@ package zkml
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/torg-network/torg/exact"
@@ -191,4 +192,79 @@ func TestTableAttack(t *testing.T) {
 		},
 		claim: func(c *Claim) { c.Output[0][0][0] = 9 },
 	})
+}
+
+// TestRoom: whatever the ranges that tables allow to what is committed of a
+// rounding, both sides of its equation are less than p apart, and every honest
+// value is allowed. Bounds of values come near the limit on either side.
+func TestRoom(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 14))
+	end := func() int64 {
+		if r.IntN(2) == 0 {
+			return exact.Limit - 1 - r.Int64N(1<<24)
+		}
+		return r.Int64N(exact.Limit)
+	}
+	planned, wide := 0, 0
+	for range 4000 {
+		lo, hi := -end(), end()
+		if r.IntN(4) == 0 {
+			lo = 0
+		}
+		s := 14 + r.Int64N(3) // so that most ranges are not split
+		prog := &exact.Program{Rows: 1}
+		x := prog.Op(exact.Input, nil, nil, 1, lo, hi)
+		y := prog.Op(exact.Requantise, []exact.Value{x}, nil, s, 4+r.Int64N(16))
+		prog.Outputs = []exact.Value{y}
+		card, err := newCard(prog)
+		if err != nil {
+			t.Fatal(err)
+		}
+		card.height = 8
+		for mode := range byte(2) {
+			p, err := newPlan(&card, 1, 1, []byte{mode})
+			if err != nil {
+				if p, err = newPlan(&card, 1, 1, []byte{}); mode == 1 || err != nil {
+					continue
+				}
+			}
+			if len(p.limbs) > 0 {
+				continue // ranges that are split are looked up in parts
+			}
+			planned++
+			// allowed is what tables allow to a committed column.
+			allowed := func(k int) exact.Range {
+				o := p.ops[y]
+				if k >= len(o.columns) || o.columns[k] < 0 {
+					return exact.Range{}
+				}
+				for _, l := range p.lookups {
+					if f := l.value.terms; f[0].src == (source{witness, o.columns[k]}) && f[0].coef == 1 {
+						from := int64(0)
+						for _, c := range f[1:] {
+							from -= c.coef
+						}
+						return exact.Range{Lo: from, Hi: from + int64(p.tables[l.table].live) - 1}
+					}
+				}
+				t.Fatalf("column %d is not looked up", k)
+				return exact.Range{}
+			}
+			o, over, under := allowed(0), allowed(1), allowed(2)
+			q := exact.Range{Lo: o.Lo - under.Hi, Hi: o.Hi + over.Hi}
+			half := int64(1) << s >> 1
+			if q.Hi<<s+1<<s-1-half-lo >= koala.P || q.Lo<<s-half-hi <= -koala.P {
+				t.Fatalf("[%d, %d] by 2^%d, mode %d: quotients in [%d, %d]", lo, hi, s, mode, q.Lo, q.Hi)
+			}
+			if f := card.facts[y].Range; mode == 1 && (o.Lo > f.Lo || o.Hi < f.Hi || q.Lo > (lo+half)>>s || q.Hi < (hi+half)>>s) {
+				t.Fatalf("[%d, %d] by 2^%d: quotients in [%d, %d] are not all there are", lo, hi, s, q.Lo, q.Hi)
+			}
+			if hi-lo >= koala.P*15/16 {
+				wide++
+			}
+		}
+	}
+	if planned < 1000 || wide < 100 {
+		t.Errorf("%d plans, %d of them near the limit", planned, wide)
+	}
 }
