@@ -99,6 +99,23 @@ test('ask: the price first, the answer as it comes, its receipt, an audit', asyn
   await page.getByRole('heading', { level: 1, name: /^Receipt / }).waitFor();
 });
 
+test('an answer is proven, and its proof is seen to be checked', async () => {
+  const page = await owner.go('/ask');
+  const cost = await page.locator('#facts strong').textContent();
+  await page.getByLabel('Verification').selectOption({ label: 'with a proof' });
+  await page.waitForFunction((was) => document.querySelector('#facts strong').textContent !== was, cost);
+  await say(page, opening, 2);
+  const receipt = page.locator('.receipt');
+  await receipt.waitFor();
+  const path = await receipt.locator('a[href^="/receipts/"]').getAttribute('href');
+  for (let i = 0; i < 60; i++) { // the proof is made after the answer
+    await owner.go(path);
+    if (await page.getByText('A proof that the model says exactly this was checked').count()) return;
+    await new Promise((r) => setTimeout(r, 500));
+  }
+  assert.fail('no proof was checked: ' + (await page.locator('.timeline').innerText()));
+});
+
 test('an answer is stopped, and what was given by then has its receipt', async () => {
   const page = await owner.go('/ask');
   await page.getByLabel('Your words').fill(opening);
