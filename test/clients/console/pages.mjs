@@ -1,9 +1,11 @@
 // The pages of the console, for pages.test.mjs: a page is a line. `of` is who
 // looks; `path` may be a function that finds it, given a visitor of that kind;
-// `status` is what it answers if that is not 200.
+// `status` is what it answers if that is not 200; `act` is what is done on it
+// before it is looked at.
 export const pages = [
   { name: 'square', of: 'owner', path: '/' },
   { name: 'ask', of: 'owner', path: '/ask' },
+  { name: 'ask-answered', of: 'owner', path: '/ask', act: asked },
   { name: 'wallet', of: 'owner', path: '/wallet' },
   { name: 'leases', of: 'owner', path: '/leases' },
   { name: 'lease', of: 'owner', path: linked('/leases') },
@@ -31,4 +33,10 @@ function linked(list) {
     const page = await visitor.go(list);
     return page.locator(`main a[href^="${list}/"]`).first().getAttribute('href');
   };
+}
+
+async function asked(page) {
+  await page.getByLabel('Your words').fill('It is a truth universally acknowledged');
+  await page.getByRole('button', { name: 'Ask', exact: true }).click();
+  await page.locator('.receipt').getByText(/^Receipt /).click();
 }

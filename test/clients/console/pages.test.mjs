@@ -44,6 +44,7 @@ for (const p of pages) {
     for (const look of Object.keys(looks)) {
       const v = visitors[p.of][look];
       const page = await v.go(paths[p.name], p.status);
+      await p.act?.(page);
       await page.evaluate(() => document.fonts.ready);
       if (shots) await page.screenshot({ path: path.join(shots, `${p.name}-${look}.png`), fullPage: true, animations: 'disabled' });
       const wide = await page.evaluate(() => document.scrollingElement.scrollWidth - document.documentElement.clientWidth);
