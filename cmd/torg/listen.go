@@ -32,18 +32,21 @@ func listen(cfg config, name string) (net.Listener, error) {
 	return nil, cfg.bad(name, errors.New("this port and the next hundred are busy"))
 }
 
-// freeAddr finds an address near the setting's that something else will listen
-// on.
-func freeAddr(cfg config, name string) (string, error) {
-	l, err := listen(cfg, name)
-	if err != nil {
-		return "", err
+// freeAddrs finds addresses near the settings' that something else will listen
+// on, each a different one.
+func freeAddrs(cfg config, names ...string) (addrs []string, err error) {
+	for _, name := range names {
+		l, err := listen(cfg, name)
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // not before the others have theirs
+		addrs = append(addrs, l.Addr().String())
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return addrs, nil
 }
 
-// again opens what listens where freeAddr says. Another process may have taken
+// again opens what listens where freeAddrs says. Another process may have taken
 // the port since: then it is asked once more.
 func again(open func() error) error {
 	for try := 1; ; try++ {

@@ -148,11 +148,11 @@ func (s *openSquare) openLedger(ctx context.Context) error {
 	}
 	settings.BlockTime = blockTime
 	if err := again(func() error {
-		for name, addr := range map[string]*string{"rpc-addr": &settings.RPC, "grpc-addr": &settings.GRPC, "rest-addr": &settings.REST} {
-			if *addr, err = freeAddr(s.cfg, name); err != nil {
-				return err
-			}
+		addrs, err := freeAddrs(s.cfg, "rpc-addr", "grpc-addr", "rest-addr")
+		if err != nil {
+			return err
 		}
+		settings.RPC, settings.GRPC, settings.REST = addrs[0], addrs[1], addrs[2]
 		if err := home.Save(settings); err != nil {
 			return err
 		}
@@ -233,9 +233,11 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 		nc.Upstreams = []node.Upstream{{Upstream: provider.Upstream{Base: base, APIKey: s.cfg.get("upstream-key")}, Price: price}}
 	}
 	if err := again(func() error {
-		if nc.Listen, err = freeAddr(s.cfg, "provider-addr"); err != nil {
+		addrs, err := freeAddrs(s.cfg, "provider-addr")
+		if err != nil {
 			return err
 		}
+		nc.Listen = addrs[0]
 		s.node, err = node.Open(ctx, nc)
 		return err
 	}); err != nil {

@@ -29,7 +29,7 @@ func TestUp(t *testing.T) {
 	defer taken.Close()
 	busy := taken.Addr().String()
 	began := time.Now()
-	p := begin(t, command(append(append([]string{"up"}, anyPorts(home)...), "--gateway-addr", busy, "--provider-addr", busy, "--rpc-addr", busy)...))
+	p := begin(t, command(append(append([]string{"up"}, anyPorts(home)...), "--gateway-addr", busy, "--provider-addr", busy, "--rpc-addr", busy, "--grpc-addr", busy, "--rest-addr", busy)...))
 	await(t, "the greeting", func() error {
 		if !strings.Contains(p.out.String(), "Ctrl-C closes the square") {
 			return os.ErrNotExist
