@@ -17,20 +17,21 @@ import (
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/fake"
 	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
 )
 
 // counted counts the requests that an engine works on.
 type counted struct {
-	provider.Engine
+	provider.Prover
 	running *atomic.Int64
 }
 
 func (e counted) Run(ctx context.Context, j provider.Job, emit func(infer.Delta) error) (provider.Output, error) {
 	e.running.Add(1)
 	defer e.running.Add(-1)
-	return e.Engine.Run(ctx, j, emit)
+	return e.Prover.Run(ctx, j, emit)
 }
 
 // TestMarket runs the npm client against everything but the consensus: the
@@ -39,8 +40,14 @@ func (e counted) Run(ctx context.Context, j provider.Job, emit func(infer.Delta)
 // vouchers on the lease machine in memory.
 func TestMarket(t *testing.T) {
 	rates := []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 100_000}, {Unit: infer.UnitCompletion, PerMillion: 400_000}}
+	proven := []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 1_000_000}, {Unit: infer.UnitCompletion, PerMillion: 4_000_000}}
 	model := replay.Model{Model: nano.Model()}
 	ledger := fake.New(model)
+	prover, err := proof.Commit(nano.Model())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger.Cards[nano.Model().Digest()] = prover.Encode()
 
 	// The provider.
 	seller := newKey(t)
@@ -64,7 +71,7 @@ func TestMarket(t *testing.T) {
 		Key: seller, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: ledger, Self: seller.Address()}, Store: disk,
 		Endpoint: "http://" + ln.Addr().String(), Tick: 20 * time.Millisecond,
 		Services: []provider.Service{
-			{Engine: counted{provider.Exact(nano.Model()), &running}, Rates: rates, Denom: square.Denom, Capacity: 8},
+			{Engine: counted{provider.Exact(nano.Model()).(provider.Prover), &running}, Rates: rates, Proven: proven, Denom: square.Denom, Capacity: 8},
 			{Engine: up.Engine(provider.Model{Name: upstream, Subject: infer.Subject(upstream)}), Rates: rates, Denom: square.Denom, Capacity: 8},
 		},
 	})
@@ -128,7 +135,7 @@ func TestMarket(t *testing.T) {
 			continue
 		}
 		found, err := desk.Audit(t.Context(), r.ID)
-		if err != nil || found != buyer.AuditEqual {
+		if err != nil || found != buyer.AuditEqual && found != buyer.AuditProven {
 			t.Errorf("receipt %s: %s %v", r.ID.Short(), found, err)
 		}
 		audited++
