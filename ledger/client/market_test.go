@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -567,5 +569,42 @@ func TestChannels(t *testing.T) {
 	}
 	if s := f.audit(); s.Channels != 600 {
 		t.Fatalf("channels hold %d", s.Channels)
+	}
+
+	// All of it, and a plain payment, can be told afterwards.
+	sent := f.must(f.buyer.Send(ctx, f.provider.Address(), square.Utorg(77)))
+	var told []string
+	for h := int64(1); h <= sent.Height; h++ {
+		evs, err := f.c.EventsAt(ctx, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range evs {
+			if e.Kind != client.EvSent && !strings.HasPrefix(string(e.Kind), "channel_") {
+				continue
+			}
+			line := string(e.Kind)
+			for _, m := range e.Moves {
+				line += fmt.Sprint(" ", m.Amount.Units)
+				for who, pot := range map[string]market.Pot{" from": m.From, " to": m.To} {
+					if pot.Kind == market.PotAccount {
+						line += who + map[square.Address]string{config.Payer: " payer", config.Receiver: " receiver"}[pot.Owner]
+					}
+				}
+			}
+			if e.Time == 0 || e.Kind != client.EvSent && (e.Buyer != config.Payer || e.Provider != config.Receiver) {
+				t.Errorf("event %+v", e)
+			}
+			told = append(told, line)
+		}
+	}
+	slices.Sort(told) // map order of from and to shows in the last alone
+	for _, w := range []string{"channel_deposited 1000 from payer", "channel_claimed 370 to receiver", "channel_withdrawing", "channel_refunded 30 to payer"} {
+		if !slices.Contains(told, w) {
+			t.Errorf("nobody tells of %q: %q", w, told)
+		}
+	}
+	if last := told[len(told)-1]; !strings.HasPrefix(last, "sent 77 ") || !strings.Contains(last, "from payer") || !strings.Contains(last, "to receiver") {
+		t.Errorf("the payment is told as %q", last)
 	}
 }

@@ -57,6 +57,12 @@ test('the square moves by itself', async () => {
   }
 });
 
+// The gateway may have drawn the receipt for an audit of its own already.
+const auditIt = async (receipt) => {
+  const button = receipt.getByRole('button', { name: 'Audit it' });
+  if (await button.count()) await button.click();
+};
+
 test('ask: the price first, the answer as it comes, its receipt, an audit', async () => {
   const page = await owner.go('/ask');
   const most = page.locator('#facts strong');
@@ -83,7 +89,7 @@ test('ask: the price first, the answer as it comes, its receipt, an audit', asyn
   assert.equal(await page.getByLabel('Your words').inputValue(), '');
 
   const id = (await receipt.locator('a[href^="/receipts/"]').getAttribute('href')).split('/').pop();
-  await receipt.getByRole('button', { name: 'Audit it' }).click();
+  await auditIt(receipt);
   await receipt.locator('.badge.good').waitFor();
   assert.match(JSON.parse(await torg('receipt', 'show', id, '-o', 'json')).audit, /equal$/);
   await receipt.locator('summary').click();
@@ -459,7 +465,7 @@ test('without JavaScript: every page is read, a question asked, a key made', asy
   await receipt.waitFor();
   await say(page, 'Go on.', 30);
   await page.locator('.bubble.theirs').nth(1).waitFor();
-  await page.locator('.receipt').nth(1).getByRole('button', { name: 'Audit it' }).click();
+  await auditIt(page.locator('.receipt').nth(1));
   await page.locator('.receipt .badge.good').waitFor();
 
   await v.go('/wallet');
