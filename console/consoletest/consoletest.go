@@ -27,6 +27,7 @@ import (
 	"github.com/torg-network/torg/gateway/keys"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/provider"
 )
@@ -257,7 +258,11 @@ func (desk) Words(e square.Evidence) (source.Words, error) {
 	if len(e.Request) == 0 {
 		return source.Words{}, errors.New("the question is no longer kept")
 	}
-	return source.Words{Kind: "Prompt", Prompt: string(e.Request), Answer: string(e.Result), Finish: "stop"}, nil
+	prompt := e.Request
+	if q, err := infer.DecodeRequest(e.Request); err == nil {
+		prompt = q.Prompt
+	}
+	return source.Words{Kind: "Prompt", Prompt: string(prompt), Answer: string(e.Result), Finish: "stop"}, nil
 }
 
 // register is what the square knows of models.

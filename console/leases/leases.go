@@ -223,7 +223,7 @@ func (p *Page) asked(ctx context.Context, v session.Viewer, lease square.Hash) (
 	}
 	first, err := p.desk.LeaseReceipts(ctx, lease, maxReceipts)
 	for _, rec := range first {
-		if v.IsOwner() || rec.Account == v.Key {
+		if v.Asked(rec.Account) {
 			out = append(out, rec)
 		}
 	}

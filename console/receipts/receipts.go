@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/console/list"
-	"github.com/torg-network/torg/console/session"
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
@@ -54,15 +54,22 @@ type row struct {
 	denom      string
 	ttft       time.Duration
 	audit      buyer.Audit
+	exact      bool
 }
 
 func rowOf(r buyer.Record) *row {
 	out := &row{
 		id: r.ID, time: r.Time, model: r.Model, provider: r.Provider.String(), account: r.Account,
-		price: r.Evidence.Receipt.Price, denom: r.Denom, ttft: r.TTFT, audit: r.Audit,
+		price: r.Evidence.Receipt.Price, denom: r.Denom, ttft: r.TTFT, audit: r.Audit, exact: exact(r),
 	}
 	out.prompt, out.completion = tokens(r)
 	return out
+}
+
+// exact reports whether an answer can be run again.
+func exact(r buyer.Record) bool {
+	q, err := infer.DecodeRequest(r.Evidence.Request)
+	return err == nil && q.Kind == infer.Exact
 }
 
 // tokens are the metered units of a question and its answer.
@@ -120,18 +127,15 @@ func (p *Page) latest(ctx context.Context) ([]*row, error) {
 	return p.rows, nil
 }
 
-// verified are the words for how far a receipt was verified.
-var verified = []list.Option{
-	{Value: "", Title: "Any"},
-	{Value: "none", Title: "Not looked at"},
-	{Value: string(buyer.AuditEqual), Title: "Re-executed: equal"},
-	{Value: string(buyer.AuditProven), Title: "Proven"},
-	{Value: string(buyer.AuditUnproven), Title: "Proof missing"},
-	{Value: string(buyer.AuditDifferent), Title: "Different"},
-	{Value: string(buyer.AuditChallenged), Title: "Challenged"},
-	{Value: string(buyer.AuditSlashed), Title: "Slashed"},
-	{Value: string(buyer.AuditUpheld), Title: "Found right"},
-}
+// verified are the ways an answer can have been verified, to filter by.
+var verified = func() []list.Option {
+	out := []list.Option{{Value: "", Title: "Any"}, {Value: "none", Title: "signed only"}}
+	for _, a := range []buyer.Audit{buyer.AuditEqual, buyer.AuditProven, buyer.AuditUnproven, buyer.AuditDifferent, buyer.AuditChallenged, buyer.AuditSlashed, buyer.AuditUpheld} {
+		_, words, _ := ui.Verified(a, true)
+		out = append(out, list.Option{Value: string(a), Title: words})
+	}
+	return out
+}()
 
 var spec = list.Spec{
 	Path: "/receipts", Title: "Receipts", Sort: "time", Desc: true,
@@ -157,11 +161,6 @@ var compare = map[string]func(a, b *row) int{
 	"verified": list.By(func(r *row) buyer.Audit { return r.audit }),
 }
 
-// may reports whether a viewer may see what was asked for an account.
-func may(v session.Viewer, account string) bool {
-	return v.IsOwner() || v.Role == session.Key && v.Key != "" && v.Key == account
-}
-
 func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
 	q, err := spec.Parse(r.URL.Query())
 	if err != nil {
@@ -178,7 +177,7 @@ func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	some := q.Filters["verified"] != ""
 	view := list.Choose(rows, q, func(r *row) bool {
-		return may(viewer, r.account) && list.Contains(r.model, model) && list.Contains(r.provider, provider) &&
+		return viewer.Asked(r.account) && list.Contains(r.model, model) && list.Contains(r.provider, provider) &&
 			(!some || string(r.audit) == audit)
 	}, compare)
 	return ui.Render(w, r, ui.View{Title: "Receipts"}, table(viewer, q, view))
@@ -194,7 +193,7 @@ func (p *Page) find(r *http.Request) (buyer.Record, error) {
 	if err != nil {
 		return rec, err
 	}
-	if !may(ui.Of(r.Context()).Viewer(), rec.Account) {
+	if !ui.Of(r.Context()).Viewer().Asked(rec.Account) {
 		return buyer.Record{}, ui.NotFound("receipt")
 	}
 	return rec, nil
@@ -239,50 +238,11 @@ func (p *Page) audit(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	verdict, err := p.desk.Audit(r.Context(), rec.ID)
-	switch {
-	case err != nil:
+	if err != nil {
 		return &ui.Failure{Status: http.StatusConflict, Title: "It could not be told", Words: err.Error()}
-	case verdict == buyer.AuditEqual:
-		ui.Of(r.Context()).Session.Notify("Audited: the model, run again here, says exactly this.")
-	default:
-		ui.Of(r.Context()).Session.Notify("Audited: " + Words(verdict) + ".")
 	}
+	_, _, sentence := ui.Verified(verdict, exact(rec))
+	ui.Of(r.Context()).Session.Notify("Audited. " + sentence)
 	http.Redirect(w, r, "/receipts/"+rec.ID.String(), http.StatusSeeOther)
 	return nil
-}
-
-// Words say how far a receipt was verified.
-func Words(a buyer.Audit) string {
-	switch a {
-	case buyer.AuditNone:
-		return "not looked at"
-	case buyer.AuditEqual:
-		return "re-executed: equal"
-	case buyer.AuditProven:
-		return "proven"
-	case buyer.AuditUnproven:
-		return "proof missing"
-	case buyer.AuditDifferent:
-		return "different"
-	case buyer.AuditChallenged:
-		return "different, and challenged"
-	case buyer.AuditSlashed:
-		return "false, and slashed"
-	case buyer.AuditUpheld:
-		return "found right by the judge"
-	}
-	return string(a)
-}
-
-// tone is the tone of those words.
-func tone(a buyer.Audit) ui.Tone {
-	switch a {
-	case buyer.AuditEqual, buyer.AuditProven, buyer.AuditUpheld:
-		return ui.Good
-	case buyer.AuditDifferent, buyer.AuditSlashed:
-		return ui.Bad
-	case buyer.AuditChallenged, buyer.AuditUnproven:
-		return ui.Warn
-	}
-	return ui.Plain
 }

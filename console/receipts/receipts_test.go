@@ -15,6 +15,7 @@ import (
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
@@ -30,7 +31,7 @@ func record(n int, account string) buyer.Record {
 		Provider: square.Address{byte(n % 5), 1}, Account: account, Denom: square.Denom, TTFT: time.Duration(n) * time.Millisecond,
 		Evidence: square.Evidence{
 			Receipt: square.Receipt{Lease: hash(9), Units: []uint64{uint64(n), 7}, Price: uint64(1000 + n), Cumulative: 5000, Seq: 4, Subject: hash(77)},
-			Request: []byte(fmt.Sprintf("question %d <b>", n)), Result: []byte("answer"),
+			Request: infer.Request{Kind: infer.Exact, MaxTokens: 7, TopP: 10_000, Prompt: fmt.Appendf(nil, "question %d <b>", n)}.Encode(), Result: []byte("answer"),
 		},
 	}
 }
@@ -51,7 +52,7 @@ func TestList(t *testing.T) {
 	}
 	s := consoletest.Open(t, sq, nil)
 	b := s.AsOwner()
-	r := b.Get("/receipts").Is(http.StatusOK).Has("1–50 of 120", "Page 1 of 3", "not looked at")
+	r := b.Get("/receipts").Is(http.StatusOK).Has("1–50 of 120", "Page 1 of 3", "signed")
 	if got := ids(r); len(got) != 50 || !strings.Contains(got[0], hash(1).Short()[:8]) {
 		t.Fatalf("%d rows, first %q", len(got), got[0])
 	}
@@ -70,7 +71,7 @@ func TestList(t *testing.T) {
 	sq.Records = slices.Insert(sq.Records, 0, record(0, "owner"))
 	sq.Records[0].Time = time.Now()
 	sq.Records[7].Audit = buyer.AuditSlashed
-	b.Get("/receipts").Has("1–50 of 121", "false, and slashed")
+	b.Get("/receipts").Has("1–50 of 121", "false: provider slashed", "signed")
 }
 
 // A key sees what it asked, and nothing of anybody else's.
@@ -80,7 +81,7 @@ func TestForeignReceipts(t *testing.T) {
 	b, k := s.AsKey("mine")
 	sq.Records = []buyer.Record{record(1, k.ID), record(2, "someone"), record(3, "")}
 	b.Get("/receipts").Is(http.StatusOK).Has("1–1 of 1").Lacks(hash(2).String(), hash(3).String(), "model-2")
-	b.Get("/receipts/"+hash(1).String()).Is(http.StatusOK).Has("question 1 <b>", "answer", "Not audited").Lacks("question 1 <b>")
+	b.Get("/receipts/"+hash(1).String()).Is(http.StatusOK).Has("question 1 <b>", "answer", "Signed").Lacks("question 1 <b>")
 	for _, n := range []int{2, 3} {
 		b.Get("/receipts/" + hash(n).String()).Is(http.StatusNotFound).Lacks("question")
 		b.Submit("/receipts/"+hash(1).String(), "/receipts/"+hash(n).String()+"/audit", url.Values{}).Is(http.StatusNotFound)
@@ -116,11 +117,13 @@ func TestStory(t *testing.T) {
 	b.Get(path).Is(http.StatusOK).Has("Paid", "12 345", "Lease ended", "its duration was reached").Lacks("Not redeemed yet")
 
 	b.Submit(path, path+"/audit", url.Values{}).Is(http.StatusSeeOther)
-	b.Get(path).Is(http.StatusOK).Has("Audited: the model, run again here, says exactly this", "re-executed: equal")
+	b.Get(path).Is(http.StatusOK).Has("Audited. The model was run again on the same request", "re-executed: equal")
 	b.Post(path+"/audit", url.Values{}).Is(http.StatusForbidden) // without the page's token
 	for _, id := range []string{"nothing", hash(6).String(), strings.Repeat("f", 65)} {
 		b.Get("/receipts/" + id).Is(http.StatusNotFound)
 	}
+	sq.Records[0].Audit, sq.Records[0].Evidence.Request = "", []byte("no request of an exact model")
+	b.Get(path).Is(http.StatusOK).Has("signed, not verifiable").Lacks("Run it again")
 	sq.Records[0].Evidence.Request = nil
 	b.Get(path).Is(http.StatusOK).Has("Not kept")
 }

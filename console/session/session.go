@@ -53,6 +53,12 @@ func NewOwner(a square.Address, secret string) Viewer {
 // IsOwner reports whether the viewer is this machine's owner.
 func (v Viewer) IsOwner() bool { return v.Role == Owner }
 
+// Asked reports whether what was asked for an account, an API key's id, is the
+// viewer's to see: the owner's is everything, a key's its own.
+func (v Viewer) Asked(account string) bool {
+	return v.IsOwner() || v.Role == Key && v.Key != "" && v.Key == account
+}
+
 // Secret is the API key that pays for what the viewer asks; empty if it has
 // none. It must not be written anywhere.
 func (v Viewer) Secret() string { return v.secret }

@@ -95,7 +95,7 @@ test('ask: the price first, the answer as it comes, its receipt, an audit', asyn
   await receipt.locator('summary').click();
   await receipt.locator('a[href^="/receipts/"]').click();
   await page.waitForURL('**/receipts/' + id);
-  await page.getByText('The model was run again here and said exactly this.').waitFor();
+  await page.getByText('The model was run again on the same request and gave the same answer, bit by bit.').waitFor();
   assert.equal((await page.locator('.speech').first().textContent()).trim(), opening);
 
   // From the receipt to its lease, and from there back.
@@ -116,7 +116,7 @@ test('an answer is proven, and its proof is seen to be checked', async () => {
   const path = await receipt.locator('a[href^="/receipts/"]').getAttribute('href');
   for (let i = 0; i < 60; i++) { // the proof is made after the answer
     await owner.go(path);
-    if (await page.getByText('A proof that the model says exactly this was checked').count()) return;
+    if (await page.getByText('A proof that the model gave this answer was checked').count()) return;
     await new Promise((r) => setTimeout(r, 500));
   }
   assert.fail('no proof was checked: ' + (await page.locator('.timeline').innerText()));
@@ -443,7 +443,7 @@ test('by keyboard alone', async () => {
   await page.waitForURL('**/receipts/*');
   await tabTo('main form button');
   await page.keyboard.press('Enter');
-  await page.getByText('The model was run again here and said exactly this.').waitFor();
+  await page.getByText('The model was run again on the same request and gave the same answer, bit by bit.').waitFor();
   await v.leave();
 });
 

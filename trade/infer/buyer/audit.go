@@ -111,6 +111,21 @@ func (d *Desk) auditDue(ctx context.Context) {
 	}
 }
 
+// maxJudging is how many answers are re-executed at once, whoever asks for it.
+const maxJudging = 2
+
+// judge re-executes an answer by the ledger's own rules, so that no challenge is
+// made that it would not uphold.
+func (d *Desk) judge(ctx context.Context, rec Record) (square.Verdict, error) {
+	select {
+	case d.judging <- struct{}{}:
+		defer func() { <-d.judging }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	return infer.Rules{Models: d.cfg.Models}.Judge(rec.Evidence)
+}
+
 // Audit re-executes an answer and notes what it finds. A wrong answer is
 // challenged on the ledger while its lease is open, and its provider is asked
 // no more.
@@ -125,9 +140,7 @@ func (d *Desk) Audit(ctx context.Context, id square.Hash) (Audit, error) {
 	case AuditChallenged:
 		return d.followUp(ctx, rec)
 	}
-	// The judge's own rules, so that no challenge is made that it would not
-	// uphold.
-	verdict, err := infer.Rules{Models: d.cfg.Models}.Judge(rec.Evidence)
+	verdict, err := d.judge(ctx, rec)
 	switch {
 	case rec.Audit == AuditUnproven && errors.Is(err, trade.ErrNotJudgeable):
 		// We cannot tell; its provider is to prove it to the ledger.

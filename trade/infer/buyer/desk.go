@@ -151,7 +151,8 @@ type Desk struct {
 	clock   *chain.Clock
 	http    *http.Client
 	kick    chan struct{}
-	audits  chan struct{}
+	audits  chan struct{} // wakes the auditor
+	judging chan struct{} // re-executions at once: each runs a model
 	working sync.WaitGroup
 
 	mu      sync.Mutex
@@ -208,7 +209,7 @@ func New(cfg Config) (*Desk, error) {
 	d := &Desk{
 		cfg: cfg, domain: square.LedgerDomain(cfg.ChainID), channel: square.ChannelDomain(cfg.ChainID),
 		clock: chain.NewClock(cfg.Ledger.Head), http: cfg.HTTP,
-		kick: make(chan struct{}, 1), audits: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), audits: make(chan struct{}, 1), judging: make(chan struct{}, maxJudging),
 		seats: map[seatKey]*seat{}, leases: map[square.Hash]*lease{},
 		changed: make(chan struct{}), pending: map[square.Hash]int{},
 		cards: map[square.Hash]*proof.Model{},
