@@ -30,6 +30,10 @@
 // larger saturates, so every input has an answer. Values that are added to
 // each other share one scale. exact.Program.Check proves the rest.
 //
+// Every group of operators has a file with their evaluation (conv.go) and one
+// with their translation (lower_conv.go); wire.go says what is translated, and
+// emit.go makes values of it.
+//
 // # Sources
 //
 // The ONNX operator specifications, operator sets 7 to 23 and ai.onnx.ml 1 to
