@@ -24,6 +24,18 @@ const (
 	EvPruned     Kind = "pruned"
 )
 
+// Kinds that the machine does not make: a ledger tells in the same form of money
+// sent from account to account, and of payment channels that belong to no lease,
+// where Buyer is the payer and Provider the receiver.
+const (
+	EvSent               Kind = "sent"
+	EvChannelDeposited   Kind = "channel_deposited"
+	EvChannelClaimed     Kind = "channel_claimed"
+	EvChannelWithdrawing Kind = "channel_withdrawing"
+	EvChannelWithdrawn   Kind = "channel_withdrawn"
+	EvChannelRefunded    Kind = "channel_refunded"
+)
+
 // Event is one thing that happened, with all that an indexer needs to follow
 // leases and money without reading state.
 type Event struct {

@@ -56,8 +56,9 @@ const (
 	PotEscrow    PotKind = "escrow"    // a buyer's money in a lease
 	PotChallenge PotKind = "challenge" // a challenger's bond in a lease
 	PotTreasury  PotKind = "treasury"
-	PotBurned    PotKind = "burned" // only receives
-	PotMinted    PotKind = "minted" // only pays
+	PotBurned    PotKind = "burned"  // only receives
+	PotMinted    PotKind = "minted"  // only pays
+	PotChannel   PotKind = "channel" // of payment channels that belong to no lease; not the machine's
 )
 
 // Pot is a place where money is. On the ledger an account is an account, stake,

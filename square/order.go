@@ -101,6 +101,17 @@ func (o Offer) ID(d Domain) Hash {
 		wordString(o.Endpoint), wordUint(uint64(o.Expiry)), wordUint(o.Nonce)))
 }
 
+// Attribute is the first thing the offer says under a key; empty if nothing. Its provider
+// said it and nobody checked it.
+func (o Offer) Attribute(key string) string {
+	for _, a := range o.Attributes {
+		if a.Key == key {
+			return a.Value
+		}
+	}
+	return ""
+}
+
 // Check refuses an offer that no ledger would store.
 func (o Offer) Check() error {
 	switch {

@@ -75,22 +75,12 @@ func rate(rates []square.Rate, unit string) (uint64, bool) {
 	return 0, false
 }
 
-// attribute is an offer's word on something; empty where it has none.
-func attribute(o square.Offer, key string) string {
-	for _, a := range o.Attributes {
-		if a.Key == key {
-			return a.Value
-		}
-	}
-	return ""
-}
-
 func contextOf(o square.Offer) uint64 {
-	n, _ := strconv.ParseUint(attribute(o, "infer.context"), 10, 32) // 0: it is not said
+	n, _ := strconv.ParseUint(o.Attribute("infer.context"), 10, 32) // 0: it is not said
 	return n
 }
 
-func exact(o square.Offer) bool { return attribute(o, "infer.exact") == "true" }
+func exact(o square.Offer) bool { return o.Attribute("infer.exact") == "true" }
 
 // free are the places of an offer that no lease takes.
 func free(o market.Offer) uint64 { return o.Capacity - min(o.InUse, o.Capacity) }

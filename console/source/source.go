@@ -34,17 +34,6 @@ type Event struct {
 	Tx     square.Hash // zero: the ledger itself, at the end of a block
 }
 
-// Kinds of events that are not the market's, as the ledger's client has them:
-// money sent, and payment channels (Buyer pays, Provider receives).
-const (
-	EvSent               market.Kind = "sent"
-	EvChannelDeposited   market.Kind = "channel_deposited"
-	EvChannelClaimed     market.Kind = "channel_claimed"
-	EvChannelWithdrawing market.Kind = "channel_withdrawing"
-	EvChannelWithdrawn   market.Kind = "channel_withdrawn"
-	EvChannelRefunded    market.Kind = "channel_refunded"
-)
-
 // Lease is a lease and how it would end if everyone fell silent now.
 type Lease struct {
 	market.Lease

@@ -49,17 +49,18 @@ func (c ChartData) top() float64 {
 
 // summary is what the picture says, for who does not see it.
 func (c ChartData) summary() string {
-	if len(c.Values) == 0 || c.top() == 0 {
+	top := c.top()
+	if top == 0 {
 		return fmt.Sprintf("%s: nothing in the last %s.", c.Title, span(c.Step*time.Duration(len(c.Values))))
 	}
 	at := 0
 	for i, v := range c.Values {
-		if v == c.top() {
+		if v == top {
 			at = i
 		}
 	}
 	return fmt.Sprintf("%s over the last %s: now %s, at most %s at %s UTC.", c.Title, span(c.Step*time.Duration(len(c.Values))),
-		Decimal(c.Values[len(c.Values)-1]), Decimal(c.top()), c.Begin.Add(time.Duration(at)*c.Step).UTC().Format("15:04"))
+		Decimal(c.Values[len(c.Values)-1]), Decimal(top), c.Begin.Add(time.Duration(at)*c.Step).UTC().Format("15:04"))
 }
 
 func span(d time.Duration) string {

@@ -21,16 +21,7 @@ func Coins(units uint64, denom string) string {
 	s := square.Amount{Units: units, Denom: denom}.String()
 	number, name, _ := strings.Cut(s, " ")
 	whole, frac, dot := strings.Cut(number, ".")
-	if len(whole) > 4 {
-		var b strings.Builder
-		for i, c := range whole {
-			if i > 0 && (len(whole)-i)%3 == 0 {
-				b.WriteRune('\u202f')
-			}
-			b.WriteRune(c)
-		}
-		whole = b.String()
-	}
+	whole = thousands(whole)
 	if dot {
 		whole += "." + frac
 	}
@@ -38,8 +29,10 @@ func Coins(units uint64, denom string) string {
 }
 
 // Number writes a count with thin spaces between thousands.
-func Number[T ~int | ~int64 | ~uint64](n T) string {
-	s := fmt.Sprint(n)
+func Number[T ~int | ~int64 | ~uint64](n T) string { return thousands(fmt.Sprint(n)) }
+
+// thousands puts thin spaces into an integer of more than four digits.
+func thousands(s string) string {
 	if len(s) <= 4 {
 		return s
 	}

@@ -74,21 +74,21 @@ func sentence(e source.Event, me square.Address) string {
 			s += fmt.Sprintf(" and %s went back to %s", Coins(back, square.Denom), buyer)
 		}
 		return s
-	case source.EvSent:
+	case market.EvSent:
 		to := square.Address{}
 		if len(e.Moves) > 0 {
 			to = e.Moves[0].To.Owner
 		}
 		return fmt.Sprintf("%s sent %s to %s", who(e.By), moved(e), who(to))
-	case source.EvChannelDeposited:
+	case market.EvChannelDeposited:
 		return fmt.Sprintf("%s put %s into a payment channel for %s", who(e.By), moved(e), provider)
-	case source.EvChannelClaimed:
+	case market.EvChannelClaimed:
 		return fmt.Sprintf("%s claimed %s from %s payment channel", provider, moved(e), whose(e.Buyer))
-	case source.EvChannelWithdrawing:
+	case market.EvChannelWithdrawing:
 		return fmt.Sprintf("%s began to take money out of the payment channel for %s", buyer, provider)
-	case source.EvChannelWithdrawn:
+	case market.EvChannelWithdrawn:
 		return fmt.Sprintf("%s got %s back from the payment channel for %s", buyer, moved(e), provider)
-	case source.EvChannelRefunded:
+	case market.EvChannelRefunded:
 		return fmt.Sprintf("%s gave %s of a payment channel back to %s", provider, moved(e), buyer)
 	case market.EvPruned:
 		return "an old lease was forgotten by the ledger"

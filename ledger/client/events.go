@@ -13,21 +13,6 @@ import (
 	"github.com/torg-network/torg/square"
 )
 
-// Kinds of events that are not the market's: money sent from account to account,
-// and what happens to standalone payment channels, where Buyer is the payer and
-// Provider the receiver. Only EventsAt tells of them.
-const (
-	EvSent               market.Kind = "sent"
-	EvChannelDeposited   market.Kind = "channel_deposited"
-	EvChannelClaimed     market.Kind = "channel_claimed"
-	EvChannelWithdrawing market.Kind = "channel_withdrawing"
-	EvChannelWithdrawn   market.Kind = "channel_withdrawn"
-	EvChannelRefunded    market.Kind = "channel_refunded"
-)
-
-// potChannel is the money in payment channels.
-const potChannel market.PotKind = "channel"
-
 // EventsAt is what happened in one block, in order: what its transactions did,
 // to the market and then to accounts and channels, then what the ledger did by
 // itself at the block's end. Unlike a subscription it misses nothing, as long as
@@ -86,27 +71,27 @@ func payments(height int64, tx square.Hash, at int64, in []abci.Event) (out []Ev
 			if !sends[value(e, "msg_index")] {
 				continue
 			}
-			ev.Kind, ev.By = EvSent, account(e, "sender")
+			ev.Kind, ev.By = market.EvSent, account(e, "sender")
 			for _, c := range amounts(value(e, "amount")) {
 				ev.Moves = append(ev.Moves, market.Transfer{From: market.Account(ev.By), To: market.Account(account(e, "recipient")), Amount: c})
 			}
 		case "torg.channel":
 			ev.Kind, ev.Buyer, ev.Provider = market.Kind("channel_"+value(e, "kind")), account(e, "payer"), account(e, "receiver")
-			from, to := market.Pot{Kind: potChannel}, market.Pot{Kind: potChannel}
+			from, to := market.Pot{Kind: market.PotChannel}, market.Pot{Kind: market.PotChannel}
 			switch ev.Kind {
-			case EvChannelDeposited:
+			case market.EvChannelDeposited:
 				ev.By = account(last, "sender")
 				from = market.Account(ev.By)
-			case EvChannelClaimed:
+			case market.EvChannelClaimed:
 				ev.By, to = ev.Provider, market.Account(ev.Provider)
-			case EvChannelWithdrawn:
+			case market.EvChannelWithdrawn:
 				ev.By, to = ev.Buyer, market.Account(ev.Buyer)
-			case EvChannelRefunded:
+			case market.EvChannelRefunded:
 				ev.By, to = ev.Provider, market.Account(ev.Buyer)
 			default:
 				ev.By = ev.Buyer
 			}
-			if ev.Kind != EvChannelWithdrawing {
+			if ev.Kind != market.EvChannelWithdrawing {
 				for _, c := range amounts(value(last, "amount")) {
 					ev.Moves = append(ev.Moves, market.Transfer{From: from, To: to, Amount: c})
 				}

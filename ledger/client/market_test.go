@@ -580,7 +580,7 @@ func TestChannels(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range evs {
-			if e.Kind != client.EvSent && !strings.HasPrefix(string(e.Kind), "channel_") {
+			if e.Kind != market.EvSent && !strings.HasPrefix(string(e.Kind), "channel_") {
 				continue
 			}
 			line := string(e.Kind)
@@ -592,7 +592,7 @@ func TestChannels(t *testing.T) {
 					}
 				}
 			}
-			if e.Time == 0 || e.Kind != client.EvSent && (e.Buyer != config.Payer || e.Provider != config.Receiver) {
+			if e.Time == 0 || e.Kind != market.EvSent && (e.Buyer != config.Payer || e.Provider != config.Receiver) {
 				t.Errorf("event %+v", e)
 			}
 			told = append(told, line)

@@ -28,15 +28,11 @@ func Terms(o square.Offer, p square.Policy) []square.Rate {
 	}
 	var rates []square.Rate
 	for _, unit := range (Rules{}).Units() {
-		found := false
-		for _, a := range o.Attributes {
-			if n, err := strconv.ParseUint(a.Value, 10, 64); a.Key == provenPrefix+unit && err == nil && n <= square.MaxUnits && !found {
-				rates, found = append(rates, square.Rate{Unit: unit, PerMillion: n}), true
-			}
-		}
-		if !found {
+		n, err := strconv.ParseUint(o.Attribute(provenPrefix+unit), 10, 64)
+		if err != nil || n > square.MaxUnits {
 			return nil
 		}
+		rates = append(rates, square.Rate{Unit: unit, PerMillion: n})
 	}
 	return rates
 }

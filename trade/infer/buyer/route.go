@@ -42,17 +42,8 @@ func (d *Desk) list(ctx context.Context, age time.Duration) error {
 	return nil
 }
 
-func attribute(o square.Offer, key string) string {
-	for _, a := range o.Attributes {
-		if a.Key == key {
-			return a.Value
-		}
-	}
-	return ""
-}
-
 func contextLength(o square.Offer) uint64 {
-	n, _ := strconv.ParseUint(attribute(o, "infer.context"), 10, 32)
+	n, _ := strconv.ParseUint(o.Attribute("infer.context"), 10, 32)
 	return n
 }
 
@@ -63,7 +54,7 @@ func (d *Desk) model(s *seat) Model {
 		own = s.offer.Rates
 	}
 	m := Model{
-		ID: s.offer.Subject, Digest: s.key.spec, Exact: attribute(s.offer, "infer.exact") == "true",
+		ID: s.offer.Subject, Digest: s.key.spec, Exact: s.offer.Attribute("infer.exact") == "true",
 		Context: contextLength(s.offer), Provider: s.key.provider, Offer: s.id,
 		Rates: own, Proven: infer.Terms(s.offer, square.PolicyProve), Denom: s.offer.Denom,
 		TTFT: s.ttft, Throughput: s.rate, Failures: s.failures,
