@@ -94,6 +94,15 @@ func (c *call) ints(i int) ([]int64, error) {
 	return t.I, nil
 }
 
+// list returns integers that are operand i, or an attribute in versions of the
+// operator before it was an operand; nil if neither is given.
+func (c *call) list(i int, name string) ([]int64, error) {
+	if c.has(i) {
+		return c.ints(i)
+	}
+	return c.node.intsAttr(name), nil
+}
+
 // has reports whether operand i is given.
 func (c *call) has(i int) bool { return i < len(c.in) && c.in[i] != nil }
 
@@ -144,6 +153,15 @@ func (n *Node) stringsAttr(name string) []string {
 		out[i] = string(s)
 	}
 	return out
+}
+
+// copy makes element i that of another tensor of the same kind of numbers.
+func (t *Tensor) copy(i int, from *Tensor, k int) {
+	if t.Type.IsFloat() {
+		t.F[i] = from.F[k]
+	} else {
+		t.I[i] = from.I[k]
+	}
 }
 
 // number is element i of a tensor of any type.

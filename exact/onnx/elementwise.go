@@ -196,11 +196,7 @@ func where(c *call) ([]*Tensor, error) {
 		if cond.I[k] != 0 {
 			from, at = x, sx[i]
 		}
-		if out.Type.IsFloat() {
-			out.F[i] = from.F[at]
-		} else {
-			out.I[i] = from.I[at]
-		}
+		out.copy(i, from, at)
 	}
 	return []*Tensor{out}, nil
 }

@@ -128,11 +128,7 @@ func trilu(c *call) ([]*Tensor, error) {
 	for e := range x.Len() {
 		i, j := int64(e/cols%rows), int64(e%cols)
 		if upper && j-i >= k || !upper && j-i <= k {
-			if x.Type.IsFloat() {
-				out.F[e] = x.F[e]
-			} else {
-				out.I[e] = x.I[e]
-			}
+			out.copy(e, x, e)
 		}
 	}
 	return []*Tensor{out}, nil

@@ -15,6 +15,19 @@ func axis(a int64, rank int) (int, error) {
 	return int(a), nil
 }
 
+// axisSet says of every dimension whether it is in a list of axes.
+func axisSet(list []int64, rank int) ([]bool, error) {
+	set := make([]bool, rank)
+	for _, v := range list {
+		a, err := axis(v, rank)
+		if err != nil {
+			return nil, err
+		}
+		set[a] = true
+	}
+	return set, nil
+}
+
 // strides are the distances of neighbours in each dimension, row-major.
 func strides(dims []int) []int {
 	s := make([]int, len(dims))

@@ -66,11 +66,7 @@ func evalMove(c *call) ([]*Tensor, error) {
 				base += data[t].Len()
 				t++
 			}
-			if out[k].Type.IsFloat() {
-				out[k].F[i] = data[t].F[from-base]
-			} else {
-				out[k].I[i] = data[t].I[from-base]
-			}
+			out[k].copy(i, data[t], from-base)
 		}
 	}
 	return out, nil
@@ -147,11 +143,9 @@ func reshape(c *call) ([]moved, error) {
 	if err != nil {
 		return nil, err
 	}
-	want := c.node.intsAttr("shape") // before version 5
-	if c.has(1) {
-		if want, err = c.ints(1); err != nil {
-			return nil, err
-		}
+	want, err := c.list(1, "shape")
+	if err != nil {
+		return nil, err
 	}
 	if len(want) > maxRank {
 		return nil, fmt.Errorf("to %d dimensions", len(want))
@@ -198,43 +192,25 @@ func flatten(c *call) ([]moved, error) {
 	return c.inOrder(x.Len(), []int{count(x.Dims[:a]), count(x.Dims[a:])})
 }
 
-// axesOf are the axes of Squeeze and Unsqueeze: an attribute before version
-// 13, then an operand.
-func (c *call) axesOf(rank int) ([]int, error) {
-	list := c.node.intsAttr("axes")
-	if c.has(1) {
-		var err error
-		if list, err = c.ints(1); err != nil {
-			return nil, err
-		}
-	}
-	var out []int
-	for _, v := range list {
-		a, err := axis(v, rank)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, a)
-	}
-	return out, nil
-}
-
 func squeeze(c *call) ([]moved, error) {
 	x, err := c.operand(0)
 	if err != nil {
 		return nil, err
 	}
-	list, err := c.axesOf(len(x.Dims))
+	list, err := c.list(1, "axes")
+	if err != nil {
+		return nil, err
+	}
+	gone, err := axisSet(list, len(x.Dims))
 	if err != nil {
 		return nil, err
 	}
 	var dims []int
 	for i, d := range x.Dims {
-		gone := slices.Contains(list, i)
-		if gone && d != 1 {
+		if gone[i] && d != 1 {
 			return nil, fmt.Errorf("dimension %d of %v is not 1", i, x.Dims)
 		}
-		if !gone && (d != 1 || len(list) > 0) {
+		if !gone[i] && (d != 1 || len(list) > 0) {
 			dims = append(dims, d)
 		}
 	}
@@ -246,11 +222,9 @@ func unsqueeze(c *call) ([]moved, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := c.node.intsAttr("axes")
-	if c.has(1) {
-		if list, err = c.ints(1); err != nil {
-			return nil, err
-		}
+	list, err := c.list(1, "axes")
+	if err != nil {
+		return nil, err
 	}
 	rank := len(x.Dims) + len(list)
 	if rank > maxRank {
@@ -280,15 +254,13 @@ func slice(c *call) ([]moved, error) {
 	if err != nil {
 		return nil, err
 	}
-	starts, ends, list := c.node.intsAttr("starts"), c.node.intsAttr("ends"), c.node.intsAttr("axes")
-	var steps []int64
-	for i, to := range []*[]int64{&starts, &ends, &list, &steps} {
-		if c.has(i + 1) {
-			if *to, err = c.ints(i + 1); err != nil {
-				return nil, err
-			}
+	var lists [4][]int64
+	for i, name := range []string{"starts", "ends", "axes", "steps"} {
+		if lists[i], err = c.list(i+1, name); err != nil {
+			return nil, err
 		}
 	}
+	starts, ends, list, steps := lists[0], lists[1], lists[2], lists[3]
 	if list == nil {
 		for i := range starts {
 			list = append(list, int64(i))
@@ -338,11 +310,9 @@ func split(c *call) ([]moved, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts := c.node.intsAttr("split")
-	if c.has(1) {
-		if parts, err = c.ints(1); err != nil {
-			return nil, err
-		}
+	parts, err := c.list(1, "split")
+	if err != nil {
+		return nil, err
 	}
 	if parts == nil {
 		n := int64(len(c.node.Out))
@@ -484,7 +454,7 @@ func tile(c *call) ([]moved, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(times) != len(x.Dims) || 2*len(times) > 2*maxRank {
+	if len(times) != len(x.Dims) || len(times) > maxRank {
 		return nil, fmt.Errorf("%v times %v", x.Dims, times)
 	}
 	// Each dimension becomes two, of which the first changes nothing.
@@ -513,11 +483,9 @@ func pad(c *call) ([]moved, error) {
 	if err != nil {
 		return nil, err
 	}
-	pads := c.node.intsAttr("pads")
-	if c.has(1) {
-		if pads, err = c.ints(1); err != nil {
-			return nil, err
-		}
+	pads, err := c.list(1, "pads")
+	if err != nil {
+		return nil, err
 	}
 	if mode := c.node.stringAttr("mode", "constant"); mode != "constant" {
 		return nil, fmt.Errorf("mode %q is not supported, only constant zeros", mode)

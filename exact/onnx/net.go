@@ -356,15 +356,7 @@ func (n *Net) fixedRows() int {
 // evaluate runs the network once on rows rows of numbers, row after row, and
 // shows see each value that depends on the input, if it is not nil.
 func (n *Net) evaluate(ctx context.Context, data []float64, rows int, see func(node *Node, out []*Tensor, static bool)) ([]*Tensor, error) {
-	dims := make([]int, len(n.input.Dims))
-	for i, d := range n.input.Dims {
-		if dims[i] = d.Size; d.Size < 0 {
-			dims[i] = 1
-		}
-	}
-	if n.rowAxis >= 0 {
-		dims[n.rowAxis] = rows
-	}
+	dims := n.inputDims(rows)
 	if count(dims) != len(data) {
 		return nil, fmt.Errorf("onnx: %d numbers for input %q of shape %v", len(data), n.input.Name, dims)
 	}

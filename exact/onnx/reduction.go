@@ -8,30 +8,14 @@ import (
 
 // axes are those that a reduction goes over, as a set.
 func (c *call) axes(rank int) ([]bool, error) {
-	list := c.node.intsAttr("axes")
-	if c.has(1) {
-		var err error
-		if list, err = c.ints(1); err != nil {
-			return nil, err
-		}
+	list, err := c.list(1, "axes")
+	if err != nil {
+		return nil, err
 	}
-	over := make([]bool, rank)
-	if len(list) == 0 {
-		if c.node.intAttr("noop_with_empty_axes", 0) == 0 {
-			for i := range over {
-				over[i] = true
-			}
-		}
-		return over, nil
+	if len(list) == 0 && c.node.intAttr("noop_with_empty_axes", 0) == 0 {
+		return slices.Repeat([]bool{true}, rank), nil
 	}
-	for _, v := range list {
-		a, err := axis(v, rank)
-		if err != nil {
-			return nil, err
-		}
-		over[a] = true
-	}
-	return over, nil
+	return axisSet(list, rank)
 }
 
 // reduced is the shape after a reduction, and for each element before it the
