@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,58 @@ func settle(t *testing.T, l *fake.Ledger, d *shop) market.Lease {
 		t.Fatalf("%d leases, want 1", len(leases))
 	}
 	return leases[0]
+}
+
+// crowd is a model that counts how many answers are judged at once.
+type crowd struct {
+	infer.Replayer
+	now, most atomic.Int64
+}
+
+func (c *crowd) Replay(q infer.Request, r infer.Result) (bool, uint64, error) {
+	n := c.now.Add(1)
+	defer c.now.Add(-1)
+	for most := c.most.Load(); n > most && !c.most.CompareAndSwap(most, n); most = c.most.Load() {
+	}
+	time.Sleep(5 * time.Millisecond)
+	return c.Replayer.Replay(q, r)
+}
+
+// However many ask for audits, two answers at most are judged at a time, and who
+// stops waiting for its turn gets none.
+func TestAuditsAtOnce(t *testing.T) {
+	m := nano.Model()
+	model := &crowd{Replayer: replay.Model{Model: m}}
+	l := fake.New(model)
+	sell(t, l, 8, provider.Exact(m))
+	d := buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{model} })
+	var ids []square.Hash
+	for i := range 8 {
+		ans, err := d.Do(t.Context(), ask(m.Name(), i, 2), func(infer.Delta) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, ans.Receipt)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	free := d.Judge()
+	if _, err := d.Audit(gone, ids[0]); !errors.Is(err, context.Canceled) {
+		t.Errorf("an audit nobody waits for: %v", err)
+	}
+	free()
+	var workers sync.WaitGroup
+	for _, id := range ids {
+		workers.Go(func() {
+			if got, err := d.Audit(t.Context(), id); err != nil || got != buyer.AuditEqual {
+				t.Errorf("audit: %v, %v", got, err)
+			}
+		})
+	}
+	workers.Wait()
+	if most := model.most.Load(); most != 2 {
+		t.Errorf("%d were judged at once", most)
+	}
 }
 
 // TestNanoSettlement sells the bundled model, audits everything, and settles.
