@@ -566,12 +566,9 @@ func (im *Imported) measure(ctx context.Context, samples [][][]float64, floats [
 // rowOf are the elements of a tensor in one row.
 func rowOf(t *Tensor, ax, row int) []float64 {
 	var out []float64
-	inner := t.Len()
-	if ax >= 0 {
-		inner = count(t.Dims[ax+1:])
-	}
+	place := byRow(t.Dims, ax)
 	for i := range t.Len() {
-		if ax < 0 || i/inner%t.Dims[ax] == row {
+		if r, _ := place(i); r == row {
 			out = append(out, t.number(i))
 		}
 	}

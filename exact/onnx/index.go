@@ -108,6 +108,16 @@ func spread(dims, out []int) []int {
 	return at
 }
 
+// byRow tells of the elements of a tensor whose rows lie along a dimension (-1:
+// it lies within one row) which row they are in, and where in it.
+func byRow(dims []int, ax int) func(i int) (row, within int) {
+	if ax < 0 {
+		return func(i int) (int, int) { return 0, i }
+	}
+	rows, inner := dims[ax], count(dims[ax+1:])
+	return func(i int) (int, int) { return i / inner % rows, i/(rows*inner)*inner + i%inner }
+}
+
 // next goes to the next index, row-major.
 func next(index, dims []int) {
 	for k := len(dims) - 1; k >= 0; k-- {

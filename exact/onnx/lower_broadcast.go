@@ -12,11 +12,7 @@ import (
 // aligned are the columns of a wire stretched to a shape whose rows lie along
 // the given axis (-1: one row).
 func (l *lower) aligned(w *wire, dims []int, ax int) ([]int32, error) {
-	own := w.axis
-	if own >= 0 {
-		own += len(dims) - len(w.dims)
-	}
-	n := count(dims)
+	own := w.axisIn(dims)
 	rows := 1
 	if ax >= 0 {
 		rows = dims[ax]
@@ -27,20 +23,13 @@ func (l *lower) aligned(w *wire, dims []int, ax int) ([]int32, error) {
 	if own < 0 && ax >= 0 && !w.at.uniform {
 		return nil, fmt.Errorf("row %d is combined with all rows: only attention and means may join rows", w.row)
 	}
-	inner := n
-	if ax >= 0 {
-		inner = count(dims[ax+1:])
-	}
-	out := make([]int32, n/rows)
+	place := byRow(dims, ax)
+	out := make([]int32, count(dims)/rows)
 	width := w.at.cols + 1
 	codes := w.codes()
 	for i, k := range spread(w.dims, dims) {
 		col := int32(codes[k]%width - 1)
-		within := i
-		r := 0
-		if ax >= 0 {
-			within, r = i/(rows*inner)*inner+i%inner, i/inner%rows
-		}
+		r, within := place(i)
 		if r == 0 {
 			out[within] = col
 		} else if out[within] != col {
@@ -57,22 +46,13 @@ func (l *lower) perRow(t *Tensor, dims []int, ax int) (vary bool, rows [][]float
 	if ax >= 0 {
 		n = dims[ax]
 	}
-	inner := count(dims)
-	if ax >= 0 {
-		inner = count(dims[ax+1:])
-	}
 	rows = make([][]float64, n)
 	for r := range rows {
 		rows[r] = make([]float64, 0, count(dims)/n)
 	}
-	if ax < 0 {
-		inner = max(1, inner)
-	}
+	place := byRow(dims, ax)
 	for i, k := range spread(t.Dims, dims) {
-		r := 0
-		if ax >= 0 {
-			r = i / inner % n
-		}
+		r, _ := place(i)
 		rows[r] = append(rows[r], t.number(k))
 	}
 	for _, r := range rows[1:] {
@@ -95,10 +75,7 @@ func (l *lower) withConstant(c *call, w *wire, t *Tensor, first bool, dims []int
 	if w.at.scores != nil {
 		return l.scoresWith(op, w, t, first, dims)
 	}
-	ax := w.axis
-	if ax >= 0 {
-		ax += len(dims) - len(w.dims)
-	}
+	ax := w.axisIn(dims)
 	cols, err := l.aligned(w, dims, ax)
 	if err != nil {
 		return nil, err

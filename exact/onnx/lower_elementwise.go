@@ -109,12 +109,7 @@ func (l *lower) binary(c *call) ([]*wire, error) {
 	if a.at.scores != nil || b.at.scores != nil {
 		return nil, errors.New("scores of attention are combined with what depends on the input: only constant masks and scales are supported")
 	}
-	ax := -1
-	for _, w := range []*wire{a, b} {
-		if w.axis >= 0 {
-			ax = w.axis + len(dims) - len(w.dims)
-		}
-	}
+	ax := max(a.axisIn(dims), b.axisIn(dims))
 	ca, err := l.aligned(a, dims, ax)
 	if err != nil {
 		return nil, err
@@ -246,10 +241,7 @@ func (l *lower) where(c *call) ([]*wire, error) {
 		}
 		return l.scoresWith("Add", w, m, false, dims)
 	}
-	ax := w.axis
-	if ax >= 0 {
-		ax += len(dims) - len(w.dims)
-	}
+	ax := w.axisIn(dims)
 	cols, err := l.aligned(w, dims, ax)
 	if err != nil {
 		return nil, err

@@ -116,17 +116,11 @@ func (l *lower) reduce(c *call) ([]*wire, error) {
 	}
 	sets := make([][]int32, n)
 	codes, width := w.codes(), w.at.cols+1
-	inner := count(dims)
-	if ax >= 0 {
-		inner = count(dims[ax+1:])
-	}
+	place := byRow(dims, ax)
 	for i, k := range into {
-		within := k
-		if ax >= 0 {
-			if k/inner%dims[ax] != 0 {
-				continue // another row, where it is the same
-			}
-			within = k/(dims[ax]*inner)*inner + k%inner
+		row, within := place(k)
+		if row > 0 {
+			continue // where it is the same
 		}
 		sets[within] = append(sets[within], int32(codes[i]%width-1))
 	}

@@ -144,6 +144,15 @@ func isColumns(c []int32, n int) bool {
 	return true
 }
 
+// axisIn is the dimension that rows lie along if the tensor is stretched to a
+// shape.
+func (w *wire) axisIn(dims []int) int {
+	if w.axis < 0 {
+		return -1
+	}
+	return w.axis + len(dims) - len(w.dims)
+}
+
 // perRow is how many elements of the tensor lie in a row.
 func (w *wire) perRow() int {
 	n := count(w.dims)
@@ -157,16 +166,13 @@ func (w *wire) perRow() int {
 func (w *wire) codes() []int {
 	width := w.at.cols + 1
 	out := make([]int, count(w.dims))
-	if w.axis < 0 {
-		for i, c := range w.cols {
-			out[i] = w.row*width + int(c) + 1
-		}
-		return out
-	}
-	rows, inner := w.dims[w.axis], count(w.dims[w.axis+1:])
+	place := byRow(w.dims, w.axis)
 	for i := range out {
-		within := i/(rows*inner)*inner + i%inner
-		out[i] = i/inner%rows*width + int(w.cols[within]) + 1
+		row, within := place(i)
+		if w.axis < 0 {
+			row = w.row
+		}
+		out[i] = row*width + int(w.cols[within]) + 1
 	}
 	return out
 }
@@ -204,12 +210,12 @@ func (w *wire) rewired(dims []int, from []int, codes []int, rows int) (*wire, er
 		if d != rows {
 			continue
 		}
-		inner := count(dims[a+1:])
+		place := byRow(dims, a)
 		cols := make([]int32, len(at)/d)
 		ok := true
 		for i, c := range at {
-			within := i/(d*inner)*inner + i%inner
-			r, col := i/inner%d, int32(-1)
+			col := int32(-1)
+			r, within := place(i)
 			if c >= 0 {
 				ok = ok && c/width == r
 				col = int32(c%width - 1)
