@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -143,7 +144,8 @@ func (n *Net) lower(ctx context.Context, o Options) (*Imported, error) {
 	for name, t := range n.consts {
 		l.static[name] = t
 	}
-	for name, f := range n.fixed {
+	for _, name := range slices.Sorted(maps.Keys(n.fixed)) {
+		f := n.fixed[name]
 		t, err := f.tensor(traced)
 		if err != nil {
 			return nil, fmt.Errorf("onnx: input %q: %w", name, err)

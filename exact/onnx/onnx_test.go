@@ -233,6 +233,24 @@ func TestSize(t *testing.T) {
 	}
 }
 
+// TestSame: a file and its options give one result, however often.
+func TestSame(t *testing.T) {
+	file := onnx.Encode(shape.Encoder{Vocab: 9, Layers: 1, Heads: 1, Width: 8, Inner: 8, Context: 4}.Model(1))
+	var first *onnx.Imported
+	for range 16 {
+		im, err := onnx.Import(t.Context(), file, onnx.Options{Name: "x", Rows: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = im
+		}
+		if len(im.Notes) < 2 || !reflect.DeepEqual(im, first) {
+			t.Fatalf("%+v after %+v", im, first)
+		}
+	}
+}
+
 // TestRefusals: what cannot be imported is refused by name, with a way out.
 func TestRefusals(t *testing.T) {
 	mlp := func() *onnx.Model { return shape.MLP{3, 4, 2}.Model(1) }
