@@ -115,15 +115,19 @@ func (d *Desk) auditDue(ctx context.Context) {
 const maxJudging = 2
 
 // judge re-executes an answer by the ledger's own rules, so that no challenge is
-// made that it would not uphold.
-func (d *Desk) judge(ctx context.Context, rec Record) (square.Verdict, error) {
+// made that it would not uphold. part is what to have proven.
+func (d *Desk) judge(ctx context.Context, rec Record) (v square.Verdict, part uint64, err error) {
 	select {
 	case d.judging <- struct{}{}:
 		defer func() { <-d.judging }()
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return "", 0, ctx.Err()
 	}
-	return infer.Rules{Models: d.cfg.Models}.Judge(rec.Evidence)
+	v, err = infer.Rules{Models: d.cfg.Models}.Judge(rec.Evidence)
+	if v == square.VerdictFraud {
+		return v, d.where(ctx, rec), nil // runs the model once more
+	}
+	return v, rec.Part, err
 }
 
 // Audit re-executes an answer and notes what it finds. A wrong answer is
@@ -140,7 +144,7 @@ func (d *Desk) Audit(ctx context.Context, id square.Hash) (Audit, error) {
 	case AuditChallenged:
 		return d.followUp(ctx, rec)
 	}
-	verdict, err := d.judge(ctx, rec)
+	verdict, part, err := d.judge(ctx, rec)
 	switch {
 	case rec.Audit == AuditUnproven && errors.Is(err, trade.ErrNotJudgeable):
 		// We cannot tell; its provider is to prove it to the ledger.
@@ -151,7 +155,6 @@ func (d *Desk) Audit(ctx context.Context, id square.Hash) (Audit, error) {
 	case verdict == square.VerdictOK:
 		return AuditEqual, d.note(id, AuditEqual, "")
 	}
-	part := d.where(rec)
 	lease := rec.Evidence.Receipt.Lease
 	log := d.cfg.Log.With("lease", lease.Short(), "provider", rec.Provider.String(), "receipt", id.Short())
 	log.Error("audit: the answer is not what the model gives, or its provider does not prove it")

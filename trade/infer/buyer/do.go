@@ -136,7 +136,8 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 		d.distrust(s, h, err)
 		return Answer{}, fmt.Errorf("provider %s: %w: %w", s.key.provider, ErrUnknown, err)
 	}
-	if err := d.commit(h, s, body, signed, ttft); err != nil {
+	kept, err := d.commit(h, s, body, signed, ttft)
+	if err != nil {
 		// The provider is owed this all the same.
 		d.cfg.Log.Error("receipt could not be stored", "lease", h.l.id.Short(), "lane", h.ln.n, "err", err)
 	}
@@ -151,7 +152,7 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 	d.saw(s, !cut, ttft, rate)
 	ans := d.answer(s, h, signed, result, ttft)
 	if policy == square.PolicyProve {
-		if err := d.prove(ctx, s, h, signed); err != nil {
+		if err := d.prove(ctx, s, h, kept); err != nil {
 			return ans, err
 		}
 		ans.Verified = policy
@@ -417,8 +418,9 @@ func (d *Desk) resync(ctx context.Context, h held) (*infer.Signed, error) {
 	case st.Seq == ln.rec.Seq+1 && st.Last != nil:
 		_, err := d.verify(h, p.Request, p.Max-ln.rec.Charged, *st.Last, nil)
 		if err == nil {
-			if err = d.commit(h, s, p.Request, *st.Last, 0); err == nil && h.l.rec.Order.Policy == square.PolicyProve {
-				err = d.prove(ctx, s, h, *st.Last)
+			var kept Record
+			if kept, err = d.commit(h, s, p.Request, *st.Last, 0); err == nil && h.l.rec.Order.Policy == square.PolicyProve {
+				err = d.prove(ctx, s, h, kept)
 			}
 			return st.Last, err
 		}

@@ -60,16 +60,16 @@ func (d *Desk) provable(ctx context.Context, s *seat, r infer.Request) error {
 	return nil
 }
 
-// prove fetches the proof of a lane's last answer and checks it. A provider that
-// has none, or not in time, or a wrong one, is trusted no more: the lane is
-// abandoned, the lease closed, and the answer audited, which leads to a challenge.
-// The caller holds the lane.
-func (d *Desk) prove(ctx context.Context, s *seat, h held, signed infer.Signed) error {
-	id := signed.Receipt.Digest(d.domain)
+// prove fetches the proof of a lane's last answer, as it was committed, and
+// checks it. A provider that has none, or not in time, or a wrong one, is trusted
+// no more: the lane is abandoned, the lease closed, and the answer audited, which
+// leads to a challenge. The caller holds the lane.
+func (d *Desk) prove(ctx context.Context, s *seat, h held, rec Record) error {
+	id := rec.ID
 	began := time.Now()
 	pctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Proof)
 	defer cancel()
-	at, size, err := d.fetchProof(pctx, h, id, signed)
+	at, size, err := d.fetchProof(pctx, h, rec.Evidence)
 	if err == nil {
 		words := fmt.Sprintf("proof of %d KiB checked %.1f s after the answer", (size+1023)>>10, time.Since(began).Seconds())
 		if nerr := d.note(id, AuditProven, words); nerr != nil {
@@ -82,12 +82,8 @@ func (d *Desk) prove(ctx context.Context, s *seat, h held, signed infer.Signed) 
 	}
 	err = fmt.Errorf("provider %s: %w: %w", s.key.provider, ErrUnproven, err)
 	d.cfg.Log.Error("an answer was not proven", "lease", h.l.id.Short(), "receipt", id.Short(), "err", err)
-	rec, nerr := d.Receipt(pctx, id)
-	if nerr == nil {
-		rec.Audit, rec.Note, rec.Part = AuditUnproven, err.Error(), uint64(at)
-		nerr = d.save(bucketReceipts, id[:], rec)
-	}
-	if nerr != nil {
+	rec.Audit, rec.Note, rec.Part = AuditUnproven, err.Error(), uint64(at)
+	if nerr := d.save(bucketReceipts, id[:], rec); nerr != nil {
 		d.cfg.Log.Warn("an unproven answer could not be noted", "receipt", id.Short(), "err", nerr)
 	} else {
 		d.queue(rec)
@@ -107,20 +103,16 @@ const proofPause = 10 * time.Minute
 
 // fetchProof reads and checks the parts of a proof. at is a window that was not
 // proven, size the bytes of all parts.
-func (d *Desk) fetchProof(ctx context.Context, h held, id square.Hash, signed infer.Signed) (at, size int, err error) {
-	rec, err := d.Receipt(ctx, id)
+func (d *Desk) fetchProof(ctx context.Context, h held, e square.Evidence) (at, size int, err error) {
+	req, err := infer.DecodeRequest(e.Request)
 	if err != nil {
 		return 0, 0, err
 	}
-	req, err := infer.DecodeRequest(rec.Evidence.Request)
+	res, err := infer.DecodeResult(e.Result)
 	if err != nil {
 		return 0, 0, err
 	}
-	res, err := infer.DecodeResult(signed.Result)
-	if err != nil {
-		return 0, 0, err
-	}
-	m, err := d.card(ctx, signed.Receipt.Subject)
+	m, err := d.card(ctx, e.Receipt.Subject)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -129,7 +121,7 @@ func (d *Desk) fetchProof(ctx context.Context, h held, id square.Hash, signed in
 		return 0, 0, err
 	}
 	reply, err := d.post(ctx, d.endpoint(h.l), "proof", infer.ProofRequest{
-		Lease: h.l.id, Lane: h.ln.n, Seq: signed.Receipt.Seq, Request: rec.Evidence.Request,
+		Lease: h.l.id, Lane: h.ln.n, Seq: e.Receipt.Seq, Request: e.Request,
 	})
 	if err != nil {
 		return rand.IntN(n), 0, err
@@ -162,9 +154,9 @@ type placer interface {
 	Agreed(infer.Request, infer.Result) (int, error)
 }
 
-// where is the part of an answer that a provider is to prove: the one that is
-// wrong, if we have the model.
-func (d *Desk) where(rec Record) uint64 {
+// where is the part of a wrong answer that its provider is to prove: the wrong
+// one, if we can tell.
+func (d *Desk) where(ctx context.Context, rec Record) uint64 {
 	m, ok := d.replayer(rec.Evidence.Receipt.Subject).(placer)
 	if !ok {
 		return rec.Part
@@ -177,7 +169,7 @@ func (d *Desk) where(rec Record) uint64 {
 	if err != nil || req.Kind != infer.Exact {
 		return rec.Part
 	}
-	card, err := d.card(context.Background(), rec.Evidence.Receipt.Subject)
+	card, err := d.card(ctx, rec.Evidence.Receipt.Subject)
 	if err != nil {
 		return rec.Part
 	}

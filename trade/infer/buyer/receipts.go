@@ -74,7 +74,7 @@ func leaseKey(r square.Receipt, id square.Hash) []byte {
 // commit moves a lane on by a verified receipt and stores the receipt. In
 // memory the lane moves on even when the disk fails: the provider has been
 // promised the money.
-func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft time.Duration) error {
+func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft time.Duration) (Record, error) {
 	d.mu.Lock()
 	lrec := h.ln.rec
 	account := ""
@@ -95,11 +95,11 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft
 	}
 	b, err := json.Marshal(rec)
 	if err != nil {
-		return err
+		return rec, err
 	}
 	lane, err := json.Marshal(lrec)
 	if err != nil {
-		return err
+		return rec, err
 	}
 	entries := []journal.Entry{
 		{Bucket: bucketLanes, Key: laneKey(h.l.id, h.ln.n), Value: lane},
@@ -112,7 +112,7 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft
 	}
 	err = d.cfg.Store.PutSoon(entries...)
 	if err != nil {
-		return err
+		return rec, err
 	}
 	d.mu.Lock()
 	d.stored++
@@ -121,7 +121,7 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft
 		// Only now is it drawn: the provider has signed.
 		d.draw(rec, bond, job)
 	}
-	return nil
+	return rec, nil
 }
 
 // Receipt returns one receipt.
