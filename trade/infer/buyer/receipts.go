@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -135,48 +136,32 @@ func (d *Desk) Receipt(_ context.Context, id square.Hash) (rec Record, err error
 
 // Receipts returns at most n receipts, the newest before a time first; a zero
 // time is now.
-func (d *Desk) Receipts(_ context.Context, before time.Time, n int) (out []Record, err error) {
-	from := []byte{0xff}
-	if !before.IsZero() {
-		from = timeKey(before, square.Hash{})
-	}
-	err = d.cfg.Store.View(func(tx *bolt.Tx) error {
-		c := tx.Bucket([]byte(bucketByTime)).Cursor()
-		k, _ := c.Seek(from)
-		if k == nil {
-			k, _ = c.Last()
-		} else {
-			k, _ = c.Prev()
-		}
-		for ; k != nil && len(out) < n; k, _ = c.Prev() {
-			rec, err := record(tx, square.Hash(k[8:]))
-			if err != nil {
-				return err
-			}
-			out = append(out, rec)
-		}
-		return nil
-	})
-	return out, err
+func (d *Desk) Receipts(_ context.Context, before time.Time, n int) ([]Record, error) {
+	return d.newest(bucketByTime, nil, before, n)
 }
 
 // ReceiptsOf returns at most n receipts of an account's, the newest before a time
 // first; a zero time is now.
-func (d *Desk) ReceiptsOf(_ context.Context, account string, before time.Time, n int) (out []Record, err error) {
+func (d *Desk) ReceiptsOf(_ context.Context, account string, before time.Time, n int) ([]Record, error) {
 	sum := sha256.Sum256([]byte(account))
-	from := append(sum[:], bytes.Repeat([]byte{0xff}, 41)...)
+	return d.newest(bucketByOwner, sum[:], before, n)
+}
+
+// newest reads an index by time backwards, of the keys with a prefix.
+func (d *Desk) newest(index string, prefix []byte, before time.Time, n int) (out []Record, err error) {
+	from := append(slices.Clone(prefix), 0xff) // later than any time
 	if !before.IsZero() {
-		from = ownerKey(account, before, square.Hash{})
+		from = append(slices.Clone(prefix), timeKey(before, square.Hash{})...)
 	}
 	err = d.cfg.Store.View(func(tx *bolt.Tx) error {
-		c := tx.Bucket([]byte(bucketByOwner)).Cursor()
+		c := tx.Bucket([]byte(index)).Cursor()
 		k, _ := c.Seek(from)
 		if k == nil {
 			k, _ = c.Last()
 		} else {
 			k, _ = c.Prev()
 		}
-		for ; bytes.HasPrefix(k, sum[:]) && len(out) < n; k, _ = c.Prev() {
+		for ; k != nil && bytes.HasPrefix(k, prefix) && len(out) < n; k, _ = c.Prev() {
 			rec, err := record(tx, square.Hash(k[len(k)-32:]))
 			if err != nil {
 				return err
