@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"lukechampine.com/blake3"
@@ -179,7 +180,15 @@ func DecodeCard(b []byte) (Card, error) {
 		return x
 	}
 	u8 := func() int { return int(take(1)[0]) }
-	u32 := func() int { return int(le.Uint32(take(4))) }
+	great := false // no number of a card's is 2^31 or more: an int may have 32 bits
+	u32 := func() int {
+		x := le.Uint32(take(4))
+		if x > math.MaxInt32 {
+			great = true
+			return 0
+		}
+		return int(x)
+	}
 	i32 := func() int32 { return int32(le.Uint32(take(4))) }
 	i64 := func() int64 { return int64(le.Uint64(take(8))) }
 	var c Card
@@ -220,7 +229,7 @@ func DecodeCard(b []byte) (Card, error) {
 		if w != 1 && w != 2 && w != 4 {
 			return Card{}, errCard
 		}
-		// Neither factor is above 2^32.
+		// Both factors are below 2^31.
 		n := uint64(c.consts[k].rows) * uint64(c.consts[k].cols)
 		if n > uint64(len(b)/w) {
 			return Card{}, errCard
@@ -237,7 +246,7 @@ func DecodeCard(b []byte) (Card, error) {
 		}
 		c.consts[k].data = data
 	}
-	if short || len(b) > 0 {
+	if short || great || len(b) > 0 {
 		return Card{}, errCard
 	}
 	if err := c.check(); err != nil {
@@ -283,7 +292,7 @@ func (c Card) check() error {
 	}
 	small := func(x int32) bool { return x > -exact.Limit && x < exact.Limit }
 	for _, k := range c.consts {
-		if k.rows < 1 || k.cols < 1 || k.rows > 1<<24 || k.cols > 1<<24 || k.rows*k.cols > 1<<26 || !small(k.first) || !small(k.last) {
+		if k.rows < 1 || k.cols < 1 || k.rows > 1<<24 || k.cols > 1<<24 || int64(k.rows)*int64(k.cols) > 1<<26 || !small(k.first) || !small(k.last) {
 			return bad("constant")
 		}
 		if k.data != nil && (len(k.data) != k.rows*k.cols || k.data[0] != k.first || k.data[len(k.data)-1] != k.last) {

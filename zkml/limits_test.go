@@ -2,7 +2,9 @@ package zkml
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/torg-network/torg/exact"
@@ -119,6 +121,35 @@ func TestHostileCards(t *testing.T) {
 				}()
 			}
 		}
+	}
+}
+
+// TestCardNumbers: numbers in a card that are negative, or whose product is
+// small, where an int has 32 bits are refused there as elsewhere.
+func TestCardNumbers(t *testing.T) {
+	p := &exact.Program{Rows: 1}
+	x := p.Op(exact.Input, nil, nil, 2, 0, 1)
+	p.Outputs = []exact.Value{p.Op(exact.Arrange, []exact.Value{x}, []int{p.Const(1, 2, []int32{1, 0})})}
+	card, _ := mustCommit(t, p)
+	le := binary.LittleEndian
+	arrange := le.AppendUint32(le.AppendUint32([]byte{byte(exact.Arrange), 1, 1, 0}, uint32(x)), 0)
+	shape := le.AppendUint32(le.AppendUint32(nil, 1), 2)
+	for _, c := range []struct{ find, put []byte }{
+		{arrange, le.AppendUint32(arrange[:8:8], 1<<32-1)}, // constant -1
+		{shape, le.AppendUint32(le.AppendUint32(nil, 1<<16), 1<<16)},
+		{shape, le.AppendUint32(le.AppendUint32(nil, 1<<32-1), 1<<32-2)},
+	} {
+		b := card.Encode()
+		if n := bytes.Count(b, c.find); n != 1 {
+			t.Fatalf("%x is %d times in the card", c.find, n)
+		}
+		if _, err := DecodeCard(bytes.Replace(b, c.find, c.put, 1)); err == nil {
+			t.Errorf("%x: not refused", c.put)
+		}
+	}
+	card.consts[0] = constShape{rows: 1 << 16, cols: 1 << 16}
+	if err := card.check(); err == nil || !strings.Contains(err.Error(), "constant") {
+		t.Errorf("a constant of 2^32 elements: %v", err)
 	}
 }
 

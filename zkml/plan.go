@@ -315,7 +315,7 @@ func newPlan(c *Card, sequences, rows int, modes []byte) (*plan, error) {
 	}
 	lay := c.layouts()
 	p := &plan{card: c, b: mle.Log(sequences), t: mle.Log(rows), lay: lay, modes: modes, live: -1, counts: -1, marks: map[int64]int{}, pairs: map[[3]int]int{}}
-	values := 0
+	values := int64(0)
 	for _, l := range lay {
 		if values += 1 << (p.rowBits() + l.bits()); values > maxValues {
 			return nil, fmt.Errorf("zkml: more than %d elements in the run: prove fewer rows at once", maxValues)
