@@ -27,8 +27,9 @@
 //  3. To this equation are added, times random numbers, all other identities,
 //     each taken at a random point.
 //  4. Products in the equation (matrix products and convolutions, attention
-//     scores and means, norms, gates, gathered rows, arranged columns) are replaced by claims about their factors by
-//     sum-checks (sumcheck), all products of one depth at once.
+//     scores and means, norms, gates, gathered rows, arranged columns) are
+//     replaced by claims about their factors by sum-checks (sumcheck), all
+//     products of one depth at once.
 //  5. What is left is one weighted sum of committed elements, the model's and
 //     the run's, which WHIR opens.
 //

@@ -245,6 +245,15 @@ func (p *plan) meanRows(i int, op exact.Op, x form, xr exact.Range) (opPlan, err
 
 func opName(i int, part string) string { return "op " + strconv.Itoa(i) + " " + part }
 
+// maySaturate reports whether some value in the range saturates when
+// requantised. A proof's header says of such an operation whether any did.
+func maySaturate(op exact.Op, x exact.Range) bool {
+	s := op.Params[0]
+	half := int64(1) << s >> 1
+	top := int64(1)<<(op.Params[1]-1) - 1
+	return (x.Lo+half)>>s < -top-1 || (x.Hi+half)>>s > top
+}
+
 // requantise: o = floor((x + half) / 2^s), saturated. Unless some value
 // saturates, which the header tells, x + half = 2^s o + rem with both rem and
 // o in range has one solution. Checking rem alone would not do: for any rem,
@@ -257,8 +266,9 @@ func (p *plan) requantise(i int, op exact.Op, x form, xr exact.Range, n int) (op
 	top := int64(1)<<(op.Params[1]-1) - 1
 	bottom := -top - 1
 	qlo, qhi := (xr.Lo+half)>>s, (xr.Hi+half)>>s
+	may := maySaturate(op, xr)
 	o := opPlan{}
-	if qlo < bottom || qhi > top {
+	if may {
 		m, err := p.nextMode(1)
 		if err != nil {
 			return o, err
@@ -269,7 +279,6 @@ func (p *plan) requantise(i int, op exact.Op, x form, xr exact.Range, n int) (op
 	most := (koala.P-1+xr.Lo+half-(1<<s-1))>>s + 1 // 2^s q + rem - half - x < p for q < most
 	least := (xr.Hi + half - (koala.P - 1)) >> s   // x - (2^s q - half) < p for q > least
 	olo, ohi := max(qlo, bottom), min(qhi, top)
-	may := qlo < bottom || qhi > top
 	if may && bottom > least && top < most {
 		olo, ohi = bottom, top
 	}
@@ -488,10 +497,10 @@ func (p *plan) mostWeight(op exact.Op) int64 {
 // difference the key of the table, a score could exceed the top by half a key
 // and the sum of key and remainder would still be in range. So keys are of half
 // the width, difference = 2^(shift-1) key + remainder, and the table has
-// exponential (key+1)/2, rounded down, at each: the rounded difference. Exponentials are
-// committed and zero where j > i. Their sums are sent and checked. The mean is
-// a division of sums by sums, with a remainder between 0 and the divisor.
-// FullAttention has rows of input in place of j <= i.
+// exponential (key+1)/2, rounded down, at each: the rounded difference.
+// Exponentials are committed and zero where j > i. Their sums are sent and
+// checked. The mean is a division of sums by sums, with a remainder between 0
+// and the divisor. FullAttention has rows of input in place of j <= i.
 func (p *plan) attention(i int, op exact.Op, k int, shape constShape) (opPlan, error) {
 	heads := int(op.Params[0])
 	l := layout{heads, p.card.facts[i].Cols / heads}

@@ -17,8 +17,9 @@ import (
 )
 
 // ProverKey is a program ready to be proven. It is immutable and safe for
-// concurrent use. It holds the constants' code words: 4 times the constants,
-// at four bytes an element.
+// concurrent use. Beside the program it holds the constants as field elements,
+// four bytes each, and the hash tree over their code words, which are made again
+// where they are opened.
 type ProverKey struct {
 	card    Card
 	consts  []exact.Const
@@ -347,9 +348,8 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 		y := sumcheck.Prove(t, n, terms)
 		var evals []koala.Ext
 		for i, a := range now {
-			evals = append(evals, terms[i].Factors[0].At(0))
-			if len(p.prods[a.src.id].g.terms) > 0 {
-				evals = append(evals, terms[i].Factors[1].At(0))
+			for _, f := range terms[i].Factors[:p.prods[a.src.id].factors()] {
+				evals = append(evals, f.At(0))
 			}
 		}
 		t.Exts("factors", evals...)

@@ -13,8 +13,8 @@ import (
 )
 
 // A trace is runs of the program, with what the proof needs of their inside.
-// Values are tables of 2^b times 2^t rows, columns spread by their layout, zeros where
-// no column is. Rows after the input's repeat a harmless input.
+// Values are tables of 2^b times 2^t rows, columns spread by their layout, zeros
+// where no column is. Rows after the input's repeat a harmless input.
 type trace struct {
 	b, t int
 	live []int // rows of input of each sequence
@@ -34,7 +34,7 @@ type attnTrace struct {
 // normTrace is of rows.
 type normTrace struct{ sum, mean, factor, entry, index []int64 }
 
-// normKey, as package exact defines it: s divided by the least sufficient
+// normKeyOf is the key as package exact defines it: s divided by the least sufficient
 // power of four.
 func normKeyOf(s int64) (key, e int64) {
 	e = int64(max(0, (mathbits.Len64(uint64(s))-16+1)/2))
@@ -445,19 +445,12 @@ func (pk *ProverKey) chooseModes(tr *trace) []byte {
 	for i, op := range pk.card.ops {
 		switch op.Kind {
 		case exact.Requantise:
-			s := op.Params[0]
-			half := int64(1) << s >> 1
-			top := int64(1)<<(op.Params[1]-1) - 1
-			r := withZero(pk.card.facts[op.In[0]].Range)
-			if (r.Lo+half)>>s >= -top-1 && (r.Hi+half)>>s <= top {
+			if !maySaturate(op, withZero(pk.card.facts[op.In[0]].Range)) {
 				continue
 			}
 			var m byte
-			for _, x := range tr.vals[op.In[0]] {
-				if q := (int64(x) + half) >> s; q > top || q < -top-1 {
-					m = 1
-					break
-				}
+			if x := tr.vals[op.In[0]]; maySaturate(op, exact.Range{Lo: int64(slices.Min(x)), Hi: int64(slices.Max(x))}) {
+				m = 1
 			}
 			modes = append(modes, m)
 		case exact.Attention, exact.FullAttention:

@@ -132,11 +132,11 @@ func TestFrozenHeart(t *testing.T) {
 		{"output", 5, func(_ *Card, c []Claim, _ Proof) { c[1].Output[2][2][5] ^= 1 }},
 		{"witness", 0, func(_ *Card, _ []Claim, p Proof) {
 			// The root follows what is sent of rows.
-			h, body, err := readHeader(&card, p)
+			modes, body, err := readHeader(&card, p)
 			if err != nil {
 				t.Fatal(err)
 			}
-			plan, err := newPlan(&card, 2, 5, h.modes)
+			plan, err := newPlan(&card, 2, 5, modes)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -38,7 +38,7 @@ func (c *Card) budget(p *plan) soundness.Budget {
 	// What is said before the opening must fail for all that may have been
 	// committed to.
 	list := params.List()
-	fractions := float64(int(1) << p.fractions)
+	fractions := math.Exp2(float64(p.fractions))
 	claims := float64(2 + len(p.zeros) + len(p.rowTabs))
 	n := 0
 	for _, f := range p.zeros {
@@ -89,19 +89,14 @@ type Cost struct {
 // that charge before they verify.
 func (c Cost) Gas() uint64 { return uint64(c.Hashes/5+c.Field/40) + 100 }
 
-// Header is what a proof says of itself in its first bytes.
-type header struct{ modes []byte }
-
-// readHeader splits a proof into header and rest.
-func readHeader(c *Card, proof []byte) (*header, []byte, error) {
+// readHeader splits a proof into the modes that its header names and what
+// follows.
+func readHeader(c *Card, proof []byte) (modes, rest []byte, err error) {
 	n := len(magic)
 	for _, op := range c.ops {
 		switch op.Kind {
 		case exact.Requantise:
-			s := op.Params[0]
-			half := int64(1) << s >> 1
-			top := int64(1)<<(op.Params[1]-1) - 1
-			if r := withZero(c.facts[op.In[0]].Range); (r.Lo+half)>>s < -top-1 || (r.Hi+half)>>s > top {
+			if maySaturate(op, withZero(c.facts[op.In[0]].Range)) {
 				n++
 			}
 		case exact.Attention, exact.FullAttention:
@@ -111,7 +106,7 @@ func readHeader(c *Card, proof []byte) (*header, []byte, error) {
 	if len(proof) < n || string(proof[:len(magic)]) != magic {
 		return nil, nil, errMode{"not a proof of this version"}
 	}
-	return &header{proof[len(magic):n:n]}, proof[n:], nil
+	return proof[len(magic):n:n], proof[n:], nil
 }
 
 // cost estimates a plan's verification.
@@ -208,13 +203,14 @@ func (p *plan) evaluation(id int) int {
 }
 
 // Price reads the header of a proof about a number of sequences, the longest of
-// the given number of rows, and returns what verifying it would take at most, having done almost nothing: the plan is made, and nothing is hashed.
+// the given number of rows, and returns what verifying it would take at most,
+// having done little: the plan is made, and nothing is hashed.
 func Price(c Card, sequences, rows int, proof Proof) (Cost, error) {
-	h, _, err := readHeader(&c, proof)
+	modes, _, err := readHeader(&c, proof)
 	if err != nil {
 		return Cost{}, err
 	}
-	p, err := newPlan(&c, sequences, rows, h.modes)
+	p, err := newPlan(&c, sequences, rows, modes)
 	if err != nil {
 		return Cost{}, err
 	}
@@ -247,11 +243,11 @@ func verify(c *Card, claims []Claim, proof Proof, watch func(*transcript.Verifie
 			return err
 		}
 	}
-	h, body, err := readHeader(c, proof)
+	modes, body, err := readHeader(c, proof)
 	if err != nil {
 		return err
 	}
-	p, err := newPlan(c, len(claims), longest(claims), h.modes)
+	p, err := newPlan(c, len(claims), longest(claims), modes)
 	if err != nil {
 		return err
 	}
@@ -317,10 +313,7 @@ func verify(c *Card, claims []Claim, proof Proof, watch func(*transcript.Verifie
 		y, value := sumcheck.Verify(t, p.waveVars(now), sum)
 		n := 0
 		for _, a := range now {
-			n++
-			if len(p.prods[a.src.id].g.terms) > 0 {
-				n++
-			}
+			n += p.prods[a.src.id].factors()
 		}
 		evals := t.Exts("factors", n)
 		var want koala.Ext
@@ -329,7 +322,7 @@ func verify(c *Card, claims []Claim, proof Proof, watch func(*transcript.Verifie
 			d := p.prods[a.src.id]
 			x := a.coef.Mul(evals[k])
 			k++
-			if len(d.g.terms) > 0 {
+			if d.factors() == 2 {
 				x = x.Mul(evals[k])
 				k++
 			}

@@ -222,28 +222,21 @@ func (v *Verifier) Bytes(label string, n int) []byte {
 // Exts reads n extension elements.
 func (v *Verifier) Exts(label string, n int) []koala.Ext {
 	b := v.Bytes(label, n*koala.ExtSize)
+	out := make([]koala.Ext, n)
 	if b == nil {
-		return make([]koala.Ext, n)
+		return out
 	}
-	return v.DecodeExts(b)
+	for i := range out {
+		if out[i] = v.DecodeExt(b[i*koala.ExtSize:]); v.err != nil {
+			clear(out)
+			break
+		}
+	}
+	return out
 }
 
 // Ext reads one extension element.
 func (v *Verifier) Ext(label string) koala.Ext { return v.Exts(label, 1)[0] }
-
-// DecodeExts decodes all of b, a whole number of extension elements.
-func (v *Verifier) DecodeExts(b []byte) []koala.Ext {
-	out := make([]koala.Ext, len(b)/koala.ExtSize)
-	for i := range out {
-		x, err := koala.DecodeExt(b[i*koala.ExtSize:])
-		if err != nil {
-			v.Fail(err)
-			return make([]koala.Ext, len(out))
-		}
-		out[i] = x
-	}
-	return out
-}
 
 // DecodeElem decodes the element that b begins with.
 func (v *Verifier) DecodeElem(b []byte) koala.Elem {

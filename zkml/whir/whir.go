@@ -8,7 +8,7 @@
 // and not one, so that later words are pinned down by a sample outside their
 // domain, as in the paper. That folding keeps distances there is theorem 4.6 of
 // Ben-Sasson, Carmon, Haböck, Kopparty, Saraf, "On proximity gaps for
-// Reed-Solomon codes" (2025): see word.exceptions. Two things are arranged
+// Reed-Solomon codes" (2025): see wordShape.exceptions. Two things are arranged
 // differently from the paper, neither of which changes its analysis:
 //
 //   - All codes are interleaved. A word that is next folded by k variables is
@@ -53,11 +53,10 @@ const (
 
 // Bounds of Params.
 const (
-	MinHeight  = foldBits + 1
-	MaxHeight  = 20
-	MaxColumns = 1 << 10
-	minSlack   = 3
-	maxSlack   = 64
+	MinHeight = foldBits + 1
+	MaxHeight = 20
+	minSlack  = 3
+	maxSlack  = 64
 )
 
 // Params is how the commitments of one proof are made. Prover and verifier
@@ -270,9 +269,6 @@ func (c *Commitment) open(t *transcript.Prover, indices []int) {
 
 // Root is the commitment that the verifier sees.
 func (c *Commitment) Root() merkle.Digest { return c.tree.Root() }
-
-// Columns is the number of columns.
-func (c *Commitment) Columns() int { return len(c.columns) }
 
 // word is a committed polynomial of a later round: the encodings of its rows.
 type word struct {

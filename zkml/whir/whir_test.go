@@ -51,7 +51,7 @@ func random(r *rand.Rand, p Params) *instance {
 			continue
 		}
 		for _, c := range in.parts {
-			if j < c.At || j >= c.At+c.Columns() {
+			if j < c.At || j >= c.At+len(c.columns) {
 				continue
 			}
 			in.weights[j] = koala.NewVec(1 << p.Height)
@@ -96,7 +96,7 @@ func (in *instance) verify(claim koala.Ext, proof []byte) error {
 	t := transcript.NewVerifier("test", proof)
 	var parts []Opening
 	for _, c := range in.parts {
-		parts = append(parts, Opening{c.At, c.Columns(), c.Root()})
+		parts = append(parts, Opening{c.At, len(c.columns), c.Root()})
 	}
 	err := in.p.Verify(t, parts, in.logCols, claim, func(z []koala.Ext) koala.Ext {
 		eq := mle.Eq(z[:in.logCols], koala.ExtOne)
@@ -129,7 +129,7 @@ func TestOpening(t *testing.T) {
 			}
 			var columns []int
 			for _, c := range in.parts {
-				columns = append(columns, c.Columns())
+				columns = append(columns, len(c.columns))
 			}
 			if most := p.OpeningSize(columns, in.logCols); len(proof) > most {
 				t.Errorf("proof of %d bytes, at most %d expected", len(proof), most)
@@ -150,7 +150,7 @@ func TestOpening(t *testing.T) {
 			// Another element was committed than the claim is about.
 			c := in.parts[0]
 			for j, w := range in.weights {
-				if w.Len() > 0 && j >= c.At && j < c.At+c.Columns() {
+				if w.Len() > 0 && j >= c.At && j < c.At+len(c.columns) {
 					col := slices.Clone(c.columns[j-c.At])
 					col[3] = col[3].Add(koala.One)
 					columns := slices.Clone(c.columns)
