@@ -516,9 +516,7 @@ func (im *Imported) measure(ctx context.Context, samples [][][]float64, floats [
 	if err != nil {
 		return fmt.Errorf("onnx: %w", err)
 	}
-	var mu sync.Mutex
-	sums := make([]Loss, len(im.Outputs))
-	elements := make([]int, len(im.Outputs))
+	parts := make([][]Loss, len(floats)) // added in order: sums depend on it
 	if err := each(len(floats), func(i int) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -532,8 +530,7 @@ func (im *Imported) measure(ctx context.Context, samples [][][]float64, floats [
 		if err != nil {
 			return err
 		}
-		mu.Lock()
-		defer mu.Unlock()
+		parts[i] = make([]Loss, len(im.Outputs))
 		for k, o := range im.Outputs {
 			rows := 1
 			if o.axis >= 0 {
@@ -548,19 +545,23 @@ func (im *Imported) measure(ctx context.Context, samples [][][]float64, floats [
 				if len(f) != len(e) {
 					return fmt.Errorf("result %q has %d elements a row in floating point and %d here, which is a bug", o.Name, len(f), len(e))
 				}
-				sums[k].add(o, f, e)
-				elements[k] += len(f)
+				parts[i][k].add(o, f, e)
 			}
 		}
 		return nil
 	}); err != nil {
 		return fmt.Errorf("onnx: %w", err)
 	}
-	for k := range sums {
-		s := &sums[k]
-		s.Mean /= float64(max(1, elements[k]))
+	for k := range im.Outputs {
+		o := &im.Outputs[k]
+		var s Loss
+		for _, p := range parts {
+			s.Rows, s.Agreement, s.Mean = s.Rows+p[k].Rows, s.Agreement+p[k].Agreement, s.Mean+p[k].Mean
+			s.Max, s.Peak = max(s.Max, p[k].Max), max(s.Peak, p[k].Peak)
+		}
+		s.Mean /= float64(max(1, s.Rows*o.Columns))
 		s.Agreement /= float64(max(1, s.Rows))
-		im.Outputs[k].Loss = *s
+		o.Loss = s
 	}
 	return nil
 }
@@ -577,6 +578,7 @@ func rowOf(t *Tensor, ax, row int) []float64 {
 	return out
 }
 
+// add takes in a row, as a sum of agreements and errors.
 func (s *Loss) add(o Output, want []float64, got []int32) {
 	s.Rows++
 	a, b := 0, 0
