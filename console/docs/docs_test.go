@@ -2,6 +2,7 @@ package docs_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -49,8 +50,14 @@ func TestLinks(t *testing.T) {
 		}
 		return ids
 	}
+	var pages []string
+	b.Get("/docs").Is(http.StatusOK).Each("a", func(n *html.Node) {
+		if page, ok := strings.CutPrefix(consoletest.Attr(n, "href"), "/docs/"); ok && !slices.Contains(pages, page) {
+			pages = append(pages, page)
+		}
+	})
 	seen := 0
-	for _, page := range []string{"start", "architecture", "zkml", "exact", "openai", "operating", "benchmarks"} {
+	for _, page := range pages {
 		r := b.Get("/docs/" + page).Is(http.StatusOK)
 		r.Each("a", func(n *html.Node) {
 			to := consoletest.Attr(n, "href")
