@@ -48,7 +48,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/torg-network/torg"
@@ -167,9 +166,7 @@ func (c *Console) Link() string { return "/enter?token=" + url.QueryEscape(c.ses
 
 // Run follows the square until ctx ends, then closes what is streamed.
 func (c *Console) Run(ctx context.Context) error {
-	var running sync.WaitGroup
-	running.Go(func() { c.feed.Run(ctx) })
-	running.Wait()
+	c.feed.Run(ctx)
 	return ctx.Err()
 }
 
