@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/torg-network/torg/console/docs"
 	"github.com/torg-network/torg/console/list"
@@ -263,7 +262,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 		names[o.Subject]++
 		m.exact = m.exact && exact(o.Offer)
 		m.context = max(m.context, contextOf(o.Offer))
-		of := offer{Offer: o, live: standing(o, now)}
+		of := offer{Offer: o, live: ui.Stands(o, now)}
 		for _, s := range seen {
 			if s.Provider == o.Provider && s.Digest == digest {
 				of.seen = s
@@ -298,6 +297,3 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 	m.others = m.others[:min(len(m.others), maxNames)]
 	return ui.Render(w, r, ui.View{Title: m.name}, detail(m))
 }
-
-// standing reports whether an offer can be leased now.
-func standing(o market.Offer, now time.Time) bool { return !o.Withdrawn && o.Expiry > now.Unix() }

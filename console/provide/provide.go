@@ -104,7 +104,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("read the provider's history: %w", err)
 	}
 	for _, e := range evs {
-		if e.Kind != market.EvOffered && e.Kind != market.EvPruned && len(f.past) < someEvents { // offers are renewed every few minutes
+		if e.News() && len(f.past) < someEvents {
 			f.past = append(f.past, e)
 		}
 	}

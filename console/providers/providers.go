@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -179,8 +178,8 @@ func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
 	// What this machine has seen is a help, and no reason to show nothing.
 	seen, _ := p.desk.Models(r.Context())
 	who, model, trade, places := q.Filters["provider"], q.Filters["model"], q.Filters["trade"], q.Filters["places"]
-	has := func(list []string, filter string) bool {
-		return filter == "" || slices.ContainsFunc(list, func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(filter)) })
+	has := func(texts []string, filter string) bool {
+		return slices.ContainsFunc(texts, func(s string) bool { return list.Contains(s, filter) })
 	}
 	view := list.Choose(watch(p.gathered(s), seen), q, func(r *row) bool {
 		return list.Contains(r.id, who) && has(r.names, model) && has(r.trades, trade) && (places == "" || r.free() > 0)
@@ -244,7 +243,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("read the account's history: %w", err)
 	}
 	for _, e := range evs {
-		if public(v, e) && e.Kind != market.EvOffered && e.Kind != market.EvPruned && len(a.past) < someEvents { // offers are renewed every few minutes
+		if public(v, e) && e.News() && len(a.past) < someEvents {
 			a.past = append(a.past, e)
 		}
 	}
@@ -340,9 +339,6 @@ func (p *Page) saw(ctx context.Context, v session.Viewer, a *account) error {
 	}
 	return nil
 }
-
-// stands reports whether an offer can be leased now.
-func stands(o market.Offer, now time.Time) bool { return !o.Withdrawn && o.Expiry > now.Unix() }
 
 // modelPath is where an offer's model is shown; empty for other trades.
 func modelPath(o market.Offer) string {

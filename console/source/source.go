@@ -34,6 +34,10 @@ type Event struct {
 	Tx     square.Hash // zero: the ledger itself, at the end of a block
 }
 
+// News reports whether an event is worth telling. Offers are renewed every few
+// minutes and ended leases forgotten: that is none.
+func (e Event) News() bool { return e.Kind != market.EvOffered && e.Kind != market.EvPruned }
+
 // Lease is a lease and how it would end if everyone fell silent now.
 type Lease struct {
 	market.Lease

@@ -156,6 +156,9 @@ func StateTone(s market.State) Tone {
 	return Plain
 }
 
+// Stands reports whether an offer can be leased now.
+func Stands(o market.Offer, now time.Time) bool { return !o.Withdrawn && o.Expiry > now.Unix() }
+
 // Why says a typed close reason in words.
 func Why(r market.Reason) string {
 	switch r {

@@ -70,7 +70,7 @@ func sentence(e source.Event, me square.Address) string {
 		return fmt.Sprintf("%s work was found right", whose(e.Provider))
 	case market.EvEnded:
 		s := fmt.Sprintf("the lease of %s with %s ended: %s. %s was paid in all", buyer, provider, Why(e.Reason), paid)
-		if back := toAccount(e, e.Buyer); back > 0 {
+		if back, _ := Change(e, e.Buyer); back > 0 {
 			s += fmt.Sprintf(" and %s went back to %s", Coins(back, square.Denom), buyer)
 		}
 		return s
@@ -114,16 +114,6 @@ func fromEscrow(e source.Event) (n uint64) {
 	return n
 }
 
-// toAccount is what an event paid into an account.
-func toAccount(e source.Event, a square.Address) (n uint64) {
-	for _, m := range e.Moves {
-		if m.To == market.Account(a) && m.Amount.Denom == square.Denom {
-			n += m.Amount.Units
-		}
-	}
-	return n
-}
-
 // Change is what an event did to an account's own money: in and out, base
 // units of the ledger's denom.
 func Change(e source.Event, a square.Address) (in, out uint64) {
@@ -139,4 +129,17 @@ func Change(e source.Event, a square.Address) (in, out uint64) {
 		}
 	}
 	return in, out
+}
+
+// EventTone is how an event stands in a timeline.
+func EventTone(e source.Event) Tone {
+	switch e.Kind {
+	case market.EvBonded, market.EvStarted, market.EvRedeemed, market.EvUpheld:
+		return Good
+	case market.EvEnded:
+		return StateTone(e.To)
+	case market.EvChallenged:
+		return Warn
+	}
+	return Plain
 }

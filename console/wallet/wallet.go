@@ -27,7 +27,6 @@ import (
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/gateway/keys"
-	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
 
@@ -189,8 +188,8 @@ func (p *Page) render(w http.ResponseWriter, r *http.Request, v view, status int
 		return err
 	}
 	for _, e := range events {
-		if e.Kind == market.EvOffered || len(v.Changes) == maxHistory {
-			continue // renewed every few minutes
+		if !e.News() || len(v.Changes) == maxHistory {
+			continue
 		}
 		in, out := ui.Change(e, v.Address)
 		v.Changes = append(v.Changes, change{e, in, out})
