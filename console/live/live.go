@@ -145,9 +145,8 @@ type Logged struct {
 // State is what stands on the square.
 type State struct {
 	Read   time.Time
-	Head   source.Head
 	Offers []market.Offer
-	Leases []source.Lease // that have not ended
+	Leases []source.Lease // that are active
 }
 
 // Config is what a feed follows.
@@ -225,6 +224,7 @@ func (f *Feed) Observe(r Request) {
 func (f *Feed) Run(ctx context.Context) {
 	defer f.close()
 	happening := f.cfg.Ledger.Watch(ctx)
+	f.count(ctx)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -244,10 +244,9 @@ func (f *Feed) Run(ctx context.Context) {
 	}
 }
 
-// note remembers an event. Offers are renewed every few minutes and ended
-// leases forgotten: that is no news.
+// note remembers an event that is news.
 func (f *Feed) note(e source.Event) {
-	if e.Kind == market.EvOffered || e.Kind == market.EvPruned {
+	if !e.News() {
 		return
 	}
 	f.mu.Lock()
@@ -391,7 +390,7 @@ func (f *Feed) Height() int64 {
 	return f.height
 }
 
-// State is what stands on the square, at most a few seconds old: three
+// State is what stands on the square, at most a few seconds old: two
 // questions to the ledger when it is older, none when it is not.
 func (f *Feed) State(ctx context.Context) (State, error) {
 	f.reading.Lock()
@@ -402,10 +401,6 @@ func (f *Feed) State(ctx context.Context) (State, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	head, err := f.cfg.Ledger.Head(ctx)
-	if err != nil {
-		return State{}, err
-	}
 	offers, _, err := f.cfg.Ledger.Offers(ctx, source.OfferFilter{}, source.Page{Limit: maxListed})
 	if err != nil {
 		return State{}, err
@@ -415,7 +410,7 @@ func (f *Feed) State(ctx context.Context) (State, error) {
 		return State{}, err
 	}
 	slices.SortFunc(leases, func(a, b source.Lease) int { return cmp.Compare(b.Opened, a.Opened) })
-	f.state = State{Read: now, Head: head, Offers: offers, Leases: leases}
+	f.state = State{Read: now, Offers: offers, Leases: leases}
 	return f.state, nil
 }
 

@@ -51,7 +51,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 	begin, points := p.feed.Traffic(scope)
 	evs := p.feed.Events(scope, 0, news)
 	return ui.Render(w, r, ui.View{Title: "Square", Islands: []string{"square"}},
-		body(figuresOf(state, p.feed.Rate(scope)), charts(begin, points), draw(flowsOf(state, scope), v.Address), evs, scope))
+		body(figuresOf(state, p.feed.Height(), p.feed.Rate(scope)), charts(begin, points), draw(flowsOf(state, scope), v.Address), evs, scope))
 }
 
 func (p *Page) flows(w http.ResponseWriter, r *http.Request) error {
@@ -71,8 +71,8 @@ type figures struct {
 	Rate                      live.Rate
 }
 
-func figuresOf(s live.State, r live.Rate) figures {
-	f := figures{Providers: providers(s), Offers: len(s.Offers), Leases: len(s.Leases), Height: s.Head.Height, Rate: r}
+func figuresOf(s live.State, height int64, r live.Rate) figures {
+	f := figures{Providers: providers(s), Offers: len(s.Offers), Leases: len(s.Leases), Height: height, Rate: r}
 	for _, l := range s.Leases {
 		if l.Order.Denom == square.Denom {
 			f.Held += l.Escrow
@@ -121,8 +121,11 @@ func charts(begin time.Time, points []live.Point) []ui.ChartData {
 		c := &out[i]
 		c.Begin, c.Step, c.Rows = begin, live.Step, int(time.Minute/live.Step)
 		c.Values, c.Keep = make([]float64, len(points)), live.Points
-		for j, p := range points {
-			c.Values[j] = values(p)[c.ID]
+	}
+	for j, p := range points {
+		v := values(p)
+		for i := range out {
+			out[i].Values[j] = v[out[i].ID]
 		}
 	}
 	return out
@@ -211,12 +214,9 @@ func (p *Page) tick(ctx context.Context, scope live.Scope, after uint64) (data [
 	if err != nil {
 		return nil, after, err
 	}
-	if state.Head.Height < p.feed.Height() {
-		state.Head.Height = p.feed.Height()
-	}
 	begin, points := p.feed.Traffic(scope)
 	t := tick{
-		Figures: figuresOf(state, p.feed.Rate(scope)).words(),
+		Figures: figuresOf(state, p.feed.Height(), p.feed.Rate(scope)).words(),
 		Step:    begin.Add(time.Duration(len(points)-1) * live.Step).Unix(), Points: values(points[len(points)-1]),
 		Flows: draw(flowsOf(state, scope), scope.Account).Version,
 	}

@@ -38,7 +38,9 @@ func TestTheSquareReadsWithoutJavaScript(t *testing.T) {
 	sq.AllLeases = []source.Lease{lease(1, me, a, 9_000_000, 1_000_000), lease(2, b, a, 5_000_000, 0), lease(3, me, a, 1_000_000, 250_000)}
 	sq.AllOffers = []market.Offer{offer(a), offer(a), offer(b)}
 	s.Console.Observe(live.Request{Key: "k", Prompt: 100, Completion: 400, Cost: 700})
-	r := s.AsOwner().Get("/").Is(200)
+	who := s.AsOwner()
+	wait(t, func() bool { return strings.Contains(who.Get("/").Text(), "Block 42") })
+	r := who.Get("/").Is(200)
 	r.Has("Providers 2", "3 offers", "Leases standing 3", "15 TORG held", "Who pays whom", "1.25 TORG paid", "Requests a second", "As a table")
 	described := false
 	r.Each("desc", func(n *html.Node) {
