@@ -9,6 +9,9 @@ import (
 	"github.com/torg-network/torg/exact/quantise"
 )
 
+// fixed is a number in fixed point: times 2^frac, to nearest.
+func fixed(x float64, frac int) float64 { return math.Floor(math.Ldexp(x, frac) + 0.5) }
+
 // fracFor is the most fractional bits at which values up to the peak, with a
 // quarter to spare, fit the bits with sign.
 func fracFor(peak float64, bits, most int) int {
@@ -99,7 +102,7 @@ func (l *lower) scaled(x *value, gain, bias []float64, frac, bits int) (*value, 
 	}
 	factors := make([]int32, len(gain))
 	for i, v := range gain {
-		factors[i] = int32(math.Floor(math.Ldexp(v, g) + 0.5))
+		factors[i] = int32(fixed(v, g))
 	}
 	c := quantise.Constant(l.prog, x.v, factors)
 	y := &value{v: l.prog.Op(exact.Multiply, []exact.Value{x.v, c}, nil), cols: x.cols, frac: x.frac + g}
@@ -107,7 +110,7 @@ func (l *lower) scaled(x *value, gain, bias []float64, frac, bits int) (*value, 
 	if bias != nil {
 		addends := make([]int32, len(bias))
 		for i, v := range bias {
-			addends[i] = int32(math.Floor(math.Ldexp(v, y.frac) + 0.5))
+			addends[i] = int32(fixed(v, y.frac))
 		}
 		y.v = l.op(exact.Offset, y, []int{l.prog.Const(1, len(addends), addends)})
 		y.hi += int64(math.Ldexp(most, y.frac)) + 1
@@ -289,18 +292,24 @@ func (p *linear) chosen(cols []int32) *linear {
 	return &out
 }
 
+// magnitudes are the greatest magnitude of the elements of a matrix of n columns,
+// times a, and the greatest sum of those of a column.
+func magnitudes(w []float64, n int, a float64) (peak, norm float64) {
+	norms := make([]float64, n)
+	for i, x := range w {
+		x = math.Abs(x * a)
+		peak = max(peak, x)
+		norms[i%n] += x
+		norm = max(norm, norms[i%n])
+	}
+	return peak, norm
+}
+
 // product emits a p + b, where p is a product.
 func (l *lower) product(p *linear, a, b float64, frac, bits int, exactly bool) (*value, error) {
 	in := p.in
-	peak, norm := 0.0, 0.0
+	peak, norm := magnitudes(p.w, p.n, a)
 	addend := 0.0
-	norms := make([]float64, p.n)
-	for i, w := range p.w {
-		w = math.Abs(w * a)
-		peak = max(peak, w)
-		norms[i%p.n] += w
-		norm = max(norm, norms[i%p.n])
-	}
 	halfUnit := math.Ldexp(0.5, -in.frac)
 	if !in.floored {
 		halfUnit = 0
@@ -332,7 +341,7 @@ func (l *lower) product(p *linear, a, b float64, frac, bits int, exactly bool) (
 	data := make([]int32, len(p.w))
 	sums := make([]float64, p.n)
 	for i, w := range p.w {
-		q := int64(math.Floor(math.Ldexp(w*a, g) + 0.5))
+		q := int64(fixed(w*a, g))
 		data[i] = int32(q)
 		sums[i%p.n] += float64(q)
 	}

@@ -390,7 +390,7 @@ func (l *lower) enter(im *Imported, rows int) error {
 		// With room for inputs that are somewhat larger than the samples.
 		x.lo, x.hi = -1<<(actBits-1)+1, 1<<(actBits-1)-1
 		if im.Samples == 0 {
-			x.lo, x.hi = int64(math.Floor(math.Ldexp(im.Input.Lo, x.frac)+0.5)), int64(math.Floor(math.Ldexp(im.Input.Hi, x.frac)+0.5))
+			x.lo, x.hi = int64(fixed(im.Input.Lo, x.frac)), int64(fixed(im.Input.Hi, x.frac))
 		} else if im.Input.Lo >= 0 {
 			x.lo = 0
 		}
@@ -497,7 +497,7 @@ func (in Input) Encode(rows [][]float64) ([][]int32, error) {
 			if in.Tokens && x != math.Trunc(x) || !(x >= in.Lo && x <= in.Hi) {
 				return nil, fmt.Errorf("row %d: %g is not among the inputs the model takes, %g to %g", t, x, in.Lo, in.Hi)
 			}
-			out[t][i] = int32(math.Floor(math.Ldexp(x, in.Frac) + 0.5))
+			out[t][i] = int32(fixed(x, in.Frac))
 		}
 	}
 	return out, nil

@@ -58,16 +58,14 @@ func (v *intervals) node(n *Node) error {
 			out = max(out, b+math.Abs(bias(j)))
 		}
 	}
-	c := &call{node: n, opset: v.opset(n)}
-	for _, in := range n.In {
-		t := v.static[in]
-		if t == nil && in != "" {
-			t = &Tensor{Name: in, Type: Float, Dims: v.dims[in]}
+	affine := func(factor, addend []float64) {
+		out = 0
+		for i := range factor {
+			out = max(out, math.Abs(factor[i])*x+math.Abs(addend[i]))
 		}
-		c.in = append(c.in, t)
 	}
 	left := v.room
-	c.left = &left
+	c := &call{n, v.opset(n), n.operands(v.static, v.dims), &left}
 	none := func(int) float64 { return 0 }
 	switch n.Op {
 	case "MatMul":
@@ -119,20 +117,14 @@ func (v *intervals) node(n *Node) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", n.label(), err)
 		}
-		out = 0
-		for i := range f {
-			out = max(out, math.Abs(f[i])*x+math.Abs(g[i]))
-		}
+		affine(f, g)
 	case "BatchNormalization":
 		if len(c.in) > 0 && len(c.in[0].Dims) > 1 {
 			f, g, err := c.batchFactors(c.in[0].Dims[1])
 			if err != nil {
 				return fmt.Errorf("%s: %w", n.label(), err)
 			}
-			out = 0
-			for i := range f {
-				out = max(out, math.Abs(f[i])*x+math.Abs(g[i]))
-			}
+			affine(f, g)
 		}
 	case "LayerNormalization", "RMSNormalization":
 		d := v.dims[n.In[0]]

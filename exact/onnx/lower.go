@@ -68,24 +68,26 @@ func init() {
 	}
 }
 
-// node emits one node.
-func (l *lower) node(node *Node) error {
-	in := make([]*Tensor, len(node.In))
-	for i, name := range node.In {
-		if name == "" {
-			continue
-		}
-		if in[i] = l.static[name]; in[i] == nil {
-			// What depends on the input has dimensions only.
-			in[i] = &Tensor{Name: name, Type: Float, Dims: l.dims[name]}
+// operands are a node's constants, and of what depends on the input its
+// dimensions only.
+func (n *Node) operands(static map[string]*Tensor, dims map[string][]int) []*Tensor {
+	in := make([]*Tensor, len(n.In))
+	for i, name := range n.In {
+		if in[i] = static[name]; in[i] == nil && name != "" {
+			in[i] = &Tensor{Name: name, Type: Float, Dims: dims[name]}
 		}
 	}
+	return in
+}
+
+// node emits one node.
+func (l *lower) node(node *Node) error {
 	f, ok := lowerings[node.Op]
 	if !ok {
 		return fmt.Errorf("%s: %s of what depends on the input is not supported: its result must not depend on the data", node.label(), node.Op)
 	}
 	left := l.net.room
-	out, err := f(l, &call{node, l.net.version(node), in, &left})
+	out, err := f(l, &call{node, l.net.version(node), node.operands(l.static, l.dims), &left})
 	if err != nil {
 		return fmt.Errorf("%s: %w", node.label(), err)
 	}

@@ -217,7 +217,7 @@ func (l *lower) rowwise(c *call, w *wire, op string, factor, addend [][]float64)
 		var data []int32
 		for _, row := range v {
 			for _, e := range row {
-				x := math.Floor(math.Ldexp(e, frac) + 0.5)
+				x := fixed(e, frac)
 				if !(math.Abs(x) < 1<<28) {
 					return nil, fmt.Errorf("a constant of %g is too large", e)
 				}

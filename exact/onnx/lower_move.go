@@ -115,7 +115,7 @@ func (l *lower) joined(c *call, n int) ([]*wire, error) {
 			}
 			data := make([]int32, len(row[0]))
 			for j, v := range row[0] {
-				data[j] = int32(math.Floor(math.Ldexp(v, frac) + 0.5))
+				data[j] = int32(fixed(v, frac))
 			}
 			joint.beside(int64(slices.Min(data)), int64(slices.Max(data)))
 			parts, widths = append(parts, quantise.Constant(l.prog, l.input, data)), append(widths, len(data))
@@ -176,10 +176,7 @@ func (l *lower) embed(c *call) ([]*wire, error) {
 	if index.at.val.lo < 0 || index.at.val.hi >= int64(n) {
 		return nil, fmt.Errorf("numbers up to %d look up one of %d rows", index.at.val.hi, n)
 	}
-	peak := 0.0
-	for _, v := range table.F {
-		peak = max(peak, math.Abs(float64(v)))
-	}
+	peak := greatest(table)
 	out := c.node.Out[0]
 	frac, ok := l.group[out]
 	if !ok {
@@ -188,7 +185,7 @@ func (l *lower) embed(c *call) ([]*wire, error) {
 	data := make([]int32, len(table.F))
 	y := &value{cols: cols, frac: frac}
 	for i, v := range table.F {
-		x := math.Floor(math.Ldexp(float64(v), frac) + 0.5)
+		x := fixed(float64(v), frac)
 		if !(math.Abs(x) < exact.Limit) {
 			return nil, fmt.Errorf("an entry of %g is too large", v)
 		}

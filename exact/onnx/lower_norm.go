@@ -85,7 +85,7 @@ func (l *lower) norm(c *call) ([]*wire, error) {
 	default:
 		table, scale = quantise.InverseRoots(d)
 	}
-	e := math.Floor(math.Ldexp(eps*float64(d), 2*x.frac) + 0.5)
+	e := fixed(eps*float64(d), 2*x.frac)
 	if e >= 1<<40 {
 		return nil, fmt.Errorf("an epsilon of %g is too large for a value of up to %g", eps, l.peakOf(w))
 	}

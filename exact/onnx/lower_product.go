@@ -3,7 +3,6 @@ package onnx
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/torg-network/torg/exact"
@@ -40,14 +39,7 @@ func (l *lower) weighted(w *wire, cols []int32, blocks, k, n int, weights, bias 
 		return &atom{cols: n, uniform: w.at.uniform, lin: &linear{v, 1, k, n, weights, bias}}, nil
 	}
 	// As many bits as leave the weights theirs.
-	peak, norm := 0.0, 0.0
-	norms := make([]float64, n)
-	for i, v := range weights {
-		v = math.Abs(v)
-		peak = max(peak, v)
-		norms[i%n] += v
-		norm = max(norm, norms[i%n])
-	}
+	peak, norm := magnitudes(weights, n, 1)
 	bits := actBits
 	if peak > 0 {
 		for bits > 10 && (norm/peak*(1<<(weightBits-1))+float64(k)/2)*float64(int64(1)<<(bits-1)) >= 0.9*exact.Limit {
@@ -61,6 +53,15 @@ func (l *lower) weighted(w *wire, cols []int32, blocks, k, n int, weights, bias 
 		return nil, err
 	}
 	return &atom{cols: blocks * n, uniform: w.at.uniform, lin: &linear{l.arranged(v, at), blocks, k, n, weights, bias}}, nil
+}
+
+// unbatched is a batch of one matrix as that matrix.
+func (t *Tensor) unbatched() *Tensor {
+	x := *t
+	for len(x.Dims) > 2 && x.Dims[0] == 1 {
+		x.Dims = x.Dims[1:]
+	}
+	return &x
 }
 
 func doubles(v []float32) []float64 {
@@ -81,9 +82,7 @@ func (l *lower) matMul(c *call) ([]*wire, error) {
 		if err != nil {
 			return nil, err
 		}
-		for len(tb.Dims) > 2 && tb.Dims[0] == 1 {
-			tb = &Tensor{Type: tb.Type, Dims: tb.Dims[1:], F: tb.F}
-		}
+		tb = tb.unbatched()
 		if len(tb.Dims) > 2 || len(w.dims) == 0 {
 			return nil, fmt.Errorf("times a constant of shape %v: only one matrix is supported", tb.Dims)
 		}
@@ -100,9 +99,7 @@ func (l *lower) matMul(c *call) ([]*wire, error) {
 		return nil, err
 	}
 	r := len(w.dims)
-	for len(ta.Dims) > 2 && ta.Dims[0] == 1 {
-		ta = &Tensor{Type: ta.Type, Dims: ta.Dims[1:], F: ta.F}
-	}
+	ta = ta.unbatched()
 	if len(ta.Dims) != 2 || r < 2 {
 		return nil, fmt.Errorf("a constant of shape %v times %v: only one matrix is supported", ta.Dims, w.dims)
 	}

@@ -46,7 +46,7 @@ func (l *lower) trees(c *call) ([]*wire, error) {
 			if n.leaf {
 				v := make([]int32, e.outputs)
 				for _, k := range n.contributes {
-					v[k.output] += int32(math.Floor(math.Ldexp(float64(k.weight), frac) + 0.5))
+					v[k.output] += int32(fixed(float64(k.weight), frac))
 				}
 				out[i].Values = v
 				continue
@@ -172,10 +172,6 @@ func (l *lower) classified(c *call, w *wire, s scoring) ([]*wire, error) {
 	label, err := l.best(w, w.dims[:1], w.axis)
 	if err != nil {
 		return nil, err
-	}
-	s.labels = c.node.intsAttr("classlabels_int64s")
-	if s.labels == nil {
-		s.labels = c.node.intsAttr("classlabels_ints")
 	}
 	if len(s.labels) == s.classes {
 		table := &Tensor{Type: Float, Dims: []int{len(s.labels)}}

@@ -17,7 +17,8 @@ type ensemble struct {
 	// A classifier whose leaves speak of one of two classes only: its score s
 	// stands for the second class.
 	binary, positive bool
-	labels           int // of a classifier
+	labels           []int64 // of a classifier, if they are numbers
+	classes          int
 }
 
 // treeNode asks a question, or is a leaf.
@@ -94,8 +95,9 @@ func readEnsemble(n *Node) (*ensemble, error) {
 	prefix := "target_"
 	if classifier {
 		prefix = "class_"
-		e.labels = max(len(n.intsAttr("classlabels_int64s")), len(n.stringsAttr("classlabels_strings")))
-		e.outputs = e.labels
+		e.labels = n.intsAttr("classlabels_int64s")
+		e.classes = max(len(e.labels), len(n.stringsAttr("classlabels_strings")))
+		e.outputs = e.classes
 	} else {
 		e.outputs = int(max(0, min(n.intAttr("n_targets", 1), maxDim)))
 		switch f := n.stringAttr("aggregate_function", "SUM"); f {
@@ -258,7 +260,7 @@ type scoring struct {
 }
 
 func (e *ensemble) scoring() scoring {
-	return scoring{classes: e.labels, post: e.post, binary: e.binary, positive: e.positive}
+	return scoring{labels: e.labels, classes: e.classes, post: e.post, binary: e.binary, positive: e.positive}
 }
 
 // pair makes two scores of the one sum of a binary classifier, as the runtime
@@ -275,10 +277,6 @@ func (c *call) classified(sums [][]float64, s scoring) ([]*Tensor, error) {
 	labels, err := c.new(Int64, []int{len(sums)})
 	if err != nil {
 		return nil, err
-	}
-	s.labels = c.node.intsAttr("classlabels_int64s")
-	if s.labels == nil {
-		s.labels = c.node.intsAttr("classlabels_ints")
 	}
 	for i, row := range sums {
 		if s.binary {
