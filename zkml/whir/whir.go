@@ -394,6 +394,9 @@ type piece struct {
 // block by block, twice: for these, and for the sum of all columns.
 func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weights []Weight, room *koala.Room) (f, w koala.Vec) {
 	n := len(columns)
+	if n > 1<<p.Height { // there would be more inner products than elements
+		return p.bindAll(t, columns, weights)
+	}
 	block := min(p.Height, InnerBits)
 	size, blocks := 1<<block, 1<<(p.Height-block)
 	// pieces[b][j] are those of block b of column j.
@@ -487,6 +490,27 @@ func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weight
 			add(w.Slice(at, end), joined)
 		}
 	})
+	return f, w
+}
+
+// bindAll says and returns what bindColumns does. It writes all elements and
+// weights out and binds their variables like any others, in memory and time that
+// do not grow with the square of the number of columns.
+func (p Params) bindAll(t *transcript.Prover, columns [][]koala.Elem, weights []Weight) (f, w koala.Vec) {
+	n := len(columns) << p.Height
+	f, w = koala.NewVec(n), koala.NewVec(n)
+	for j, c := range columns {
+		copy(f[0][j<<p.Height:], c)
+	}
+	for _, v := range weights {
+		for k := range v.Outer.Len() {
+			at := v.At + k*v.Inner.Len()
+			koala.AddProduct(w.Slice(at, at+v.Inner.Len()), v.Inner, v.Outer.At(k))
+		}
+	}
+	for range mle.Log(len(columns)) {
+		bind(t, &f, &w, p.FoldWork)
+	}
 	return f, w
 }
 

@@ -1,8 +1,10 @@
 package whir
 
 import (
+	"bytes"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -67,7 +69,12 @@ func random(r *rand.Rand, p Params) *instance {
 
 func (in *instance) prove() []byte {
 	t := transcript.NewProver("test")
-	var weights []Weight
+	in.p.Prove(t, in.parts, in.logCols, in.split(), koala.NewRoom(3<<in.p.Height))
+	return t.Proof()
+}
+
+// split returns the weights in pieces.
+func (in *instance) split() (weights []Weight) {
 	one := koala.NewVec(1)
 	one.Set(0, koala.ExtOne)
 	for j, w := range in.weights {
@@ -88,8 +95,44 @@ func (in *instance) prove() []byte {
 			at += n
 		}
 	}
-	in.p.Prove(t, in.parts, in.logCols, weights, koala.NewRoom(3<<in.p.Height))
-	return t.Proof()
+	return weights
+}
+
+// TestBindAll: columns are bound in two ways, which say the same.
+func TestBindAll(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 1))
+	for range 20 {
+		p := NewParams(MinHeight+r.IntN(8), 2, 2, 1, 20)
+		in := random(r, p)
+		columns := make([][]koala.Elem, 1<<in.logCols)
+		for _, c := range in.parts {
+			copy(columns[c.At:], c.columns)
+		}
+		one, other := transcript.NewProver("test"), transcript.NewProver("test")
+		f, w := p.bindColumns(one, columns, in.split(), nil)
+		g, v := p.bindAll(other, columns, in.split())
+		if !bytes.Equal(one.Proof(), other.Proof()) || !reflect.DeepEqual(f, g) || !reflect.DeepEqual(w, v) {
+			t.Fatalf("2^%d columns of 2^%d elements are bound in two ways", in.logCols, p.Height)
+		}
+	}
+	// More columns than a column has elements.
+	p := NewParams(MinHeight, 2, 2, 1, 20)
+	in := &instance{p: p, logCols: MinHeight + 1, weights: make([]koala.Vec, 2<<MinHeight)}
+	var columns [][]koala.Elem
+	for j := range in.weights {
+		in.weights[j] = koala.NewVec(1 << MinHeight)
+		columns = append(columns, make([]koala.Elem, 1<<MinHeight))
+		for i := range columns[j] {
+			x, e := ext(r), koala.FromInt(r.Int64())
+			in.weights[j].Set(i, x)
+			columns[j][i] = e
+			in.claim = in.claim.Add(x.Scale(e))
+		}
+	}
+	in.parts = []Part{{0, p.Commit(columns)}}
+	if err := in.verify(in.claim, in.prove()); err != nil {
+		t.Error(err)
+	}
 }
 
 func (in *instance) verify(claim koala.Ext, proof []byte) error {
