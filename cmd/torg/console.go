@@ -58,7 +58,7 @@ type consoleLedger struct{ *client.Client }
 
 // seen says what the console tells apart.
 func seen(err error) error {
-	if errors.Is(err, client.ErrNotFound) {
+	if errors.Is(err, market.ErrNotFound) || errors.Is(err, buyer.ErrNoReceipt) {
 		return fmt.Errorf("%w: %w", source.ErrNotFound, err)
 	}
 	return err
@@ -173,20 +173,16 @@ type consoleDesk struct{ *buyer.Desk }
 
 func (d consoleDesk) Receipt(ctx context.Context, id square.Hash) (buyer.Record, error) {
 	r, err := d.Desk.Receipt(ctx, id)
-	return r, absent(err)
+	return r, seen(err)
 }
 
 func (d consoleDesk) Audit(ctx context.Context, id square.Hash) (buyer.Audit, error) {
 	a, err := d.Desk.Audit(ctx, id)
-	return a, absent(err)
+	return a, seen(err)
 }
 
 func (d consoleDesk) CloseLease(ctx context.Context, id square.Hash) error {
-	err := d.Desk.CloseLease(ctx, id)
-	if errors.Is(err, market.ErrNotFound) {
-		return fmt.Errorf("%w: %w", source.ErrNotFound, err)
-	}
-	return err
+	return seen(d.Desk.CloseLease(ctx, id))
 }
 
 func (consoleDesk) Words(e square.Evidence) (source.Words, error) {
@@ -202,13 +198,6 @@ func (consoleDesk) Words(e square.Evidence) (source.Words, error) {
 		w.Sampling = fmt.Sprintf("temperature %s, top_p %s, seed %s", v.Temperature, v.TopP, v.Seed.Short())
 	}
 	return w, nil
-}
-
-func absent(err error) error {
-	if errors.Is(err, buyer.ErrNoReceipt) {
-		return fmt.Errorf("%w: %w", source.ErrNotFound, err)
-	}
-	return err
 }
 
 // consoleBank moves money for the console.

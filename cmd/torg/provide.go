@@ -39,15 +39,7 @@ func provideCommand() *cobra.Command {
 func provideCall(use, short string, args cobra.PositionalArgs, change func(*provider.Control, []string) error) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Args: args,
-		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := readConfig(c)
-			if err != nil {
-				return err
-			}
-			api, err := openAdmin(cfg)
-			if err != nil {
-				return err
-			}
+		RunE: asking(func(c *cobra.Command, api adminClient, args []string) error {
 			var r provider.Report
 			if err := api.call(c.Context(), "GET", "provider", nil, &r); err != nil {
 				return err
@@ -62,7 +54,7 @@ func provideCall(use, short string, args cobra.PositionalArgs, change func(*prov
 			}
 			r.Steps = nil // a day in five minutes each: the console draws them
 			return show(c.OutOrStdout(), r, func(w io.Writer) { printProvider(w, r) })
-		},
+		}),
 	}
 }
 
