@@ -90,14 +90,6 @@ func Sigmoid(x float64) float64 {
 // ReLU is the positive part.
 func ReLU(x float64) float64 { return max(0, x) }
 
-// Step is 1 above zero, else 0.
-func Step(x float64) float64 {
-	if x > 0 {
-		return 1
-	}
-	return 0
-}
-
 // GELU is x times the normal distribution function.
 func GELU(x float64) float64 { return float64(x / 2 * (1 + Erf(float64(x*math.Sqrt2/2)))) }
 
@@ -106,9 +98,6 @@ func GELUTanh(x float64) float64 {
 	cube := float64(float64(x*x) * x)
 	return float64(x / 2 * (1 + Tanh(float64(0.7978845608028654*(x+float64(0.044715*cube))))))
 }
-
-// SiLU is x times Sigmoid.
-func SiLU(x float64) float64 { return float64(x * Sigmoid(x)) }
 
 // Tabulate returns a table of exact.Table for n keys from lo on: f at
 // key/2^inFrac, times 2^outFrac, to nearest, saturated to a signed number of

@@ -27,21 +27,6 @@ func (im Image) column(c, y, x int) int32 {
 	return int32((c*im.Height+y)*im.Width + x)
 }
 
-// Relayout returns the map of exact.Arrange that brings im to the layout of
-// another image of the same size.
-func (im Image) Relayout(last bool) []int32 {
-	to := Image{im.Channels, im.Height, im.Width, last}
-	order := make([]int32, im.Columns())
-	for c := range im.Channels {
-		for y := range im.Height {
-			for x := range im.Width {
-				order[to.column(c, y, x)] = im.column(c, y, x)
-			}
-		}
-	}
-	return order
-}
-
 // Window is what slides over an image. Lines come before columns.
 type Window struct {
 	Kernel   [2]int
