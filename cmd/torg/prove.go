@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/gateway/openai"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/proof"
@@ -180,7 +179,7 @@ func proveCommand() *cobra.Command {
 				return usageError("temperature is from 0 to 10, top-p above 0 and at most 1")
 			}
 			return prove(c, m, commit, out, infer.Request{
-				Kind: infer.Exact, MaxTokens: uint32(maxTokens), Temperature: uint32(math.Round(temperature * 1000)), Seed: seedHash(uint64(seed)),
+				Kind: infer.Exact, MaxTokens: uint32(maxTokens), Temperature: uint32(math.Round(temperature * 1000)), Seed: openai.Seed(uint64(seed)),
 				TopP: uint32(max(math.Round(topP*10_000), 1)), Prompt: prompt,
 			})
 		},
@@ -196,12 +195,6 @@ func proveCommand() *cobra.Command {
 	f.Float64Var(&topP, "top-p", 1, "sample from the likeliest tokens that have this probability together")
 	f.StringVar(&out, "out", "answer.torgproof", "file to write")
 	return c
-}
-
-// seedHash is the seed of an exact request, as the gateway makes it from a
-// number.
-func seedHash(n uint64) square.Hash {
-	return sha256.Sum256(binary.BigEndian.AppendUint64([]byte("torg/gateway/seed/1"), n))
 }
 
 func prove(c *cobra.Command, m *exact.Model, commit func() (*proof.Prover, error), out string, req infer.Request) error {

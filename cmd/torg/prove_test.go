@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/gateway/openai"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/replay"
@@ -23,7 +24,7 @@ func TestProve(t *testing.T) {
 	var made proveResult
 	run(t, "prove", "--prompt", text, "--max-tokens", "9", "--seed", "-7", "--temperature", "0.9", "--out", file, "-o", "json").read(t, &made)
 	if made.Tokens != 9 || made.PromptSize != 8 || made.ProveS <= 0 || made.ProveCPU <= 0 || made.PeakMiB < 1 || made.Bits < 100 ||
-		made.FileBytes <= made.ProofBytes || made.Seed != seedHash(1<<64-7) || !strings.HasPrefix(made.Temperature, "0.9") {
+		made.FileBytes <= made.ProofBytes || made.Seed != openai.Seed(1<<64-7) || !strings.HasPrefix(made.Temperature, "0.9") {
 		t.Errorf("odd figures: %+v", made)
 	}
 	// As the engine says it.

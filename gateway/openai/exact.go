@@ -115,9 +115,12 @@ func (s *seed) UnmarshalJSON(b []byte) error {
 
 func (s seed) MarshalJSON() ([]byte, error) { return []byte(s.text), nil }
 
-// hash is the 32-byte seed of the exact request. See the package doc.
-func (s seed) hash() square.Hash {
-	return sha256.Sum256(binary.BigEndian.AppendUint64([]byte("torg/gateway/seed/1"), s.n))
+func (s seed) hash() square.Hash { return Seed(s.n) }
+
+// Seed is the 32-byte seed of the exact request that a number in a request
+// becomes. See the package doc.
+func Seed(n uint64) square.Hash {
+	return sha256.Sum256(binary.BigEndian.AppendUint64([]byte("torg/gateway/seed/1"), n))
 }
 
 // stops is one stop sequence or a list of them.
