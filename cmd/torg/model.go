@@ -23,6 +23,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/zkml"
+	"github.com/torg-network/torg/zkml/runfile"
 )
 
 // modelView is a model in words.
@@ -43,7 +44,7 @@ type modelView struct {
 // added is a model that torg model add made, as about.json beside it tells.
 type added struct {
 	modelView
-	meaning
+	runfile.Meaning
 	SourceDigest square.Hash `json:"source_digest"` // SHA-256 of the ONNX file
 	Rows         int         `json:"rows"`
 	Operations   int         `json:"operations"`
@@ -94,11 +95,11 @@ func allAdded(c *cobra.Command) ([]added, error) {
 	}
 	var all []added
 	for _, d := range dirs {
-		if !modelName(d.Name()) || strings.HasPrefix(d.Name(), ".") {
+		if !runfile.ValidName(d.Name()) || strings.HasPrefix(d.Name(), ".") {
 			continue
 		}
 		dir := cfg.path(modelsDir, d.Name())
-		b, err := readBounded(filepath.Join(dir, aboutFile), maxMeaning)
+		b, err := readBounded(filepath.Join(dir, aboutFile), runfile.MaxMeaning)
 		if err != nil {
 			return nil, fmt.Errorf("model %s: %w", d.Name(), err)
 		}
@@ -144,7 +145,7 @@ func (a added) open() (*exact.Model, error) {
 }
 
 // commit makes the card file of a model, and its id.
-func commit(m *exact.Model, says meaning) (card []byte, id square.Hash, err error) {
+func commit(m *exact.Model, says runfile.Meaning) (card []byte, id square.Hash, err error) {
 	if m.Card().Text {
 		p, err := proof.Commit(m)
 		if err != nil {
@@ -156,8 +157,8 @@ func commit(m *exact.Model, says meaning) (card []byte, id square.Hash, err erro
 	if err != nil {
 		return nil, id, err
 	}
-	r := runModel{m.Name(), says, zk}
-	return r.encode(), r.id(), nil
+	r := runfile.Model{Name: m.Name(), Meaning: says, Card: zk}
+	return r.Encode(), r.ID(), nil
 }
 
 func modelCommand() *cobra.Command {
@@ -206,7 +207,7 @@ func modelCommand() *cobra.Command {
 					if err != nil {
 						return err
 					}
-					b, _, err := commit(m, a.meaning)
+					b, _, err := commit(m, a.Meaning)
 					if err != nil {
 						return err
 					}
@@ -269,7 +270,7 @@ func addModelCommand() *cobra.Command {
 			if o.Name == "" {
 				o.Name = nameOf(args[0])
 			}
-			if !modelName(o.Name) || o.Name == nano.Name {
+			if !runfile.ValidName(o.Name) || o.Name == nano.Name {
 				return usageError("a model cannot be called %q; give a name of a-z, 0-9, dot and dash with --name", o.Name)
 			}
 			if rows < 0 || rows > exact.MaxRows {
@@ -348,14 +349,14 @@ func addModel(c *cobra.Command, file string, o onnx.Options) error {
 	}
 	imported := time.Since(start)
 	start = time.Now()
-	says := meaning{im.Input, im.Outputs}
+	says := runfile.Meaning{Input: im.Input, Outputs: im.Outputs}
 	card, id, err := commit(m, says)
 	if err != nil {
 		return usageError("%s: the program cannot be proven: %w", file, err)
 	}
 	a := added{
 		modelView: viewModel(m, len(encoded), id, len(card), "from "+filepath.Base(file), start),
-		meaning:   says, SourceDigest: sha256.Sum256(b), Rows: m.Context(), Operations: len(im.Program.Ops),
+		Meaning:   says, SourceDigest: sha256.Sum256(b), Rows: m.Context(), Operations: len(im.Program.Ops),
 		Samples: im.Samples, Causal: im.Causal, Notes: slices.Concat([]string{}, im.Notes), ImportS: imported.Seconds(),
 		dir: cfg.path(modelsDir, o.Name),
 	}
@@ -373,10 +374,10 @@ func (a added) keep(file []byte) error {
 	if err != nil {
 		return fmt.Errorf("describe the model: %w", err)
 	}
-	if len(about) > maxMeaning {
-		return fmt.Errorf("a description of %d bytes, at most %d", len(about), maxMeaning)
+	if len(about) > runfile.MaxMeaning {
+		return fmt.Errorf("a description of %d bytes, at most %d", len(about), runfile.MaxMeaning)
 	}
-	if old, err := readBounded(filepath.Join(a.dir, aboutFile), maxMeaning); err == nil {
+	if old, err := readBounded(filepath.Join(a.dir, aboutFile), runfile.MaxMeaning); err == nil {
 		var was added
 		if json.Unmarshal(old, &was) == nil && was.SourceDigest != a.SourceDigest {
 			return usageError("there is a model %s already, of another network: choose another --name, or remove %s", a.Name, a.dir)

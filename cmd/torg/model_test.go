@@ -10,10 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/onnx"
 	networks "github.com/torg-network/torg/exact/onnx/shape"
 	"github.com/torg-network/torg/zkml"
+	"github.com/torg-network/torg/zkml/runfile"
 )
 
 // TestModelAdd is torg model add as its users meet it: networks of numbers, of
@@ -98,23 +98,23 @@ func TestModelAdd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := decodeRunFile(b)
-	if err != nil || !bytes.Equal(f.encode(), b) {
+	f, err := runfile.Decode(b)
+	if err != nil || !bytes.Equal(f.Encode(), b) {
 		t.Fatalf("its own file: %v", err)
 	}
-	for name, change := range map[string]func(f *runFile){
-		"input":  func(f *runFile) { f.Claim.Input[0][7]++ },
-		"output": func(f *runFile) { f.Claim.Output[0][0][2]++ },
-		"proof":  func(f *runFile) { f.Proof[len(f.Proof)/2] ^= 1 },
-		"model":  func(f *runFile) { f.Model[0] ^= 1 },
+	for name, change := range map[string]func(f *runfile.File){
+		"input":  func(f *runfile.File) { f.Claim.Input[0][7]++ },
+		"output": func(f *runfile.File) { f.Claim.Output[0][0][2]++ },
+		"proof":  func(f *runfile.File) { f.Proof[len(f.Proof)/2] ^= 1 },
+		"model":  func(f *runfile.File) { f.Model[0] ^= 1 },
 	} {
-		g, err := decodeRunFile(b)
+		g, err := runfile.Decode(b)
 		if err != nil {
 			t.Fatal(err)
 		}
 		g.Proof = append(zkml.Proof(nil), g.Proof...)
 		change(&g)
-		damage(t, at("lie"), string(g.encode()))
+		damage(t, at("lie"), string(g.Encode()))
 		torg("verify", at("lie"), "--card", at("card")).want(t, exitVerify)
 		_ = name
 	}
@@ -175,26 +175,4 @@ func TestModelAdd(t *testing.T) {
 	if o := torg("prove", "-m", "writer", "--text", "It is", "--out", at("x")); o.code == exitOK {
 		t.Errorf("proven with another model file: %v", o)
 	}
-}
-
-// FuzzRunFile: files and cards of runs are refused, or have one encoding.
-func FuzzRunFile(f *testing.F) {
-	p := &exact.Program{Rows: 2}
-	x := p.Op(exact.Input, nil, nil, 2, -3, 3)
-	p.Outputs = []exact.Value{p.Op(exact.MatMul, []exact.Value{x}, []int{p.Const(2, 1, []int32{3, -2})})}
-	card, _, err := zkml.Commit(p)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(runModel{"tiny", meaning{onnx.Input{Columns: 2}, []onnx.Output{{Name: "y", Columns: 1}}}, card}.encode())
-	f.Add(runFile{Model: card.ID(), Claim: zkml.Claim{Input: [][]int32{{1, 2}}, From: []int{0}, Output: [][][]int32{{{-1}}}}, Proof: zkml.Proof("proof")}.encode())
-	f.Add(runFile{Claim: zkml.Claim{From: []int{1}, Output: [][][]int32{nil}}}.encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if r, err := decodeRunFile(b); err == nil && !bytes.Equal(r.encode(), b) {
-			t.Error("another encoding of the same run")
-		}
-		if m, err := decodeRunCard(b); err == nil && !modelName(m.Name) {
-			t.Errorf("a model called %q", m.Name)
-		}
-	})
 }

@@ -6,7 +6,6 @@ import (
 	"math"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/replay"
+	"github.com/torg-network/torg/zkml/runfile"
 	"github.com/torg-network/torg/zkml/soundness"
 )
 
@@ -309,11 +309,11 @@ func verifyCommand() *cobra.Command {
 				}
 				want = &id
 			}
-			b, err := readBounded(args[0], max(proof.MaxFile, maxRunFile))
+			b, err := readBounded(args[0], max(proof.MaxFile, runfile.MaxFile))
 			if err != nil {
 				return fmt.Errorf("read the proof: %w", err)
 			}
-			if strings.HasPrefix(string(b[:min(len(b), len(runMagic))]), runMagic) {
+			if runfile.Is(b) {
 				return verifyRun(c, args[0], b, cardFile, want)
 			}
 			f, err := proof.DecodeFile(b)
