@@ -3,6 +3,7 @@ package provider_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -41,6 +42,7 @@ type bench struct {
 	buyer  square.Key
 	lease  square.Hash
 	order  square.Order
+	policy square.Policy // of orders; audit when empty
 }
 
 func key(t testing.TB) square.Key {
@@ -107,7 +109,7 @@ func (b *bench) newOrder(escrow uint64) square.Order {
 	o := b.p.Offers().Offers[0]
 	order := square.Order{
 		Buyer: b.buyer.Address(), Authorizer: b.buyer.Address(), Trade: infer.Name, Mode: square.ModeStream,
-		Spec: o.Spec, Denom: o.Denom, Escrow: escrow, MaxRates: rates, JobValue: escrow / 2, Policy: square.PolicyAudit,
+		Spec: o.Spec, Denom: o.Denom, Escrow: escrow, MaxRates: rates, JobValue: escrow / 2, Policy: cmp.Or(b.policy, square.PolicyAudit),
 		Lanes: 2, Units: 1, Start: 20, Idle: 600, Duration: 3600, Challenge: 60, Drain: 60,
 		Expiry: time.Unix(1_800_000_000, 0).Add(time.Hour).Unix(),
 	}

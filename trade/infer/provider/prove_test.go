@@ -1,0 +1,69 @@
+package provider_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/provider"
+)
+
+// provingToy is an engine whose proofs are a word: what is proven is not the
+// door's to check.
+type provingToy struct{ fake.Toy }
+
+func (provingToy) Windows(infer.Request, int) int { return 1 }
+
+func (provingToy) Prove(infer.Request, infer.Result, int, int) ([]byte, error) {
+	return []byte("proof"), nil
+}
+
+// TestProofDoor: the last answer of a lane is proven to who shows its request,
+// in a lease under the policy prove, and a few times at most.
+func TestProofDoor(t *testing.T) {
+	b := newBench(t, provingToy{fake.Toy{Name: "toy"}}, func(c *provider.Config) { c.Services[0].Proven, c.Services[0].Capacity = rates, 4 })
+	asked := request("0123456789", 4)
+	serve := func(seq, most uint64) {
+		t.Helper()
+		_, body := b.post("serve", infer.ServeRequest{Lease: b.lease, Seq: seq, Voucher: b.voucher(0, most), Request: asked})
+		receipt(t, body)
+	}
+	b.open(1000)
+	serve(1, 20)
+	status, body := b.post("proof", infer.ProofRequest{Lease: b.lease, Seq: 1, Request: asked})
+	refusal(t, status, body, infer.CodeBadRequest)
+
+	b.policy = square.PolicyProve
+	b.open(1000)
+	serve(1, 20)
+	for what, c := range map[string]struct {
+		req  infer.ProofRequest
+		code string
+	}{
+		"another request":   {infer.ProofRequest{Lease: b.lease, Seq: 1, Request: request("0123456780", 4)}, infer.CodeStale},
+		"one to come":       {infer.ProofRequest{Lease: b.lease, Seq: 2, Request: asked}, infer.CodeStale},
+		"none":              {infer.ProofRequest{Lease: b.lease, Request: asked}, infer.CodeStale},
+		"a lane of nothing": {infer.ProofRequest{Lease: b.lease, Lane: 1, Seq: 1, Request: asked}, infer.CodeStale},
+		"no lane":           {infer.ProofRequest{Lease: b.lease, Lane: 2, Seq: 1, Request: asked}, infer.CodeUnknown},
+		"no lease":          {infer.ProofRequest{Lease: square.Hash{1}, Seq: 1, Request: asked}, infer.CodeUnknown},
+	} {
+		t.Log(what)
+		status, body := b.post("proof", c.req)
+		refusal(t, status, body, c.code)
+	}
+	for seq := uint64(1); seq <= 2; seq++ { // each answer anew
+		if seq > 1 {
+			serve(seq, 40)
+		}
+		req := infer.ProofRequest{Lease: b.lease, Seq: seq, Request: asked}
+		for range 3 {
+			if status, body := b.post("proof", req); status != http.StatusOK || string(body) != "\x00\x00\x00\x05proof" {
+				t.Fatalf("status %d: %q", status, body)
+			}
+		}
+		status, body := b.post("proof", req)
+		refusal(t, status, body, infer.CodeBusy)
+	}
+}
