@@ -191,6 +191,51 @@ func TestPriceOfVectors(t *testing.T) {
 	}
 }
 
+// TestPriceOfCard: what the verifier hashes and computes because it is in the
+// card is paid for: where columns come from, quantiles, and noise.
+func TestPriceOfCard(t *testing.T) {
+	const rows, cols = 4, 1 << 14
+	price := func(cols int64, op func(p *exact.Program, x exact.Value) exact.Value) Cost {
+		p := &exact.Program{Rows: rows}
+		x := p.Op(exact.Input, nil, nil, cols, 0, 1)
+		p.Outputs = []exact.Value{op(p, x)}
+		card, err := newCard(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		card.height = 12
+		pl, err := newPlan(&card, 1, rows, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pl.cost()
+	}
+	same := func(_ *exact.Program, x exact.Value) exact.Value { return x }
+	arrange := func(p *exact.Program, x exact.Value) exact.Value {
+		return p.Op(exact.Arrange, []exact.Value{x}, []int{p.Const(1, cols, make([]int32, cols))})
+	}
+	noise := func(n int64) func(p *exact.Program, x exact.Value) exact.Value {
+		return func(p *exact.Program, _ exact.Value) exact.Value {
+			return p.Op(exact.Noise, nil, []int{p.Const(1, 1<<16, make([]int32, 1<<16))}, n)
+		}
+	}
+	// A block of 64 bytes has 16 elements. Proofs are hashed besides.
+	hashes := func(c Cost) int { return c.Hashes - c.Bytes/32 }
+	moved, kept := price(cols, arrange), price(cols, same)
+	if more := hashes(moved) - hashes(kept); more < cols/16 {
+		t.Errorf("a card of %d columns costs %d hashes more", cols, more)
+	}
+	if more := moved.Field - kept.Field; more < cols {
+		t.Errorf("arranging %d columns costs %d multiplications more", cols, more)
+	}
+	if more := hashes(price(1, noise(1))) - hashes(price(1, same)); more < 1<<16/16 {
+		t.Errorf("a card of %d quantiles costs %d hashes more", 1<<16, more)
+	}
+	if more := hashes(price(1, noise(cols))) - hashes(price(1, noise(1))); more < rows*cols/16-rows {
+		t.Errorf("noise in %d columns costs %d hashes more", cols, more)
+	}
+}
+
 // TestTableAttack: a remainder that is out of its range is counted in the table
 // of a greater one. But for the tags of tables the proof is right.
 func TestTableAttack(t *testing.T) {
