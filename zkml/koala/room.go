@@ -4,7 +4,7 @@ import "sync"
 
 // Room is memory for vectors that are needed one after the other, so that what
 // one step of a proof has used the next uses again. A Room that is full, or nil,
-// allocates. It is safe for concurrent use.
+// allocates. New is safe for concurrent use.
 type Room struct {
 	mu     sync.Mutex
 	memory Vec
