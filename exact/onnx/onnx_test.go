@@ -120,6 +120,15 @@ func check(t *testing.T, n network, im *onnx.Imported, samples [][][]float64) []
 	if err != nil {
 		t.Fatal(err)
 	}
+	read := slices.Clone(im.Program.Outputs)
+	for _, op := range im.Program.Ops {
+		read = append(read, op.In...)
+	}
+	for i, op := range im.Program.Ops {
+		if op.Kind != exact.Input && !slices.Contains(read, exact.Value(i)) {
+			t.Errorf("nothing reads operation %d (%s)", i, op.Kind)
+		}
+	}
 	losses := make([]onnx.Loss, len(im.Outputs))
 	counts := make([]int, len(im.Outputs))
 	for _, s := range samples {
@@ -248,6 +257,61 @@ func TestSame(t *testing.T) {
 		if len(im.Notes) < 2 || !reflect.DeepEqual(im, first) {
 			t.Fatalf("%+v after %+v", im, first)
 		}
+	}
+}
+
+// TestWrittenOut: norms and masks written in many nodes become what they are.
+func TestWrittenOut(t *testing.T) {
+	var kinds [2][]exact.Kind
+	for i, plain := range []bool{false, true} {
+		m := shape.GPT{Vocab: 9, Layers: 1, Heads: 1, Width: 8, Context: 4}.Model(1, plain)
+		im, err := onnx.Import(t.Context(), onnx.Encode(m), onnx.Options{Name: "x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, op := range im.Program.Ops {
+			kinds[i] = append(kinds[i], op.Kind)
+		}
+	}
+	if !slices.Contains(kinds[0], exact.LayerNorm) || !slices.Equal(kinds[0], kinds[1]) {
+		t.Errorf("operations %v, written out %v", kinds[0], kinds[1])
+	}
+}
+
+// TestThresholds: an input that meets a threshold goes where the network sends
+// it, whatever the question.
+func TestThresholds(t *testing.T) {
+	tried := 0
+	for _, c := range shape.Cases() {
+		if !strings.HasPrefix(c.Name, "trees BRANCH_") {
+			continue
+		}
+		tried++
+		for n := range c.Model.Nodes {
+			for _, a := range c.Model.Nodes[n].Attrs {
+				if a.Name == "nodes_values" {
+					for i, v := range a.Floats {
+						a.Floats[i] = float32(math.Round(float64(v)*2) / 2)
+					}
+				}
+			}
+		}
+		im, err := onnx.Import(t.Context(), onnx.Encode(c.Model), onnx.Options{Name: "x", Lo: -1, Hi: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		samples := inputs(t, c.Model, 0, 100, 3)
+		for _, s := range samples {
+			for i, v := range s[0] {
+				s[0][i] = math.Round(v*2) / 2
+			}
+		}
+		if loss := check(t, network{model: c.Model}, im, samples)[0]; loss.Max > 1e-3 {
+			t.Errorf("%s: %+v", c.Name, loss)
+		}
+	}
+	if tried < 4 {
+		t.Errorf("%d kinds of questions", tried)
 	}
 }
 

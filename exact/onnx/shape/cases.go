@@ -48,6 +48,12 @@ func Cases() []Case {
 	}
 	with("Sub from", 17, row, func(b *builder) string { return b.call("Sub", b.normal(1, 0, 12), "x") })
 	with("Div of", 17, row, func(b *builder) string { return b.call("Div", b.scalar(1), b.call("Exp", "x")) })
+	with("Sub of two of one", 17, row, func(b *builder) string {
+		return b.call("Sub", b.call("Add", "x", b.scalar(0.5)), b.call("Add", b.call("Mul", "x", b.scalar(2)), b.scalar(0.3)))
+	})
+	with("Mul of a product and a number", 17, row, func(b *builder) string {
+		return b.call("Mul", b.call("Add", b.call("MatMul", "x", b.normal(0.3, 0, 12, 5)), b.scalar(0.7)), b.normal(0.3, 1, 5))
+	})
 	with("Add columns", 17, []int{1, 3, 4}, func(b *builder) string { return b.call("Add", "x", b.normal(1, 0, 3, 1)) })
 	for _, p := range []float64{2, 3, 0.5, -1, 1} {
 		with("Pow", 17, row, func(b *builder) string {
