@@ -278,6 +278,28 @@ func TestWrittenOut(t *testing.T) {
 	}
 }
 
+// TestMerge: what two nodes compute alike is computed once.
+func TestMerge(t *testing.T) {
+	m := shape.MLP{3, 4, 2}.Model(1)
+	again := m.Nodes[0]
+	again.Name, again.Out = "again", []string{"again"}
+	m.Nodes[1].Op, m.Nodes[1].In = "Mul", []string{m.Nodes[0].Out[0], "again"}
+	m.Nodes = slices.Insert(m.Nodes, 1, again)
+	im, err := onnx.Import(t.Context(), onnx.Encode(m), onnx.Options{Name: "x", Lo: -1, Hi: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	products := 0
+	for _, op := range im.Program.Ops {
+		if op.Kind == exact.MatMul {
+			products++
+		}
+	}
+	if products != 2 {
+		t.Errorf("%d products of two matrices", products)
+	}
+}
+
 // TestThresholds: an input that meets a threshold goes where the network sends
 // it, whatever the question.
 func TestThresholds(t *testing.T) {
