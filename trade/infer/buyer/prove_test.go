@@ -180,6 +180,10 @@ func TestProven(t *testing.T) {
 		if want := map[square.Hash]square.Policy{ans.Lease: square.PolicyAudit, short.Lease: square.PolicyProve}[x.ID]; x.Order.Policy != want {
 			t.Errorf("lease %s is under %q", x.ID.Short(), x.Order.Policy)
 		}
+		// Few are asked with a proof: such a lease leaves the places to the others.
+		if want := map[square.Policy]uint64{square.PolicyAudit: 8, square.PolicyProve: 2}[x.Order.Policy]; x.Order.Lanes != want {
+			t.Errorf("a lease under %q has %d lanes, want %d", x.Order.Policy, x.Order.Lanes, want)
+		}
 	}
 	ms, err := d.Models(t.Context())
 	if err != nil || len(ms) != 1 || len(ms[0].Proven) != 2 || ms[0].Proven[1] != dear[1] {

@@ -1,9 +1,11 @@
 package provider_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,9 +85,21 @@ func TestPause(t *testing.T) {
 	stop()
 }
 
-// A ledger that cannot withdraw yet is asked again.
+// withdrawals counts how often the ledger is asked for one.
+type withdrawals struct {
+	provider.Ledger
+	asked atomic.Int64
+}
+
+func (w *withdrawals) WithdrawOffer(ctx context.Context, spec square.Hash) error {
+	w.asked.Add(1)
+	return w.Ledger.WithdrawOffer(ctx, spec)
+}
+
+// A ledger that cannot withdraw yet is asked again, until it has.
 func TestPauseWithoutLedger(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	var w withdrawals
+	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { w.Ledger, c.Ledger = c.Ledger, &w })
 	b.l.Refuse(errors.New("the ledger is not in the mood"))
 	b.chores()
 	if err := b.p.SetControl(provider.Control{Paused: true}); err != nil {
@@ -97,6 +111,11 @@ func TestPauseWithoutLedger(t *testing.T) {
 	}
 	b.l.Refuse(nil)
 	wait(t, "the offer to be withdrawn", func() bool { return b.offered() == 0 })
+	asked := w.asked.Load()
+	time.Sleep(50 * time.Millisecond)
+	if n := w.asked.Load() - asked; n != 0 {
+		t.Errorf("an offer that is gone was withdrawn %d times more: each is a transaction", n)
+	}
 }
 
 // TestMostLanes: so many requests at once, and no more.
