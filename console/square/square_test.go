@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/torg-network/torg/console"
 	"github.com/torg-network/torg/console/consoletest"
 	"github.com/torg-network/torg/console/live"
 	"github.com/torg-network/torg/console/source"
@@ -170,7 +171,8 @@ func next(t *testing.T, r *bufio.Reader) (out tick) {
 
 func TestLive(t *testing.T) {
 	sq := consoletest.New()
-	s := consoletest.Open(t, sq, nil)
+	now := time.Now() // it stands still: no step of the charts ends before it is looked at
+	s := consoletest.Open(t, sq, func(c *console.Config) { c.Now = func() time.Time { return now } })
 	me := s.Owner.Address()
 	sq.Happening <- source.Event{Event: market.Event{Kind: market.EvOpened, Buyer: me, Time: time.Now().Unix()}, Height: 5}
 	r, end := stream(t, s, s.AsOwner(), "0")
