@@ -54,7 +54,7 @@ func table(v session.Viewer, q list.Query, view list.View[*row]) templ.Component
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			if view.Total == 0 {
+			if view.Pager.Total == 0 {
 				if q.Filtered() {
 					templ_7745c5c3_Err = ui.Empty("Nothing like that", "No lease matches. Take a filter away to see more.").Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
@@ -535,19 +535,19 @@ func facts(v session.Viewer, l source.Lease) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("In escrow", ui.Coins(l.Escrow, l.Order.Denom), "", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("In escrow", ui.Coins(l.Escrow, l.Order.Denom), "").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Paid so far", ui.Coins(l.Paid, l.Order.Denom), "", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Paid so far", ui.Coins(l.Paid, l.Order.Denom), "").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Provider’s bond", ui.Coins(l.Bond, l.Order.Denom), "", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Provider’s bond", ui.Coins(l.Bond, l.Order.Denom), "").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Lanes", fmt.Sprint(len(l.Lanes)), "", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Lanes", fmt.Sprint(len(l.Lanes)), "").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

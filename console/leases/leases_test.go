@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/html"
+
 	"github.com/torg-network/torg/console/consoletest"
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/market"
@@ -80,7 +82,7 @@ func TestStory(t *testing.T) {
 		e.Kind, e.Lease, e.Time, e.Buyer, e.Provider, e.Reason = kind, hash(n), time.Now().Unix(), me, them, market.ReasonFraud
 		return e
 	}
-	sq.Past = []source.Event{event(7, market.EvOpened), event(7, market.EvRedeemed), event(9, market.EvOpened), event(9, market.EvEnded)}
+	sq.Past = []source.Event{event(7, market.EvOpened), event(7, market.EvRedeemed), event(7, market.EvChallenged), event(9, market.EvOpened), event(9, market.EvEnded)}
 	reader, k := s.AsKey("reader")
 	sq.Records = []buyer.Record{
 		{ID: hash(100), Account: k.ID, Model: "mine", Denom: square.Denom, Evidence: square.Evidence{Receipt: square.Receipt{Lease: hash(7)}}},
@@ -88,7 +90,12 @@ func TestStory(t *testing.T) {
 	}
 	b := s.AsOwner()
 	path := "/leases/" + hash(7).String()
-	b.Get(path).Is(http.StatusOK).Has("In silence", "nothing was redeemed for too long", "You set", "block 77", "mine", "theirs", "Close this lease")
+	told := b.Get(path).Is(http.StatusOK).Has("In silence", "nothing was redeemed for too long", "You set", "block 77", "mine", "theirs", "Close this lease")
+	tones := map[string]int{}
+	told.Each("li", func(n *html.Node) { tones[consoletest.Attr(n, "class")]++ })
+	if tones["good"] != 1 || tones["warn"] != 1 {
+		t.Errorf("a payment and a challenge look like %v", tones)
+	}
 	reader.Get(path).Is(http.StatusOK).Has("mine").Lacks("theirs", hash(101).String(), "Close this lease")
 	reader.Submit("/leases", path+"/close", url.Values{}).Is(http.StatusForbidden)
 	// Not the owner's to close.

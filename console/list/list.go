@@ -149,7 +149,6 @@ func (q Query) aria(c Column) string {
 // View is a page of rows.
 type View[T any] struct {
 	Rows  []T
-	Total int // of the rows that the filters leave
 	Pager Pager
 }
 
@@ -157,7 +156,7 @@ type View[T any] struct {
 type Pager struct {
 	Page, Pages int
 	First, Last int // rows, from 1; 0 if there are none
-	Total       int
+	Total       int // of the rows that the filters leave
 }
 
 // Choose filters, sorts and cuts rows as a query asks. compare has an entry for
@@ -182,7 +181,7 @@ func Choose[T any](rows []T, q Query, keep func(T) bool, compare map[string]func
 	page := min(max(q.Page, 1), pages)
 	from := (page - 1) * PageSize
 	to := min(len(kept), from+PageSize)
-	return View[T]{Rows: kept[from:to], Total: len(kept), Pager: Pager{
+	return View[T]{Rows: kept[from:to], Pager: Pager{
 		Page: page, Pages: pages, First: min(from+1, to), Last: to, Total: len(kept),
 	}}
 }

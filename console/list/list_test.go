@@ -59,13 +59,13 @@ func TestChoose(t *testing.T) {
 	compare := map[string]func(a, b int) int{"time": By(func(n int) int { return n })}
 	even := func(n int) bool { return n%2 == 0 }
 	v := Choose(rows, Query{Sort: "time", Desc: true, Page: 2}, even, compare)
-	if v.Total != 5000 || len(v.Rows) != PageSize || v.Rows[0] != 9998-2*PageSize || v.Pager != (Pager{2, 100, 51, 100, 5000}) {
+	if len(v.Rows) != PageSize || v.Rows[0] != 9998-2*PageSize || v.Pager != (Pager{2, 100, 51, 100, 5000}) {
 		t.Errorf("%+v", v)
 	}
 	if v := Choose(rows, Query{Sort: "time", Page: 400}, even, compare); v.Pager.Page != 100 || v.Rows[PageSize-1] != 9998 {
 		t.Errorf("after the last page: %+v", v.Pager)
 	}
-	if v := Choose(rows, Query{Page: 1}, func(int) bool { return false }, compare); v.Pager != (Pager{1, 1, 0, 0, 0}) || v.Rows == nil && v.Total != 0 {
+	if v := Choose(rows, Query{Page: 1}, func(int) bool { return false }, compare); v.Pager != (Pager{1, 1, 0, 0, 0}) || len(v.Rows) != 0 {
 		t.Errorf("nothing: %+v", v)
 	}
 	if !slices.Equal(rows, before) {

@@ -55,7 +55,7 @@ func table(q list.Query, view list.View[*row]) templ.Component {
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			if view.Total == 0 {
+			if view.Pager.Total == 0 {
 				if q.Filtered() {
 					templ_7745c5c3_Err = ui.Empty("Nothing like that", "No model matches. Take a filter away to see more.").Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
@@ -351,15 +351,15 @@ func detail(m model) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Sold by", ui.Number(standingOffers(m)), "providers now", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Sold by", ui.Number(standingOffers(m)), "providers now").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Free places", ui.Number(places(m)), "", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Free places", ui.Number(places(m)), "").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Context", contextWords(m.context), "tokens", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Context", contextWords(m.context), "tokens").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -66,23 +66,23 @@ func body(f facts) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Earned in the last hour", ui.Coins(f.Hour.Charged, denomOf(f.Report)), "", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Earned in the last hour", ui.Coins(f.Hour.Charged, denomOf(f.Report)), "").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Came to your account", ui.Coins(f.Hour.Redeemed, denomOf(f.Report)), "in the last hour", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Came to your account", ui.Coins(f.Hour.Redeemed, denomOf(f.Report)), "in the last hour").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Waits in vouchers", ui.Coins(f.Owed, denomOf(f.Report)), "", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Waits in vouchers", ui.Coins(f.Owed, denomOf(f.Report)), "").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Answered", ui.Number(f.Hour.Served), fmt.Sprintf("%d failed, %d refused", f.Hour.Failed, f.Hour.Refused), "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Answered", ui.Number(f.Hour.Served), fmt.Sprintf("%d failed, %d refused", f.Hour.Failed, f.Hour.Refused)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Working now", strconv.Itoa(f.Working), limits(f.Control), "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Working now", strconv.Itoa(f.Working), limits(f.Control)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

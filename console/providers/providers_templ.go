@@ -56,7 +56,7 @@ func table(q list.Query, view list.View[*row]) templ.Component {
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			if view.Total == 0 {
+			if view.Pager.Total == 0 {
 				if q.Filtered() {
 					templ_7745c5c3_Err = ui.Empty("Nothing like that", "No provider matches. Take a filter away to see more.").Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {

@@ -56,7 +56,7 @@ func table(v session.Viewer, q list.Query, view list.View[*row]) templ.Component
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			if view.Total == 0 {
+			if view.Pager.Total == 0 {
 				if q.Filtered() {
 					templ_7745c5c3_Err = ui.Empty("Nothing like that", "No receipt matches. Take a filter away to see more.").Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
@@ -239,19 +239,19 @@ func detail(v session.Viewer, s story) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Price", ui.Coins(r.Price, s.rec.Denom), "", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Price", ui.Coins(r.Price, s.rec.Denom), "").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Prompt", ui.Number(prompt), "tokens", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Prompt", ui.Number(prompt), "tokens").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("Answer", ui.Number(completion), "tokens", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("Answer", ui.Number(completion), "tokens").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("First token", ui.Took(s.rec.TTFT), "", "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("First token", ui.Took(s.rec.TTFT), "").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
