@@ -94,6 +94,12 @@ func (d *Desk) auditDue(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		d.mu.Lock()
+		wait := d.proving[id]
+		d.mu.Unlock()
+		if wait {
+			continue
+		}
 		rec, err := d.Receipt(ctx, id)
 		if err == nil {
 			_, err = d.Audit(ctx, id)

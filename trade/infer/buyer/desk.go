@@ -158,10 +158,11 @@ type Desk struct {
 	mu      sync.Mutex
 	seats   map[seatKey]*seat
 	leases  map[square.Hash]*lease
-	changed chan struct{}       // closed and replaced when a lane or a lease comes free
-	listed  time.Time           // when offers were last read, monotonic
-	pending map[square.Hash]int // audits to make, by lease
-	stored  int                 // receipts
+	changed chan struct{}        // closed and replaced when a lane or a lease comes free
+	listed  time.Time            // when offers were last read, monotonic
+	pending map[square.Hash]int  // audits to make, by lease
+	proving map[square.Hash]bool // receipts whose proof is under way: not to be audited yet
+	stored  int                  // receipts
 	cards   map[square.Hash]*proof.Model
 	closed  bool
 }
@@ -211,7 +212,7 @@ func New(cfg Config) (*Desk, error) {
 		clock: chain.NewClock(cfg.Ledger.Head), http: cfg.HTTP,
 		kick: make(chan struct{}, 1), audits: make(chan struct{}, 1), judging: make(chan struct{}, maxJudging),
 		seats: map[seatKey]*seat{}, leases: map[square.Hash]*lease{},
-		changed: make(chan struct{}), pending: map[square.Hash]int{},
+		changed: make(chan struct{}), pending: map[square.Hash]int{}, proving: map[square.Hash]bool{},
 		cards: map[square.Hash]*proof.Model{},
 	}
 	if d.http == nil {

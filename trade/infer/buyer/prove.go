@@ -66,6 +66,10 @@ func (d *Desk) provable(ctx context.Context, s *seat, r infer.Request) error {
 // leads to a challenge. The caller holds the lane.
 func (d *Desk) prove(ctx context.Context, s *seat, h held, rec Record) error {
 	id := rec.ID
+	d.mu.Lock()
+	queued := d.proving[id] // not if the receipt could not be stored
+	d.mu.Unlock()
+	defer d.proved(id)
 	began := time.Now()
 	pctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Proof)
 	defer cancel()
@@ -85,7 +89,7 @@ func (d *Desk) prove(ctx context.Context, s *seat, h held, rec Record) error {
 	rec.Audit, rec.Note, rec.Part = AuditUnproven, err.Error(), uint64(at)
 	if nerr := d.save(bucketReceipts, id[:], rec); nerr != nil {
 		d.cfg.Log.Warn("an unproven answer could not be noted", "receipt", id.Short(), "err", nerr)
-	} else {
+	} else if !queued {
 		d.queue(rec)
 	}
 	d.abandon(h, err)
@@ -96,6 +100,15 @@ func (d *Desk) prove(ctx context.Context, s *seat, h held, rec Record) error {
 	}
 	d.shun(s.key, long)
 	return err
+}
+
+// proved leaves the audit of an answer, which was queued with its receipt, to the
+// auditor: if it was proven there is nothing left to do.
+func (d *Desk) proved(id square.Hash) {
+	d.mu.Lock()
+	delete(d.proving, id)
+	d.mu.Unlock()
+	wake(d.audits)
 }
 
 // proofPause is how long a provider is not asked whose proof did not come.

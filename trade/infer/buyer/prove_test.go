@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -489,4 +491,44 @@ func TestProvenAfterBreak(t *testing.T) {
 	if ans, err := d.Do(t.Context(), proven(2, 12), nil); err != nil || ans.Verified != square.PolicyProve {
 		t.Errorf("the next: %q, %v", ans.Verified, err)
 	}
+}
+
+// TestCrashBeforeProof: whoever starts again between an answer and its proof
+// audits the answer, for no proof is asked for any more.
+func TestCrashBeforeProof(t *testing.T) {
+	t.Parallel()
+	e := newProver()
+	model := replay.Model{Model: nano.Model()}
+	l, _ := proving(t, e, model)
+	var d *shop
+	crash := filepath.Join(t.TempDir(), "buyer.db")
+	e.prove = func(q infer.Request, r infer.Result, first, n int) ([]byte, error) {
+		for _, end := range []string{"", ".log"} { // what a killed process leaves
+			b, err := os.ReadFile(d.path + end)
+			if err == nil {
+				err = os.WriteFile(crash+end, b, 0o600)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		return e.Prover.Prove(q, r, first, n)
+	}
+	d = buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{model} })
+	ans, err := d.Do(t.Context(), proven(1, 12), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the lease free of audits", func() bool { return d.CloseAll(t.Context()) == nil })
+	d.stop()
+	if d.path = crash; t.Failed() {
+		t.FailNow()
+	}
+	d.start(t)
+	if rec := audited(t, d, ans.Receipt); rec.Audit != buyer.AuditUnproven {
+		t.Fatalf("the crash came too late: %q", rec.Audit)
+	}
+	until(t, "an audit of the answer", func() bool {
+		return strings.Contains(audited(t, d, ans.Receipt).Note, "re-executed here the answer is right")
+	})
 }

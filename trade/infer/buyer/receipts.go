@@ -111,8 +111,21 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft
 	if account != "" {
 		entries = append(entries, journal.Entry{Bucket: bucketByOwner, Key: ownerKey(account, rec.Time, rec.ID)})
 	}
+	if policy == square.PolicyProve {
+		// Until the proof is checked the answer is to be audited: whoever
+		// starts again after a crash finds it among those that are.
+		entries = append(entries, journal.Entry{Bucket: bucketAudits, Key: rec.ID[:]})
+		d.mu.Lock()
+		d.proving[rec.ID] = true
+		d.pending[h.l.id]++
+		d.mu.Unlock()
+	}
 	err = d.cfg.Store.PutSoon(entries...)
 	if err != nil {
+		if policy == square.PolicyProve {
+			d.proved(rec.ID)
+			d.audited(h.l.id)
+		}
 		return rec, err
 	}
 	d.mu.Lock()
