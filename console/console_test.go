@@ -287,7 +287,7 @@ func TestALedgerThatFails(t *testing.T) {
 	sq := consoletest.New()
 	s := consoletest.Open(t, sq, nil)
 	b := s.AsOwner()
-	sq.Fail = errHostile
+	sq.Break(errHostile)
 	b.Get("/").Is(http.StatusInternalServerError).Has("Something went wrong", string(errHostile)).Lacks("<script>alert")
 }
 

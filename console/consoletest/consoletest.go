@@ -51,7 +51,7 @@ type Square struct {
 	Provider    *Provider      // what this machine sells; nil: nothing
 	Records     []buyer.Record // newest first
 	Audited     buyer.Audit    // what Audit finds
-	Fail        error          // of every question to the ledger, if set
+	fail        error          // of every question to the ledger, see Break
 	Owed        map[square.Hash]buyer.Standing
 }
 
@@ -70,7 +70,14 @@ func (s *Square) asked() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Queries++
-	return s.Fail
+	return s.fail
+}
+
+// Break makes the ledger answer every question with an error from now on.
+func (s *Square) Break(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = err
 }
 
 // Asked is how many questions the ledger has been asked, and forgets them.
@@ -89,7 +96,7 @@ func (s *Square) ChainID() string { return ChainID }
 func (s *Square) Head(context.Context) (source.Head, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.HeadNow, s.Fail
+	return s.HeadNow, s.fail
 }
 
 func (s *Square) Balance(_ context.Context, a square.Address, denom string) (square.Amount, error) {

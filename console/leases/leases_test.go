@@ -109,7 +109,7 @@ func TestStory(t *testing.T) {
 	for _, id := range []string{"x", hash(10).String()} {
 		b.Get("/leases/" + id).Is(http.StatusNotFound)
 	}
-	sq.Fail = fmt.Errorf("no ledger")
+	sq.Break(fmt.Errorf("no ledger"))
 	b.Get(path).Is(http.StatusInternalServerError).Has("no ledger")
 }
 

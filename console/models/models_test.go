@@ -119,7 +119,7 @@ func TestModel(t *testing.T) {
 	}
 	key, _ := s.AsKey("reader")
 	key.Get("/models/" + nano.String()).Is(http.StatusOK).Has("the-true-nano")
-	sq.Fail = fmt.Errorf("no ledger")
+	sq.Break(fmt.Errorf("no ledger"))
 	b.Get("/models/" + nano.String()).Is(http.StatusInternalServerError).Has("no ledger")
 }
 

@@ -94,7 +94,7 @@ func TestProvide(t *testing.T) {
 		t.Errorf("links: %v", links)
 	}
 	// Without a ledger the machine is seen all the same.
-	s.Fail = errors.New("no ledger")
+	s.Break(errors.New("no ledger"))
 	b.Get("/provide").Is(http.StatusOK).Has("The ledger does not answer", "no ledger", "Pause")
 }
 

@@ -127,7 +127,7 @@ func TestProvider(t *testing.T) {
 	for _, id := range []string{"x", square.Address{}.String(), who(77).String(), "torg1" + strings.Repeat("q", 38), "%3Cb%3E"} {
 		b.Get("/providers/" + id).Is(http.StatusNotFound)
 	}
-	sq.Fail = fmt.Errorf("no ledger")
+	sq.Break(fmt.Errorf("no ledger"))
 	b.Get(path).Is(http.StatusInternalServerError).Has("no ledger")
 }
 

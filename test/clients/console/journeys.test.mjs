@@ -95,7 +95,7 @@ test('ask: the price first, the answer as it comes, its receipt, an audit', asyn
   await receipt.locator('summary').click();
   await receipt.locator('a[href^="/receipts/"]').click();
   await page.waitForURL('**/receipts/' + id);
-  await page.getByText('The model was run again on the same request and gave the same answer, bit by bit.').waitFor();
+  await page.getByText('The model was run again on the same request and gave the same answer, bit by bit.', { exact: true }).waitFor();
   assert.equal((await page.locator('.speech').first().textContent()).trim(), opening);
 
   // From the receipt to its lease, and from there back.
@@ -333,7 +333,7 @@ test('lists filter, sort, page and lead to their details', async () => {
     assert.deepEqual(ps, ps.toSorted((a, b) => sign * (a - b)));
   }
   // What was audited above.
-  await page.getByLabel('Verified').selectOption({ label: 'Re-executed: equal' });
+  await page.getByLabel('Verified').selectOption({ label: 're-executed: equal' });
   await page.getByRole('button', { name: 'Show', exact: true }).click();
   await page.waitForURL('**/receipts?*verified=equal*');
   await page.getByRole('link', { name: 'Show all' }).waitFor();
@@ -443,7 +443,7 @@ test('by keyboard alone', async () => {
   await page.waitForURL('**/receipts/*');
   await tabTo('main form button');
   await page.keyboard.press('Enter');
-  await page.getByText('The model was run again on the same request and gave the same answer, bit by bit.').waitFor();
+  await page.getByText('The model was run again on the same request and gave the same answer, bit by bit.', { exact: true }).waitFor();
   await v.leave();
 });
 
