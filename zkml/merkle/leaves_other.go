@@ -2,8 +2,11 @@
 
 package merkle
 
-const fast16 = false
+const fast32 = false
 
-func compress16(cv *state, msg *block, length, flags uint32) {
-	panic("merkle: no such machine")
-}
+func compress32(out, cv *state, msg *block, counter, length, flags uint32) { panic(noMachine) }
+func pair32(msg *block, a, b *state)                                       { panic(noMachine) }
+func gather32(msg *block, columns *[]uint32, n, at int)                    { panic(noMachine) }
+func search32(s *search, mask uint32, n int) int                           { panic(noMachine) }
+
+const noMachine = "merkle: no such machine"

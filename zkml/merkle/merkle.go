@@ -23,21 +23,26 @@ func Leaf(b []byte) Digest { return blake3.Sum256(b) }
 
 // Tree is a committed list.
 type Tree struct {
-	levels [][]Digest // leaves first, root last
+	levels [][]state // leaves first, root last: lane l of state k is digest k lanes + l
 }
 
-// New builds the tree over the hashes of the leaves, a power of two of them;
-// it keeps the slice.
-func New(leaves []Digest) *Tree {
-	n := len(leaves)
-	if n == 0 || n&(n-1) != 0 {
-		panic("merkle: number of leaves is not a power of two")
+// Tree returns the tree over the leaves, after all words of them; they are a
+// power of two.
+func (h *Hasher) Tree() *Tree {
+	if h.done != h.words || h.n == 0 || h.n&(h.n-1) != 0 {
+		panic("merkle: words are missing, or the number of leaves is not a power of two")
 	}
-	t := &Tree{levels: [][]Digest{leaves}}
-	for below := leaves; len(below) > 1; {
-		level := make([]Digest, len(below)/2)
-		parallel.For(len(level), 1024, func(from, to int) {
-			nodes(level[from:to], below[2*from:2*to])
+	below := h.states
+	t := &Tree{levels: [][]state{below}}
+	for n := h.n / 2; n > 0; n /= 2 {
+		level := make([]state, (n+lanes-1)/lanes)
+		parallel.For(len(level), lanes, func(from, to int) {
+			var msg block
+			for k := from; k < to; k++ {
+				// With one state below the second half is not of the tree.
+				msg.pair(&below[2*k], &below[min(2*k+1, len(below)-1)])
+				level[k].compress(&initial, &msg, min(lanes, n), 0, 64, parent)
+			}
 		})
 		t.levels = append(t.levels, level)
 		below = level
@@ -45,8 +50,11 @@ func New(leaves []Digest) *Tree {
 	return t
 }
 
+// digest returns a digest of a level.
+func (t *Tree) digest(level, i int) Digest { return t.levels[level][i/lanes].digest(i % lanes) }
+
 // Root is the commitment.
-func (t *Tree) Root() Digest { return t.levels[len(t.levels)-1][0] }
+func (t *Tree) Root() Digest { return t.digest(len(t.levels)-1, 0) }
 
 // Open returns what Verify needs beside the leaves at the given indices, which
 // must be in rising order without repetition: the siblings that cannot be
@@ -54,14 +62,15 @@ func (t *Tree) Root() Digest { return t.levels[len(t.levels)-1][0] }
 func (t *Tree) Open(indices []int) []byte {
 	var out []byte
 	known := slices.Clone(indices)
-	for _, level := range t.levels[:len(t.levels)-1] {
+	for level := range len(t.levels) - 1 {
 		up := known[:0]
 		for i := 0; i < len(known); i++ {
 			k := known[i]
 			if i+1 < len(known) && k&1 == 0 && known[i+1] == k+1 {
 				i++
 			} else {
-				out = append(out, level[k^1][:]...)
+				sibling := t.digest(level, k^1)
+				out = append(out, sibling[:]...)
 			}
 			up = append(up, k>>1)
 		}

@@ -2,6 +2,7 @@ package merkle
 
 import (
 	"encoding/binary"
+	mathbits "math/bits"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -9,30 +10,36 @@ import (
 	"lukechampine.com/blake3"
 )
 
-func leavesOf(n int, seed uint64) []Digest {
+// treeOf returns the hashes of random leaves of one word, and their tree.
+func treeOf(n int, seed uint64) ([]Digest, *Tree) {
 	r := rand.New(rand.NewPCG(seed, 1))
-	out := make([]Digest, n)
+	column, out := make([]uint32, n), make([]Digest, n)
 	for i := range out {
-		out[i] = Leaf([]byte{byte(r.Uint32()), byte(i), byte(i >> 8)})
+		column[i] = r.Uint32()
+		out[i] = Leaf(binary.LittleEndian.AppendUint32(nil, column[i]))
 	}
-	return out
+	h := NewHasher(n, 1)
+	Add(h, [][]uint32{column})
+	return out, h.Tree()
 }
 
 // TestRootRecursive compares with the definition, and shows that a node is
 // no leaf.
 func TestRootRecursive(t *testing.T) {
-	leaves := leavesOf(8, 1)
-	level := leaves
-	for len(level) > 1 {
-		var up []Digest
-		for i := 0; i < len(level); i += 2 {
-			up = append(up, node(&level[i], &level[i+1]))
+	for n := 1; n <= 256; n *= 2 {
+		level, tree := treeOf(n, 1)
+		for len(level) > 1 {
+			var up []Digest
+			for i := 0; i < len(level); i += 2 {
+				up = append(up, node(&level[i], &level[i+1]))
+			}
+			level = up
 		}
-		level = up
+		if tree.Root() != level[0] {
+			t.Errorf("root of %d differs", n)
+		}
 	}
-	if New(slices.Clone(leaves)).Root() != level[0] {
-		t.Error("root differs")
-	}
+	leaves, _ := treeOf(2, 1)
 	both := append(leaves[0][:], leaves[1][:]...)
 	if node(&leaves[0], &leaves[1]) == Leaf(both) || Leaf(both) != blake3.Sum256(both) {
 		t.Error("a node can pass for a leaf")
@@ -44,8 +51,7 @@ func TestOpen(t *testing.T) {
 	for range 300 {
 		depth := r.IntN(8)
 		n := 1 << depth
-		leaves := leavesOf(n, r.Uint64())
-		tree := New(slices.Clone(leaves))
+		leaves, tree := treeOf(n, r.Uint64())
 		set := map[int]bool{r.IntN(n): true}
 		for range r.IntN(10) {
 			set[r.IntN(n)] = true
@@ -100,8 +106,7 @@ func TestOpen(t *testing.T) {
 }
 
 func FuzzVerify(f *testing.F) {
-	leaves := leavesOf(16, 1)
-	tree := New(slices.Clone(leaves))
+	leaves, tree := treeOf(16, 1)
 	f.Add(tree.Open([]int{3, 7}), 3, 7)
 	f.Add([]byte{}, 0, 1)
 	f.Fuzz(func(t *testing.T, path []byte, a, b int) {
@@ -113,20 +118,20 @@ func FuzzVerify(f *testing.F) {
 }
 
 // across hashes leaves by a Hasher.
-func across(n int, columns [][]uint32) []Digest {
+func across(n int, columns [][]uint32) *Hasher {
 	h := NewHasher(n, len(columns))
 	for at := 0; at < len(columns); at += BlockWords {
 		Add(h, columns[at:min(at+BlockWords, len(columns))])
 	}
-	return h.Digests()
+	return h
 }
 
 // TestLeaves compares hashing across columns with hashing each leaf, at sizes
 // around blocks, chunks and lanes.
 func TestLeaves(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 1))
-	for _, words := range []int{1, 2, 15, 16, 17, 32, 48, 100, 255, 256, 257, 400} {
-		for _, n := range []int{1, 15, 16, 17, 64, 200} {
+	for _, words := range []int{1, 2, 15, 16, 17, 32, 48, 100, 255, 256, 257, 400, 512, 513, 768, 1000, 1025, 1800} {
+		for _, n := range []int{1, 15, 16, 17, 31, 32, 33, 64, 200} {
 			columns := make([][]uint32, words)
 			for j := range columns {
 				columns[j] = make([]uint32, n)
@@ -134,12 +139,13 @@ func TestLeaves(t *testing.T) {
 					columns[j][i] = r.Uint32()
 				}
 			}
-			for i, d := range across(n, columns) {
+			h := across(n, columns)
+			for i := range n {
 				var b []byte
 				for _, c := range columns {
 					b = binary.LittleEndian.AppendUint32(b, c[i])
 				}
-				if d != Leaf(b) {
+				if h.states[i/lanes].digest(i%lanes) != Leaf(b) {
 					t.Fatalf("leaf %d of %d, %d words", i, n, words)
 				}
 			}
@@ -164,11 +170,48 @@ func TestLanes(t *testing.T) {
 		}
 	}
 	for n := range 40 {
-		children, out := leavesOf(2*n, uint64(n)), make([]Digest, n)
+		children, out := make([]Digest, 2*n), make([]Digest, n)
+		for i := range children {
+			children[i] = Leaf([]byte{byte(n), byte(i)})
+		}
 		nodes(out, children)
 		for i, d := range out {
 			if d != node(&children[2*i], &children[2*i+1]) {
 				t.Fatalf("node %d of %d", i, n)
+			}
+		}
+	}
+}
+
+// TestSearch compares with trying one nonce after the other, from the beginning
+// and where the upper half of nonces changes.
+func TestSearch(t *testing.T) {
+	for i := range 40 {
+		seed := Leaf([]byte{byte(i)})
+		bits := i % 14
+		zeros := func(nonce uint64) int {
+			h := Leaf(binary.LittleEndian.AppendUint64(seed[:len(seed):len(seed)], nonce))
+			return mathbits.LeadingZeros32(binary.BigEndian.Uint32(h[:]))
+		}
+		want := uint64(0)
+		for zeros(want) < bits {
+			want++
+		}
+		if got := Search(seed, bits); got != want {
+			t.Fatalf("%d bits: %d, want %d", bits, got, want)
+		}
+		if !fast32 {
+			continue
+		}
+		for _, from := range []uint64{1<<32 - 64, 1 << 32, 5<<32 + 96} {
+			s := newSearch(seed).at(from)
+			const n = 64
+			want := 0
+			for want < n && zeros(from+uint64(want)) < 5 {
+				want++
+			}
+			if got := search32(&s, 0xf8, n); got != want {
+				t.Fatalf("from %d: %d, want %d", from, got, want)
 			}
 		}
 	}

@@ -246,7 +246,7 @@ func (c *Commitment) hash() {
 		parallel.Each(len(codes), func(i int) { c.encode(codes[i], at+i) })
 		merkle.Add(leaves, codes)
 	}
-	c.tree = merkle.New(leaves.Digests())
+	c.tree = leaves.Tree()
 }
 
 // open sends leaves and their path; they are bound by the root.
@@ -293,7 +293,7 @@ func newWord(f koala.Vec, s wordShape, room *koala.Room) *word {
 		}
 		merkle.Add(leaves, codes)
 	}
-	w.tree = merkle.New(leaves.Digests())
+	w.tree = leaves.Tree()
 	return w
 }
 
