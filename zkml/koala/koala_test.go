@@ -236,8 +236,67 @@ func TestEncode(t *testing.T) {
 			}
 		}
 	}
+	// Sizes beyond what is done in registers and in the cache.
+	for _, c := range [][2]int{{5, 7}, {6, 7}, {7, 7}, {6, 10}, {5, 11}, {9, 12}, {11, 13}, {12, 14}, {11, 15}, {13, 15}, {0, 14}, {14, 14}} {
+		src, dst := make([]Elem, 1<<c[0]), make([]Elem, 1<<c[1])
+		for i := range src {
+			src[i] = edge(r)
+		}
+		Encode(dst, src)
+		for range 20 {
+			i := r.IntN(len(dst))
+			if dst[i] != valueOf(src, Root(c[1]).Exp(uint64(i))) {
+				t.Fatalf("2^%d to 2^%d: element %d", c[0], c[1], i)
+			}
+		}
+	}
 	if Root(TwoAdicity).Exp(1<<(TwoAdicity-1)) != FromInt(-1) || Root(1) != FromInt(-1) || Root(0) != One {
 		t.Error("roots of unity")
+	}
+}
+
+// valueOf evaluates a polynomial with coefficients in Encode's order.
+func valueOf(src []Elem, x Elem) Elem {
+	var sum Elem
+	m := bits.Len(uint(len(src))) - 1
+	for b := range src {
+		sum = sum.Mul(x).Add(src[bits.Reverse64(uint64(len(src)-1-b))>>(64-m)])
+	}
+	return sum
+}
+
+// TestEncodeAt compares with the whole encoding, at sizes around those of vectors
+// and parts, and with all elements as large as they can be.
+func TestEncodeAt(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 1))
+	for _, c := range [][2]int{{0, 0}, {3, 5}, {8, 10}, {9, 11}, {8, 11}, {10, 11}, {10, 12}, {12, 14}, {10, 14}} {
+		for _, queries := range []int{0, 1, 31, 32, 33, 93} {
+			src, dst := make([][]Elem, 1+r.IntN(4)), make([][]Elem, 0)
+			for i := range src {
+				src[i] = make([]Elem, 1<<c[0])
+				for j := range src[i] {
+					src[i][j] = edge(r)
+					if i == 0 {
+						src[i][j] = P - 1
+					}
+				}
+				dst = append(dst, make([]Elem, queries))
+			}
+			indices := make([]int, queries)
+			for i := range indices {
+				indices[i] = r.IntN(1 << c[1])
+			}
+			EncodeAt(dst, src, c[1], indices)
+			code := make([]Elem, 1<<c[1])
+			for i := range src {
+				Encode(code, src[i])
+				for j, at := range indices {
+					if dst[i][j] != code[at] {
+						t.Fatalf("2^%d to 2^%d: row %d, element %d", c[0], c[1], i, at)
+					}
+				}
+			}
+		}
 	}
 }
 
@@ -267,8 +326,9 @@ func BenchmarkDotElems(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1024, "ns/element")
 }
 
+// BenchmarkEncode and BenchmarkEncodeAt are of a row of a column of 2^18 elements.
 func BenchmarkEncode(b *testing.B) {
-	src, dst := make([]Elem, 1<<18), make([]Elem, 1<<20)
+	src, dst := make([]Elem, 1<<15), make([]Elem, 1<<17)
 	for i := range src {
 		src[i] = Elem(i)
 	}
@@ -276,4 +336,18 @@ func BenchmarkEncode(b *testing.B) {
 		Encode(dst, src)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(dst)), "ns/element")
+}
+
+func BenchmarkEncodeAt(b *testing.B) {
+	src, dst, indices := make([][]Elem, 40), make([][]Elem, 40), make([]int, 93)
+	for i := range src {
+		src[i], dst[i] = make([]Elem, 1<<15), make([]Elem, len(indices))
+	}
+	for i := range indices {
+		indices[i] = i * 1409
+	}
+	for b.Loop() {
+		EncodeAt(dst, src, 17, indices)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(src)), "ns/row")
 }

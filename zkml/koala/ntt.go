@@ -27,6 +27,9 @@ func twiddle(k int) []Elem {
 	return t.w
 }
 
+// near is how many elements, with their twiddles, stay in the nearest cache.
+const near = 1 << 13
+
 // Encode evaluates a polynomial on all powers of Root(k) for len(dst) = 2^k:
 // dst[i] = sum over b of src[b] Root(k)^(i rev(b)), where rev reverses the
 // bits of an index of src. So coefficient rev(b) is src[b]: the first half of
@@ -38,31 +41,70 @@ func Encode(dst, src []Elem) {
 	if n == 0 || n&(n-1) != 0 || m == 0 || m&(m-1) != 0 || m > n || n > 1<<TwoAdicity {
 		panic(fmt.Sprintf("koala: encode %d to %d", m, n))
 	}
-	// In bit-reversed order each coefficient is followed by n/m - 1 zeros, so
-	// the first passes only repeat it.
-	rate := n / m
-	if rate == 4 {
-		for b, x := range src {
-			d := dst[4*b : 4*b+4 : 4*b+4]
-			d[0], d[1], d[2], d[3] = x, x, x, x
-		}
-	} else {
-		for b, x := range src {
-			for i := range rate {
-				dst[b*rate+i] = x
-			}
+	rate := bits.TrailingZeros(uint(n / m))
+	// A part of dst comes from the same part of src for as long as both are
+	// blocks; all of its passes are done before it leaves the cache.
+	part := min(n, max(near, n/m))
+	k := 0
+	for at := 0; at < n; at += part {
+		d := dst[at : at+part]
+		k = passes(d, first(d, src[at>>rate:(at+part)>>rate], rate))
+	}
+	passes(dst, k)
+}
+
+// EncodeAt sets dst[r][j] to element indices[j] of the encoding of src[r] to 2^k
+// elements, for many src of one length.
+func EncodeAt(dst, src [][]Elem, k int, indices []int) {
+	for r, s := range src {
+		if len(dst[r]) != len(indices) || len(s) != len(src[0]) || len(s) == 0 || len(s)&(len(s)-1) != 0 || len(s)>>k > 1 {
+			panic("koala: encode at some indices")
 		}
 	}
-	for k := bits.TrailingZeros(uint(rate)); 1<<k < n; k++ {
-		w := twiddle(k)
-		half := 1 << k
-		if half < 16 && fastShortPass(dst, k, w) {
-			continue
-		}
-		for at := 0; at < n; at += 2 * half {
-			butterfly(dst[at:at+half], dst[at+half:at+2*half], w)
+	for _, i := range indices {
+		if i < 0 || i>>k > 0 {
+			panic("koala: no such index")
 		}
 	}
+	if fastEncodeAt(dst, src, k, indices) {
+		return
+	}
+	code := make([]Elem, 1<<k)
+	for r, s := range src {
+		Encode(code, s)
+		for j, i := range indices {
+			dst[r][j] = code[i]
+		}
+	}
+}
+
+// first does the first passes and returns how many. In bit-reversed order each
+// coefficient is followed by 2^rate-1 zeros, so that so many passes only repeat
+// it.
+func first(dst, src []Elem, rate int) int {
+	if k := fastFirst(dst, src, rate); k > 0 {
+		return k
+	}
+	for b, x := range src {
+		d := dst[b<<rate : (b+1)<<rate]
+		for i := range d {
+			d[i] = x
+		}
+	}
+	return rate
+}
+
+// passes joins blocks of 2^k elements until all are one, and returns the last k.
+func passes(v []Elem, k int) int {
+	for ; 2<<k < len(v) && fastTwoPasses(v, k); k += 2 {
+	}
+	for ; 1<<k < len(v); k++ {
+		half, w := 1<<k, twiddle(k)
+		for at := 0; at < len(v); at += 2 * half {
+			butterfly(v[at:at+half], v[at+half:at+2*half], w)
+		}
+	}
+	return k
 }
 
 // butterfly sets a, b = a + w b, a - w b.

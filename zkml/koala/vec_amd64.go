@@ -32,9 +32,6 @@ func dotElems512(sum *[4][2][8]uint64, a *Vec, b *Elem, n int)
 func addScaled512(dst *Vec, a *Elem, x *Ext, n int)
 
 //go:noescape
-func butterfly512(a, b, w *Elem, n int)
-
-//go:noescape
 func mulElems512(dst, a, b *Elem, n int)
 
 //go:noescape
@@ -42,9 +39,6 @@ func addElems512(dst, a, b *Elem, n int)
 
 //go:noescape
 func subElems512(dst, a, b *Elem, n int)
-
-//go:noescape
-func shortPass512(v *Elem, low, high *[16]uint32, w *[16]Elem, n int)
 
 //go:noescape
 func mulVec256(dst, a, b *Vec, n int)
@@ -186,18 +180,6 @@ func fastAddScaled(dst *Vec, a []Elem, x *Ext) int {
 	return n
 }
 
-func fastButterfly(a, b, w []Elem) int {
-	n := fast(len(a))
-	switch {
-	case n == 0:
-	case hasAVX512:
-		butterfly512(&a[0], &b[0], &w[0], n)
-	default:
-		butterfly256(&a[0], &b[0], &w[0], n)
-	}
-	return n
-}
-
 func fastMulElems(dst, a, b []Elem) int {
 	n := fast(len(dst))
 	switch {
@@ -232,25 +214,4 @@ func fastSubElems(dst, a, b []Elem) int {
 		subElems256(&dst[0], &a[0], &b[0], n)
 	}
 	return n
-}
-
-// fastShortPass does the pass of Encode that joins blocks of 2^k elements,
-// 2^k < 16, and reports whether it did.
-func fastShortPass(v []Elem, k int, w []Elem) bool {
-	if !hasAVX512 || len(v) < 16 {
-		return false
-	}
-	var low, high [16]uint32
-	var f [16]Elem
-	half := 1 << k
-	for i := range f {
-		at := i &^ half
-		low[i], high[i] = uint32(at), uint32(at|half)
-		f[i] = w[i&(half-1)]
-		if i&half != 0 {
-			f[i] = f[i].Neg()
-		}
-	}
-	shortPass512(&v[0], &low, &high, &f, len(v))
-	return true
 }

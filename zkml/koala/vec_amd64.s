@@ -462,36 +462,6 @@ addScaledLoop:
 	VZEROUPPER
 	RET
 
-// func butterfly512(a, b, w *Elem, n int)
-TEXT ·butterfly512(SB), NOSPLIT, $0-32
-	SETUP
-	MOVQ a+0(FP), DI
-	MOVQ b+8(FP), SI
-	MOVQ w+16(FP), DX
-	MOVQ n+24(FP), CX
-	SHLQ $2, CX
-	ADDQ CX, DI
-	ADDQ CX, SI
-	ADDQ CX, DX
-	NEGQ CX
-butterflyLoop:
-	VMOVDQU32 (SI)(CX*1), Z0
-	VMOVDQU32 (DX)(CX*1), Z1
-	VPSRLQ $32, Z0, Z2
-	VPSRLQ $32, Z1, Z3
-	VPMULUDQ Z1, Z0, Z4
-	VPMULUDQ Z3, Z2, Z5
-	REDUCE1(Z4, Z5, Z6, Z7, Z8)
-	VMOVDQU32 (DI)(CX*1), Z9
-	ADD(Z6, Z9, Z10, Z11)
-	SUB(Z9, Z6, Z12, Z13)
-	VMOVDQU32 Z10, (DI)(CX*1)
-	VMOVDQU32 Z12, (SI)(CX*1)
-	ADDQ $64, CX
-	JNZ butterflyLoop
-	VZEROUPPER
-	RET
-
 // func mulElems512(dst, a, b *Elem, n int)
 TEXT ·mulElems512(SB), NOSPLIT, $0-32
 	SETUP
@@ -559,36 +529,5 @@ subLoop:
 	VMOVDQU32 Z2, (DI)(CX*1)
 	ADDQ $64, CX
 	JNZ subLoop
-	VZEROUPPER
-	RET
-
-// func shortPass512(v *Elem, low, high *[16]uint32, w *[16]Elem, n int)
-// In every sixteen elements: v[low] + w v[high].
-TEXT ·shortPass512(SB), NOSPLIT, $0-40
-	SETUP
-	MOVQ v+0(FP), DI
-	MOVQ low+8(FP), AX
-	VMOVDQU32 (AX), Z16
-	MOVQ high+16(FP), AX
-	VMOVDQU32 (AX), Z17
-	MOVQ w+24(FP), AX
-	VMOVDQU32 (AX), Z1
-	VPSRLQ $32, Z1, Z3
-	MOVQ n+32(FP), CX
-	SHLQ $2, CX
-	ADDQ CX, DI
-	NEGQ CX
-shortLoop:
-	VMOVDQU32 (DI)(CX*1), Z18
-	VPERMD Z18, Z16, Z9
-	VPERMD Z18, Z17, Z0
-	VPSRLQ $32, Z0, Z2
-	VPMULUDQ Z1, Z0, Z4
-	VPMULUDQ Z3, Z2, Z5
-	REDUCE1(Z4, Z5, Z6, Z7, Z8)
-	ADD(Z6, Z9, Z10, Z11)
-	VMOVDQU32 Z10, (DI)(CX*1)
-	ADDQ $64, CX
-	JNZ shortLoop
 	VZEROUPPER
 	RET

@@ -213,13 +213,12 @@ type Commitment struct {
 	columns [][]koala.Elem
 	tree    *merkle.Tree
 	domain  int
-	encode  func(dst []koala.Elem, row int) // tests encode wrongly
+	spoil   func(row, index int, x koala.Elem) koala.Elem // tests encode wrongly
 }
 
 // Commit commits to columns of 2^Height elements. It keeps them.
 func (p Params) Commit(columns [][]koala.Elem) *Commitment {
 	c := &Commitment{columns: columns, domain: p.words()[0].domain}
-	c.encode = func(dst []koala.Elem, row int) { koala.Encode(dst, c.row(row)) }
 	c.hash()
 	return c
 }
@@ -243,7 +242,14 @@ func (c *Commitment) hash() {
 	}
 	for at := 0; at < c.rows(); at += len(codes) {
 		codes = codes[:min(len(codes), c.rows()-at)]
-		parallel.Each(len(codes), func(i int) { c.encode(codes[i], at+i) })
+		parallel.Each(len(codes), func(i int) {
+			koala.Encode(codes[i], c.row(at+i))
+			if c.spoil != nil {
+				for k, x := range codes[i] {
+					codes[i][k] = c.spoil(at+i, k, x)
+				}
+			}
+		})
 		merkle.Add(leaves, codes)
 	}
 	c.tree = leaves.Tree()
@@ -254,12 +260,18 @@ func (c *Commitment) open(t *transcript.Prover, indices []int) {
 	size := c.rows() * koala.ElemSize
 	out := make([]byte, len(indices)*size)
 	parallel.For(c.rows(), 1, func(from, to int) {
-		code := make([]koala.Elem, 1<<c.domain)
-		for row := from; row < to; row++ {
-			c.encode(code, row)
-			for i, index := range indices {
-				at := i*size + row*koala.ElemSize
-				code[index].Append(out[at : at : at+koala.ElemSize])
+		rows, values := make([][]koala.Elem, to-from), make([][]koala.Elem, to-from)
+		for i := range rows {
+			rows[i], values[i] = c.row(from+i), make([]koala.Elem, len(indices))
+		}
+		koala.EncodeAt(values, rows, c.domain, indices)
+		for i, index := range indices {
+			leaf := out[i*size+from*koala.ElemSize : i*size+from*koala.ElemSize]
+			for k, v := range values {
+				if c.spoil != nil {
+					v[i] = c.spoil(from+k, index, v[i])
+				}
+				leaf = v[i].Append(leaf)
 			}
 		}
 	})
@@ -548,30 +560,27 @@ func bind(t *transcript.Prover, f, w *koala.Vec, work int) {
 }
 
 // addPowers adds gamma^(i+2) times the weights of the i-th opened position to
-// w: at index b, y^rev(b) for the position's y in the domain of 2^domain.
+// w: at index b, y^rev(b) for the position's y in the domain of 2^domain. With
+// b = h n + l, that is a power of h and one of l, so that tables of these two do.
 func addPowers(w koala.Vec, domain int, indices []int, gamma koala.Ext) {
-	root := koala.Root(domain)
+	n := min(w.Len(), 1<<8)
+	low, high := make([][]koala.Elem, len(indices)), make([][]koala.Elem, len(indices))
 	gs := make([]koala.Ext, len(indices))
-	pows := make([][]koala.Elem, len(indices))
 	g := gamma
-	for i := range gs {
+	for i, y := range positions(domain, indices) {
 		g = g.Mul(gamma)
 		gs[i] = g
+		low[i], high[i] = make([]koala.Elem, n), make([]koala.Elem, w.Len()/n)
+		powers(high[i], y)
+		powers(low[i], y.Exp(uint64(len(high[i]))))
 	}
-	// Tables of powers are made a group at a time, to bound memory.
-	const group = 16
-	for i := range min(group, len(pows)) {
-		pows[i] = make([]koala.Elem, w.Len())
-	}
-	for at := 0; at < len(indices); at += group {
-		n := min(group, len(indices)-at)
-		parallel.Each(n, func(i int) { powers(pows[i], root.Exp(uint64(indices[at+i]))) })
-		parallel.For(w.Len(), 256, func(from, to int) {
-			for i := range n {
-				koala.AddScaled(w.Slice(from, to), pows[i][from:to], gs[at+i])
+	parallel.For(w.Len()/n, 1, func(from, to int) {
+		for h := from; h < to; h++ {
+			for i, g := range gs {
+				koala.AddScaled(w.Slice(h*n, (h+1)*n), low[i], g.Scale(high[i][h]))
 			}
-		})
-	}
+		}
+	})
 }
 
 // powers sets dst[b] = y^rev(b) for b < len(dst) = 2^n, where rev reverses n

@@ -235,14 +235,12 @@ func TestDistance(t *testing.T) {
 			in.claim = in.claim.Add(x.Scale(col[i]))
 		}
 		c := in.parts[0].Commitment
-		encode, bad := c.encode, r.Perm(leaves)[:wrong]
-		c.encode = func(dst []koala.Elem, row int) {
-			encode(dst, row)
-			for k, i := range bad {
-				if k&(1<<firstBits-1) == row {
-					dst[i] = dst[i].Add(koala.One)
-				}
+		bad := r.Perm(leaves)[:wrong]
+		c.spoil = func(row, index int, x koala.Elem) koala.Elem {
+			if k := slices.Index(bad, index); k >= 0 && k&(1<<firstBits-1) == row {
+				return x.Add(koala.One)
 			}
+			return x
 		}
 		c.hash()
 		if in.verify(in.claim, in.prove()) == nil {

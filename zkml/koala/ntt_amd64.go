@@ -1,0 +1,148 @@
+package koala
+
+import (
+	"math/bits"
+	"sync"
+)
+
+//go:noescape
+func butterfly512(a, b, w *Elem, n int)
+
+// twoPasses512 does the passes that join blocks of quarter elements, a multiple
+// of 32, and then of twice as many. n is a multiple of four quarters.
+//
+//go:noescape
+func twoPasses512(v, w1, w2 *Elem, quarter, n int)
+
+// eight512 evaluates each eight coefficients on the powers of Root(5). The powers
+// that the second to the last are multiplied by are w, in even and in odd lanes.
+// n is a multiple of 32.
+//
+//go:noescape
+func eight512(dst, src *Elem, w *[7][2][16]Elem, n int)
+
+// two512 evaluates each two coefficients on the powers of Root(5), w.
+//
+//go:noescape
+func two512(dst, src *Elem, w *[2][16]Elem, n int)
+
+// weigh512 adds to sums, of even and odd ones of the first sixteen queries and
+// then of the others, what each block of 32 points has at their indices, times
+// their weights. Sums are below 2^32 p. The number of blocks is even.
+//
+//go:noescape
+func weigh512(sums *[4][8]uint64, points, weights *Elem, index *[32]uint32, blocks int)
+
+// powers32 are the first half of the powers of Root(5) to each of 1 to 7, those of
+// even and then those of odd lanes in even ones; bit-reversed, so that number i-1
+// belongs to coefficient i of eight.
+var powers32 = sync.OnceValue(func() *[7][2][16]Elem {
+	t := new([7][2][16]Elem)
+	for i := range t {
+		y := Root(5).Exp(uint64(bits.Reverse8(uint8(i+1)) >> 5))
+		for lane, x := 0, One; lane < 16; lane, x = lane+1, x.Mul(y) {
+			t[i][lane%2][lane&^1] = x
+		}
+	}
+	return t
+})
+
+// fastFirst says and returns what first does, or 0 if it did nothing.
+func fastFirst(dst, src []Elem, rate int) int {
+	if !hasAVX512 || len(dst) < 32 {
+		return 0
+	}
+	switch w := powers32(); rate {
+	case 2:
+		eight512(&dst[0], &src[0], w, len(dst))
+	case 4:
+		two512(&dst[0], &src[0], &w[3], len(dst))
+	default:
+		return 0
+	}
+	return 5
+}
+
+// fastTwoPasses does the passes that join blocks of 2^k and 2^(k+1) elements and
+// reports whether it did.
+func fastTwoPasses(v []Elem, k int) bool {
+	if !hasAVX512 || k < 5 {
+		return false
+	}
+	twoPasses512(&v[0], &twiddle(k)[0], &twiddle(k + 1)[0], 1<<k, len(v))
+	return true
+}
+
+func fastButterfly(a, b, w []Elem) int {
+	n := fast(len(a))
+	switch {
+	case n == 0:
+	case hasAVX512:
+		butterfly512(&a[0], &b[0], &w[0], n)
+	default:
+		butterfly256(&a[0], &b[0], &w[0], n)
+	}
+	return n
+}
+
+const (
+	partBlocks = 64 // blocks of 32 points that fastEncodeAt weighs at a time
+	logPart    = 11 // of their points
+)
+
+// fastEncodeAt does EncodeAt and reports whether it did. After five passes there
+// are blocks of 32 points, and what the others make of them at index i is the sum
+// over blocks of element i mod 32 of block b times y^rev(b), y being the power i of
+// Root(k). These weights are the same for all of src.
+func fastEncodeAt(dst, src [][]Elem, k int, indices []int) bool {
+	if !hasAVX512 || k < logPart || len(src) == 0 || len(src[0]) != 1<<k/4 {
+		return false
+	}
+	// Queries are weighed 32 at a time.
+	const lanes = 32
+	type group struct {
+		index   [lanes]uint32
+		weights [partBlocks][lanes]Elem // of the blocks of a part
+		step    [partBlocks][lanes]Elem // from those to those of the next part
+	}
+	groups := make([]group, (len(indices)+lanes-1)/lanes)
+	for j, i := range indices {
+		g, lane := &groups[j/lanes], j%lanes
+		g.index[lane] = uint32(i % 32)
+		y := Root(k).Exp(uint64(i))
+		z, power := y.Exp(1<<(k-logPart)), One
+		for b := range partBlocks {
+			g.weights[bits.Reverse8(uint8(b))>>2][lane] = power
+			g.step[b][lane] = y
+			power = power.Mul(z)
+		}
+	}
+	sums := make([][][4][8]uint64, len(src))
+	for r := range sums {
+		sums[r] = make([][4][8]uint64, len(groups))
+	}
+	points := make([]Elem, 1<<logPart)
+	parts := 1 << (k - logPart)
+	for t := range parts {
+		// The part with y^t.
+		part := int(bits.Reverse32(uint32(t)) >> (32 - (k - logPart)))
+		for r, s := range src {
+			n := len(points) / 4
+			eight512(&points[0], &s[part*n : (part+1)*n][0], powers32(), len(points))
+			for g := range groups {
+				weigh512(&sums[r][g], &points[0], &groups[g].weights[0][0], &groups[g].index, partBlocks)
+			}
+		}
+		for g := range groups {
+			g := &groups[g]
+			mulElems512(&g.weights[0][0], &g.weights[0][0], &g.step[0][0], partBlocks*lanes)
+		}
+	}
+	for r, d := range dst {
+		for j := range indices {
+			lane := j % 16
+			d[j] = reduce(sums[r][j/lanes][j%lanes/16*2+lane%2][lane/2])
+		}
+	}
+	return true
+}
