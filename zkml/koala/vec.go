@@ -34,8 +34,13 @@ func (v Vec) Clear() {
 // Fill sets all elements to x.
 func (v Vec) Fill(x Ext) {
 	for c, e := range [4]Elem{x.A, x.B, x.C, x.D} {
-		for i := range v[c] {
-			v[c][i] = e
+		if len(v[c]) == 0 {
+			return
+		}
+		// Copying what there is doubles it, and copies are fast.
+		v[c][0] = e
+		for n := 1; n < len(v[c]); n *= 2 {
+			copy(v[c][n:], v[c][:n])
 		}
 	}
 }
@@ -139,6 +144,24 @@ func AddScaled(dst Vec, a []Elem, x Ext) {
 	a = a[:n]
 	for i := fastAddScaled(&dst, a, &x); i < n; i++ {
 		dst.Set(i, dst.At(i).Add(x.Scale(a[i])))
+	}
+}
+
+// SubFrom sets dst = k - a for base elements a.
+func SubFrom(dst Vec, k Ext, a []Elem) {
+	n := dst.same(dst, dst)
+	a = a[:n]
+	for i := fastSubFrom(&dst, &k, a); i < n; i++ {
+		dst.Set(i, Ext{k.A.Sub(a[i]), k.B, k.C, k.D})
+	}
+}
+
+// Affine sets dst = k + x a + y b for base elements a and b.
+func Affine(dst Vec, k Ext, a []Elem, x Ext, b []Elem, y Ext) {
+	n := dst.same(dst, dst)
+	a, b = a[:n], b[:n]
+	for i := fastAffine(&dst, &k, a, &x, b, &y); i < n; i++ {
+		dst.Set(i, k.Add(x.Scale(a[i])).Add(y.Scale(b[i])))
 	}
 }
 

@@ -32,6 +32,12 @@ func dotElems512(sum *[4][2][8]uint64, a *Vec, b *Elem, n int)
 func addScaled512(dst *Vec, a *Elem, x *Ext, n int)
 
 //go:noescape
+func subFrom512(dst *Vec, k *Ext, a *Elem, n int)
+
+//go:noescape
+func affine512(dst *Vec, k *Ext, a *Elem, x *Ext, b *Elem, y *Ext, n int)
+
+//go:noescape
 func butterfly512(a, b, w *Elem, n int)
 
 //go:noescape
@@ -182,6 +188,35 @@ func fastAddScaled(dst *Vec, a []Elem, x *Ext) int {
 		addScaled512(dst, &a[0], x, n)
 	default:
 		addScaled256(dst, &a[0], x, n)
+	}
+	return n
+}
+
+func fastSubFrom(dst *Vec, k *Ext, a []Elem) int {
+	n := fast(len(dst[0]))
+	switch {
+	case n == 0:
+	case hasAVX512:
+		subFrom512(dst, k, &a[0], n)
+	default:
+		d := dst.Slice(0, n)
+		d.Fill(*k)
+		subElems256(&d[0][0], &d[0][0], &a[0], n)
+	}
+	return n
+}
+
+func fastAffine(dst *Vec, k *Ext, a []Elem, x *Ext, b []Elem, y *Ext) int {
+	n := fast(len(dst[0]))
+	switch {
+	case n == 0:
+	case hasAVX512:
+		affine512(dst, k, &a[0], x, &b[0], y, n)
+	default:
+		d := dst.Slice(0, n)
+		d.Fill(*k)
+		addScaled256(&d, &a[0], x, n)
+		addScaled256(&d, &b[0], y, n)
 	}
 	return n
 }

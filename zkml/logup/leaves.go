@@ -1,0 +1,335 @@
+package logup
+
+import (
+	"sort"
+	"sync"
+
+	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/parallel"
+	"github.com/torg-network/torg/zkml/transcript"
+)
+
+// Terms bounds the vectors that a denominator is made of.
+const Terms = 3
+
+// Leaves are the fractions that are added up. Nearly all of the work is here,
+// so it matters that a leaf is not any fraction: its numerator is of the base
+// field and mostly 1, its denominator a constant and a few elements of the base
+// field times random numbers.
+type Leaves struct {
+	Coef  [Terms]koala.Ext // of Part.Base
+	Parts []Part           // in order and without gaps; after them nothing is added
+}
+
+// Part is the leaves from At on: numerators Num over denominators
+// Const + sum of Coef[j] Base[j].
+type Part struct {
+	At, Len int          // Len is a power of two, At a multiple of it
+	Num     []koala.Elem // a power of two of them, repeated; nil: all are 1
+	Const   koala.Ext
+	Base    [Terms][]koala.Elem // Len elements each; nil: zeros
+}
+
+// run is up to block consecutive leaves of a part: numerators one + num,
+// denominators c + sum of Coef[j] base[j], where nil is zeros. Differences of
+// runs are runs.
+type run struct {
+	n    int
+	one  koala.Elem
+	num  []koala.Elem
+	c    koala.Ext
+	base [Terms][]koala.Elem
+}
+
+var (
+	minusOne = koala.Ext{}.Sub(koala.ExtOne)
+	zeros    [block]koala.Elem // not to be changed
+)
+
+// repeated returns the leaves with numerators that repeat no more often than
+// from one block to the next, so that runs need not be shorter.
+func (l Leaves) repeated() Leaves {
+	parts := make([]Part, len(l.Parts))
+	for i, p := range l.Parts {
+		if n := min(p.Len, block); p.Num != nil && len(p.Num) < n {
+			num := make([]koala.Elem, n)
+			for at := 0; at < n; at += len(p.Num) {
+				copy(num[at:], p.Num)
+			}
+			p.Num = num
+		}
+		parts[i] = p
+	}
+	return Leaves{l.Coef, parts}
+}
+
+// run returns leaves from at on, most of them or fewer.
+func (l *Leaves) run(at, most int) run {
+	k := sort.Search(len(l.Parts), func(i int) bool { return l.Parts[i].At > at }) - 1
+	if k < 0 || at >= l.Parts[k].At+l.Parts[k].Len {
+		return run{n: most, c: koala.ExtOne} // nothing is 0/1
+	}
+	p := &l.Parts[k]
+	from := at - p.At
+	n := min(most, p.Len-from)
+	r := run{n: n, one: koala.One, c: p.Const}
+	if p.Num != nil {
+		i := from & (len(p.Num) - 1)
+		n = min(n, len(p.Num)-i)
+		r.n, r.one, r.num = n, 0, p.Num[i:i+n]
+	}
+	for j, b := range p.Base {
+		if b != nil {
+			r.base[j] = b[from : from+n]
+		}
+	}
+	return r
+}
+
+// first returns the beginning of a run.
+func (r run) first(n int) run {
+	if n == r.n {
+		return r
+	}
+	r.n = n
+	if r.num != nil {
+		r.num = r.num[:n]
+	}
+	for j, b := range r.base {
+		if b != nil {
+			r.base[j] = b[:n]
+		}
+	}
+	return r
+}
+
+// runs calls f with leaves at indices from each of the given ones on, in runs
+// of one length, until there were m of each.
+func (l *Leaves) runs(at [4]int, m int, f func(from, to int, r *[4]run)) {
+	var r [4]run
+	for done := 0; done < m; {
+		n := m - done
+		for i := range r {
+			r[i] = l.run(at[i]+done, n)
+			n = r[i].n
+		}
+		for i := range r {
+			r[i] = r[i].first(n)
+		}
+		f(done, done+n, &r)
+		done += n
+	}
+}
+
+// denominators writes those of a run.
+func (l *Leaves) denominators(dst koala.Vec, r run) {
+	if r.base[0] != nil && l.Coef[0] == minusOne {
+		koala.SubFrom(dst, r.c, r.base[0])
+		r.base[0] = nil
+	} else {
+		dst.Fill(r.c)
+	}
+	for j, b := range r.base {
+		if b != nil {
+			koala.AddScaled(dst, b, l.Coef[j])
+		}
+	}
+}
+
+// numerators sets dst = a times the numerators of a run of leaves.
+func (r run) numerators(dst, a koala.Vec) {
+	switch {
+	case r.num != nil:
+		for c := range dst {
+			koala.MulElems(dst[c], a[c], r.num)
+		}
+	case r.one != 0:
+		dst.Copy(a)
+	default:
+		dst.Clear()
+	}
+}
+
+// nodes makes leaves.
+func (l *Leaves) nodes(at int, p, q koala.Vec) {
+	for done := 0; done < q.Len(); {
+		r := l.run(at+done, q.Len()-done)
+		p, q := p.Slice(done, done+r.n), q.Slice(done, done+r.n)
+		q.Fill(koala.ExtOne)
+		r.numerators(p, q)
+		l.denominators(q, r)
+		done += r.n
+	}
+}
+
+// parents makes the level above 2^n leaves.
+func (l *Leaves) parents(n int) maker {
+	h := 1 << n / 2
+	pool := sync.Pool{New: func() any { v := koala.NewVec(3 * block); return &v }}
+	return func(at int, p, q koala.Vec) {
+		v := pool.Get().(*koala.Vec)
+		defer pool.Put(v)
+		for done := 0; done < q.Len(); {
+			a := l.run(at+done, q.Len()-done)
+			b := l.run(h+at+done, a.n)
+			a = a.first(b.n)
+			n := b.n
+			p, q := p.Slice(done, done+n), q.Slice(done, done+n)
+			qa, qb := v.Slice(0, n), v.Slice(n, 2*n)
+			l.denominators(qa, a)
+			l.denominators(qb, b)
+			a.numerators(p, qb)
+			if b.num == nil && b.one == koala.One {
+				koala.AddVec(p, p, qa)
+			} else {
+				tmp := v.Slice(2*n, 3*n)
+				b.numerators(tmp, qa)
+				koala.AddVec(p, p, tmp)
+			}
+			koala.MulVec(q, qa, qb)
+			done += n
+		}
+	}
+}
+
+// descend is level.descend for the 2h leaves, which are not kept: sums of products of them are made of sums of
+// products of what they are made of, nearly all of it in the base field. Tables
+// are kept in memory, for 2h elements, after the first fold.
+func (l *Leaves) descend(t *transcript.Prover, h int, memory koala.Vec, z []koala.Ext, claim, lambda koala.Ext) ([]koala.Ext, [4]koala.Ext) {
+	if h == 1 {
+		return descendMade(t, 1, l.nodes, memory, z, claim, lambda)
+	}
+	n := h / 2
+	// Where the round's variable is 0 the first and the second child, and where
+	// it is 1.
+	children := func(at int) [4]int { return [4]int{at, h + at, n + at, h + n + at} }
+	zero, top := sums(z[1:], func(s *scratch, at int, eq koala.Vec) (zero, top koala.Ext) {
+		l.runs(children(at), eq.Len(), func(from, to int, r *[4]run) {
+			eq, all := eq, koala.ExtOne // the sum of all of eq
+			if to-from < eq.Len() {
+				eq = eq.Slice(from, to)
+				all = koala.Sum(eq)
+			}
+			zero = zero.Add(l.sum(eq, all, r[0], r[1], lambda, s.elems[:to-from]))
+			a, b := s.first.of(r[2], r[0]), s.second.of(r[3], r[1])
+			top = top.Add(l.sum(eq, all, a, b, lambda, s.elems[:to-from]))
+		})
+		return zero, top
+	})
+	t.Exts("round", zero, top)
+	r := t.Challenge("logup")
+	claim = quadratic(claim, z[0].Inv(), zero, top, r)
+	x := tablesIn(memory, n)
+	m := min(block, n)
+	parallel.For(n/m, grain, func(first, last int) {
+		for at := first * m; at < last*m; at += m {
+			l.runs(children(at), m, func(from, to int, leaves *[4]run) {
+				x := x.slice(at+from, at+to)
+				l.foldDenominators(x.q0, leaves[0], leaves[2], r)
+				l.foldDenominators(x.q1, leaves[1], leaves[3], r)
+				foldNumerators(x.a, leaves[0], leaves[2], r)
+				foldNumerators(x.p1, leaves[1], leaves[3], r)
+				koala.AddProduct(x.a, x.q0, lambda)
+			})
+		}
+	})
+	return x.rounds(t, z, []koala.Ext{r}, claim, lambda, func(int, int) {})
+}
+
+// difference is memory for a difference of runs.
+type difference [Terms + 1][block]koala.Elem
+
+// of returns b - a.
+func (d *difference) of(b, a run) run {
+	minus := func(dst, b, a []koala.Elem) []koala.Elem {
+		switch {
+		case a == nil:
+			return b
+		case b == nil:
+			b = zeros[:len(a)]
+		}
+		dst = dst[:len(a)]
+		koala.SubElems(dst, b, a)
+		return dst
+	}
+	r := run{n: a.n, one: b.one.Sub(a.one), num: minus(d[Terms][:], b.num, a.num), c: b.c.Sub(a.c)}
+	for j := range r.base {
+		r.base[j] = minus(d[j][:], b.base[j], a.base[j])
+	}
+	return r
+}
+
+// sum returns the sum of eq (pa qb + pb qa + lambda qa qb) over the numerators
+// p and denominators q of two runs. all is the sum of eq.
+func (l *Leaves) sum(eq koala.Vec, all koala.Ext, a, b run, lambda koala.Ext, tmp []koala.Elem) koala.Ext {
+	// of returns the sum of eq times x and what the vectors of a run add up to.
+	of := func(x []koala.Elem, r *run) (s koala.Ext) {
+		for j, u := range r.base {
+			if u != nil {
+				if x != nil {
+					koala.MulElems(tmp, x, u)
+					u = tmp
+				}
+				s = s.Add(l.Coef[j].Mul(koala.DotElems(eq, u)))
+			}
+		}
+		return s
+	}
+	va, vb := of(nil, &a), of(nil, &b)
+	qa, qb := va.Add(all.Mul(a.c)), vb.Add(all.Mul(b.c))
+	s := qb.Scale(a.one).Add(qa.Scale(b.one))
+	if a.num != nil {
+		s = s.Add(b.c.Mul(koala.DotElems(eq, a.num))).Add(of(a.num, &b))
+	}
+	if b.num != nil {
+		s = s.Add(a.c.Mul(koala.DotElems(eq, b.num))).Add(of(b.num, &a))
+	}
+	both := a.c.Mul(qb).Add(b.c.Mul(va))
+	for j, u := range a.base {
+		if u != nil {
+			both = both.Add(l.Coef[j].Mul(of(u, &b)))
+		}
+	}
+	return s.Add(lambda.Mul(both))
+}
+
+// foldDenominators sets dst = (1-r) a + r b for the denominators of two runs.
+func (l *Leaves) foldDenominators(dst koala.Vec, a, b run, r koala.Ext) {
+	rest, filled := koala.ExtOne.Sub(r), false
+	k := a.c.Add(r.Mul(b.c.Sub(a.c)))
+	for j := range Terms {
+		u, v := a.base[j], b.base[j]
+		if u == nil && v == nil {
+			continue
+		}
+		x, y := l.Coef[j].Mul(rest), l.Coef[j].Mul(r)
+		if !filled {
+			koala.Affine(dst, k, orZeros(u, a.n), x, orZeros(v, a.n), y)
+			filled = true
+			continue
+		}
+		koala.AddScaled(dst, orZeros(u, a.n), x)
+		koala.AddScaled(dst, orZeros(v, a.n), y)
+	}
+	if !filled {
+		dst.Fill(k)
+	}
+}
+
+// foldNumerators is foldDenominators for numerators.
+func foldNumerators(dst koala.Vec, a, b run, r koala.Ext) {
+	rest := koala.ExtOne.Sub(r)
+	k := rest.Scale(a.one).Add(r.Scale(b.one))
+	if a.num == nil && b.num == nil {
+		dst.Fill(k)
+		return
+	}
+	koala.Affine(dst, k, orZeros(a.num, a.n), rest, orZeros(b.num, a.n), r)
+}
+
+func orZeros(x []koala.Elem, n int) []koala.Elem {
+	if x == nil {
+		return zeros[:n]
+	}
+	return x
+}
