@@ -174,6 +174,24 @@ func TestVectors(t *testing.T) {
 			y := edgeExt(r)
 			Affine(dst, y, ea, x, eb, y)
 			each("affine", dst, func(i int) Ext { return y.Add(x.Mul(Lift(ea[i]))).Add(y.Mul(Lift(eb[i]))) })
+			other := NewVec(n)
+			Pairs(dst, other, x, ea, y, eb)
+			each("sum of denominators", dst, func(i int) Ext { return x.Add(y).Sub(Lift(ea[i])).Sub(Lift(eb[i])) })
+			each("product of denominators", other, func(i int) Ext { return x.Sub(Lift(ea[i])).Mul(y.Sub(Lift(eb[i]))) })
+			var lo, hi [4]Vec
+			for k := range lo {
+				lo[k], _ = random(n)
+				hi[k], _ = random(n)
+			}
+			var zero, top Ext
+			for i := range n {
+				d := func(k int) Ext { return hi[k].At(i).Sub(lo[k].At(i)) }
+				zero = zero.Add(a.At(i).Mul(lo[0].At(i).Mul(lo[1].At(i)).Add(lo[2].At(i).Mul(lo[3].At(i)))))
+				top = top.Add(a.At(i).Mul(d(0).Mul(d(1)).Add(d(2).Mul(d(3)))))
+			}
+			if z, u := QuadraticSums(a, &lo, &hi); z != zero || u != top {
+				t.Fatalf("quadratic sums of %d", n)
+			}
 			dst.Fill(x)
 			each("constant", dst, func(i int) Ext { return x })
 			dst.Copy(b)
@@ -212,6 +230,10 @@ func TestLongDot(t *testing.T) {
 		t.Fatalf("got %v, want %v", got, want)
 	}
 	x := Ext{m, m, m, m}
+	cube := x.Mul(x).Mul(x).Scale(FromInt(2 * int64(n)))
+	if zero, top := QuadraticSums(v, &[4]Vec{v, v, v, v}, &[4]Vec{NewVec(n), NewVec(n), NewVec(n), NewVec(n)}); zero != cube || top != cube {
+		t.Fatal("quadratic sums")
+	}
 	if got := Dot(v, v); got != x.Mul(x).Scale(FromInt(int64(n))) {
 		t.Fatal("dot")
 	}

@@ -13,6 +13,8 @@ func fastDotElems(a *Vec, b []Elem) (Ext, int)                            { retu
 func fastAddScaled(dst *Vec, a []Elem, x *Ext) int                        { return 0 }
 func fastSubFrom(dst *Vec, k *Ext, a []Elem) int                          { return 0 }
 func fastAffine(dst *Vec, k *Ext, a []Elem, x *Ext, b []Elem, y *Ext) int { return 0 }
+func fastQuadraticSums(e *Vec, lo, hi *[4]Vec) (zero, top Ext, done int)  { return Ext{}, Ext{}, 0 }
+func fastPairs(p, q *Vec, sum, product, a, b *Ext, x, y []Elem) int       { return 0 }
 func fastButterfly(a, b, w []Elem) int                                    { return 0 }
 func fastMulElems(dst, a, b []Elem) int                                   { return 0 }
 func fastAddElems(dst, a, b []Elem) int                                   { return 0 }

@@ -121,6 +121,11 @@ func (l *Leaves) runs(at [4]int, m int, f func(from, to int, r *[4]run)) {
 	}
 }
 
+// plain reports whether a run is of 1/(c - base[0]).
+func (l *Leaves) plain(r run) bool {
+	return r.num == nil && r.one == koala.One && l.Coef[0] == minusOne && r.base[0] != nil && r.base[1] == nil && r.base[2] == nil
+}
+
 // denominators writes those of a run.
 func (l *Leaves) denominators(dst koala.Vec, r run) {
 	if r.base[0] != nil && l.Coef[0] == minusOne {
@@ -175,19 +180,19 @@ func (l *Leaves) parents(n int) maker {
 			a = a.first(b.n)
 			n := b.n
 			p, q := p.Slice(done, done+n), q.Slice(done, done+n)
+			done += n
+			if l.plain(a) && l.plain(b) {
+				koala.Pairs(p, q, a.c, a.base[0], b.c, b.base[0])
+				continue
+			}
 			qa, qb := v.Slice(0, n), v.Slice(n, 2*n)
 			l.denominators(qa, a)
 			l.denominators(qb, b)
 			a.numerators(p, qb)
-			if b.num == nil && b.one == koala.One {
-				koala.AddVec(p, p, qa)
-			} else {
-				tmp := v.Slice(2*n, 3*n)
-				b.numerators(tmp, qa)
-				koala.AddVec(p, p, tmp)
-			}
+			tmp := v.Slice(2*n, 3*n)
+			b.numerators(tmp, qa)
+			koala.AddVec(p, p, tmp)
 			koala.MulVec(q, qa, qb)
-			done += n
 		}
 	}
 }
@@ -225,11 +230,11 @@ func (l *Leaves) descend(t *transcript.Prover, h int, memory koala.Vec, z []koal
 		for at := first * m; at < last*m; at += m {
 			l.runs(children(at), m, func(from, to int, leaves *[4]run) {
 				x := x.slice(at+from, at+to)
-				l.foldDenominators(x.q0, leaves[0], leaves[2], r)
-				l.foldDenominators(x.q1, leaves[1], leaves[3], r)
-				foldNumerators(x.a, leaves[0], leaves[2], r)
-				foldNumerators(x.p1, leaves[1], leaves[3], r)
-				koala.AddProduct(x.a, x.q0, lambda)
+				l.foldDenominators(x[tabQ0], leaves[0], leaves[2], r)
+				l.foldDenominators(x[tabQ1], leaves[1], leaves[3], r)
+				foldNumerators(x[tabA], leaves[0], leaves[2], r)
+				foldNumerators(x[tabP1], leaves[1], leaves[3], r)
+				koala.AddProduct(x[tabA], x[tabQ0], lambda)
 			})
 		}
 	})

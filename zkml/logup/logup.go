@@ -140,7 +140,14 @@ func Prove(t *transcript.Prover, n int, leaves Leaves, room *koala.Room) []koala
 
 // tables is what a level's sum-check is over: with a = p0 + lambda q0, the sum
 // of eq(z, .) (a q1 + p1 q0).
-type tables struct{ a, p1, q0, q1 koala.Vec }
+type tables [4]koala.Vec
+
+const (
+	tabA = iota
+	tabQ1
+	tabP1
+	tabQ0
+)
 
 // tablesIn returns tables of n elements in memory of at least 4n.
 func tablesIn(v koala.Vec, n int) tables {
@@ -148,15 +155,17 @@ func tablesIn(v koala.Vec, n int) tables {
 }
 
 func (x tables) slice(from, to int) tables {
-	return tables{x.a.Slice(from, to), x.p1.Slice(from, to), x.q0.Slice(from, to), x.q1.Slice(from, to)}
+	for k := range x {
+		x[k] = x[k].Slice(from, to)
+	}
+	return x
 }
 
 // fold sets x to the fold of lo and hi at r.
 func (x tables) fold(lo, hi tables, r koala.Ext) {
-	koala.Fold(x.a, lo.a, hi.a, r)
-	koala.Fold(x.p1, lo.p1, hi.p1, r)
-	koala.Fold(x.q0, lo.q0, hi.q0, r)
-	koala.Fold(x.q1, lo.q1, hi.q1, r)
+	for k := range x {
+		koala.Fold(x[k], lo[k], hi[k], r)
+	}
 }
 
 // descend proves that the node above at z has p + lambda q = claim. It returns
@@ -164,17 +173,17 @@ func (x tables) fold(lo, hi tables, r koala.Ext) {
 // the level.
 func (l level) descend(t *transcript.Prover, z []koala.Ext, claim, lambda koala.Ext) ([]koala.Ext, [4]koala.Ext) {
 	h := l.p.Len() / 2
-	x := tables{l.p.Slice(0, h), l.p.Slice(h, 2*h), l.q.Slice(0, h), l.q.Slice(h, 2*h)}
+	x := tables{tabA: l.p.Slice(0, h), tabP1: l.p.Slice(h, 2*h), tabQ0: l.q.Slice(0, h), tabQ1: l.q.Slice(h, 2*h)}
 	rho := make([]koala.Ext, 0, len(z))
 	return x.rounds(t, z, rho, claim, lambda, func(from, to int) {
-		koala.AddProduct(x.a.Slice(from, to), x.q0.Slice(from, to), lambda)
+		koala.AddProduct(x[tabA].Slice(from, to), x[tabQ0].Slice(from, to), lambda)
 	})
 }
 
 // rounds proves the remaining rounds of a level. ready is called for each
 // range of indices just before the tables there are read for the first time.
 func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda koala.Ext, ready func(from, to int)) ([]koala.Ext, [4]koala.Ext) {
-	h := x.a.Len()
+	h := x[tabA].Len()
 	if h == 1 {
 		ready(0, 1)
 	}
@@ -184,7 +193,8 @@ func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda k
 			to := from + eq.Len()
 			ready(from, to)
 			ready(h/2+from, h/2+to)
-			return s.sum(eq, x.slice(from, to), x.slice(h/2+from, h/2+to))
+			lo, hi := x.slice(from, to), x.slice(h/2+from, h/2+to)
+			return koala.QuadraticSums(eq, (*[4]koala.Vec)(&lo), (*[4]koala.Vec)(&hi))
 		})
 		t.Exts("round", zero, top)
 		r := t.Challenge("logup")
@@ -202,7 +212,7 @@ func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda k
 			ready(0, 1)
 		}
 	}
-	return rho, [4]koala.Ext{x.a.At(0).Sub(lambda.Mul(x.q0.At(0))), x.p1.At(0), x.q0.At(0), x.q1.At(0)}
+	return rho, [4]koala.Ext{x[tabA].At(0).Sub(lambda.Mul(x[tabQ0].At(0))), x[tabP1].At(0), x[tabQ0].At(0), x[tabQ1].At(0)}
 }
 
 // descendMade is level.descend for a level of 2h nodes that are made. Tables
@@ -210,21 +220,21 @@ func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda k
 func descendMade(t *transcript.Prover, h int, made maker, memory koala.Vec, z []koala.Ext, claim, lambda koala.Ext) ([]koala.Ext, [4]koala.Ext) {
 	// get makes tables of which a is p0 yet.
 	get := func(at int, x tables) {
-		made(at, x.a, x.q0)
-		made(h+at, x.p1, x.q1)
+		made(at, x[tabA], x[tabQ0])
+		made(h+at, x[tabP1], x[tabQ1])
 	}
 	if h == 1 {
 		x := tablesIn(koala.NewVec(4), 1)
 		get(0, x)
-		koala.AddProduct(x.a, x.q0, lambda)
+		koala.AddProduct(x[tabA], x[tabQ0], lambda)
 		return x.rounds(t, z, nil, claim, lambda, func(int, int) {})
 	}
 	zero, top := sums(z[1:], func(s *scratch, at int, eq koala.Vec) (zero, top koala.Ext) {
 		for i, x := range []tables{s.lo, s.hi} {
 			get(i*h/2+at, x)
-			koala.AddProduct(x.a, x.q0, lambda)
+			koala.AddProduct(x[tabA], x[tabQ0], lambda)
 		}
-		return s.sum(eq, s.lo, s.hi)
+		return koala.QuadraticSums(eq, (*[4]koala.Vec)(&s.lo), (*[4]koala.Vec)(&s.hi))
 	})
 	t.Exts("round", zero, top)
 	r := t.Challenge("logup")
@@ -239,7 +249,7 @@ func descendMade(t *transcript.Prover, h int, made maker, memory koala.Vec, z []
 			get(n+at, s.hi)
 			x := x.slice(at, at+m)
 			x.fold(s.lo, s.hi, r)
-			koala.AddProduct(x.a, x.q0, lambda)
+			koala.AddProduct(x[tabA], x[tabQ0], lambda)
 		}
 	})
 	return x.rounds(t, z, []koala.Ext{r}, claim, lambda, func(int, int) {})
@@ -247,33 +257,14 @@ func descendMade(t *transcript.Prover, h int, made maker, memory koala.Vec, z []
 
 // scratch is memory for work on a block.
 type scratch struct {
-	lo, hi               tables
-	product, a, b, other koala.Vec
-	first, second        difference
-	elems                [block]koala.Elem
+	lo, hi        tables
+	first, second difference
+	elems         [block]koala.Elem
 }
 
 func newScratch(n int) *scratch {
-	v := koala.NewVec(12 * n)
-	return &scratch{lo: tablesIn(v, n), hi: tablesIn(v.Slice(4*n, 8*n), n), product: v.Slice(8*n, 9*n), other: v.Slice(9*n, 10*n), a: v.Slice(10*n, 11*n), b: v.Slice(11*n, 12*n)}
-}
-
-// sum returns the sums of eq (a q1 + p1 q0) over lo, and over the differences
-// between hi and lo.
-func (s *scratch) sum(eq koala.Vec, lo, hi tables) (zero, top koala.Ext) {
-	koala.MulVec(s.product, lo.a, lo.q1)
-	koala.MulVec(s.other, lo.p1, lo.q0)
-	koala.AddVec(s.product, s.product, s.other)
-	zero = koala.Dot(eq, s.product)
-
-	koala.SubVec(s.a, hi.a, lo.a)
-	koala.SubVec(s.b, hi.q1, lo.q1)
-	koala.MulVec(s.product, s.a, s.b)
-	koala.SubVec(s.a, hi.p1, lo.p1)
-	koala.SubVec(s.b, hi.q0, lo.q0)
-	koala.MulVec(s.other, s.a, s.b)
-	koala.AddVec(s.product, s.product, s.other)
-	return zero, koala.Dot(eq, s.product)
+	v := koala.NewVec(8 * n)
+	return &scratch{lo: tablesIn(v, n), hi: tablesIn(v.Slice(4*n, 8*n), n)}
 }
 
 // sums returns the value at 0 and the leading coefficient of a round's
