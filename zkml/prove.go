@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/zkml/koala"
@@ -27,6 +28,7 @@ type ProverKey struct {
 	params  whir.Params
 	regions [][]koala.Elem
 	commit  *whir.Commitment
+	rooms   sync.Pool // of *koala.Room
 }
 
 // Card is what a verifier needs of the program.
@@ -325,7 +327,13 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	// Lookups.
 	t.Grind("work", work)
 	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
-	room := koala.NewRoom(1 << p.fractions)
+	// The next proof will want as much; the collector takes what no proof wants.
+	room, _ := pk.rooms.Get().(*koala.Room)
+	if room == nil || room.Len() < 1<<p.fractions {
+		room = koala.NewRoom(1 << p.fractions)
+	}
+	defer pk.rooms.Put(room)
+	room.Reset()
 	leaf := logup.Prove(t, p.fractions, fractions(p, d, values, seconds, alpha, gamma), room)
 	d.v.room = room
 

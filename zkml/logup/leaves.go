@@ -30,7 +30,11 @@ type Part struct {
 	Base    [Terms][]koala.Elem // Len elements each; nil: zeros
 }
 
-// run is up to block consecutive leaves of a part: numerators one + num,
+// leafBits is log2 of how many leaves are worked on at once: they are a quarter
+// as large as other nodes, and adding up costs the same for any number.
+const leafBits = blockBits + 2
+
+// run is up to 2^leafBits consecutive leaves of a part: numerators one + num,
 // denominators c + sum of Coef[j] base[j], where nil is zeros. Differences of
 // runs are runs.
 type run struct {
@@ -43,7 +47,7 @@ type run struct {
 
 var (
 	minusOne = koala.Ext{}.Sub(koala.ExtOne)
-	zeros    [block]koala.Elem // not to be changed
+	zeros    [1 << leafBits]koala.Elem // not to be changed
 )
 
 // repeated returns the leaves with numerators that repeat no more often than
@@ -51,7 +55,7 @@ var (
 func (l Leaves) repeated() Leaves {
 	parts := make([]Part, len(l.Parts))
 	for i, p := range l.Parts {
-		if n := min(p.Len, block); p.Num != nil && len(p.Num) < n {
+		if n := min(p.Len, 1<<leafBits); p.Num != nil && len(p.Num) < n {
 			num := make([]koala.Elem, n)
 			for at := 0; at < n; at += len(p.Num) {
 				copy(num[at:], p.Num)
@@ -208,22 +212,25 @@ func (l *Leaves) descend(t *transcript.Prover, h int, memory koala.Vec, z []koal
 	// Where the round's variable is 0 the first and the second child, and where
 	// it is 1.
 	children := func(at int) [4]int { return [4]int{at, h + at, n + at, h + n + at} }
-	zero, top := sums(z[1:], func(s *scratch, at int, eq koala.Vec) (zero, top koala.Ext) {
-		l.runs(children(at), eq.Len(), func(from, to int, r *[4]run) {
-			eq, all := eq, koala.ExtOne // the sum of all of eq
-			if to-from < eq.Len() {
-				eq = eq.Slice(from, to)
-				all = koala.Sum(eq)
-			}
-			zero = zero.Add(l.sum(eq, all, r[0], r[1], lambda, s.elems[:to-from]))
-			a, b := s.first.of(r[2], r[0]), s.second.of(r[3], r[1])
-			top = top.Add(l.sum(eq, all, a, b, lambda, s.elems[:to-from]))
-		})
-		return zero, top
+	zero, top := sums(z[1:], leafBits, func() blockSum {
+		var s leafScratch
+		return func(at int, eq koala.Vec) (zero, top koala.Ext) {
+			l.runs(children(at), eq.Len(), func(from, to int, r *[4]run) {
+				eq, all := eq, koala.ExtOne // the sum of all of eq
+				if to-from < eq.Len() {
+					eq = eq.Slice(from, to)
+					all = koala.Sum(eq)
+				}
+				zero = zero.Add(l.sum(eq, all, r[0], r[1], lambda, s.product[:to-from]))
+				a, b := s.first.of(r[2], r[0]), s.second.of(r[3], r[1])
+				top = top.Add(l.sum(eq, all, a, b, lambda, s.product[:to-from]))
+			})
+			return zero, top
+		}
 	})
 	t.Exts("round", zero, top)
 	r := t.Challenge("logup")
-	claim = quadratic(claim, z[0].Inv(), zero, top, r)
+	claim = valueAt(claim, z[0].Inv(), zero, top, r)
 	x := tablesIn(memory, n)
 	m := min(block, n)
 	parallel.For(n/m, grain, func(first, last int) {
@@ -241,8 +248,14 @@ func (l *Leaves) descend(t *transcript.Prover, h int, memory koala.Vec, z []koal
 	return x.rounds(t, z, []koala.Ext{r}, claim, lambda, func(int, int) {})
 }
 
+// leafScratch is memory for sums of products of runs.
+type leafScratch struct {
+	first, second difference
+	product       [1 << leafBits]koala.Elem
+}
+
 // difference is memory for a difference of runs.
-type difference [Terms + 1][block]koala.Elem
+type difference [Terms + 1][1 << leafBits]koala.Elem
 
 // of returns b - a.
 func (d *difference) of(b, a run) run {

@@ -94,7 +94,7 @@ func Prove(t *transcript.Prover, n int, leaves Leaves, room *koala.Room) []koala
 	}
 	// All levels that are kept, and later the tables of those that are not, are
 	// in one place.
-	memory := room.New(1 << n)
+	memory := room.Take(1 << n)
 	var levels []level
 	at := 0
 	for h := 1 << n / 4; h > 0; h /= 2 {
@@ -154,6 +154,8 @@ func tablesIn(v koala.Vec, n int) tables {
 	return tables{v.Slice(0, n), v.Slice(n, 2*n), v.Slice(2*n, 3*n), v.Slice(3*n, 4*n)}
 }
 
+func newTables(n int) tables { return tablesIn(koala.NewVec(4*n), n) }
+
 func (x tables) slice(from, to int) tables {
 	for k := range x {
 		x[k] = x[k].Slice(from, to)
@@ -189,17 +191,17 @@ func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda k
 	}
 	for h > 1 {
 		k := len(rho)
-		zero, top := sums(z[k+1:], func(s *scratch, from int, eq koala.Vec) (zero, top koala.Ext) {
+		block := func(from int, eq koala.Vec) (zero, top koala.Ext) {
 			to := from + eq.Len()
 			ready(from, to)
 			ready(h/2+from, h/2+to)
-			lo, hi := x.slice(from, to), x.slice(h/2+from, h/2+to)
-			return koala.QuadraticSums(eq, (*[4]koala.Vec)(&lo), (*[4]koala.Vec)(&hi))
-		})
+			return quadratic(eq, x.slice(from, to), x.slice(h/2+from, h/2+to))
+		}
+		zero, top := sums(z[k+1:], blockBits, func() blockSum { return block })
 		t.Exts("round", zero, top)
 		r := t.Challenge("logup")
 		rho = append(rho, r)
-		claim = quadratic(claim, z[k].Inv(), zero, top, r)
+		claim = valueAt(claim, z[k].Inv(), zero, top, r)
 		// Folding waits for the next round's sums, so that memory is read once.
 		h /= 2
 		lo, hi := x.slice(0, h), x.slice(h, 2*h)
@@ -224,62 +226,62 @@ func descendMade(t *transcript.Prover, h int, made maker, memory koala.Vec, z []
 		made(h+at, x[tabP1], x[tabQ1])
 	}
 	if h == 1 {
-		x := tablesIn(koala.NewVec(4), 1)
+		x := newTables(1)
 		get(0, x)
 		koala.AddProduct(x[tabA], x[tabQ0], lambda)
 		return x.rounds(t, z, nil, claim, lambda, func(int, int) {})
 	}
-	zero, top := sums(z[1:], func(s *scratch, at int, eq koala.Vec) (zero, top koala.Ext) {
-		for i, x := range []tables{s.lo, s.hi} {
-			get(i*h/2+at, x)
-			koala.AddProduct(x[tabA], x[tabQ0], lambda)
+	zero, top := sums(z[1:], blockBits, func() blockSum {
+		lo, hi := newTables(min(block, h/2)), newTables(min(block, h/2))
+		return func(at int, eq koala.Vec) (zero, top koala.Ext) {
+			get(at, lo)
+			get(h/2+at, hi)
+			koala.AddProduct(lo[tabA], lo[tabQ0], lambda)
+			koala.AddProduct(hi[tabA], hi[tabQ0], lambda)
+			return quadratic(eq, lo, hi)
 		}
-		return koala.QuadraticSums(eq, (*[4]koala.Vec)(&s.lo), (*[4]koala.Vec)(&s.hi))
 	})
 	t.Exts("round", zero, top)
 	r := t.Challenge("logup")
-	claim = quadratic(claim, z[0].Inv(), zero, top, r)
+	claim = valueAt(claim, z[0].Inv(), zero, top, r)
 	n := h / 2
 	m := min(block, n)
 	x := tablesIn(memory, n)
 	parallel.For(n/m, grain, func(first, last int) {
-		s := newScratch(m)
+		lo, hi := newTables(m), newTables(m)
 		for at := first * m; at < last*m; at += m {
-			get(at, s.lo)
-			get(n+at, s.hi)
+			get(at, lo)
+			get(n+at, hi)
 			x := x.slice(at, at+m)
-			x.fold(s.lo, s.hi, r)
+			x.fold(lo, hi, r)
 			koala.AddProduct(x[tabA], x[tabQ0], lambda)
 		}
 	})
 	return x.rounds(t, z, []koala.Ext{r}, claim, lambda, func(int, int) {})
 }
 
-// scratch is memory for work on a block.
-type scratch struct {
-	lo, hi        tables
-	first, second difference
-	elems         [block]koala.Elem
-}
+// blockSum returns what a block adds to sums: indices from one on, where eq is
+// given but for a factor.
+type blockSum func(at int, eq koala.Vec) (zero, top koala.Ext)
 
-func newScratch(n int) *scratch {
-	v := koala.NewVec(8 * n)
-	return &scratch{lo: tablesIn(v, n), hi: tablesIn(v.Slice(4*n, 8*n), n)}
+// quadratic is koala.QuadraticSums for tables.
+func quadratic(eq koala.Vec, lo, hi tables) (zero, top koala.Ext) {
+	return koala.QuadraticSums(eq, (*[4]koala.Vec)(&lo), (*[4]koala.Vec)(&hi))
 }
 
 // sums returns the value at 0 and the leading coefficient of a round's
-// polynomial of degree two: z are the variables that are left, and of returns
-// what a block adds to them, from an index on, with the values of eq there.
-func sums(z []koala.Ext, of func(s *scratch, at int, eq koala.Vec) (zero, top koala.Ext)) (zero, top koala.Ext) {
+// polynomial of degree two: z are the variables that are left. It adds up what
+// blocks of 2^bits have; newSum is called for each core that does.
+func sums(z []koala.Ext, bits int, newSum func() blockSum) (zero, top koala.Ext) {
 	// eq of the last variables times a number for each block.
-	inner := min(len(z), blockBits)
+	inner := min(len(z), bits)
 	outer, eq := mle.Eq(z[:len(z)-inner], koala.ExtOne), mle.Eq(z[len(z)-inner:], koala.ExtOne)
 	var mu sync.Mutex
 	parallel.For(outer.Len(), 4, func(first, last int) {
-		s := newScratch(1 << inner)
+		sum := newSum()
 		var z, u koala.Ext
 		for i := first; i < last; i++ {
-			zero, top := of(s, i<<inner, eq)
+			zero, top := sum(i<<inner, eq)
 			z, u = z.Add(outer.At(i).Mul(zero)), u.Add(outer.At(i).Mul(top))
 		}
 		mu.Lock()
@@ -289,10 +291,10 @@ func sums(z []koala.Ext, of func(s *scratch, at int, eq koala.Vec) (zero, top ko
 	return zero, top
 }
 
-// quadratic returns h(r) for the h of degree two with the given value at 0 and
+// valueAt returns h(r) for the h of degree two with the given value at 0 and
 // leading coefficient and with (1-z) h(0) + z h(1) = claim. It is given 1/z, and
 // 0 at z = 0, which a random z is with negligible probability.
-func quadratic(claim, inv, zero, top, r koala.Ext) koala.Ext {
+func valueAt(claim, inv, zero, top, r koala.Ext) koala.Ext {
 	h1 := claim.Sub(zero).Mul(inv).Add(zero)
 	return zero.Add(r.Mul(h1.Sub(zero).Sub(top).Add(r.Mul(top))))
 }
@@ -320,7 +322,7 @@ func Verify(t *transcript.Verifier, n int) (point []koala.Ext, p, q koala.Ext, e
 		for k := range point {
 			e := t.Exts("round", 2)
 			rho[k] = t.Challenge("logup")
-			claim = quadratic(claim, inv[k], e[0], e[1], rho[k])
+			claim = valueAt(claim, inv[k], e[0], e[1], rho[k])
 		}
 		e := t.Exts("children", 4)
 		if e[0].Mul(e[3]).Add(e[1].Mul(e[2])).Add(lambda.Mul(e[2].Mul(e[3]))) != claim {
