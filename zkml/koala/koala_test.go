@@ -1,6 +1,7 @@
 package koala
 
 import (
+	"fmt"
 	"math/big"
 	"math/bits"
 	"math/rand/v2"
@@ -172,8 +173,21 @@ func TestVectors(t *testing.T) {
 			SubFrom(dst, x, ea)
 			each("constant less elements", dst, func(i int) Ext { return x.Sub(Lift(ea[i])) })
 			y := edgeExt(r)
-			Affine(dst, y, ea, x, eb, y)
-			each("affine", dst, func(i int) Ext { return y.Add(x.Mul(Lift(ea[i]))).Add(y.Mul(Lift(eb[i]))) })
+			for m := range 10 {
+				terms := make([]Scaled, m)
+				for k := range terms {
+					_, e := random(n)
+					terms[k] = Scaled{e, edgeExt(r)}
+				}
+				Combine(dst, y, terms...)
+				each(fmt.Sprintf("combination of %d", m), dst, func(i int) Ext {
+					s := y
+					for _, t := range terms {
+						s = s.Add(t.X.Mul(Lift(t.A[i])))
+					}
+					return s
+				})
+			}
 			other := NewVec(n)
 			Pairs(dst, other, x, ea, y, eb)
 			each("sum of denominators", dst, func(i int) Ext { return x.Add(y).Sub(Lift(ea[i])).Sub(Lift(eb[i])) })

@@ -156,12 +156,23 @@ func SubFrom(dst Vec, k Ext, a []Elem) {
 	}
 }
 
-// Affine sets dst = k + x a + y b for base elements a and b.
-func Affine(dst Vec, k Ext, a []Elem, x Ext, b []Elem, y Ext) {
+// Scaled is base elements times X.
+type Scaled struct {
+	A []Elem
+	X Ext
+}
+
+// Combine sets dst = k + the sum of terms, none of which may be dst.
+func Combine(dst Vec, k Ext, terms ...Scaled) {
 	n := dst.same(dst, dst)
-	a, b = a[:n], b[:n]
-	for i := fastAffine(&dst, &k, a, &x, b, &y); i < n; i++ {
-		dst.Set(i, k.Add(x.Scale(a[i])).Add(y.Scale(b[i])))
+	for i := range terms {
+		terms[i].A = terms[i].A[:n]
+	}
+	from := fastCombine(&dst, &k, terms)
+	rest := dst.Slice(from, n)
+	rest.Fill(k)
+	for _, t := range terms {
+		AddScaled(rest, t.A[from:], t.X)
 	}
 }
 

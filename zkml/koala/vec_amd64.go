@@ -34,8 +34,14 @@ func addScaled512(dst *Vec, a *Elem, x *Ext, n int)
 //go:noescape
 func subFrom512(dst *Vec, k *Ext, a *Elem, n int)
 
+// factors are coordinates of up to four factors: the first ones, and so on.
+type factors [4][4]uint64
+
 //go:noescape
-func affine512(dst *Vec, k *Ext, a *Elem, x *Ext, b *Elem, y *Ext, n int)
+func combine2(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
+
+//go:noescape
+func combine4(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
 
 //go:noescape
 func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int)
@@ -239,19 +245,36 @@ func fastSubFrom(dst *Vec, k *Ext, a []Elem) int {
 	return n
 }
 
-func fastAffine(dst *Vec, k *Ext, a []Elem, x *Ext, b []Elem, y *Ext) int {
+// fastCombine does terms until none are left.
+func fastCombine(dst *Vec, k *Ext, terms []Scaled) int {
 	n := fast(len(dst[0]))
-	switch {
-	case n == 0:
-	case hasAVX512:
-		affine512(dst, k, &a[0], x, &b[0], y, n)
-	default:
-		d := dst.Slice(0, n)
-		d.Fill(*k)
-		addScaled256(&d, &a[0], x, n)
-		addScaled256(&d, &b[0], y, n)
+	if n == 0 || !hasAVX512 {
+		return 0
 	}
-	return n
+	keep := 0 // 1 for each lane of dst that is added to
+	for {
+		m := min(len(terms), 4)
+		var x factors
+		var a [4]*Elem
+		for i := range a {
+			// What is not there is something times zero.
+			a[i] = &dst[0][0]
+			if i < m {
+				a[i] = &terms[i].A[0]
+				t := terms[i].X
+				x[0][i], x[1][i], x[2][i], x[3][i] = uint64(t.A), uint64(t.B), uint64(t.C), uint64(t.D)
+			}
+		}
+		if m <= 2 {
+			combine2(dst, k, &x, &a, n, keep)
+		} else {
+			combine4(dst, k, &x, &a, n, keep)
+		}
+		if terms = terms[m:]; len(terms) == 0 {
+			return n
+		}
+		keep = 1<<16 - 1
+	}
 }
 
 func fastButterfly(a, b, w []Elem) int {

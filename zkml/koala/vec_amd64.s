@@ -123,6 +123,37 @@
 	MOVQ 48(R), P2; \
 	MOVQ 72(R), P3
 
+// What combine2 and combine4 begin with: k in Z8 to Z11, the lanes to keep in
+// K2, factors at BX, and pointers to the ends of all vectors.
+#define COMBINE \
+	SETUP; \
+	MOVQ keep+40(FP), AX; \
+	KMOVW AX, K2; \
+	MOVQ dst+0(FP), AX; \
+	POINTERS(AX, DI, R8, R9, R10); \
+	MOVQ k+8(FP), AX; \
+	VPBROADCASTD 0(AX), Z8; \
+	VPBROADCASTD 4(AX), Z9; \
+	VPBROADCASTD 8(AX), Z10; \
+	VPBROADCASTD 12(AX), Z11; \
+	MOVQ x+16(FP), BX; \
+	MOVQ a+24(FP), AX; \
+	MOVQ 0(AX), R11; \
+	MOVQ 8(AX), R12; \
+	MOVQ 16(AX), R13; \
+	MOVQ 24(AX), R15; \
+	MOVQ n+32(FP), CX; \
+	SHLQ $2, CX; \
+	ADDQ CX, DI; \
+	ADDQ CX, R8; \
+	ADDQ CX, R9; \
+	ADDQ CX, R10; \
+	ADDQ CX, R11; \
+	ADDQ CX, R12; \
+	ADDQ CX, R13; \
+	ADDQ CX, R15; \
+	NEGQ CX
+
 // func mulVec512(dst, a, b *Vec, n int)
 TEXT ·mulVec512(SB), NOSPLIT, $0-32
 	SETUP
@@ -510,61 +541,79 @@ subFromLoop:
 	VZEROUPPER
 	RET
 
-// The coordinate at D = K + X a + Y b, for a in Z0 (even) and Z1 (odd) and b in
-// Z2 and Z3. Two products are below 2 p^2 < 2^32 p.
-#define AFFINESTEP(D, K, X, Y) \
-	VPMULUDQ X, Z0, Z16; \
-	VPMULUDQ X, Z1, Z17; \
-	VPMULUDQ Y, Z2, Z18; \
-	VPMULUDQ Y, Z3, Z19; \
+// OUT = A times the factor at BX + OFF.
+#define FACTOR(OFF, A, OUT) VPMULUDQ.BCST OFF(BX), A, OUT
+
+// The coordinate at D = K, or what is there where K2 says so, plus two products
+// with factors from BX + OFF on: below 2 p^2 < 2^32 p.
+#define COMBINE2STEP(D, K, OFF) \
+	FACTOR(OFF, Z0, Z16); \
+	FACTOR(OFF, Z4, Z17); \
+	FACTOR(OFF+8, Z1, Z18); \
+	FACTOR(OFF+8, Z5, Z19); \
 	VPADDQ Z18, Z16, Z16; \
 	VPADDQ Z19, Z17, Z17; \
 	REDUCE1(Z16, Z17, Z18, Z19, Z20); \
-	ADD(Z18, K, Z18, Z19); \
+	VPBLENDMD (D)(CX*1), K, K2, Z19; \
+	ADD(Z18, Z19, Z18, Z20); \
 	VMOVDQU32 Z18, (D)(CX*1)
 
-// func affine512(dst *Vec, k *Ext, a *Elem, x *Ext, b *Elem, y *Ext, n int)
-TEXT ·affine512(SB), NOSPLIT, $0-56
-	SETUP
-	MOVQ dst+0(FP), AX
-	POINTERS(AX, DI, R8, R9, R10)
-	MOVQ k+8(FP), AX
-	VPBROADCASTD 0(AX), Z4
-	VPBROADCASTD 4(AX), Z5
-	VPBROADCASTD 8(AX), Z6
-	VPBROADCASTD 12(AX), Z7
-	MOVQ x+24(FP), AX
-	VPBROADCASTD 0(AX), Z8
-	VPBROADCASTD 4(AX), Z9
-	VPBROADCASTD 8(AX), Z10
-	VPBROADCASTD 12(AX), Z11
-	MOVQ y+40(FP), AX
-	VPBROADCASTD 0(AX), Z12
-	VPBROADCASTD 4(AX), Z13
-	VPBROADCASTD 8(AX), Z14
-	VPBROADCASTD 12(AX), Z15
-	MOVQ a+16(FP), SI
-	MOVQ b+32(FP), DX
-	MOVQ n+48(FP), CX
-	SHLQ $2, CX
-	ADDQ CX, DI
-	ADDQ CX, R8
-	ADDQ CX, R9
-	ADDQ CX, R10
-	ADDQ CX, SI
-	ADDQ CX, DX
-	NEGQ CX
-affineLoop:
-	VMOVDQU32 (SI)(CX*1), Z0
-	VMOVDQU32 (DX)(CX*1), Z2
-	VPSRLQ $32, Z0, Z1
-	VPSRLQ $32, Z2, Z3
-	AFFINESTEP(DI, Z4, Z8, Z12)
-	AFFINESTEP(R8, Z5, Z9, Z13)
-	AFFINESTEP(R9, Z6, Z10, Z14)
-	AFFINESTEP(R10, Z7, Z11, Z15)
+// The same with four products.
+#define COMBINE4STEP(D, K, OFF) \
+	FACTOR(OFF, Z0, Z16); \
+	FACTOR(OFF, Z4, Z17); \
+	FACTOR(OFF+8, Z1, Z18); \
+	FACTOR(OFF+8, Z5, Z19); \
+	FACTOR(OFF+16, Z2, Z20); \
+	FACTOR(OFF+16, Z6, Z21); \
+	FACTOR(OFF+24, Z3, Z22); \
+	FACTOR(OFF+24, Z7, Z23); \
+	VPADDQ Z18, Z16, Z16; \
+	VPADDQ Z19, Z17, Z17; \
+	VPADDQ Z22, Z20, Z20; \
+	VPADDQ Z23, Z21, Z21; \
+	VPADDQ Z20, Z16, Z16; \
+	VPADDQ Z21, Z17, Z17; \
+	REDUCE4(Z16, Z17, Z18, Z19, Z20); \
+	VPBLENDMD (D)(CX*1), K, K2, Z19; \
+	ADD(Z18, Z19, Z18, Z20); \
+	VMOVDQU32 Z18, (D)(CX*1)
+
+// func combine2(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
+TEXT ·combine2(SB), NOSPLIT, $0-48
+	COMBINE
+combine2Loop:
+	VMOVDQU32 (R11)(CX*1), Z0
+	VMOVDQU32 (R12)(CX*1), Z1
+	VPSRLQ $32, Z0, Z4
+	VPSRLQ $32, Z1, Z5
+	COMBINE2STEP(DI, Z8, 0)
+	COMBINE2STEP(R8, Z9, 32)
+	COMBINE2STEP(R9, Z10, 64)
+	COMBINE2STEP(R10, Z11, 96)
 	ADDQ $64, CX
-	JNZ affineLoop
+	JNZ combine2Loop
+	VZEROUPPER
+	RET
+
+// func combine4(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
+TEXT ·combine4(SB), NOSPLIT, $0-48
+	COMBINE
+combine4Loop:
+	VMOVDQU32 (R11)(CX*1), Z0
+	VMOVDQU32 (R12)(CX*1), Z1
+	VMOVDQU32 (R13)(CX*1), Z2
+	VMOVDQU32 (R15)(CX*1), Z3
+	VPSRLQ $32, Z0, Z4
+	VPSRLQ $32, Z1, Z5
+	VPSRLQ $32, Z2, Z6
+	VPSRLQ $32, Z3, Z7
+	COMBINE4STEP(DI, Z8, 0)
+	COMBINE4STEP(R8, Z9, 32)
+	COMBINE4STEP(R9, Z10, 64)
+	COMBINE4STEP(R10, Z11, 96)
+	ADDQ $64, CX
+	JNZ combine4Loop
 	VZEROUPPER
 	RET
 

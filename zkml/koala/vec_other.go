@@ -4,19 +4,19 @@ package koala
 
 // Without kernels for the machine everything is left to the portable code.
 
-func fastMulVec(dst, a, b *Vec) int                                       { return 0 }
-func fastScaleVec(dst, a *Vec, x *Ext) int                                { return 0 }
-func fastAddProduct(dst, a *Vec, x *Ext) int                              { return 0 }
-func fastFold(dst, lo, hi *Vec, x *Ext) int                               { return 0 }
-func fastDot(a, b *Vec) (Ext, int)                                        { return Ext{}, 0 }
-func fastDotElems(a *Vec, b []Elem) (Ext, int)                            { return Ext{}, 0 }
-func fastAddScaled(dst *Vec, a []Elem, x *Ext) int                        { return 0 }
-func fastSubFrom(dst *Vec, k *Ext, a []Elem) int                          { return 0 }
-func fastAffine(dst *Vec, k *Ext, a []Elem, x *Ext, b []Elem, y *Ext) int { return 0 }
-func fastQuadraticSums(e *Vec, lo, hi *[4]Vec) (zero, top Ext, done int)  { return Ext{}, Ext{}, 0 }
-func fastPairs(p, q *Vec, sum, product, a, b *Ext, x, y []Elem) int       { return 0 }
-func fastButterfly(a, b, w []Elem) int                                    { return 0 }
-func fastMulElems(dst, a, b []Elem) int                                   { return 0 }
-func fastAddElems(dst, a, b []Elem) int                                   { return 0 }
-func fastSubElems(dst, a, b []Elem) int                                   { return 0 }
-func fastShortPass(v []Elem, k int, w []Elem) bool                        { return false }
+func fastMulVec(dst, a, b *Vec) int                                      { return 0 }
+func fastScaleVec(dst, a *Vec, x *Ext) int                               { return 0 }
+func fastAddProduct(dst, a *Vec, x *Ext) int                             { return 0 }
+func fastFold(dst, lo, hi *Vec, x *Ext) int                              { return 0 }
+func fastDot(a, b *Vec) (Ext, int)                                       { return Ext{}, 0 }
+func fastDotElems(a *Vec, b []Elem) (Ext, int)                           { return Ext{}, 0 }
+func fastAddScaled(dst *Vec, a []Elem, x *Ext) int                       { return 0 }
+func fastSubFrom(dst *Vec, k *Ext, a []Elem) int                         { return 0 }
+func fastCombine(dst *Vec, k *Ext, terms []Scaled) int                   { return 0 }
+func fastQuadraticSums(e *Vec, lo, hi *[4]Vec) (zero, top Ext, done int) { return Ext{}, Ext{}, 0 }
+func fastPairs(p, q *Vec, sum, product, a, b *Ext, x, y []Elem) int      { return 0 }
+func fastButterfly(a, b, w []Elem) int                                   { return 0 }
+func fastMulElems(dst, a, b []Elem) int                                  { return 0 }
+func fastAddElems(dst, a, b []Elem) int                                  { return 0 }
+func fastSubElems(dst, a, b []Elem) int                                  { return 0 }
+func fastShortPass(v []Elem, k int, w []Elem) bool                       { return false }

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/mle"
 	"github.com/torg-network/torg/zkml/parallel"
 	"github.com/torg-network/torg/zkml/transcript"
 )
@@ -109,8 +110,9 @@ func (r run) first(n int) run {
 
 // runs calls f with leaves at indices from each of the given ones on, in runs
 // of one length, until there were m of each.
-func (l *Leaves) runs(at [4]int, m int, f func(from, to int, r *[4]run)) {
-	var r [4]run
+func (l *Leaves) runs(at []int, m int, f func(from, to int, r []run)) {
+	var memory [8]run
+	r := memory[:len(at)]
 	for done := 0; done < m; {
 		n := m - done
 		for i := range r {
@@ -120,7 +122,7 @@ func (l *Leaves) runs(at [4]int, m int, f func(from, to int, r *[4]run)) {
 		for i := range r {
 			r[i] = r[i].first(n)
 		}
-		f(done, done+n, &r)
+		f(done, done+n, r)
 		done += n
 	}
 }
@@ -201,21 +203,28 @@ func (l *Leaves) parents(n int) maker {
 	}
 }
 
-// descend is level.descend for the 2h leaves, which are not kept: sums of products of them are made of sums of
-// products of what they are made of, nearly all of it in the base field. Tables
-// are kept in memory, for 2h elements, after the first fold.
+// descend is level.descend for the 2h leaves, which are not kept. In the first
+// round sums of products of them are made of sums of products of what they are
+// made of, nearly all of it in the base field. In the second they are folded for
+// each block, and only after it are there tables, in memory of h elements.
 func (l *Leaves) descend(t *transcript.Prover, h int, memory koala.Vec, z []koala.Ext, claim, lambda koala.Ext) ([]koala.Ext, [4]koala.Ext) {
-	if h == 1 {
-		return descendMade(t, 1, l.nodes, memory, z, claim, lambda)
+	if h < 4 {
+		return descendMade(t, h, l.nodes, memory, z, claim, lambda)
 	}
-	n := h / 2
-	// Where the round's variable is 0 the first and the second child, and where
-	// it is 1.
-	children := func(at int) [4]int { return [4]int{at, h + at, n + at, h + n + at} }
-	zero, top := sums(z[1:], leafBits, func() blockSum {
+	var rho []koala.Ext
+	round := func(zero, top koala.Ext) {
+		t.Exts("round", zero, top)
+		rho = append(rho, t.Challenge("logup"))
+		k := len(rho) - 1
+		claim = valueAt(claim, z[k].Inv(), zero, top, rho[k])
+	}
+	half, quarter := h/2, h/4
+	// First children are before h. The variable of the first round adds a half
+	// to an index, that of the second a quarter.
+	round(sums(z[1:], leafBits, func() blockSum {
 		var s leafScratch
 		return func(at int, eq koala.Vec) (zero, top koala.Ext) {
-			l.runs(children(at), eq.Len(), func(from, to int, r *[4]run) {
+			l.runs([]int{at, h + at, half + at, h + half + at}, eq.Len(), func(from, to int, r []run) {
 				eq, all := eq, koala.ExtOne // the sum of all of eq
 				if to-from < eq.Len() {
 					eq = eq.Slice(from, to)
@@ -227,25 +236,44 @@ func (l *Leaves) descend(t *transcript.Prover, h int, memory koala.Vec, z []koal
 			})
 			return zero, top
 		}
-	})
-	t.Exts("round", zero, top)
-	r := t.Challenge("logup")
-	claim = valueAt(claim, z[0].Inv(), zero, top, r)
-	x := tablesIn(memory, n)
-	m := min(block, n)
-	parallel.For(n/m, grain, func(first, last int) {
+	}))
+	once := mle.Eq(rho, koala.ExtOne)
+	round(sums(z[2:], blockBits, func() blockSum {
+		lo, hi := newTables(min(block, quarter)), newTables(min(block, quarter))
+		return func(at int, eq koala.Vec) (zero, top koala.Ext) {
+			l.fold(lo, []int{at, half + at, h + at, h + half + at}, once, lambda)
+			at += quarter
+			l.fold(hi, []int{at, half + at, h + at, h + half + at}, once, lambda)
+			return quadratic(eq, lo, hi)
+		}
+	}))
+	twice := mle.Eq(rho, koala.ExtOne)
+	x := tablesIn(memory, quarter)
+	m := min(block, quarter)
+	parallel.For(quarter/m, grain, func(first, last int) {
 		for at := first * m; at < last*m; at += m {
-			l.runs(children(at), m, func(from, to int, leaves *[4]run) {
-				x := x.slice(at+from, at+to)
-				l.foldDenominators(x[tabQ0], leaves[0], leaves[2], r)
-				l.foldDenominators(x[tabQ1], leaves[1], leaves[3], r)
-				foldNumerators(x[tabA], leaves[0], leaves[2], r)
-				foldNumerators(x[tabP1], leaves[1], leaves[3], r)
-				koala.AddProduct(x[tabA], x[tabQ0], lambda)
-			})
+			var children [8]int
+			for i := range 4 {
+				children[i], children[4+i] = i*quarter+at, h+i*quarter+at
+			}
+			l.fold(x.slice(at, at+m), children[:], twice, lambda)
 		}
 	})
-	return x.rounds(t, z, []koala.Ext{r}, claim, lambda, func(int, int) {})
+	return x.rounds(t, z, rho, claim, lambda, func(int, int) {})
+}
+
+// fold makes tables of leaves at indices from the given ones on, half of them
+// first and half second children, each times its weight. Weights add up to 1.
+func (l *Leaves) fold(x tables, at []int, weights koala.Vec, lambda koala.Ext) {
+	k := len(at) / 2
+	l.runs(at, x[tabA].Len(), func(from, to int, r []run) {
+		x := x.slice(from, to)
+		l.foldDenominators(x[tabQ0], r[:k], weights)
+		l.foldDenominators(x[tabQ1], r[k:], weights)
+		foldNumerators(x[tabA], r[:k], weights)
+		foldNumerators(x[tabP1], r[k:], weights)
+		koala.AddProduct(x[tabA], x[tabQ0], lambda)
+	})
 }
 
 // leafScratch is memory for sums of products of runs.
@@ -311,43 +339,39 @@ func (l *Leaves) sum(eq koala.Vec, all koala.Ext, a, b run, lambda koala.Ext, tm
 	return s.Add(lambda.Mul(both))
 }
 
-// foldDenominators sets dst = (1-r) a + r b for the denominators of two runs.
-func (l *Leaves) foldDenominators(dst koala.Vec, a, b run, r koala.Ext) {
-	rest, filled := koala.ExtOne.Sub(r), false
-	k := a.c.Add(r.Mul(b.c.Sub(a.c)))
-	for j := range Terms {
-		u, v := a.base[j], b.base[j]
-		if u == nil && v == nil {
-			continue
+// foldDenominators sets dst to the sum of the denominators of runs, each times
+// its weight.
+func (l *Leaves) foldDenominators(dst koala.Vec, runs []run, weights koala.Vec) {
+	var k koala.Ext
+	var memory [4 * Terms]koala.Scaled
+	terms := memory[:0]
+	for i, r := range runs {
+		w := weights.At(i)
+		k = k.Add(w.Mul(r.c))
+		for j, b := range r.base {
+			if b != nil {
+				terms = append(terms, koala.Scaled{A: b, X: w.Mul(l.Coef[j])})
+			}
 		}
-		x, y := l.Coef[j].Mul(rest), l.Coef[j].Mul(r)
-		if !filled {
-			koala.Affine(dst, k, orZeros(u, a.n), x, orZeros(v, a.n), y)
-			filled = true
-			continue
-		}
-		koala.AddScaled(dst, orZeros(u, a.n), x)
-		koala.AddScaled(dst, orZeros(v, a.n), y)
 	}
-	if !filled {
-		dst.Fill(k)
-	}
+	koala.Combine(dst, k, terms...)
 }
 
 // foldNumerators is foldDenominators for numerators.
-func foldNumerators(dst koala.Vec, a, b run, r koala.Ext) {
-	rest := koala.ExtOne.Sub(r)
-	k := rest.Scale(a.one).Add(r.Scale(b.one))
-	if a.num == nil && b.num == nil {
+func foldNumerators(dst koala.Vec, runs []run, weights koala.Vec) {
+	var k koala.Ext
+	var memory [4]koala.Scaled
+	terms := memory[:0]
+	for i, r := range runs {
+		w := weights.At(i)
+		k = k.Add(w.Scale(r.one))
+		if r.num != nil {
+			terms = append(terms, koala.Scaled{A: r.num, X: w})
+		}
+	}
+	if len(terms) == 0 {
 		dst.Fill(k)
 		return
 	}
-	koala.Affine(dst, k, orZeros(a.num, a.n), rest, orZeros(b.num, a.n), r)
-}
-
-func orZeros(x []koala.Elem, n int) []koala.Elem {
-	if x == nil {
-		return zeros[:n]
-	}
-	return x
+	koala.Combine(dst, k, terms...)
 }
