@@ -325,7 +325,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	t.Bytes("witness", root[:])
 
 	// Lookups.
-	t.Grind("work", work)
+	t.Grind("work", fractionWork)
 	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
 	// The next proof will want as much; the collector takes what no proof wants.
 	room, _ := pk.rooms.Get().(*koala.Room)
