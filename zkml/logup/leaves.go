@@ -31,11 +31,7 @@ type Part struct {
 	Base    [Terms][]koala.Elem // Len elements each; nil: zeros
 }
 
-// leafBits is log2 of how many leaves are worked on at once: they are a quarter
-// as large as other nodes, and adding up costs the same for any number.
-const leafBits = blockBits + 2
-
-// run is up to 2^leafBits consecutive leaves of a part: numerators one + num,
+// run is up to a block of consecutive leaves of a part: numerators one + num,
 // denominators c + sum of Coef[j] base[j], where nil is zeros. Differences of
 // runs are runs.
 type run struct {
@@ -48,7 +44,7 @@ type run struct {
 
 var (
 	minusOne = koala.Ext{}.Sub(koala.ExtOne)
-	zeros    [1 << leafBits]koala.Elem // not to be changed
+	zeros    [block]koala.Elem // not to be changed
 )
 
 // repeated returns the leaves with numerators that repeat no more often than
@@ -56,7 +52,7 @@ var (
 func (l Leaves) repeated() Leaves {
 	parts := make([]Part, len(l.Parts))
 	for i, p := range l.Parts {
-		if n := min(p.Len, 1<<leafBits); p.Num != nil && len(p.Num) < n {
+		if n := min(p.Len, block); p.Num != nil && len(p.Num) < n {
 			num := make([]koala.Elem, n)
 			for at := 0; at < n; at += len(p.Num) {
 				copy(num[at:], p.Num)
@@ -221,7 +217,7 @@ func (l *Leaves) descend(t *transcript.Prover, h int, memory koala.Vec, z []koal
 	half, quarter := h/2, h/4
 	// First children are before h. The variable of the first round adds a half
 	// to an index, that of the second a quarter.
-	round(sums(z[1:], leafBits, func() blockSum {
+	round(sums(z[1:], func() blockSum {
 		var s leafScratch
 		return func(at int, eq koala.Vec) (zero, top koala.Ext) {
 			l.runs([]int{at, h + at, half + at, h + half + at}, eq.Len(), func(from, to int, r []run) {
@@ -238,7 +234,7 @@ func (l *Leaves) descend(t *transcript.Prover, h int, memory koala.Vec, z []koal
 		}
 	}))
 	once := mle.Eq(rho, koala.ExtOne)
-	round(sums(z[2:], blockBits, func() blockSum {
+	round(sums(z[2:], func() blockSum {
 		lo, hi := newTables(min(block, quarter)), newTables(min(block, quarter))
 		return func(at int, eq koala.Vec) (zero, top koala.Ext) {
 			l.fold(lo, []int{at, half + at, h + at, h + half + at}, once, lambda)
@@ -279,11 +275,11 @@ func (l *Leaves) fold(x tables, at []int, weights koala.Vec, lambda koala.Ext) {
 // leafScratch is memory for sums of products of runs.
 type leafScratch struct {
 	first, second difference
-	product       [1 << leafBits]koala.Elem
+	product       [block]koala.Elem
 }
 
 // difference is memory for a difference of runs.
-type difference [Terms + 1][1 << leafBits]koala.Elem
+type difference [Terms + 1][block]koala.Elem
 
 // of returns b - a.
 func (d *difference) of(b, a run) run {

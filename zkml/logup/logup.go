@@ -28,12 +28,13 @@ import (
 	"github.com/torg-network/torg/zkml/transcript"
 )
 
-// block is how many nodes are worked on at once, so that they stay in the
-// nearest cache: 2^blockBits; and grain how many blocks a core takes at least.
+// block is how many nodes are worked on at once, 2^blockBits: so many that what
+// each block costs besides does not count, and so few that they stay in a cache.
+// grain is how many blocks a core takes at least.
 const (
-	blockBits = 8
+	blockBits = 10
 	block     = 1 << blockBits
-	grain     = 16
+	grain     = 4
 )
 
 // level is the fractions of one level of the tree.
@@ -197,7 +198,7 @@ func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda k
 			ready(h/2+from, h/2+to)
 			return quadratic(eq, x.slice(from, to), x.slice(h/2+from, h/2+to))
 		}
-		zero, top := sums(z[k+1:], blockBits, func() blockSum { return block })
+		zero, top := sums(z[k+1:], func() blockSum { return block })
 		t.Exts("round", zero, top)
 		r := t.Challenge("logup")
 		rho = append(rho, r)
@@ -231,7 +232,7 @@ func descendMade(t *transcript.Prover, h int, made maker, memory koala.Vec, z []
 		koala.AddProduct(x[tabA], x[tabQ0], lambda)
 		return x.rounds(t, z, nil, claim, lambda, func(int, int) {})
 	}
-	zero, top := sums(z[1:], blockBits, func() blockSum {
+	zero, top := sums(z[1:], func() blockSum {
 		lo, hi := newTables(min(block, h/2)), newTables(min(block, h/2))
 		return func(at int, eq koala.Vec) (zero, top koala.Ext) {
 			get(at, lo)
@@ -271,13 +272,13 @@ func quadratic(eq koala.Vec, lo, hi tables) (zero, top koala.Ext) {
 
 // sums returns the value at 0 and the leading coefficient of a round's
 // polynomial of degree two: z are the variables that are left. It adds up what
-// blocks of 2^bits have; newSum is called for each core that does.
-func sums(z []koala.Ext, bits int, newSum func() blockSum) (zero, top koala.Ext) {
+// blocks have; newSum is called for each core that does.
+func sums(z []koala.Ext, newSum func() blockSum) (zero, top koala.Ext) {
 	// eq of the last variables times a number for each block.
-	inner := min(len(z), bits)
+	inner := min(len(z), blockBits)
 	outer, eq := mle.Eq(z[:len(z)-inner], koala.ExtOne), mle.Eq(z[len(z)-inner:], koala.ExtOne)
 	var mu sync.Mutex
-	parallel.For(outer.Len(), 4, func(first, last int) {
+	parallel.For(outer.Len(), grain, func(first, last int) {
 		sum := newSum()
 		var z, u koala.Ext
 		for i := first; i < last; i++ {

@@ -154,15 +154,17 @@ func TestZeroDenominator(t *testing.T) {
 }
 
 func BenchmarkProve(b *testing.B) {
-	const n = 18
+	const n = 20
 	r := rand.New(rand.NewPCG(3, 1))
 	v := make([]koala.Elem, 1<<n)
 	for i := range v {
 		v[i] = koala.Elem(r.IntN(koala.P))
 	}
 	leaves := Leaves{Coef: [Terms]koala.Ext{minusOne}, Parts: []Part{{Len: 1 << n, Const: ext(r), Base: [Terms][]koala.Elem{v}}}}
+	room := koala.NewRoom(1 << n)
 	for b.Loop() {
-		Prove(transcript.NewProver("bench"), n, leaves, nil)
+		room.Reset()
+		Prove(transcript.NewProver("bench"), n, leaves, room)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(1<<n), "ns/leaf")
 }
