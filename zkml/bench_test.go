@@ -3,7 +3,6 @@
 package zkml
 
 import (
-	"math/rand/v2"
 	"syscall"
 	"testing"
 
@@ -11,16 +10,6 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/zkml/shape"
 )
-
-// nanoInput is rows of text-like bytes.
-func nanoInput(n int) [][]int32 {
-	r := rand.New(rand.NewPCG(1, 1))
-	in := make([][]int32, n)
-	for i := range in {
-		in[i] = []int32{int32("etaoin shrdlu\n"[r.IntN(14)])}
-	}
-	return in
-}
 
 // cpu is the processor time of this process so far, in milliseconds.
 func cpu() float64 {

@@ -108,7 +108,7 @@ func TestHostileCards(t *testing.T) {
 					}
 				}
 				p.Bytes("witness", make([]byte, 32))
-				p.Grind("work", work)
+				p.Grind("work", fractionWork)
 				p.Exts("denominator", koala.ExtOne)
 				p.Hint(make([]byte, 1500))
 				func() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/zkml/koala"
@@ -27,6 +28,7 @@ type ProverKey struct {
 	params  whir.Params
 	regions [][]koala.Elem
 	commit  *whir.Commitment
+	rooms   sync.Pool // of *koala.Room
 }
 
 // Card is what a verifier needs of the program.
@@ -323,9 +325,15 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	t.Bytes("witness", root[:])
 
 	// Lookups.
-	t.Grind("work", work)
+	t.Grind("work", fractionWork)
 	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
-	room := koala.NewRoom(1 << p.fractions)
+	// The next proof will want as much; the collector takes what no proof wants.
+	room, _ := pk.rooms.Get().(*koala.Room)
+	if room == nil || room.Len() < 1<<p.fractions {
+		room = koala.NewRoom(1 << p.fractions)
+	}
+	defer pk.rooms.Put(room)
+	room.Reset()
 	leaf := logup.Prove(t, p.fractions, fractions(p, d, values, seconds, alpha, gamma), room)
 	d.v.room = room
 
@@ -470,98 +478,56 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 	}
 }
 
-// fraction is consecutive leaves of the lookup argument: numerators, and what
-// the denominators are made of.
-type fraction struct {
-	at, n       int
-	num         []koala.Elem // repeated; 1 where there are none
-	value       []koala.Elem
-	second, tag []koala.Elem // may be missing
-	rest        koala.Ext    // alpha, less a constant tag
-}
-
-// fractions describes the leaves of the lookup argument, which are made block
-// by block as they are needed: together they would be the greatest thing in
-// memory.
+// fractions describes the leaves of the lookup argument: denominators are alpha
+// less the value, less gamma times the second element, less gamma^2 times the
+// tag.
 func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma koala.Ext) logup.Leaves {
 	gamma2 := gamma.Mul(gamma)
-	all := make([]fraction, len(p.lookups)+len(p.tables))
+	out := logup.Leaves{Coef: [logup.Terms]koala.Ext{koala.ExtOne.Neg(), gamma.Neg(), gamma2.Neg()}}
+	parts := make([]logup.Part, len(p.lookups)+len(p.tables))
 	parallel.Each(len(p.lookups), func(i int) {
 		l := p.lookups[i]
-		f := fraction{at: l.at, n: 1 << l.bits, value: values[i], second: seconds[i], rest: alpha}
+		f := logup.Part{At: l.at, Len: 1 << l.bits, Const: alpha, Base: [logup.Terms][]koala.Elem{values[i], seconds[i]}}
 		if l.only >= 0 {
-			f.num = d.publics[l.only]
+			f.Num = d.publics[l.only]
 		}
 		if len(l.tag.terms) == 1 && l.tag.terms[0].src.kind == one {
-			f.rest = alpha.Sub(gamma2.Scale(koala.FromInt(l.tag.terms[0].coef)))
+			f.Const = alpha.Sub(gamma2.Scale(koala.FromInt(l.tag.terms[0].coef)))
 		} else {
-			f.tag = d.values(p, l.tag)
+			f.Base[2] = d.values(p, l.tag)
 		}
-		all[i] = f
+		parts[i] = f
 	})
 	parallel.Each(len(p.tables), func(i int) {
 		t := p.tables[i]
 		n := 1 << t.bits
-		f := fraction{at: t.at, n: n, num: make([]koala.Elem, n), value: make([]koala.Elem, n), tag: make([]koala.Elem, n), rest: alpha}
-		koala.SubElems(f.num, f.num, d.witness[t.count])
+		f := logup.Part{At: t.at, Len: n, Num: make([]koala.Elem, n), Const: alpha}
+		koala.SubElems(f.Num, f.Num, d.witness[t.count])
+		value, tags := make([]koala.Elem, n), make([]koala.Elem, n)
 		live := koala.FromInt(tag(i))
-		for j := range f.value {
-			f.value[j] = koala.FromInt(t.lo + int64(j))
+		for j := range value {
+			value[j] = koala.FromInt(t.lo + int64(j))
 			if j < t.live {
-				f.tag[j] = live
+				tags[j] = live
 			}
 		}
+		f.Base[0], f.Base[2] = value, tags
 		if t.region >= 0 {
-			f.second = make([]koala.Elem, n)
+			second := make([]koala.Elem, n)
 			last := koala.FromInt(t.last)
-			for j := copy(f.second, d.model[t.region]); j < n; j++ {
-				f.second[j] = last
+			for j := copy(second, d.model[t.region]); j < n; j++ {
+				second[j] = last
 			}
+			f.Base[1] = second
 		} else if t.mark {
-			f.second = make([]koala.Elem, n)
-			f.second[0] = koala.One
+			f.Base[1] = make([]koala.Elem, n)
+			f.Base[1][0] = koala.One
 		}
-		all[len(p.lookups)+i] = f
+		parts[len(p.lookups)+i] = f
 	})
-	slices.SortFunc(all, func(a, b fraction) int { return a.at - b.at })
-	minusGamma, minusGamma2 := gamma.Neg(), gamma2.Neg()
-	end := 0
-	for _, f := range all {
-		end = max(end, f.at+f.n)
-	}
-	return func(at int, num []koala.Elem, den koala.Vec) {
-		n := len(num)
-		k, _ := slices.BinarySearchFunc(all, at+1, func(f fraction, at int) int { return f.at - at })
-		k-- // the last that begins at or before
-		for done := 0; done < n; k++ {
-			if at+done >= end {
-				// Nothing is 0/1.
-				clear(num[done:])
-				den.Slice(done, n).Fill(koala.ExtOne)
-				return
-			}
-			f := all[k]
-			from := at + done - f.at
-			to := min(f.n, from+n-done)
-			u, q := num[done:done+to-from], den.Slice(done, done+to-from)
-			done += to - from
-			for j := range u {
-				if f.num == nil {
-					u[j] = koala.One
-				} else {
-					u[j] = f.num[(from+j)&(len(f.num)-1)]
-				}
-			}
-			q.Fill(f.rest)
-			koala.SubElems(q[0], q[0], f.value[from:to])
-			if f.second != nil {
-				koala.AddScaled(q, f.second[from:to], minusGamma)
-			}
-			if f.tag != nil {
-				koala.AddScaled(q, f.tag[from:to], minusGamma2)
-			}
-		}
-	}
+	slices.SortFunc(parts, func(a, b logup.Part) int { return a.At - b.At })
+	out.Parts = parts
+	return out
 }
 
 // weights returns the weights of the committed polynomial.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/zkml/koala"
+	"github.com/torg-network/torg/zkml/matrix"
 	"github.com/torg-network/torg/zkml/mle"
 	"github.com/torg-network/torg/zkml/parallel"
 )
@@ -22,6 +23,7 @@ type trace struct {
 	attn []*attnTrace // of attention operations
 	norm []*normTrace // of layernorm operations
 	sums [][]int32    // of meanrows operations: sums of sequences by columns
+	sat  []bool       // of requantise operations: whether any value saturates
 }
 
 // attnTrace is in (b, h, i, j) or (b, h, i).
@@ -32,7 +34,7 @@ type attnTrace struct {
 }
 
 // normTrace is of rows.
-type normTrace struct{ sum, mean, factor, entry, index []int64 }
+type normTrace struct{ sum, mean, factor, entry []int64 }
 
 // normKeyOf is the key as package exact defines it: s divided by the least sufficient
 // power of four.
@@ -102,12 +104,40 @@ func spread(x []int32, from, to layout) []int32 {
 	if from.same(to) {
 		return x
 	}
-	a := &arrangement{from: from, to: to}
-	w, v := 1<<to.bits(), 1<<from.bits()
+	return (&arrangement{from: from, to: to}).rows(x)
+}
+
+// rows returns rows of columns, arranged.
+func (a *arrangement) rows(x []int32) []int32 {
+	w, v := 1<<a.to.bits(), 1<<a.from.bits()
+	source := slices.Repeat([]int32{-1}, w) // by index
+	a.each(func(to, from int) { source[to] = int32(from) })
 	out := make([]int32, len(x)/v*w)
-	for r := range len(x) / v {
-		row, src := out[r*w:(r+1)*w], x[r*v:(r+1)*v]
-		a.each(func(to, from int) { row[to] = src[from] })
+	parallel.For(len(x)/v, 1<<16/w, func(from, to int) {
+		for r := from; r < to; r++ {
+			row, src := out[r*w:][:w], x[r*v:][:v]
+			for i, at := range source {
+				if at >= 0 {
+					row[i] = src[at]
+				}
+			}
+		}
+	})
+	return out
+}
+
+// stretch is n columns from the given one on, at consecutive indices from index
+// on.
+type stretch struct{ index, column, n int }
+
+// stretches returns the columns in as few stretches as they are in.
+func (l layout) stretches() []stretch {
+	if l.dense() {
+		return []stretch{{n: l.cols()}}
+	}
+	out := make([]stretch, l.groups)
+	for g := range out {
+		out[g] = stretch{g << l.widthBits(), g * l.width, l.width}
 	}
 	return out
 }
@@ -156,170 +186,125 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 	}
 	b, t := p.b, p.t
 	rows := 1 << (b + t)
-	tr := &trace{b: b, t: t, vals: make([][]int32, len(c.ops)), attn: make([]*attnTrace, len(c.ops)), norm: make([]*normTrace, len(c.ops)), sums: make([][]int32, len(c.ops))}
+	tr := &trace{b: b, t: t, vals: make([][]int32, len(c.ops)), attn: make([]*attnTrace, len(c.ops)), norm: make([]*normTrace, len(c.ops)), sums: make([][]int32, len(c.ops)), sat: make([]bool, len(c.ops))}
 	for s := range 1 << b {
 		tr.live = append(tr.live, liveRows(s, runs))
 	}
 	for i, op := range c.ops {
+		// Operations that work element by element may do so where no column
+		// is: of zeros they make zeros.
 		l := pk.plan.lay[i]
-		w := 1 << l.bits()
-		out := make([]int32, rows*w)
-		var x []int32
-		var xw int
+		w, stretches := 1<<l.bits(), l.stretches()
+		var out, x []int32
+		var in layout
 		if len(op.In) > 0 {
-			x = tr.vals[op.In[0]]
-			xw = 1 << pk.plan.lay[op.In[0]].bits()
+			x, in = tr.vals[op.In[0]], pk.plan.lay[op.In[0]]
 		}
 		var k exact.Const
 		if len(op.Consts) > 0 {
 			k = pk.consts[op.Consts[0]]
 		}
-		each := func(f func(at int)) {
-			for r := range rows {
-				for j := range l.cols() {
-					f(r*w + l.index(j))
-				}
+		put := func(r int, row []int32) {
+			for _, s := range stretches {
+				copy(out[r*w+s.index:][:s.n], row[s.column:])
 			}
 		}
 		switch op.Kind {
 		case exact.Input:
+			out = make([]int32, rows*w)
+			idle := slices.Repeat([]int32{filler(op)}, l.cols())
 			for r := range rows {
-				for j := range l.cols() {
-					e := filler(op)
-					if s, i := r>>t, r&(1<<t-1); s < len(runs) && i < len(runs[s].Input) {
-						e = runs[s].Input[i][j]
-					}
-					out[r*w+l.index(j)] = e
+				if s, i := r>>t, r&(1<<t-1); s < len(runs) && i < len(runs[s].Input) {
+					put(r, runs[s].Input[i])
+				} else {
+					put(r, idle)
 				}
 			}
 		case exact.Position:
-			for r := range rows {
+			out = make([]int32, rows)
+			for r := range out {
 				out[r] = int32(min(r&(1<<t-1), c.rows-1))
 			}
 		case exact.Gather:
+			out = make([]int32, rows*w)
 			for r := range rows {
-				row := k.Data[int(x[r])*k.Cols:][:k.Cols]
-				for j, e := range row {
-					out[r*w+l.index(j)] = e
-				}
+				put(r, k.Data[int(x[r])*k.Cols:][:k.Cols])
 			}
 		case exact.Add:
-			y := tr.vals[op.In[1]]
-			each(func(at int) { out[at] = x[at] + y[at] })
+			out = slices.Clone(x)
+			for at, e := range tr.vals[op.In[1]] {
+				out[at] += e
+			}
 		case exact.Offset:
+			out = slices.Clone(x)
 			for r := range rows {
-				for j, e := range k.Data {
-					at := r*w + l.index(j)
-					out[at] = x[at] + e
+				for _, s := range stretches {
+					to := out[r*w+s.index:][:s.n]
+					for j, e := range k.Data[s.column:][:s.n] {
+						to[j] += e
+					}
 				}
 			}
 		case exact.MatMul:
-			in := pk.plan.lay[op.In[0]]
-			parallel.For(rows, 1, func(from, to int) {
-				acc := make([]int32, k.Cols)
-				for r := from; r < to; r++ {
-					clear(acc)
-					for kk := range k.Rows {
-						e := x[r*xw+in.index(kk)]
-						if e == 0 {
-							continue
-						}
-						for j, m := range k.Data[kk*k.Cols : (kk+1)*k.Cols] {
-							acc[j] += e * m
-						}
-					}
-					for j, e := range acc {
-						out[r*w+l.index(j)] = e
-					}
-				}
-			})
-		case exact.Requantise:
-			s := op.Params[0]
-			half := int64(1) << s >> 1
-			top := int64(1)<<(op.Params[1]-1) - 1
-			each(func(at int) { out[at] = int32(max(-top-1, min(top, (int64(x[at])+half)>>s))) })
-		case exact.Table:
-			each(func(at int) { out[at] = k.Data[int64(x[at])-op.Params[0]] })
-		case exact.LayerNorm:
-			tr.norm[i] = normTraceOf(out, x, rows, l, k.Data, op.Params[0], op.Params[1], true)
-		case exact.RMSNorm:
-			tr.norm[i] = normTraceOf(out, x, rows, l, k.Data, op.Params[0], op.Params[1], false)
-		case exact.Attention, exact.FullAttention:
-			y, z := tr.vals[op.In[1]], tr.vals[op.In[2]]
-			all := &attnTrace{}
-			heads := layout{int(op.Params[0]), l.cols() / int(op.Params[0])}
-			x, y, z = spread(x, l, heads), spread(y, l, heads), spread(z, l, heads)
-			own := make([]int32, len(x))
-			for s := range 1 << b {
-				from, to := s<<t<<heads.bits(), (s+1)<<t<<heads.bits()
-				live := 0 // causal
-				if op.Kind == exact.FullAttention {
-					live = tr.live[s]
-				}
-				a := attentionTrace(own[from:to], x[from:to], y[from:to], z[from:to], t, live, heads, k.Data, op.Params[1])
-				all.score, all.key, all.exp = append(all.score, a.score...), append(all.key, a.key...), append(all.exp, a.exp...)
-				all.top, all.arg, all.weight = append(all.top, a.top...), append(all.arg, a.arg...), append(all.weight, a.weight...)
-				all.sums = append(all.sums, a.sums...)
-			}
-			out = spread(own, heads, l)
-			tr.attn[i] = all
-		case exact.ArgMax:
-			in := pk.plan.lay[op.In[0]]
-			for r := range rows {
-				best := 0
-				for j := range in.cols() {
-					if x[r*xw+in.index(j)] > x[r*xw+in.index(best)] {
-						best = j
-					}
-				}
-				out[r] = int32(best)
-			}
-		case exact.Arrange:
-			a := &arrangement{from: pk.plan.lay[op.In[0]], to: l, source: k.Data}
-			parallel.For(rows, 1, func(from, to int) {
-				for r := from; r < to; r++ {
-					row, src := out[r*w:(r+1)*w], x[r*xw:(r+1)*xw]
-					a.each(func(to, from int) { row[to] = src[from] })
-				}
-			})
+			out = blockProducts(x, k, in, layout{1, k.Rows}, layout{1, k.Cols}, l)
 		case exact.BlockMatMul:
 			o := pk.plan.ops[i]
-			x = spread(x, pk.plan.lay[op.In[0]], o.in)
-			own := out
-			if !o.own.same(l) {
-				own = make([]int32, rows<<o.own.bits())
-			}
-			// Blocks of all rows are alike.
-			xb, ob := o.in.widthBits(), o.own.widthBits()
-			parallel.For(rows<<o.in.groupBits(), 1, func(from, to int) {
-				for b := from; b < to; b++ {
-					acc := own[b<<ob:][:k.Cols]
-					for kk, e := range x[b<<xb:][:k.Rows] {
-						if e == 0 {
-							continue
-						}
-						for j, m := range k.Data[kk*k.Cols:][:k.Cols] {
-							acc[j] += e * m
-						}
+			out = blockProducts(x, k, in, o.in, o.own, l)
+		case exact.Requantise:
+			out = make([]int32, len(x))
+			tr.sat[i] = requantise(out, x, op)
+		case exact.Table:
+			out = make([]int32, len(x))
+			for r := range rows {
+				for _, s := range stretches {
+					to := out[r*w+s.index:][:s.n]
+					for j, e := range x[r*w+s.index:][:s.n] {
+						to[j] = k.Data[int64(e)-op.Params[0]]
 					}
 				}
-			})
-			if !o.own.same(l) {
-				out = spread(own, o.own, l)
 			}
+		case exact.LayerNorm, exact.RMSNorm:
+			out = make([]int32, len(x))
+			tr.norm[i] = normTraceOf(out, x, l, k.Data, op)
+		case exact.Attention, exact.FullAttention:
+			heads := layout{int(op.Params[0]), l.cols() / int(op.Params[0])}
+			a := &attention{
+				b: b, t: t, lay: heads, table: k.Data, shift: op.Params[1],
+				q: spread(x, l, heads), k: spread(tr.vals[op.In[1]], l, heads), v: spread(tr.vals[op.In[2]], l, heads),
+			}
+			if op.Kind == exact.FullAttention {
+				a.live = tr.live
+			}
+			out, tr.attn[i] = a.run()
+			out = spread(out, heads, l)
+		case exact.ArgMax:
+			out = make([]int32, rows)
+			dense := layout{1, in.cols()}
+			x = spread(x, in, dense)
+			for r := range out {
+				out[r] = int32(argMax(x[r<<dense.bits():][:dense.width]))
+			}
+		case exact.Arrange:
+			out = (&arrangement{from: in, to: l, source: k.Data}).rows(x)
 		case exact.BlockMax:
 			o := pk.plan.ops[i]
-			x = spread(x, pk.plan.lay[op.In[0]], o.in)
+			x = spread(x, in, o.in)
 			gb, wb := o.in.groupBits(), o.in.widthBits()
+			out = make([]int32, rows*w)
+			row := make([]int32, o.in.groups)
 			for r := range rows {
-				for j := range o.in.groups {
-					out[r*w+l.index(j)] = slices.Max(x[(r<<gb|j)<<wb:][:o.in.width])
+				for j := range row {
+					row[j] = slices.Max(x[(r<<gb|j)<<wb:][:o.in.width])
 				}
+				put(r, row)
 			}
 		case exact.Multiply:
-			y := tr.vals[op.In[1]]
-			each(func(at int) { out[at] = x[at] * y[at] })
+			out = slices.Clone(x)
+			for at, e := range tr.vals[op.In[1]] {
+				out[at] *= e
+			}
 		case exact.MeanRows:
+			out = make([]int32, len(x))
 			sums := make([]int32, w<<b)
 			for s, n := range tr.live {
 				sum := sums[s*w : (s+1)*w]
@@ -328,10 +313,12 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 						sum[j] += e
 					}
 				}
-				for r := range 1 << t {
-					for j, e := range sum {
-						out[(s<<t|r)*w+j] = int32(meanOf(int64(e), n))
-					}
+				first := out[s<<t*w:][:w]
+				for j, e := range sum {
+					first[j] = int32(meanOf(int64(e), n))
+				}
+				for r := 1; r < 1<<t; r++ {
+					copy(out[(s<<t|r)*w:], first)
 				}
 			}
 			tr.sums[i] = sums
@@ -346,89 +333,156 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 	return tr, nil
 }
 
-func normTraceOf(out, x []int32, rows int, l layout, table []int32, eps, shift int64, centred bool) *normTrace {
-	n := &normTrace{make([]int64, rows), make([]int64, rows), make([]int64, rows), make([]int64, rows), make([]int64, rows)}
-	w := 1 << l.bits()
+// blockProducts returns the products of blocks of columns and a matrix. In layout
+// own, and x in layout in, blocks are groups.
+func blockProducts(x []int32, k exact.Const, from, in, own, to layout) []int32 {
+	x = spread(x, from, in)
+	// Blocks of all rows are alike.
+	n := len(x) >> in.widthBits()
+	a := matrix.Matrix{Rows: n, Cols: k.Rows, Stride: 1 << in.widthBits(), Data: x}
+	b := matrix.Matrix{Rows: k.Rows, Cols: k.Cols, Stride: k.Cols, Data: k.Data}
+	c := matrix.Matrix{Rows: n, Cols: k.Cols, Stride: 1 << own.widthBits(), Data: make([]int32, n<<own.widthBits())}
+	const grain = 1 << 22 // products, of less than a tenth of a millisecond
+	if n > k.Cols {
+		parallel.For(n, grain/(k.Rows*k.Cols), func(from, to int) { matrix.Mul(c.Part(from, to), a.Part(from, to), b) })
+	} else {
+		parallel.For(k.Cols, grain/(n*k.Rows), func(from, to int) { matrix.Mul(c.Columns(from, to), a, b.Columns(from, to)) })
+	}
+	return spread(c.Data, own, to)
+}
+
+// requantise reports whether any value saturates.
+func requantise(out, x []int32, op exact.Op) bool {
+	s := uint(op.Params[0]) & 63
+	half := int64(1) << s >> 1
+	top := int64(1)<<(op.Params[1]-1) - 1
+	bottom := -top - 1
+	var beyond int64
+	for i, e := range x[:len(out)] {
+		y := (int64(e) + half) >> s
+		within := max(bottom, min(top, y))
+		beyond |= y ^ within
+		out[i] = int32(within)
+	}
+	return beyond != 0
+}
+
+func argMax(x []int32) int {
+	best := 0
+	for j, e := range x {
+		if e > x[best] {
+			best = j
+		}
+	}
+	return best
+}
+
+func normTraceOf(out, x []int32, l layout, table []int32, op exact.Op) *normTrace {
+	eps, shift := op.Params[0], op.Params[1]
+	w, stretches := 1<<l.bits(), l.stretches()
+	rows := len(x) / w
+	n := &normTrace{make([]int64, rows), make([]int64, rows), make([]int64, rows), make([]int64, rows)}
 	for r := range rows {
-		var squares int64
-		for j := range l.cols() {
-			n.sum[r] += int64(x[r*w+l.index(j)])
+		from, to := x[r*w:][:w], out[r*w:][:w]
+		var sum, mean, squares int64
+		for _, e := range from {
+			sum += int64(e)
 		}
-		var m int64
-		if centred {
-			m = meanOf(n.sum[r], l.cols())
+		if op.Kind == exact.LayerNorm {
+			mean = meanOf(sum, l.cols())
 		}
-		for j := range l.cols() {
-			d := int64(x[r*w+l.index(j)]) - m
-			squares += d * d
+		for _, s := range stretches {
+			for _, e := range from[s.index:][:s.n] {
+				d := int64(e) - mean
+				squares += d * d
+			}
 		}
 		key, e := normKeyOf(squares + eps)
-		n.mean[r], n.index[r] = m, key-normKeyLo
-		n.entry[r] = int64(table[key-normKeyLo])
-		n.factor[r] = normFactorOf(n.entry[r], e)
-		for j := range l.cols() {
-			at := r*w + l.index(j)
-			out[at] = int32(((int64(x[at])-m)*n.factor[r] + 1<<(shift-1)) >> shift)
+		entry := int64(table[key-normKeyLo])
+		factor := normFactorOf(entry, e)
+		half := int64(1) << (shift - 1)
+		for _, s := range stretches {
+			to := to[s.index:][:s.n]
+			for j, e := range from[s.index:][:s.n] {
+				to[j] = int32(((int64(e)-mean)*factor + half) >> (uint(shift) & 63))
+			}
 		}
+		n.sum[r], n.mean[r], n.factor[r], n.entry[r] = sum, mean, factor, entry
 	}
 	return n
 }
 
-// attentionTrace is of one sequence: each row attends to the first live rows,
-// or to itself and those before it if live is 0.
-func attentionTrace(out, q, k, v []int32, t, live int, l layout, table []int32, shift int64) *attnTrace {
-	rows, heads, wb := 1<<t, 1<<l.groupBits(), l.widthBits()
-	w := heads << wb
-	a := &attnTrace{
-		score: make([]int32, heads<<(2*t)), key: make([]int32, heads<<(2*t)), exp: make([]int32, heads<<(2*t)),
-		top: make([]int64, heads<<t), arg: make([]int64, heads<<t), weight: make([]int64, heads<<t), sums: make([]int32, rows*w),
+// attention is what an attention operation reads: queries, keys and values of 2^b
+// sequences of 2^t rows, in a layout whose groups are heads. Each row attends to
+// the first live rows of its sequence or, if live is nil, to itself and those
+// before it.
+type attention struct {
+	b, t    int
+	lay     layout
+	live    []int
+	q, k, v []int32
+	table   []int32
+	shift   int64
+}
+
+func (a *attention) run() (out []int32, tr *attnTrace) {
+	n := 1 << (a.b + a.lay.groupBits() + a.t)
+	out = make([]int32, len(a.q))
+	tr = &attnTrace{
+		score: make([]int32, n<<a.t), key: make([]int32, n<<a.t), exp: make([]int32, n<<a.t),
+		top: make([]int64, n), arg: make([]int64, n), weight: make([]int64, n), sums: make([]int32, len(a.q)),
 	}
-	half := int64(1) << shift >> 1
-	parallel.Each(heads, func(h int) {
-		for i := range rows {
-			seen := live
-			if seen == 0 {
-				seen = i + 1
-			}
-			qi := q[i*w+h<<wb:][:1<<wb]
-			score := a.score[(h<<t+i)<<t:][:rows]
-			arg := 0
-			// The proof speaks of all pairs, though not all count.
-			for j := range rows {
-				kj := k[j*w+h<<wb:][:1<<wb]
-				var s int32
-				for c, e := range qi {
-					s += e * kj[c]
-				}
-				score[j] = s
-				if j < seen && s > score[arg] {
-					arg = j
-				}
-			}
-			top := int64(score[arg])
-			a.top[h<<t+i], a.arg[h<<t+i] = top, int64(arg)
-			sums := a.sums[i*w+h<<wb:][:1<<wb]
-			var z int64
-			for j := range seen {
-				diff := top - int64(score[j])
-				e := table[min((diff+half)>>shift, int64(len(table)-1))]
-				a.key[(h<<t+i)<<t+j], a.exp[(h<<t+i)<<t+j] = int32(diff>>max(0, shift-1)), e
-				z += int64(e)
-				for c, x := range v[j*w+h<<wb:][:1<<wb] {
-					sums[c] += e * x
-				}
-			}
-			a.weight[h<<t+i] = z
-			for c, s := range sums {
-				d := int64(s) / z
-				if int64(s)%z < 0 {
-					d--
-				}
-				out[i*w+h<<wb+c] = int32(d)
-			}
+	parallel.Each(n>>a.t, func(i int) { a.head(out, tr, i>>a.lay.groupBits(), i&(1<<a.lay.groupBits()-1)) })
+	return out, tr
+}
+
+// head does head h of sequence s.
+func (a *attention) head(out []int32, tr *attnTrace, s, h int) {
+	rows, w := 1<<a.t, 1<<a.lay.bits()
+	first := s<<a.t*w | h<<a.lay.widthBits() // of the sequence's elements
+	at := (s<<a.lay.groupBits() | h) << a.t  // of its numbers, one a row
+	of := func(x []int32) matrix.Matrix {
+		return matrix.Matrix{Rows: rows, Cols: a.lay.width, Stride: w, Data: x[first:]}
+	}
+	pairs := func(x []int32) matrix.Matrix {
+		return matrix.Matrix{Rows: rows, Cols: rows, Stride: rows, Data: x[at<<a.t:]}
+	}
+	q, k, v, sums, score, key, exp := of(a.q), of(a.k), of(a.v), of(tr.sums), pairs(tr.score), pairs(tr.key), pairs(tr.exp)
+	// The proof speaks of all pairs, though not all count.
+	matrix.Mul(score, q, k.Transposed())
+	half := int64(1) << a.shift >> 1
+	shift, low := uint(a.shift)&63, uint(max(0, a.shift-1))&63
+	last := int64(len(a.table) - 1)
+	for i := range rows {
+		seen := i + 1
+		if a.live != nil {
+			seen = a.live[s]
 		}
-	})
-	return a
+		score := score.Row(i)[:seen]
+		key, exp := key.Row(i)[:seen], exp.Row(i)[:seen]
+		arg := argMax(score)
+		top := int64(score[arg])
+		var weight int64
+		for j, s := range score {
+			diff := top - int64(s)
+			e := a.table[min((diff+half)>>shift, last)]
+			key[j], exp[j] = int32(diff>>low), e
+			weight += int64(e)
+		}
+		tr.top[at+i], tr.arg[at+i], tr.weight[at+i] = top, int64(arg), weight
+	}
+	matrix.Mul(sums, exp, v)
+	for i := range rows {
+		z := tr.weight[at+i]
+		to := out[first+i*w:][:a.lay.width]
+		for c, s := range sums.Row(i) {
+			d := int64(s) / z
+			if int64(s)%z < 0 {
+				d--
+			}
+			to[c] = int32(d)
+		}
+	}
 }
 
 // chooseModes returns the cheapest modes that a trace can be proven in.
@@ -449,7 +503,7 @@ func (pk *ProverKey) chooseModes(tr *trace) []byte {
 				continue
 			}
 			var m byte
-			if x := tr.vals[op.In[0]]; maySaturate(op, exact.Range{Lo: int64(slices.Min(x)), Hi: int64(slices.Max(x))}) {
+			if tr.sat[i] {
 				m = 1
 			}
 			modes = append(modes, m)
@@ -458,10 +512,7 @@ func (pk *ProverKey) chooseModes(tr *trace) []byte {
 			s := pk.card.facts[op.In[1]].Range
 			width := int64(pk.card.facts[i].Cols) / op.Params[0]
 			keys := attentionKeys(max(-r.Lo, r.Hi)*max(-s.Lo, s.Hi)*width, op.Params[1])
-			var weight int64
-			for _, z := range tr.attn[i].weight {
-				weight = max(weight, z)
-			}
+			weight := slices.Max(tr.attn[i].weight)
 			modes = append(modes, byte(min(mathbits.Len32(uint32(key)), mle.Log(int(keys)))), byte(mathbits.Len64(uint64(weight-1))))
 		}
 	}
@@ -480,9 +531,7 @@ type data struct {
 func elems(x []int32) []koala.Elem {
 	out := make([]koala.Elem, len(x))
 	parallel.For(len(x), 1<<14, func(from, to int) {
-		for i := from; i < to; i++ {
-			out[i] = koala.FromSmall(x[i])
-		}
+		koala.FromInts(out[from:to], x[from:to])
 	})
 	return out
 }
@@ -503,16 +552,20 @@ func (pk *ProverKey) fill(p *plan, tr *trace) *data {
 			if !o.sat {
 				break
 			}
-			s := op.Params[0]
+			s := uint(op.Params[0]) & 63
 			half := int64(1) << s >> 1
-			over, under := make([]int32, len(tr.vals[i])), make([]int32, len(tr.vals[i]))
+			over, under := make([]koala.Elem, len(tr.vals[i])), make([]koala.Elem, len(tr.vals[i]))
 			for j, x := range tr.vals[op.In[0]] {
-				e := int32((int64(x)+half)>>s) - tr.vals[i][j]
-				over[j], under[j] = max(e, 0), max(-e, 0)
+				switch e := int32((int64(x)+half)>>s) - tr.vals[i][j]; {
+				case e > 0:
+					over[j] = koala.FromSmall(e)
+				case e < 0:
+					under[j] = koala.FromSmall(-e)
+				}
 			}
-			for k, v := range [][]int32{over, under} {
+			for k, v := range [][]koala.Elem{over, under} {
 				if c := o.columns[1+k]; c >= 0 {
-					d.witness[c] = elems(v)
+					d.witness[c] = v
 				}
 			}
 		case exact.Table:
@@ -573,23 +626,27 @@ func (pk *ProverKey) fillMean(p *plan, i int, d *data, tr *trace) {
 func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
 	o, n, l := p.ops[i], tr.norm[i], p.lay[i]
 	x := tr.vals[p.card.ops[i].In[0]]
-	w := 1 << l.bits()
+	w, stretches := 1<<l.bits(), l.stretches()
 	high := make([]int32, len(x))
 	scaled := make([]koala.Elem, len(x))
 	rows := 1 << p.rowBits()
 	hh, hl, ll := make([]int64, rows), make([]int64, rows), make([]int64, rows)
-	parallel.For(rows, 1, func(from, to int) {
+	shift := uint(o.shift) & 63
+	parallel.For(rows, 1<<16/w, func(from, to int) {
 		for r := from; r < to; r++ {
-			f := koala.FromInt(n.factor[r])
-			for j := range l.cols() {
-				at := r*w + l.index(j)
-				dev := int64(x[at]) - n.mean[r]
-				a := dev >> o.shift
-				b := dev - a<<o.shift
-				high[at] = int32(a)
-				hh[r], hl[r], ll[r] = hh[r]+a*a, hl[r]+a*b, ll[r]+b*b
-				scaled[at] = koala.FromSmall(x[at]).Mul(f)
+			var aa, ab, bb int64
+			for _, s := range stretches {
+				to := high[r*w+s.index:][:s.n]
+				for j, e := range x[r*w+s.index:][:s.n] {
+					dev := int64(e) - n.mean[r]
+					a := dev >> shift
+					b := dev - a<<shift
+					to[j] = int32(a)
+					aa, ab, bb = aa+a*a, ab+a*b, bb+b*b
+				}
 			}
+			hh[r], hl[r], ll[r] = aa, ab, bb
+			koala.ScaleInts(scaled[r*w:][:w], x[r*w:][:w], koala.FromInt(n.factor[r]))
 		}
 	})
 	d.witness[o.columns[0]], d.witness[o.columns[1]] = elems(high), elems(tr.vals[i])
@@ -605,19 +662,16 @@ func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
 
 func (pk *ProverKey) fillAttention(p *plan, i int, d *data, tr *trace) {
 	o, a := p.ops[i], tr.attn[i]
-	d.witness[o.columns[0]], d.witness[o.columns[1]], d.witness[o.columns[2]] = elems(a.key), elems(a.exp), elems(spread(tr.vals[i], p.lay[i], o.own))
+	own := spread(tr.vals[i], p.lay[i], o.own)
+	d.witness[o.columns[0]], d.witness[o.columns[1]], d.witness[o.columns[2]] = elems(a.key), elems(a.exp), elems(own)
 	d.prods[o.prods[0]], d.prods[o.prods[2]] = elems(a.score), elems(a.sums)
-	back := slices.Clone(d.witness[o.columns[2]])
-	heads := len(a.top) >> p.rowBits()
-	per := len(back) >> p.rowBits() / heads
+	back := make([]koala.Elem, len(own))
+	hb, wb := o.own.groupBits(), o.own.widthBits()
 	for r := range 1 << p.rowBits() {
 		s, i := r>>p.t, r&(1<<p.t-1)
-		for h := range heads {
-			z := koala.FromInt(a.weight[(s*heads+h)<<p.t+i])
-			for c := range per {
-				at := (r*heads+h)*per + c
-				back[at] = back[at].Mul(z)
-			}
+		for h := range 1 << hb {
+			at := (r<<hb | h) << wb
+			koala.ScaleInts(back[at:][:1<<wb], own[at:][:1<<wb], koala.FromInt(a.weight[(s<<hb|h)<<p.t|i]))
 		}
 	}
 	d.prods[o.prods[3]] = back
@@ -644,33 +698,38 @@ func (d *data) source(p *plan, s source) []koala.Elem {
 	return []koala.Elem{koala.One}
 }
 
-// values returns a form's values at all indices.
+// values returns a form's values at all indices, which must not be changed.
 func (d *data) values(p *plan, f form) []koala.Elem {
+	if len(f.terms) == 1 && f.terms[0].coef == 1 && f.terms[0].covers(0, f.n) {
+		return d.source(p, f.terms[0].src)
+	}
 	out := make([]koala.Elem, 1<<f.n)
+	var all koala.Elem // the sum of terms without variables
 	for _, t := range f.terms {
-		src := d.source(p, t.src)
-		c := koala.FromInt(t.coef)
+		if len(t.pick) == 0 {
+			all = all.Add(koala.FromInt(t.coef).Mul(d.source(p, t.src)[0]))
+		}
+	}
+	if all != 0 {
+		for i := range out {
+			out[i] = all
+		}
+	}
+	for _, t := range f.terms {
 		m := len(t.pick)
 		if m == 0 {
-			x := c.Mul(src[0])
-			for i := range out {
-				out[i] = out[i].Add(x)
-			}
 			continue
 		}
-		// Picks that are consecutive variables, as almost all are, make runs.
+		src := d.source(p, t.src)
+		c := koala.FromInt(t.coef)
+		// Almost all picks are consecutive variables.
 		first := int(t.pick[0])
-		run := true
-		for k, v := range t.pick {
-			run = run && int(v) == first+k && v >= 0
-		}
-		if run && first+m == f.n {
+		switch {
+		case t.covers(f.n-m, m):
 			for at := 0; at < len(out); at += len(src) {
 				addTimes(out[at:at+len(src)], src, c)
 			}
-			continue
-		}
-		if run {
+		case t.covers(first, m):
 			rep := 1 << (f.n - first - m)
 			for i := 0; i < len(out); i += rep {
 				x := c.Mul(src[i/rep&(len(src)-1)])
@@ -678,36 +737,55 @@ func (d *data) values(p *plan, f form) []koala.Elem {
 					out[j] = out[j].Add(x)
 				}
 			}
-			continue
-		}
-		for i := range out {
-			at := 0
-			for _, v := range t.pick {
-				at <<= 1
-				switch {
-				case v >= 0:
-					at |= i >> (f.n - 1 - int(v)) & 1
-				case v == pickOne:
-					at |= 1
-				case v == pickHalf:
-					panic("zkml: values of a sum over a variable")
+		default:
+			// Each bit of the source's index is one of the form's, so those
+			// of the upper and the lower half of a form's index are joined.
+			low := make([]int, 1<<(f.n/2))
+			for i := range low {
+				low[i] = t.index(i, f.n)
+			}
+			for i := 0; i < len(out); i += len(low) {
+				high := t.index(i, f.n)
+				to := out[i:][:len(low)]
+				for j, at := range low {
+					to[j] = to[j].Add(c.Mul(src[high|at]))
 				}
 			}
-			out[i] = out[i].Add(c.Mul(src[at]))
 		}
 	}
 	return out
+}
+
+// covers reports whether the term picks m variables from first on, in order.
+func (t term) covers(first, m int) bool {
+	return first >= 0 && slices.Equal(t.pick, vars(first, m))
+}
+
+// index returns the index in the term's source of index i of a form of n
+// variables.
+func (t term) index(i, n int) int {
+	at := 0
+	for _, v := range t.pick {
+		at <<= 1
+		switch {
+		case v >= 0:
+			at |= i >> (n - 1 - int(v)) & 1
+		case v == pickOne:
+			at |= 1
+		case v == pickHalf:
+			panic("zkml: values of a sum over a variable")
+		}
+	}
+	return at
 }
 
 func addTimes(dst, src []koala.Elem, c koala.Elem) {
 	switch c {
 	case koala.One:
 		koala.AddElems(dst, dst, src)
-	case koala.Elem(0).Sub(koala.One):
+	case koala.One.Neg():
 		koala.SubElems(dst, dst, src)
 	default:
-		for i, x := range src {
-			dst[i] = dst[i].Add(c.Mul(x))
-		}
+		koala.AddTimes(dst, src, c)
 	}
 }

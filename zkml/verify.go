@@ -18,18 +18,19 @@ import (
 const (
 	domain = "zkml 2"
 	// magic begins a proof and names its version.
-	magic = "torgzkp2"
+	magic = "torgzkp3"
 )
 
 // Parameters of the commitments.
 const (
-	rate     = 2  // the code has rate 1/4
-	work     = 18 // bits of proof of work before queries, and before lookups become fractions
-	foldWork = 14 // and before each fold
+	rate         = 2  // the code has rate 1/4
+	queryWork    = 16 // bits of proof of work before queries,
+	foldWork     = 12 // before each fold,
+	fractionWork = 10 // and before lookups become fractions
 )
 
 func paramsOf(c *Card) whir.Params {
-	return whir.NewParams(c.height, rate, work, foldWork, soundness.MinBits)
+	return whir.NewParams(c.height, rate, queryWork, foldWork, soundness.MinBits)
 }
 
 // budget is the soundness of a plan's proof.
@@ -46,7 +47,7 @@ func (c *Card) budget(p *plan) soundness.Budget {
 	}
 	b := soundness.Budget{
 		{Name: fmt.Sprintf("fractions at a random point, 2^%d of them", p.fractions), Source: "Haböck 2022; degree 2 in the joining of pairs", Count: 1,
-			Bits: soundness.FieldBits - math.Log2(2*fractions*list) + work, Work: work},
+			Bits: soundness.FieldBits - math.Log2(2*fractions*list) + fractionWork, Work: fractionWork},
 		soundness.Round("levels of fractions: numerator and denominator joined", "Papini and Haböck 2023", 2*p.fractions, list),
 		soundness.Round("sum-checks of fractions", "Lund et al. 1992, degree 3", p.fractions*(p.fractions-1)/2, 3*list),
 		soundness.Round("identities at a random point", "Schwartz 1980, Zippel 1979", 1, float64(max(n, 1))*list),
@@ -294,7 +295,7 @@ func verify(c *Card, claims []Claim, proof Proof, watch func(*transcript.Verifie
 	var root [32]byte
 	copy(root[:], t.Bytes("witness", len(root)))
 
-	t.Grind("work", work)
+	t.Grind("work", fractionWork)
 	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
 	leaf, num, den, err := logup.Verify(t, p.fractions)
 	if err != nil {

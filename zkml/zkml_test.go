@@ -1,15 +1,27 @@
 package zkml
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
 	"slices"
 	"testing"
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
 )
+
+// nanoInput is rows of text-like bytes.
+func nanoInput(n int) [][]int32 {
+	r := rand.New(rand.NewPCG(1, 1))
+	in := make([][]int32, n)
+	for i := range in {
+		in[i] = []int32{int32("etaoin shrdlu\n"[r.IntN(14)])}
+	}
+	return in
+}
 
 // randomProgram makes a program that Check accepts: a stack of random
 // operations kept in bounds by requantising. Widths need not be powers of two.
@@ -245,5 +257,29 @@ func TestNano(t *testing.T) {
 	claim.Output[0][7]['e']++
 	if Verify(card, claim, proof) == nil {
 		t.Error("wrong logit accepted")
+	}
+}
+
+// TestCores proves on numbers of cores that do not divide powers of two, and
+// wants the same proof from all.
+func TestCores(t *testing.T) {
+	_, pk, err := Commit(nano.Model().Program())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	var first Proof
+	for _, cores := range []int{1, 2, 3, 5, 7, 12} {
+		runtime.GOMAXPROCS(cores)
+		_, proof, err := pk.ProveFrom(nanoInput(64), []int{63, 64})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = proof
+		}
+		if !bytes.Equal(proof, first) {
+			t.Errorf("another proof with %d cores", cores)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package koala
 
 import (
+	"fmt"
 	"math/big"
 	"math/bits"
 	"math/rand/v2"
@@ -169,6 +170,44 @@ func TestVectors(t *testing.T) {
 			dst.Copy(b)
 			AddScaled(dst, ea, x)
 			each("scaled sum", dst, func(i int) Ext { return b.At(i).Add(x.Mul(Lift(ea[i]))) })
+			SubFrom(dst, x, ea)
+			each("constant less elements", dst, func(i int) Ext { return x.Sub(Lift(ea[i])) })
+			y := edgeExt(r)
+			for m := range 10 {
+				terms := make([]Scaled, m)
+				for k := range terms {
+					_, e := random(n)
+					terms[k] = Scaled{e, edgeExt(r)}
+				}
+				Combine(dst, y, terms...)
+				each(fmt.Sprintf("combination of %d", m), dst, func(i int) Ext {
+					s := y
+					for _, t := range terms {
+						s = s.Add(t.X.Mul(Lift(t.A[i])))
+					}
+					return s
+				})
+			}
+			other := NewVec(n)
+			Pairs(dst, other, x, ea, y, eb)
+			each("sum of denominators", dst, func(i int) Ext { return x.Add(y).Sub(Lift(ea[i])).Sub(Lift(eb[i])) })
+			each("product of denominators", other, func(i int) Ext { return x.Sub(Lift(ea[i])).Mul(y.Sub(Lift(eb[i]))) })
+			var lo, hi [4]Vec
+			for k := range lo {
+				lo[k], _ = random(n)
+				hi[k], _ = random(n)
+			}
+			var zero, top Ext
+			for i := range n {
+				d := func(k int) Ext { return hi[k].At(i).Sub(lo[k].At(i)) }
+				zero = zero.Add(a.At(i).Mul(lo[0].At(i).Mul(lo[1].At(i)).Add(lo[2].At(i).Mul(lo[3].At(i)))))
+				top = top.Add(a.At(i).Mul(d(0).Mul(d(1)).Add(d(2).Mul(d(3)))))
+			}
+			if z, u := QuadraticSums(a, &lo, &hi); z != zero || u != top {
+				t.Fatalf("quadratic sums of %d", n)
+			}
+			dst.Fill(x)
+			each("constant", dst, func(i int) Ext { return x })
 			dst.Copy(b)
 			AddProduct(dst, a, x)
 			each("sum of scaled", dst, func(i int) Ext { return b.At(i).Add(x.Mul(a.At(i))) })
@@ -205,6 +244,10 @@ func TestLongDot(t *testing.T) {
 		t.Fatalf("got %v, want %v", got, want)
 	}
 	x := Ext{m, m, m, m}
+	cube := x.Mul(x).Mul(x).Scale(FromInt(2 * int64(n)))
+	if zero, top := QuadraticSums(v, &[4]Vec{v, v, v, v}, &[4]Vec{NewVec(n), NewVec(n), NewVec(n), NewVec(n)}); zero != cube || top != cube {
+		t.Fatal("quadratic sums")
+	}
 	if got := Dot(v, v); got != x.Mul(x).Scale(FromInt(int64(n))) {
 		t.Fatal("dot")
 	}

@@ -30,6 +30,12 @@ func TestRoom(t *testing.T) {
 		}
 		r.Reset()
 	}
+	if v := r.Take(7); v.Len() != 7 || v.At(0) != Lift(One) {
+		t.Error("taking clears")
+	}
+	if v := r.New(7); v.At(0) != (Ext{}) || v.At(6) != (Ext{}) {
+		t.Error("not zero after taking")
+	}
 	if v := (*Room)(nil).New(5); v.Len() != 5 {
 		t.Error("no room, no vector")
 	}

@@ -34,8 +34,13 @@ func (v Vec) Clear() {
 // Fill sets all elements to x.
 func (v Vec) Fill(x Ext) {
 	for c, e := range [4]Elem{x.A, x.B, x.C, x.D} {
-		for i := range v[c] {
-			v[c][i] = e
+		if len(v[c]) == 0 {
+			return
+		}
+		// Copying what there is doubles it, and copies are fast.
+		v[c][0] = e
+		for n := 1; n < len(v[c]); n *= 2 {
+			copy(v[c][n:], v[c][:n])
 		}
 	}
 }
@@ -142,6 +147,35 @@ func AddScaled(dst Vec, a []Elem, x Ext) {
 	}
 }
 
+// SubFrom sets dst = k - a for base elements a.
+func SubFrom(dst Vec, k Ext, a []Elem) {
+	n := dst.same(dst, dst)
+	a = a[:n]
+	for i := fastSubFrom(&dst, &k, a); i < n; i++ {
+		dst.Set(i, Ext{k.A.Sub(a[i]), k.B, k.C, k.D})
+	}
+}
+
+// Scaled is base elements times X.
+type Scaled struct {
+	A []Elem
+	X Ext
+}
+
+// Combine sets dst = k + the sum of terms, none of which may be dst.
+func Combine(dst Vec, k Ext, terms ...Scaled) {
+	n := dst.same(dst, dst)
+	for i := range terms {
+		terms[i].A = terms[i].A[:n]
+	}
+	from := fastCombine(&dst, &k, terms)
+	rest := dst.Slice(from, n)
+	rest.Fill(k)
+	for _, t := range terms {
+		AddScaled(rest, t.A[from:], t.X)
+	}
+}
+
 // Dot returns the sum of a[i] b[i].
 func Dot(a, b Vec) Ext {
 	n := a.same(b, b)
@@ -150,6 +184,54 @@ func Dot(a, b Vec) Ext {
 		s = s.Add(a.At(i).Mul(b.At(i)))
 	}
 	return s
+}
+
+// QuadraticSums returns the sums of e (x0 x1 + x2 x3) for x = lo and for
+// x = hi - lo: the value at 0 and the leading coefficient of the round of a
+// sum-check.
+func QuadraticSums(e Vec, lo, hi *[4]Vec) (zero, top Ext) {
+	for k := range lo {
+		e.same(lo[k], hi[k])
+	}
+	zero, top, from := fastQuadraticSums(&e, lo, hi)
+	// By the other kernels, a few elements at a time.
+	const few = 64
+	var memory [16 * few]Elem
+	v := Vec{memory[:4*few], memory[4*few : 8*few], memory[8*few : 12*few], memory[12*few:]}
+	for ; from < e.Len(); from += few {
+		to := min(from+few, e.Len())
+		n := to - from
+		x, y, a, b := v.Slice(0, n), v.Slice(few, few+n), v.Slice(2*few, 2*few+n), v.Slice(3*few, 3*few+n)
+		at := func(v Vec) Vec { return v.Slice(from, to) }
+		MulVec(x, at(lo[0]), at(lo[1]))
+		MulVec(y, at(lo[2]), at(lo[3]))
+		AddVec(x, x, y)
+		zero = zero.Add(Dot(at(e), x))
+		SubVec(a, at(hi[0]), at(lo[0]))
+		SubVec(b, at(hi[1]), at(lo[1]))
+		MulVec(x, a, b)
+		SubVec(a, at(hi[2]), at(lo[2]))
+		SubVec(b, at(hi[3]), at(lo[3]))
+		MulVec(y, a, b)
+		AddVec(x, x, y)
+		top = top.Add(Dot(at(e), x))
+	}
+	return zero, top
+}
+
+// Pairs sets p = (a - x) + (b - y) and q = (a - x)(b - y) for base elements x
+// and y: numerators and denominators of the sums of 1/(a - x) and 1/(b - y).
+func Pairs(p, q Vec, a Ext, x []Elem, b Ext, y []Elem) {
+	n := p.same(q, q)
+	x, y = x[:n], y[:n]
+	sum := a.Add(b)
+	// What does not depend on x and y: products with the first coordinates zero.
+	product := Ext{0, a.B, a.C, a.D}.Mul(Ext{0, b.B, b.C, b.D})
+	for i := fastPairs(&p, &q, &sum, &product, &a, &b, x, y); i < n; i++ {
+		u, v := a.Sub(Lift(x[i])), b.Sub(Lift(y[i]))
+		p.Set(i, u.Add(v))
+		q.Set(i, u.Mul(v))
+	}
 }
 
 // DotElems returns the sum of a[i] b[i] for base elements b.

@@ -26,10 +26,28 @@ func fold512(dst, lo, hi *Vec, x *Ext, n int)
 func dot512(sum *[4][16]Elem, a, b *Vec, n int)
 
 //go:noescape
-func dotElems512(sum *[4][2][8]uint64, a *Vec, b *Elem, n int)
+func dotElems512(sum *lanes, a *Vec, b *Elem, n int)
 
 //go:noescape
 func addScaled512(dst *Vec, a *Elem, x *Ext, n int)
+
+//go:noescape
+func subFrom512(dst *Vec, k *Ext, a *Elem, n int)
+
+// factors are coordinates of up to four factors: the first ones, and so on.
+type factors [4][4]uint64
+
+//go:noescape
+func combine2(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
+
+//go:noescape
+func combine4(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
+
+//go:noescape
+func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int)
+
+//go:noescape
+func pairs512(p, q *Vec, sum, product, a, b *Ext, x, y *Elem, n int)
 
 //go:noescape
 func mulElems512(dst, a, b *Elem, n int)
@@ -56,7 +74,7 @@ func fold256(dst, lo, hi *Vec, x *Ext, n int)
 func dot256(sum *[4][16]Elem, a, b *Vec, n int)
 
 //go:noescape
-func dotElems256(sum *[4][2][8]uint64, a *Vec, b *Elem, n int)
+func dotElems256(sum *lanes, a *Vec, b *Elem, n int)
 
 //go:noescape
 func addScaled256(dst *Vec, a *Elem, x *Ext, n int)
@@ -136,13 +154,13 @@ func fastDot(a, b *Vec) (Ext, int) {
 	if n == 0 {
 		return Ext{}, 0
 	}
-	var lanes [4][16]Elem
+	var sum [4][16]Elem
 	if hasAVX512 {
-		dot512(&lanes, a, b, n)
+		dot512(&sum, a, b, n)
 	} else {
-		dot256(&lanes, a, b, n)
+		dot256(&sum, a, b, n)
 	}
-	return Ext{sumElems(lanes[0][:]), sumElems(lanes[1][:]), sumElems(lanes[2][:]), sumElems(lanes[3][:])}, n
+	return Ext{sumElems(sum[0][:]), sumElems(sum[1][:]), sumElems(sum[2][:]), sumElems(sum[3][:])}, n
 }
 
 func fastDotElems(a *Vec, b []Elem) (Ext, int) {
@@ -150,22 +168,49 @@ func fastDotElems(a *Vec, b []Elem) (Ext, int) {
 	if n == 0 {
 		return Ext{}, 0
 	}
-	var lanes [4][2][8]uint64
+	var sum lanes
 	if hasAVX512 {
-		dotElems512(&lanes, a, &b[0], n)
+		dotElems512(&sum, a, &b[0], n)
 	} else {
-		dotElems256(&lanes, a, &b[0], n)
+		dotElems256(&sum, a, &b[0], n)
 	}
+	return sum.reduce(), n
+}
+
+// lanes is sums of products by coordinate: of their low halves and of their
+// high halves.
+type lanes [4][2][8]uint64
+
+func (l *lanes) reduce() Ext {
 	var out [4]Elem
-	for c, l := range lanes {
+	for c := range l {
 		var lo, hi uint64
-		for i := range l[0] {
-			lo += l[0][i]
-			hi += l[1][i]
+		for i := range l[c][0] {
+			lo += l[c][0][i]
+			hi += l[c][1][i]
 		}
 		out[c] = reduce(lo % P).Add(Elem(hi % P))
 	}
-	return Ext{out[0], out[1], out[2], out[3]}, n
+	return Ext{out[0], out[1], out[2], out[3]}
+}
+
+func fastQuadraticSums(e *Vec, lo, hi *[4]Vec) (zero, top Ext, done int) {
+	n := fast(len(e[0]))
+	if n == 0 || !hasAVX512 {
+		return Ext{}, Ext{}, 0
+	}
+	var sum [2]lanes
+	quadraticSums512(&sum, e, lo, hi, n)
+	return sum[0].reduce(), sum[1].reduce(), n
+}
+
+func fastPairs(p, q *Vec, sum, product, a, b *Ext, x, y []Elem) int {
+	n := fast(len(x))
+	if n == 0 || !hasAVX512 {
+		return 0
+	}
+	pairs512(p, q, sum, product, a, b, &x[0], &y[0], n)
+	return n
 }
 
 func fastAddScaled(dst *Vec, a []Elem, x *Ext) int {
@@ -178,6 +223,52 @@ func fastAddScaled(dst *Vec, a []Elem, x *Ext) int {
 		addScaled256(dst, &a[0], x, n)
 	}
 	return n
+}
+
+func fastSubFrom(dst *Vec, k *Ext, a []Elem) int {
+	n := fast(len(dst[0]))
+	switch {
+	case n == 0:
+	case hasAVX512:
+		subFrom512(dst, k, &a[0], n)
+	default:
+		d := dst.Slice(0, n)
+		d.Fill(*k)
+		subElems256(&d[0][0], &d[0][0], &a[0], n)
+	}
+	return n
+}
+
+// fastCombine does terms until none are left.
+func fastCombine(dst *Vec, k *Ext, terms []Scaled) int {
+	n := fast(len(dst[0]))
+	if n == 0 || !hasAVX512 {
+		return 0
+	}
+	keep := 0 // 1 for each lane of dst that is added to
+	for {
+		m := min(len(terms), 4)
+		var x factors
+		var a [4]*Elem
+		for i := range a {
+			// What is not there is something times zero.
+			a[i] = &dst[0][0]
+			if i < m {
+				a[i] = &terms[i].A[0]
+				t := terms[i].X
+				x[0][i], x[1][i], x[2][i], x[3][i] = uint64(t.A), uint64(t.B), uint64(t.C), uint64(t.D)
+			}
+		}
+		if m <= 2 {
+			combine2(dst, k, &x, &a, n, keep)
+		} else {
+			combine4(dst, k, &x, &a, n, keep)
+		}
+		if terms = terms[m:]; len(terms) == 0 {
+			return n
+		}
+		keep = 1<<16 - 1
+	}
 }
 
 func fastMulElems(dst, a, b []Elem) int {

@@ -99,12 +99,60 @@
 	TRIPLE(Z6, Z9, Z22); \
 	TRIPLE(Z7, Z10, Z22)
 
+// Z0 to Z3 = Z26 to Z29 + what is on the stack.
+#define ADDKEPT \
+	VMOVDQU32 0(SP), Z0; \
+	VMOVDQU32 64(SP), Z1; \
+	VMOVDQU32 128(SP), Z2; \
+	VMOVDQU32 192(SP), Z3; \
+	ADD(Z26, Z0, Z0, Z22); \
+	ADD(Z27, Z1, Z1, Z23); \
+	ADD(Z28, Z2, Z2, Z24); \
+	ADD(Z29, Z3, Z3, Z25)
+
+#define KEEP \
+	VMOVDQU32 Z26, 0(SP); \
+	VMOVDQU32 Z27, 64(SP); \
+	VMOVDQU32 Z28, 128(SP); \
+	VMOVDQU32 Z29, 192(SP)
+
 // Pointers of the four coordinates of the vector at R.
 #define POINTERS(R, P0, P1, P2, P3) \
 	MOVQ 0(R), P0; \
 	MOVQ 24(R), P1; \
 	MOVQ 48(R), P2; \
 	MOVQ 72(R), P3
+
+// What combine2 and combine4 begin with: k in Z8 to Z11, the lanes to keep in
+// K2, factors at BX, and pointers to the ends of all vectors.
+#define COMBINE \
+	SETUP; \
+	MOVQ keep+40(FP), AX; \
+	KMOVW AX, K2; \
+	MOVQ dst+0(FP), AX; \
+	POINTERS(AX, DI, R8, R9, R10); \
+	MOVQ k+8(FP), AX; \
+	VPBROADCASTD 0(AX), Z8; \
+	VPBROADCASTD 4(AX), Z9; \
+	VPBROADCASTD 8(AX), Z10; \
+	VPBROADCASTD 12(AX), Z11; \
+	MOVQ x+16(FP), BX; \
+	MOVQ a+24(FP), AX; \
+	MOVQ 0(AX), R11; \
+	MOVQ 8(AX), R12; \
+	MOVQ 16(AX), R13; \
+	MOVQ 24(AX), R15; \
+	MOVQ n+32(FP), CX; \
+	SHLQ $2, CX; \
+	ADDQ CX, DI; \
+	ADDQ CX, R8; \
+	ADDQ CX, R9; \
+	ADDQ CX, R10; \
+	ADDQ CX, R11; \
+	ADDQ CX, R12; \
+	ADDQ CX, R13; \
+	ADDQ CX, R15; \
+	NEGQ CX
 
 // func mulVec512(dst, a, b *Vec, n int)
 TEXT ·mulVec512(SB), NOSPLIT, $0-32
@@ -459,6 +507,303 @@ addScaledLoop:
 	SCALESTEP(R10, Z7)
 	ADDQ $64, CX
 	JNZ addScaledLoop
+	VZEROUPPER
+	RET
+
+// func subFrom512(dst *Vec, k *Ext, a *Elem, n int)
+TEXT ·subFrom512(SB), NOSPLIT, $0-32
+	SETUP
+	MOVQ dst+0(FP), AX
+	POINTERS(AX, DI, R8, R9, R10)
+	MOVQ k+8(FP), AX
+	VPBROADCASTD 0(AX), Z4
+	VPBROADCASTD 4(AX), Z5
+	VPBROADCASTD 8(AX), Z6
+	VPBROADCASTD 12(AX), Z7
+	MOVQ a+16(FP), SI
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, R8
+	ADDQ CX, R9
+	ADDQ CX, R10
+	ADDQ CX, SI
+	NEGQ CX
+subFromLoop:
+	VMOVDQU32 (SI)(CX*1), Z0
+	SUB(Z4, Z0, Z1, Z2)
+	VMOVDQU32 Z1, (DI)(CX*1)
+	VMOVDQU32 Z5, (R8)(CX*1)
+	VMOVDQU32 Z6, (R9)(CX*1)
+	VMOVDQU32 Z7, (R10)(CX*1)
+	ADDQ $64, CX
+	JNZ subFromLoop
+	VZEROUPPER
+	RET
+
+// OUT = A times the factor at BX + OFF.
+#define FACTOR(OFF, A, OUT) VPMULUDQ.BCST OFF(BX), A, OUT
+
+// The coordinate at D = K, or what is there where K2 says so, plus two products
+// with factors from BX + OFF on: below 2 p^2 < 2^32 p.
+#define COMBINE2STEP(D, K, OFF) \
+	FACTOR(OFF, Z0, Z16); \
+	FACTOR(OFF, Z4, Z17); \
+	FACTOR(OFF+8, Z1, Z18); \
+	FACTOR(OFF+8, Z5, Z19); \
+	VPADDQ Z18, Z16, Z16; \
+	VPADDQ Z19, Z17, Z17; \
+	REDUCE1(Z16, Z17, Z18, Z19, Z20); \
+	VPBLENDMD (D)(CX*1), K, K2, Z19; \
+	ADD(Z18, Z19, Z18, Z20); \
+	VMOVDQU32 Z18, (D)(CX*1)
+
+// The same with four products.
+#define COMBINE4STEP(D, K, OFF) \
+	FACTOR(OFF, Z0, Z16); \
+	FACTOR(OFF, Z4, Z17); \
+	FACTOR(OFF+8, Z1, Z18); \
+	FACTOR(OFF+8, Z5, Z19); \
+	FACTOR(OFF+16, Z2, Z20); \
+	FACTOR(OFF+16, Z6, Z21); \
+	FACTOR(OFF+24, Z3, Z22); \
+	FACTOR(OFF+24, Z7, Z23); \
+	VPADDQ Z18, Z16, Z16; \
+	VPADDQ Z19, Z17, Z17; \
+	VPADDQ Z22, Z20, Z20; \
+	VPADDQ Z23, Z21, Z21; \
+	VPADDQ Z20, Z16, Z16; \
+	VPADDQ Z21, Z17, Z17; \
+	REDUCE4(Z16, Z17, Z18, Z19, Z20); \
+	VPBLENDMD (D)(CX*1), K, K2, Z19; \
+	ADD(Z18, Z19, Z18, Z20); \
+	VMOVDQU32 Z18, (D)(CX*1)
+
+// func combine2(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
+TEXT ·combine2(SB), NOSPLIT, $0-48
+	COMBINE
+combine2Loop:
+	VMOVDQU32 (R11)(CX*1), Z0
+	VMOVDQU32 (R12)(CX*1), Z1
+	VPSRLQ $32, Z0, Z4
+	VPSRLQ $32, Z1, Z5
+	COMBINE2STEP(DI, Z8, 0)
+	COMBINE2STEP(R8, Z9, 32)
+	COMBINE2STEP(R9, Z10, 64)
+	COMBINE2STEP(R10, Z11, 96)
+	ADDQ $64, CX
+	JNZ combine2Loop
+	VZEROUPPER
+	RET
+
+// func combine4(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
+TEXT ·combine4(SB), NOSPLIT, $0-48
+	COMBINE
+combine4Loop:
+	VMOVDQU32 (R11)(CX*1), Z0
+	VMOVDQU32 (R12)(CX*1), Z1
+	VMOVDQU32 (R13)(CX*1), Z2
+	VMOVDQU32 (R15)(CX*1), Z3
+	VPSRLQ $32, Z0, Z4
+	VPSRLQ $32, Z1, Z5
+	VPSRLQ $32, Z2, Z6
+	VPSRLQ $32, Z3, Z7
+	COMBINE4STEP(DI, Z8, 0)
+	COMBINE4STEP(R8, Z9, 32)
+	COMBINE4STEP(R9, Z10, 64)
+	COMBINE4STEP(R10, Z11, 96)
+	ADDQ $64, CX
+	JNZ combine4Loop
+	VZEROUPPER
+	RET
+
+// Sixteen elements of the vector at R + OFF, from byte CX on. Overwrites AX.
+#define LOADVEC(R, OFF, A, B, C, D) \
+	MOVQ OFF+0(R), AX; \
+	VMOVDQU32 (AX)(CX*1), A; \
+	MOVQ OFF+24(R), AX; \
+	VMOVDQU32 (AX)(CX*1), B; \
+	MOVQ OFF+48(R), AX; \
+	VMOVDQU32 (AX)(CX*1), C; \
+	MOVQ OFF+72(R), AX; \
+	VMOVDQU32 (AX)(CX*1), D
+
+// Z0 to Z3 less the vector at R + OFF.
+#define SUBVEC(R, OFF) \
+	LOADVEC(R, OFF, Z22, Z23, Z24, Z25); \
+	SUB(Z0, Z22, Z0, Z22); \
+	SUB(Z1, Z23, Z1, Z23); \
+	SUB(Z2, Z24, Z2, Z24); \
+	SUB(Z3, Z25, Z3, Z25)
+
+// The same for Z4 to Z7.
+#define SUBVECB(R, OFF) \
+	LOADVEC(R, OFF, Z22, Z23, Z24, Z25); \
+	SUB(Z4, Z22, Z4, Z22); \
+	SUB(Z5, Z23, Z5, Z23); \
+	SUB(Z6, Z24, Z6, Z24); \
+	SUB(Z7, Z25, Z7, Z25)
+
+#define MUL \
+	TRIPLES; \
+	ODDA; \
+	ODDB; \
+	MULEXT
+
+// The low and the high halves of E and O join sums at D and D + 64; Z29 is the
+// mask of low halves. Overwrites E, O, Z26, Z27.
+#define JOIN(E, O, D) \
+	VPANDQ Z29, E, Z26; \
+	VPANDQ Z29, O, Z27; \
+	VPADDQ Z26, Z27, Z26; \
+	VPADDQ D(DI), Z26, Z26; \
+	VMOVDQU64 Z26, D(DI); \
+	VPSRLQ $32, E, E; \
+	VPSRLQ $32, O, O; \
+	VPADDQ E, O, E; \
+	VPADDQ D+64(DI), E, E; \
+	VMOVDQU64 E, D+64(DI)
+
+// The sums of products at DI + D take the product of Z0 to Z3 and the vector
+// at BX.
+#define DOTSUMS(D) \
+	LOADVEC(BX, 0, Z4, Z5, Z6, Z7); \
+	TRIPLES; \
+	ODDA; \
+	ODDB; \
+	MOVQ $0xffffffff, AX; VPBROADCASTQ AX, Z29; \
+	PROD4(Z0, Z4, Z1, Z10, Z2, Z9, Z3, Z8, Z22, Z24); \
+	PROD4(Z11, Z15, Z12, Z21, Z13, Z20, Z14, Z19, Z23, Z25); \
+	JOIN(Z22, Z23, D); \
+	PROD4(Z0, Z5, Z1, Z4, Z2, Z10, Z3, Z9, Z22, Z24); \
+	PROD4(Z11, Z16, Z12, Z15, Z13, Z21, Z14, Z20, Z23, Z25); \
+	JOIN(Z22, Z23, D+128); \
+	PROD4(Z0, Z6, Z1, Z5, Z2, Z4, Z3, Z10, Z22, Z24); \
+	PROD4(Z11, Z17, Z12, Z16, Z13, Z15, Z14, Z21, Z23, Z25); \
+	JOIN(Z22, Z23, D+256); \
+	PROD4(Z0, Z7, Z1, Z6, Z2, Z5, Z3, Z4, Z22, Z24); \
+	PROD4(Z11, Z18, Z12, Z17, Z13, Z16, Z14, Z15, Z23, Z25); \
+	JOIN(Z22, Z23, D+384)
+
+// func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int)
+TEXT ·quadraticSums512(SB), NOSPLIT, $256-40
+	SETUP
+	MOVQ sum+0(FP), DI
+	MOVQ e+8(FP), BX
+	MOVQ lo+16(FP), SI
+	MOVQ hi+24(FP), DX
+	MOVQ n+32(FP), R8
+	SHLQ $2, R8
+	XORQ CX, CX
+quadraticLoop:
+	LOADVEC(SI, 0, Z0, Z1, Z2, Z3)
+	LOADVEC(SI, 96, Z4, Z5, Z6, Z7)
+	MUL
+	KEEP
+	LOADVEC(SI, 192, Z0, Z1, Z2, Z3)
+	LOADVEC(SI, 288, Z4, Z5, Z6, Z7)
+	MUL
+	ADDKEPT
+	DOTSUMS(0)
+	LOADVEC(DX, 0, Z0, Z1, Z2, Z3)
+	SUBVEC(SI, 0)
+	LOADVEC(DX, 96, Z4, Z5, Z6, Z7)
+	SUBVECB(SI, 96)
+	MUL
+	KEEP
+	LOADVEC(DX, 192, Z0, Z1, Z2, Z3)
+	SUBVEC(SI, 192)
+	LOADVEC(DX, 288, Z4, Z5, Z6, Z7)
+	SUBVECB(SI, 288)
+	MUL
+	ADDKEPT
+	DOTSUMS(512)
+	ADDQ $64, CX
+	CMPQ CX, R8
+	JNE quadraticLoop
+	VZEROUPPER
+	RET
+
+// The coordinate at D = A (first factor's) times Z2, Z3 + B (second's) times Z0,
+// Z1 + K. Two products are below 2 p^2 < 2^32 p.
+#define PAIRSTEP(D, A, B, K) \
+	VPMULUDQ A, Z2, Z20; \
+	VPMULUDQ A, Z3, Z21; \
+	VPMULUDQ B, Z0, Z22; \
+	VPMULUDQ B, Z1, Z23; \
+	VPADDQ Z22, Z20, Z20; \
+	VPADDQ Z23, Z21, Z21; \
+	REDUCE1(Z20, Z21, Z22, Z23, Z24); \
+	ADD(Z22, K, Z22, Z23); \
+	VMOVDQU32 Z22, (D)(CX*1)
+
+// func pairs512(p, q *Vec, sum, product, a, b *Ext, x, y *Elem, n int)
+// The coordinates of a - x and b - y but the first are constant. sum is a + b,
+// and product the products of coordinates other than the first.
+TEXT ·pairs512(SB), NOSPLIT, $0-72
+	SETUP
+	MOVQ sum+16(FP), AX
+	VPBROADCASTD 0(AX), Z4
+	VPBROADCASTD 4(AX), Z5
+	VPBROADCASTD 8(AX), Z6
+	VPBROADCASTD 12(AX), Z7
+	MOVQ product+24(FP), AX
+	VPBROADCASTD 0(AX), Z8
+	VPBROADCASTD 4(AX), Z9
+	VPBROADCASTD 8(AX), Z10
+	VPBROADCASTD 12(AX), Z11
+	MOVQ a+32(FP), AX
+	VPBROADCASTD 0(AX), Z12
+	VPBROADCASTD 4(AX), Z13
+	VPBROADCASTD 8(AX), Z14
+	VPBROADCASTD 12(AX), Z15
+	MOVQ b+40(FP), AX
+	VPBROADCASTD 0(AX), Z16
+	VPBROADCASTD 4(AX), Z17
+	VPBROADCASTD 8(AX), Z18
+	VPBROADCASTD 12(AX), Z19
+	MOVQ p+0(FP), AX
+	POINTERS(AX, DI, R8, R9, R10)
+	MOVQ q+8(FP), AX
+	POINTERS(AX, R11, R12, R13, R15)
+	MOVQ x+48(FP), SI
+	MOVQ y+56(FP), DX
+	MOVQ n+64(FP), CX
+	SHLQ $2, CX
+	ADDQ CX, DI
+	ADDQ CX, R8
+	ADDQ CX, R9
+	ADDQ CX, R10
+	ADDQ CX, R11
+	ADDQ CX, R12
+	ADDQ CX, R13
+	ADDQ CX, R15
+	ADDQ CX, SI
+	ADDQ CX, DX
+	NEGQ CX
+pairsLoop:
+	VMOVDQU32 (SI)(CX*1), Z20
+	VMOVDQU32 (DX)(CX*1), Z21
+	SUB(Z12, Z20, Z0, Z22)
+	SUB(Z16, Z21, Z2, Z22)
+	ADD(Z20, Z21, Z20, Z22)
+	SUB(Z4, Z20, Z20, Z22)
+	VMOVDQU32 Z20, (DI)(CX*1)
+	VMOVDQU32 Z5, (R8)(CX*1)
+	VMOVDQU32 Z6, (R9)(CX*1)
+	VMOVDQU32 Z7, (R10)(CX*1)
+	VPSRLQ $32, Z0, Z1
+	VPSRLQ $32, Z2, Z3
+	VPMULUDQ Z0, Z2, Z20
+	VPMULUDQ Z1, Z3, Z21
+	REDUCE1(Z20, Z21, Z22, Z23, Z24)
+	ADD(Z22, Z8, Z22, Z23)
+	VMOVDQU32 Z22, (R11)(CX*1)
+	PAIRSTEP(R12, Z13, Z17, Z9)
+	PAIRSTEP(R13, Z14, Z18, Z10)
+	PAIRSTEP(R15, Z15, Z19, Z11)
+	ADDQ $64, CX
+	JNZ pairsLoop
 	VZEROUPPER
 	RET
 

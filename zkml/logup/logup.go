@@ -28,60 +28,22 @@ import (
 	"github.com/torg-network/torg/zkml/transcript"
 )
 
-// block is how many nodes are worked on at once, so that they stay in the
-// nearest cache: 2^blockBits.
+// block is how many nodes are worked on at once, 2^blockBits: so many that what
+// each block costs besides does not count, and so few that they stay in a cache.
+// grain is how many blocks a core takes at least.
 const (
-	blockBits = 8
+	blockBits = 10
 	block     = 1 << blockBits
+	grain     = 4
 )
-
-// Leaves writes fractions, len(p) of them from index at on: numerators, which
-// are of the base field, and denominators. It is asked for blocks of a power of
-// two, at multiples of their length, more than once and by several goroutines.
-type Leaves func(at int, p []koala.Elem, q koala.Vec)
 
 // level is the fractions of one level of the tree.
 type level struct{ p, q koala.Vec }
 
-// The two lowest levels are never kept: they are three quarters of the tree.
-// They are made again, block by block, whenever they are needed.
+// maker makes nodes, as many as p and q are long, from an index on. The two
+// lowest levels are never kept: they are three quarters of the tree. They are
+// made again, block by block, whenever they are needed.
 type maker func(at int, p, q koala.Vec)
-
-// nodes makes leaves.
-func (f Leaves) nodes(at int, p, q koala.Vec) {
-	p.Clear()
-	f(at, p[0], q)
-}
-
-// parents makes the level above 2^n leaves.
-func (f Leaves) parents(n int) maker {
-	h := 1 << n / 2
-	type scratch struct {
-		p0, p1 [block]koala.Elem
-		v      koala.Vec
-	}
-	pool := sync.Pool{New: func() any { return &scratch{v: koala.NewVec(3 * block)} }}
-	return func(at int, p, q koala.Vec) {
-		m := p.Len()
-		x := pool.Get().(*scratch)
-		defer pool.Put(x)
-		p0, p1 := x.p0[:m], x.p1[:m]
-		q0, q1, tmp := x.v.Slice(0, m), x.v.Slice(m, 2*m), x.v.Slice(2*m, 3*m)
-		f(at, p0, q0)
-		f(h+at, p1, q1)
-		mulElems(p, q1, p0)
-		mulElems(tmp, q0, p1)
-		koala.AddVec(p, p, tmp)
-		koala.MulVec(q, q0, q1)
-	}
-}
-
-// mulElems sets dst = a b for base elements b.
-func mulElems(dst, a koala.Vec, b []koala.Elem) {
-	for c := range dst {
-		koala.MulElems(dst[c], a[c], b)
-	}
-}
 
 // add adds the fractions p0/q0 and p1/q1. tmp is overwritten.
 func add(p, q, p0, q0, p1, q1, tmp koala.Vec) {
@@ -94,11 +56,11 @@ func add(p, q, p0, q0, p1, q1, tmp koala.Vec) {
 // addMade sets l to the level above nodes that are made.
 func (l level) addMade(made maker) {
 	h := l.p.Len()
-	parallel.For(h, 4096, func(from, to int) {
-		m := min(block, h)
+	m := min(block, h)
+	parallel.For(h/m, grain, func(first, last int) {
 		tmp := koala.NewVec(5 * m)
 		p0, q0, p1, q1, x := tmp.Slice(0, m), tmp.Slice(m, 2*m), tmp.Slice(2*m, 3*m), tmp.Slice(3*m, 4*m), tmp.Slice(4*m, 5*m)
-		for at := from; at < to; at += m {
+		for at := first * m; at < last*m; at += m {
 			made(at, p0, q0)
 			made(h+at, p1, q1)
 			add(l.p.Slice(at, at+m), l.q.Slice(at, at+m), p0, q0, p1, q1, x)
@@ -109,12 +71,12 @@ func (l level) addMade(made maker) {
 // addLevel sets l to the level above another.
 func (l level) addLevel(below level) {
 	h := l.p.Len()
-	parallel.For(h, 4096, func(from, to int) {
-		tmp := koala.NewVec(min(block, to-from))
-		for at := from; at < to; at += block {
-			end := min(at+block, to)
-			add(l.p.Slice(at, end), l.q.Slice(at, end), below.p.Slice(at, end), below.q.Slice(at, end),
-				below.p.Slice(h+at, h+end), below.q.Slice(h+at, h+end), tmp.Slice(0, end-at))
+	m := min(block, h)
+	parallel.For(h/m, grain, func(first, last int) {
+		tmp := koala.NewVec(m)
+		for at := first * m; at < last*m; at += m {
+			add(l.p.Slice(at, at+m), l.q.Slice(at, at+m), below.p.Slice(at, at+m), below.q.Slice(at, at+m),
+				below.p.Slice(h+at, h+at+m), below.q.Slice(h+at, h+at+m), tmp)
 		}
 	})
 }
@@ -124,6 +86,7 @@ func (l level) addLevel(below level) {
 // at which the verifier needs the values of numerators and denominators. It
 // wants room for 2^n elements.
 func Prove(t *transcript.Prover, n int, leaves Leaves, room *koala.Room) []koala.Ext {
+	leaves = leaves.repeated()
 	if n == 0 {
 		p, q := koala.NewVec(1), koala.NewVec(1)
 		leaves.nodes(0, p, q)
@@ -132,7 +95,7 @@ func Prove(t *transcript.Prover, n int, leaves Leaves, room *koala.Room) []koala
 	}
 	// All levels that are kept, and later the tables of those that are not, are
 	// in one place.
-	memory := room.New(1 << n)
+	memory := room.Take(1 << n)
 	var levels []level
 	at := 0
 	for h := 1 << n / 4; h > 0; h /= 2 {
@@ -163,7 +126,7 @@ func Prove(t *transcript.Prover, n int, leaves Leaves, room *koala.Room) []koala
 		case -1:
 			rho, e = descendMade(t, 1<<n/4, leaves.parents(n), memory, point, claim, lambda)
 		case -2:
-			rho, e = descendMade(t, 1<<n/2, leaves.nodes, memory, point, claim, lambda)
+			rho, e = leaves.descend(t, 1<<n/2, memory, point, claim, lambda)
 		default:
 			rho, e = levels[k].descend(t, point, claim, lambda)
 		}
@@ -178,22 +141,34 @@ func Prove(t *transcript.Prover, n int, leaves Leaves, room *koala.Room) []koala
 
 // tables is what a level's sum-check is over: with a = p0 + lambda q0, the sum
 // of eq(z, .) (a q1 + p1 q0).
-type tables struct{ a, p1, q0, q1 koala.Vec }
+type tables [4]koala.Vec
 
-func (x tables) slice(from, to int) tables {
-	return tables{x.a.Slice(from, to), x.p1.Slice(from, to), x.q0.Slice(from, to), x.q1.Slice(from, to)}
+const (
+	tabA = iota
+	tabQ1
+	tabP1
+	tabQ0
+)
+
+// tablesIn returns tables of n elements in memory of at least 4n.
+func tablesIn(v koala.Vec, n int) tables {
+	return tables{v.Slice(0, n), v.Slice(n, 2*n), v.Slice(2*n, 3*n), v.Slice(3*n, 4*n)}
 }
 
-func newTables(n int) tables {
-	return tables{koala.NewVec(n), koala.NewVec(n), koala.NewVec(n), koala.NewVec(n)}
+func newTables(n int) tables { return tablesIn(koala.NewVec(4*n), n) }
+
+func (x tables) slice(from, to int) tables {
+	for k := range x {
+		x[k] = x[k].Slice(from, to)
+	}
+	return x
 }
 
 // fold sets x to the fold of lo and hi at r.
 func (x tables) fold(lo, hi tables, r koala.Ext) {
-	koala.Fold(x.a, lo.a, hi.a, r)
-	koala.Fold(x.p1, lo.p1, hi.p1, r)
-	koala.Fold(x.q0, lo.q0, hi.q0, r)
-	koala.Fold(x.q1, lo.q1, hi.q1, r)
+	for k := range x {
+		koala.Fold(x[k], lo[k], hi[k], r)
+	}
 }
 
 // descend proves that the node above at z has p + lambda q = claim. It returns
@@ -201,31 +176,33 @@ func (x tables) fold(lo, hi tables, r koala.Ext) {
 // the level.
 func (l level) descend(t *transcript.Prover, z []koala.Ext, claim, lambda koala.Ext) ([]koala.Ext, [4]koala.Ext) {
 	h := l.p.Len() / 2
-	x := tables{l.p.Slice(0, h), l.p.Slice(h, 2*h), l.q.Slice(0, h), l.q.Slice(h, 2*h)}
+	x := tables{tabA: l.p.Slice(0, h), tabP1: l.p.Slice(h, 2*h), tabQ0: l.q.Slice(0, h), tabQ1: l.q.Slice(h, 2*h)}
 	rho := make([]koala.Ext, 0, len(z))
 	return x.rounds(t, z, rho, claim, lambda, func(from, to int) {
-		koala.AddProduct(x.a.Slice(from, to), x.q0.Slice(from, to), lambda)
+		koala.AddProduct(x[tabA].Slice(from, to), x[tabQ0].Slice(from, to), lambda)
 	})
 }
 
 // rounds proves the remaining rounds of a level. ready is called for each
 // range of indices just before the tables there are read for the first time.
 func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda koala.Ext, ready func(from, to int)) ([]koala.Ext, [4]koala.Ext) {
-	h := x.a.Len()
+	h := x[tabA].Len()
 	if h == 1 {
 		ready(0, 1)
 	}
 	for h > 1 {
 		k := len(rho)
-		zero, top := sums(z[k+1:], func(from, to int, lo, hi tables) (tables, tables) {
+		block := func(from int, eq koala.Vec) (zero, top koala.Ext) {
+			to := from + eq.Len()
 			ready(from, to)
 			ready(h/2+from, h/2+to)
-			return x.slice(from, to), x.slice(h/2+from, h/2+to)
-		})
+			return quadratic(eq, x.slice(from, to), x.slice(h/2+from, h/2+to))
+		}
+		zero, top := sums(z[k+1:], func() blockSum { return block })
 		t.Exts("round", zero, top)
 		r := t.Challenge("logup")
 		rho = append(rho, r)
-		claim = quadratic(claim, z[k].Inv(), zero, top, r)
+		claim = valueAt(claim, z[k].Inv(), zero, top, r)
 		// Folding waits for the next round's sums, so that memory is read once.
 		h /= 2
 		lo, hi := x.slice(0, h), x.slice(h, 2*h)
@@ -238,75 +215,75 @@ func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda k
 			ready(0, 1)
 		}
 	}
-	return rho, [4]koala.Ext{x.a.At(0).Sub(lambda.Mul(x.q0.At(0))), x.p1.At(0), x.q0.At(0), x.q1.At(0)}
+	return rho, [4]koala.Ext{x[tabA].At(0).Sub(lambda.Mul(x[tabQ0].At(0))), x[tabP1].At(0), x[tabQ0].At(0), x[tabQ1].At(0)}
 }
 
-// descendMade is descend for a level of 2h nodes that are made. Tables are
-// kept in memory, for 2h elements, after the first fold.
+// descendMade is level.descend for a level of 2h nodes that are made. Tables
+// are kept in memory, for 2h elements, after the first fold.
 func descendMade(t *transcript.Prover, h int, made maker, memory koala.Vec, z []koala.Ext, claim, lambda koala.Ext) ([]koala.Ext, [4]koala.Ext) {
+	// get makes tables of which a is p0 yet.
 	get := func(at int, x tables) {
-		made(at, x.a, x.q0)
-		made(h+at, x.p1, x.q1)
-		koala.AddProduct(x.a, x.q0, lambda)
+		made(at, x[tabA], x[tabQ0])
+		made(h+at, x[tabP1], x[tabQ1])
 	}
-	nothing := func(int, int) {}
 	if h == 1 {
 		x := newTables(1)
 		get(0, x)
-		return x.rounds(t, z, nil, claim, lambda, nothing)
+		koala.AddProduct(x[tabA], x[tabQ0], lambda)
+		return x.rounds(t, z, nil, claim, lambda, func(int, int) {})
 	}
-	zero, top := sums(z[1:], func(from, to int, lo, hi tables) (tables, tables) {
-		get(from, lo)
-		get(h/2+from, hi)
-		return lo, hi
+	zero, top := sums(z[1:], func() blockSum {
+		lo, hi := newTables(min(block, h/2)), newTables(min(block, h/2))
+		return func(at int, eq koala.Vec) (zero, top koala.Ext) {
+			get(at, lo)
+			get(h/2+at, hi)
+			koala.AddProduct(lo[tabA], lo[tabQ0], lambda)
+			koala.AddProduct(hi[tabA], hi[tabQ0], lambda)
+			return quadratic(eq, lo, hi)
+		}
 	})
 	t.Exts("round", zero, top)
 	r := t.Challenge("logup")
-	claim = quadratic(claim, z[0].Inv(), zero, top, r)
+	claim = valueAt(claim, z[0].Inv(), zero, top, r)
 	n := h / 2
-	x := tables{memory.Slice(0, n), memory.Slice(n, 2*n), memory.Slice(2*n, 3*n), memory.Slice(3*n, 4*n)}
-	parallel.For(n, 4096, func(from, to int) {
-		m := min(block, n)
+	m := min(block, n)
+	x := tablesIn(memory, n)
+	parallel.For(n/m, grain, func(first, last int) {
 		lo, hi := newTables(m), newTables(m)
-		for at := from; at < to; at += m {
+		for at := first * m; at < last*m; at += m {
 			get(at, lo)
 			get(n+at, hi)
-			x.slice(at, at+m).fold(lo, hi, r)
+			x := x.slice(at, at+m)
+			x.fold(lo, hi, r)
+			koala.AddProduct(x[tabA], x[tabQ0], lambda)
 		}
 	})
-	return x.rounds(t, z, []koala.Ext{r}, claim, lambda, nothing)
+	return x.rounds(t, z, []koala.Ext{r}, claim, lambda, func(int, int) {})
+}
+
+// blockSum returns what a block adds to sums: indices from one on, where eq is
+// given but for a factor.
+type blockSum func(at int, eq koala.Vec) (zero, top koala.Ext)
+
+// quadratic is koala.QuadraticSums for tables.
+func quadratic(eq koala.Vec, lo, hi tables) (zero, top koala.Ext) {
+	return koala.QuadraticSums(eq, (*[4]koala.Vec)(&lo), (*[4]koala.Vec)(&hi))
 }
 
 // sums returns the value at 0 and the leading coefficient of a round's
-// polynomial of degree two: z are the variables that are left, and at returns
-// the tables at indices where the round's variable is 0 and where it is 1. It is
-// given memory that it may use for them.
-func sums(z []koala.Ext, at func(from, to int, lo, hi tables) (tables, tables)) (zero, top koala.Ext) {
+// polynomial of degree two: z are the variables that are left. It adds up what
+// blocks have; newSum is called for each core that does.
+func sums(z []koala.Ext, newSum func() blockSum) (zero, top koala.Ext) {
 	// eq of the last variables times a number for each block.
 	inner := min(len(z), blockBits)
 	outer, eq := mle.Eq(z[:len(z)-inner], koala.ExtOne), mle.Eq(z[len(z)-inner:], koala.ExtOne)
-	m := 1 << inner
 	var mu sync.Mutex
-	parallel.For(outer.Len(), 4, func(first, last int) {
-		l, h := newTables(m), newTables(m)
-		tmp := koala.NewVec(4 * m)
-		x, y, d, e := tmp.Slice(0, m), tmp.Slice(m, 2*m), tmp.Slice(2*m, 3*m), tmp.Slice(3*m, 4*m)
+	parallel.For(outer.Len(), grain, func(first, last int) {
+		sum := newSum()
 		var z, u koala.Ext
 		for i := first; i < last; i++ {
-			lo, hi := at(i*m, (i+1)*m, l, h)
-			koala.MulVec(x, lo.a, lo.q1)
-			koala.MulVec(y, lo.p1, lo.q0)
-			koala.AddVec(x, x, y)
-			z = z.Add(outer.At(i).Mul(koala.Dot(eq, x)))
-
-			koala.SubVec(d, hi.a, lo.a)
-			koala.SubVec(e, hi.q1, lo.q1)
-			koala.MulVec(x, d, e)
-			koala.SubVec(d, hi.p1, lo.p1)
-			koala.SubVec(e, hi.q0, lo.q0)
-			koala.MulVec(y, d, e)
-			koala.AddVec(x, x, y)
-			u = u.Add(outer.At(i).Mul(koala.Dot(eq, x)))
+			zero, top := sum(i<<inner, eq)
+			z, u = z.Add(outer.At(i).Mul(zero)), u.Add(outer.At(i).Mul(top))
 		}
 		mu.Lock()
 		zero, top = zero.Add(z), top.Add(u)
@@ -315,10 +292,10 @@ func sums(z []koala.Ext, at func(from, to int, lo, hi tables) (tables, tables)) 
 	return zero, top
 }
 
-// quadratic returns h(r) for the h of degree two with the given value at 0 and
+// valueAt returns h(r) for the h of degree two with the given value at 0 and
 // leading coefficient and with (1-z) h(0) + z h(1) = claim. It is given 1/z, and
 // 0 at z = 0, which a random z is with negligible probability.
-func quadratic(claim, inv, zero, top, r koala.Ext) koala.Ext {
+func valueAt(claim, inv, zero, top, r koala.Ext) koala.Ext {
 	h1 := claim.Sub(zero).Mul(inv).Add(zero)
 	return zero.Add(r.Mul(h1.Sub(zero).Sub(top).Add(r.Mul(top))))
 }
@@ -346,7 +323,7 @@ func Verify(t *transcript.Verifier, n int) (point []koala.Ext, p, q koala.Ext, e
 		for k := range point {
 			e := t.Exts("round", 2)
 			rho[k] = t.Challenge("logup")
-			claim = quadratic(claim, inv[k], e[0], e[1], rho[k])
+			claim = valueAt(claim, inv[k], e[0], e[1], rho[k])
 		}
 		e := t.Exts("children", 4)
 		if e[0].Mul(e[3]).Add(e[1].Mul(e[2])).Add(lambda.Mul(e[2].Mul(e[3]))) != claim {

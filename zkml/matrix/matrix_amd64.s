@@ -1,0 +1,143 @@
+#include "textflag.h"
+
+// R0 to R3 += A times Z16 to Z19.
+#define ROW512(A, R0, R1, R2, R3) \
+	VPMULLD Z16, A, Z24; \
+	VPMULLD Z17, A, Z25; \
+	VPMULLD Z18, A, Z26; \
+	VPMULLD Z19, A, Z27; \
+	VPADDD Z24, R0, R0; \
+	VPADDD Z25, R1, R1; \
+	VPADDD Z26, R2, R2; \
+	VPADDD Z27, R3, R3
+
+#define ZERO512(R0, R1, R2, R3) \
+	VPXORD R0, R0, R0; \
+	VPXORD R1, R1, R1; \
+	VPXORD R2, R2, R2; \
+	VPXORD R3, R3, R3
+
+#define STORE512(R0, R1, R2, R3) \
+	VMOVDQU32 R0, K1, (DI); \
+	VMOVDQU32 R1, K2, 64(DI); \
+	VMOVDQU32 R2, K3, 128(DI); \
+	VMOVDQU32 R3, K4, 192(DI)
+
+// func mul512(c, a, b *int32, k, cStride, aStride, bStride, cols int)
+//
+// Z0 to Z15 hold four rows of 64 columns of c. K1 to K4 select the columns that
+// there are: what others are is neither read nor written.
+TEXT ·mul512(SB), NOSPLIT, $0-64
+	MOVQ c+0(FP), DI
+	MOVQ a+8(FP), SI
+	MOVQ b+16(FP), BX
+	MOVQ k+24(FP), CX
+	MOVQ cStride+32(FP), R8
+	MOVQ aStride+40(FP), R9
+	MOVQ bStride+48(FP), DX
+	MOVQ cols+56(FP), R10
+	MOVQ $-1, AX
+	BZHIQ R10, AX, AX
+	KMOVW AX, K1
+	SHRQ $16, AX
+	KMOVW AX, K2
+	SHRQ $16, AX
+	KMOVW AX, K3
+	SHRQ $16, AX
+	KMOVW AX, K4
+	// Strides in bytes.
+	SHLQ $2, R8
+	SHLQ $2, R9
+	SHLQ $2, DX
+	LEAQ (R9)(R9*2), R10
+	ZERO512(Z0, Z1, Z2, Z3)
+	ZERO512(Z4, Z5, Z6, Z7)
+	ZERO512(Z8, Z9, Z10, Z11)
+	ZERO512(Z12, Z13, Z14, Z15)
+
+loop:
+	VMOVDQU32.Z (BX), K1, Z16
+	VMOVDQU32.Z 64(BX), K2, Z17
+	VMOVDQU32.Z 128(BX), K3, Z18
+	VMOVDQU32.Z 192(BX), K4, Z19
+	VPBROADCASTD (SI), Z20
+	VPBROADCASTD (SI)(R9*1), Z21
+	VPBROADCASTD (SI)(R9*2), Z22
+	VPBROADCASTD (SI)(R10*1), Z23
+	ROW512(Z20, Z0, Z1, Z2, Z3)
+	ROW512(Z21, Z4, Z5, Z6, Z7)
+	ROW512(Z22, Z8, Z9, Z10, Z11)
+	ROW512(Z23, Z12, Z13, Z14, Z15)
+	ADDQ $4, SI
+	ADDQ DX, BX
+	DECQ CX
+	JNZ loop
+
+	STORE512(Z0, Z1, Z2, Z3)
+	ADDQ R8, DI
+	STORE512(Z4, Z5, Z6, Z7)
+	ADDQ R8, DI
+	STORE512(Z8, Z9, Z10, Z11)
+	ADDQ R8, DI
+	STORE512(Z12, Z13, Z14, Z15)
+	VZEROUPPER
+	RET
+
+// R0 and R1 += the number at X times Y8 and Y9.
+#define ROW256(X, R0, R1) \
+	VPBROADCASTD X, Y10; \
+	VPMULLD Y8, Y10, Y11; \
+	VPMULLD Y9, Y10, Y12; \
+	VPADDD Y11, R0, R0; \
+	VPADDD Y12, R1, R1
+
+// func mul256(c, a, b *int32, k, cStride, aStride, bStride int)
+//
+// Y0 to Y7 hold four rows of 16 columns of c.
+TEXT ·mul256(SB), NOSPLIT, $0-56
+	MOVQ c+0(FP), DI
+	MOVQ a+8(FP), SI
+	MOVQ b+16(FP), BX
+	MOVQ k+24(FP), CX
+	MOVQ cStride+32(FP), R8
+	MOVQ aStride+40(FP), R9
+	MOVQ bStride+48(FP), DX
+	// Strides in bytes.
+	SHLQ $2, R8
+	SHLQ $2, R9
+	SHLQ $2, DX
+	LEAQ (R9)(R9*2), R10
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+
+loop:
+	VMOVDQU (BX), Y8
+	VMOVDQU 32(BX), Y9
+	ROW256((SI), Y0, Y1)
+	ROW256((SI)(R9*1), Y2, Y3)
+	ROW256((SI)(R9*2), Y4, Y5)
+	ROW256((SI)(R10*1), Y6, Y7)
+	ADDQ $4, SI
+	ADDQ DX, BX
+	DECQ CX
+	JNZ loop
+
+	VMOVDQU Y0, (DI)
+	VMOVDQU Y1, 32(DI)
+	ADDQ R8, DI
+	VMOVDQU Y2, (DI)
+	VMOVDQU Y3, 32(DI)
+	ADDQ R8, DI
+	VMOVDQU Y4, (DI)
+	VMOVDQU Y5, 32(DI)
+	ADDQ R8, DI
+	VMOVDQU Y6, (DI)
+	VMOVDQU Y7, 32(DI)
+	VZEROUPPER
+	RET
