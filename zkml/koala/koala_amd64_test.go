@@ -19,6 +19,7 @@ func TestPaths(t *testing.T) {
 			TestVectors(t)
 			TestLongDot(t)
 			TestEncode(t)
+			TestDotRows(t)
 		})
 	}
 }
