@@ -566,13 +566,11 @@ func (c *equation) weights() []whir.Weight {
 	p := c.p
 	out := make([]whir.Weight, 0, len(c.oracles.list)+len(c.sparse))
 	for _, a := range c.oracles.list {
-		at, bits := p.base(a.src)
-		inner := min(bits, p.card.height, whir.InnerBits)
-		out = append(out, whir.Weight{At: at, Outer: mle.Eq(a.point[:bits-inner], a.coef), Inner: mle.Eq(a.point[bits-inner:], koala.ExtOne)})
+		at, _ := p.base(a.src)
+		out = append(out, whir.Weight{At: at, Point: a.point, Coef: a.coef})
 	}
-	one := mle.Eq(nil, koala.ExtOne)
 	for _, s := range c.sparse {
-		out = append(out, whir.Weight{At: s.index, Outer: mle.Eq(nil, s.coef), Inner: one})
+		out = append(out, whir.Weight{At: s.index, Coef: s.coef})
 	}
 	return out
 }
