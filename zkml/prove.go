@@ -295,7 +295,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	}
 	// Limbs in order: later ones may split earlier ones.
 	for _, l := range p.limbs {
-		d.witness[l.column] = shiftRight(d.values(p, l.value), l.shift)
+		shiftRight(d.witness[l.column], d.values(p, l.value), l.shift)
 	}
 	values, seconds := d.lookups(p)
 	d.count(p, values)
@@ -304,18 +304,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 		values, seconds = d.lookups(p)
 	}
 
-	height := p.card.height
-	flat := make([]koala.Elem, p.witnessColumns<<height)
-	for i, r := range p.witness {
-		place := flat[r.at : r.at+1<<r.bits]
-		copy(place, d.witness[i])
-		d.witness[i] = place // the copy may go
-	}
-	columns := make([][]koala.Elem, p.witnessColumns)
-	for i := range columns {
-		columns[i] = flat[i<<height : (i+1)<<height]
-	}
-	commit := pk.params.Commit(columns)
+	commit := pk.params.Commit(d.columns)
 	root := commit.Root()
 	t.Bytes("witness", root[:])
 
@@ -422,9 +411,9 @@ func (d *data) lookups(p *plan) (values, seconds [][]koala.Elem) {
 	return values, seconds
 }
 
-// shiftRight shifts the integers in (-p/2, p/2) that elements stand for.
-func shiftRight(x []koala.Elem, by int) []koala.Elem {
-	out := make([]koala.Elem, len(x))
+// shiftRight sets dst to the integers in (-p/2, p/2) that elements stand for,
+// shifted.
+func shiftRight(dst, x []koala.Elem, by int) {
 	parallel.For(len(x), 1<<14, func(from, to int) {
 		var uints [1 << 10]koala.Elem
 		var ints [1 << 10]int32
@@ -439,10 +428,9 @@ func shiftRight(x []koala.Elem, by int) []koala.Elem {
 				}
 				v[i] = s >> by
 			}
-			koala.FromInts(out[at:end], v)
+			koala.FromInts(dst[at:end], v)
 		}
 	})
-	return out
 }
 
 // count fills in the multiplicities. A value that is in no table is not
@@ -505,7 +493,7 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 		counts[p.null][0] += n
 	}
 	for i, t := range p.tables {
-		d.witness[t.count] = elems(counts[i])
+		fromInts(d.witness[t.count], counts[i])
 	}
 }
 
