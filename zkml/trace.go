@@ -735,8 +735,9 @@ func (d *data) values(p *plan, f form) []koala.Elem {
 		}
 	}
 	if all != 0 {
-		for i := range out {
-			out[i] = all
+		out[0] = all
+		for n := 1; n < len(out); n *= 2 {
+			copy(out[n:], out[:n])
 		}
 	}
 	for _, t := range f.terms {
