@@ -410,13 +410,16 @@ type span struct {
 	weights    koala.Vec
 }
 
-// split returns the groups of each of a number of chunks of blocks of 2^bits
-// elements that weights consist of, and what is less than a block.
-func (p Params) split(weights []Weight, bits, chunks int) (groups [][]group, spans []span) {
-	var inner []koala.Vec
-	var ends [][]koala.Ext
-	groups = make([][]group, chunks)
-	index := make([][]int, chunks) // of the group of each end, plus one
+// split returns what weights consist of: for each of a number of chunks, groups
+// of blocks of 2^bits elements, and what is less than a block.
+func (p Params) split(weights []Weight, bits, chunks int) (groups [][]*group, spans []span) {
+	type end struct {
+		point []koala.Ext
+		eq    koala.Vec
+	}
+	var ends []end
+	find := map[[2]int]*group{} // of a chunk and an end
+	groups = make([][]*group, chunks)
 	blocks := 1 << (p.Height - bits)
 	chunk := blocks / chunks
 	for _, v := range weights {
@@ -425,29 +428,25 @@ func (p Params) split(weights []Weight, bits, chunks int) (groups [][]group, spa
 			spans = append(spans, span{v.At >> p.Height, v.At & (1<<p.Height - 1), mle.Eq(v.Point, v.Coef)})
 			continue
 		}
-		end := v.Point[k:]
-		i := slices.IndexFunc(ends, func(e []koala.Ext) bool { return slices.Equal(e, end) })
+		last := v.Point[k:]
+		i := slices.IndexFunc(ends, func(e end) bool { return slices.Equal(e.point, last) })
 		if i < 0 {
 			i = len(ends)
-			ends, inner = append(ends, end), append(inner, mle.Eq(end, koala.ExtOne))
+			ends = append(ends, end{last, mle.Eq(last, koala.ExtOne)})
 		}
 		outer := mle.Eq(v.Point[:k], v.Coef)
 		n := min(outer.Len(), chunk)
 		for from := 0; from < outer.Len(); from += n {
 			at := v.At>>bits + from
-			c := product{at / blocks, at % blocks, outer.Slice(from, from+n)}
-			to := &index[c.at/chunk]
-			for len(*to) <= i {
-				*to = append(*to, 0)
+			x := product{at / blocks, at % blocks, outer.Slice(from, from+n)}
+			key := [2]int{x.at / chunk, i}
+			g := find[key]
+			if g == nil {
+				g = &group{inner: ends[i].eq, from: x.at}
+				find[key], groups[key[0]] = g, append(groups[key[0]], g)
 			}
-			gs := &groups[c.at/chunk]
-			if (*to)[i] == 0 {
-				*gs = append(*gs, group{inner: inner[i], from: blocks})
-				(*to)[i] = len(*gs)
-			}
-			g := &(*gs)[(*to)[i]-1]
-			g.products = append(g.products, c)
-			g.from, g.to = min(g.from, c.at), max(g.to, c.at+n)
+			g.products = append(g.products, x)
+			g.from, g.to = min(g.from, x.at), max(g.to, x.at+n)
 		}
 	}
 	return groups, spans
