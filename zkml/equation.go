@@ -374,7 +374,7 @@ func contract(room *koala.Room, dst koala.Vec, src []koala.Elem, picks []pick, z
 		}
 	} else {
 		eq := mle.Eq(point(picks[m-inner:], z), koala.ExtOne)
-		rows := room.New(len(weights))
+		rows := room.Take(len(weights))
 		koala.DotRows(rows, eq, src)
 		for i, w := range weights {
 			dst.Set(places[i], dst.At(places[i]).Add(rows.At(i).Mul(w)))

@@ -33,7 +33,7 @@ type Table struct {
 
 // Elems is a table of base elements, which stay as they are. What becomes of
 // it is in the room.
-func Elems(x []koala.Elem, room *koala.Room) *Table { return &Table{x, room.New(len(x) / 2)} }
+func Elems(x []koala.Elem, room *koala.Room) *Table { return &Table{x, room.Take(len(x) / 2)} }
 
 // Vec is a table of extension elements, which Prove overwrites.
 func Vec(x koala.Vec) *Table { return &Table{vec: x} }
