@@ -313,8 +313,8 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
 	// The next proof will want as much; the collector takes what no proof wants.
 	room, _ := pk.rooms.Get().(*koala.Room)
-	if room == nil || room.Len() < 1<<p.fractions {
-		room = koala.NewRoom(1 << p.fractions)
+	if room == nil || room.Len() < logup.Room(p.fractions) {
+		room = koala.NewRoom(logup.Room(p.fractions))
 	}
 	defer pk.rooms.Put(room)
 	room.Reset()
