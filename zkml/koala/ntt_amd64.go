@@ -26,12 +26,12 @@ func eight512(dst, src *Elem, w *[7][2][16]Elem, n int)
 //go:noescape
 func two512(dst, src *Elem, w *[2][16]Elem, n int)
 
-// weigh512 adds to sums, of even and odd ones of the first sixteen queries and
-// then of the others, what each block of 32 points has at their indices, times
-// their weights. Sums are below 2^32 p. The number of blocks is even.
+// weigh512 adds to sums what blocks of 32 points have at the indices of sixteen
+// queries, times their weights: a sum of even queries and one of odd ones over
+// each other two blocks, below 2^32 p. The number of blocks is a multiple of four.
 //
 //go:noescape
-func weigh512(sums *[4][8]uint64, points, weights *Elem, index *[32]uint32, blocks int)
+func weigh512(sums *[4][8]uint64, points, weights *Elem, index *[16]uint32, blocks int)
 
 // powers32 are the first half of the powers of Root(5) to each of 1 to 7, those of
 // even and then those of odd lanes in even ones; bit-reversed, so that number i-1
@@ -98,8 +98,7 @@ func fastEncodeAt(dst, src [][]Elem, k int, indices []int) bool {
 	if !hasAVX512 || k < logPart || len(src) == 0 || len(src[0]) != 1<<k/4 {
 		return false
 	}
-	// Queries are weighed 32 at a time.
-	const lanes = 32
+	const lanes = 16
 	type group struct {
 		index   [lanes]uint32
 		weights [partBlocks][lanes]Elem // of the blocks of a part
@@ -128,7 +127,11 @@ func fastEncodeAt(dst, src [][]Elem, k int, indices []int) bool {
 		part := int(bits.Reverse32(uint32(t)) >> (32 - (k - logPart)))
 		for r, s := range src {
 			n := len(points) / 4
-			eight512(&points[0], &s[part*n : (part+1)*n][0], powers32(), len(points))
+			s := s[part*n : (part+1)*n]
+			if zero(s) {
+				continue
+			}
+			eight512(&points[0], &s[0], powers32(), len(points))
 			for g := range groups {
 				weigh512(&sums[r][g], &points[0], &groups[g].weights[0][0], &groups[g].index, partBlocks)
 			}
@@ -140,8 +143,8 @@ func fastEncodeAt(dst, src [][]Elem, k int, indices []int) bool {
 	}
 	for r, d := range dst {
 		for j := range indices {
-			lane := j % 16
-			d[j] = reduce(sums[r][j/lanes][j%lanes/16*2+lane%2][lane/2])
+			s, lane := &sums[r][j/lanes], j%lanes
+			d[j] = reduce(s[lane%2][lane/2]).Add(reduce(s[2+lane%2][lane/2]))
 		}
 	}
 	return true
