@@ -16,10 +16,11 @@ func twoPasses512(v, w1, w2 *Elem, quarter, n int)
 
 // eight512 evaluates each eight coefficients on the powers of Root(5). The powers
 // that the second to the last are multiplied by are w, in even and in odd lanes.
-// n is a multiple of 32.
+// n is a multiple of 32. As much as it reads from src it fetches from next, which is
+// read thereafter.
 //
 //go:noescape
-func eight512(dst, src *Elem, w *[7][2][16]Elem, n int)
+func eight512(dst, src, next *Elem, w *[7][2][16]Elem, n int)
 
 // two512 evaluates each two coefficients on the powers of Root(5), w.
 //
@@ -54,7 +55,7 @@ func fastFirst(dst, src []Elem, rate int) int {
 	}
 	switch w := powers32(); rate {
 	case 2:
-		eight512(&dst[0], &src[0], w, len(dst))
+		eight512(&dst[0], &src[0], &src[0], w, len(dst))
 	case 4:
 		two512(&dst[0], &src[0], &w[3], len(dst))
 	default:
@@ -127,11 +128,11 @@ func fastEncodeAt(dst, src [][]Elem, k int, indices []int) bool {
 		part := int(bits.Reverse32(uint32(t)) >> (32 - (k - logPart)))
 		for r, s := range src {
 			n := len(points) / 4
-			s := s[part*n : (part+1)*n]
+			s, next := s[part*n:(part+1)*n], src[(r+1)%len(src)][part*n:]
 			if zero(s) {
 				continue
 			}
-			eight512(&points[0], &s[0], powers32(), len(points))
+			eight512(&points[0], &s[0], &next[0], powers32(), len(points))
 			for g := range groups {
 				weigh512(&sums[r][g], &points[0], &groups[g].weights[0][0], &groups[g].index, partBlocks)
 			}

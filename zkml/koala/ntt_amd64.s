@@ -196,13 +196,14 @@ twoPassesLoop:
 
 #define FIRST_SUM(STEP) STEP(Z0, Z5, Z1, Z2)
 
-// func eight512(dst, src *Elem, w *[7][2][16]Elem, n int)
-TEXT ·eight512(SB), NOSPLIT, $0-32
+// func eight512(dst, src, next *Elem, w *[7][2][16]Elem, n int)
+TEXT ·eight512(SB), NOSPLIT, $0-40
 	SETUP
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
-	MOVQ w+16(FP), R8
-	MOVQ n+24(FP), BX
+	MOVQ next+16(FP), R9
+	MOVQ w+24(FP), R8
+	MOVQ n+32(FP), BX
 	LEAQ (DI)(BX*4), BX
 	VMOVDQU32 0(R8), Z16
 	VMOVDQU32 64(R8), Z17
@@ -219,6 +220,7 @@ TEXT ·eight512(SB), NOSPLIT, $0-32
 	VMOVDQU32 768(R8), Z28
 	VMOVDQU32 832(R8), Z29
 eightLoop:
+	PREFETCHT0 (R9)
 	TERM(4(SI), Z16, Z17, Z0, Z1)
 	TERM(16(SI), Z22, Z23, Z5, Z6)
 	ADD_TERM(8(SI), Z18, Z19, Z2, Z3, Z0, Z1)
@@ -235,6 +237,7 @@ eightLoop:
 	VMOVDQU32 Z0, (DI)
 	VMOVDQU32 Z5, 64(DI)
 	ADDQ $32, SI
+	ADDQ $32, R9
 	ADDQ $128, DI
 	CMPQ DI, BX
 	JLT eightLoop
