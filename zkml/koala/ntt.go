@@ -28,7 +28,7 @@ func twiddle(k int) []Elem {
 }
 
 // near is how many elements, with their twiddles, stay in the nearest cache.
-const near = 1 << 13
+const near = 1 << 11
 
 // Encode evaluates a polynomial on all powers of Root(k) for len(dst) = 2^k:
 // dst[i] = sum over b of src[b] Root(k)^(i rev(b)), where rev reverses the
@@ -41,16 +41,40 @@ func Encode(dst, src []Elem) {
 	if n == 0 || n&(n-1) != 0 || m == 0 || m&(m-1) != 0 || m > n || n > 1<<TwoAdicity {
 		panic(fmt.Sprintf("koala: encode %d to %d", m, n))
 	}
-	rate := bits.TrailingZeros(uint(n / m))
-	// A part of dst comes from the same part of src for as long as both are
-	// blocks; all of its passes are done before it leaves the cache.
-	part := min(n, max(near, n/m))
-	k := 0
-	for at := 0; at < n; at += part {
-		d := dst[at : at+part]
-		k = passes(d, first(d, src[at>>rate:(at+part)>>rate], rate))
+	encode(dst, src, bits.TrailingZeros(uint(n/m)))
+}
+
+// encode makes a block of 2^rate len(src) elements: of four, if they are many, so
+// that all passes of each are done before it leaves the cache. Much of a column
+// only fills it up and is zero.
+func encode(dst, src []Elem, rate int) {
+	switch quarter := len(src) / 4; {
+	case zero(src):
+		clear(dst)
+	case len(dst) <= near || quarter == 0:
+		passes(dst, first(dst, src, rate))
+	default:
+		for i := range 4 {
+			at := i * quarter
+			encode(dst[at<<rate:(at+quarter)<<rate], src[at:at+quarter], rate)
+		}
+		passes(dst, bits.TrailingZeros(uint(quarter<<rate)))
 	}
-	passes(dst, k)
+}
+
+// zero reports whether all elements are.
+func zero(v []Elem) bool {
+	for ; len(v) >= 8; v = v[8:] {
+		if v[0]|v[1]|v[2]|v[3]|v[4]|v[5]|v[6]|v[7] != 0 {
+			return false
+		}
+	}
+	for _, x := range v {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // EncodeAt sets dst[r][j] to element indices[j] of the encoding of src[r] to 2^k
@@ -94,8 +118,8 @@ func first(dst, src []Elem, rate int) int {
 	return rate
 }
 
-// passes joins blocks of 2^k elements until all are one, and returns the last k.
-func passes(v []Elem, k int) int {
+// passes joins blocks of 2^k elements until all are one.
+func passes(v []Elem, k int) {
 	for ; 2<<k < len(v) && fastTwoPasses(v, k); k += 2 {
 	}
 	for ; 1<<k < len(v); k++ {
@@ -104,7 +128,6 @@ func passes(v []Elem, k int) int {
 			butterfly(v[at:at+half], v[at+half:at+2*half], w)
 		}
 	}
-	return k
 }
 
 // butterfly sets a, b = a + w b, a - w b.

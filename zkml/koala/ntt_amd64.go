@@ -16,22 +16,23 @@ func twoPasses512(v, w1, w2 *Elem, quarter, n int)
 
 // eight512 evaluates each eight coefficients on the powers of Root(5). The powers
 // that the second to the last are multiplied by are w, in even and in odd lanes.
-// n is a multiple of 32.
+// n is a multiple of 32. As much as it reads from src it fetches from next, which is
+// read thereafter.
 //
 //go:noescape
-func eight512(dst, src *Elem, w *[7][2][16]Elem, n int)
+func eight512(dst, src, next *Elem, w *[7][2][16]Elem, n int)
 
 // two512 evaluates each two coefficients on the powers of Root(5), w.
 //
 //go:noescape
 func two512(dst, src *Elem, w *[2][16]Elem, n int)
 
-// weigh512 adds to sums, of even and odd ones of the first sixteen queries and
-// then of the others, what each block of 32 points has at their indices, times
-// their weights. Sums are below 2^32 p. The number of blocks is even.
+// weigh512 adds to sums what blocks of 32 points have at the indices of sixteen
+// queries, times their weights: a sum of even queries and one of odd ones over
+// each other two blocks, below 2^32 p. The number of blocks is a multiple of four.
 //
 //go:noescape
-func weigh512(sums *[4][8]uint64, points, weights *Elem, index *[32]uint32, blocks int)
+func weigh512(sums *[4][8]uint64, points, weights *Elem, index *[16]uint32, blocks int)
 
 // powers32 are the first half of the powers of Root(5) to each of 1 to 7, those of
 // even and then those of odd lanes in even ones; bit-reversed, so that number i-1
@@ -54,7 +55,7 @@ func fastFirst(dst, src []Elem, rate int) int {
 	}
 	switch w := powers32(); rate {
 	case 2:
-		eight512(&dst[0], &src[0], w, len(dst))
+		eight512(&dst[0], &src[0], &src[0], w, len(dst))
 	case 4:
 		two512(&dst[0], &src[0], &w[3], len(dst))
 	default:
@@ -98,8 +99,7 @@ func fastEncodeAt(dst, src [][]Elem, k int, indices []int) bool {
 	if !hasAVX512 || k < logPart || len(src) == 0 || len(src[0]) != 1<<k/4 {
 		return false
 	}
-	// Queries are weighed 32 at a time.
-	const lanes = 32
+	const lanes = 16
 	type group struct {
 		index   [lanes]uint32
 		weights [partBlocks][lanes]Elem // of the blocks of a part
@@ -128,7 +128,11 @@ func fastEncodeAt(dst, src [][]Elem, k int, indices []int) bool {
 		part := int(bits.Reverse32(uint32(t)) >> (32 - (k - logPart)))
 		for r, s := range src {
 			n := len(points) / 4
-			eight512(&points[0], &s[part*n : (part+1)*n][0], powers32(), len(points))
+			s, next := s[part*n:(part+1)*n], src[(r+1)%len(src)][part*n:]
+			if zero(s) {
+				continue
+			}
+			eight512(&points[0], &s[0], &next[0], powers32(), len(points))
 			for g := range groups {
 				weigh512(&sums[r][g], &points[0], &groups[g].weights[0][0], &groups[g].index, partBlocks)
 			}
@@ -140,8 +144,8 @@ func fastEncodeAt(dst, src [][]Elem, k int, indices []int) bool {
 	}
 	for r, d := range dst {
 		for j := range indices {
-			lane := j % 16
-			d[j] = reduce(sums[r][j/lanes][j%lanes/16*2+lane%2][lane/2])
+			s, lane := &sums[r][j/lanes], j%lanes
+			d[j] = reduce(s[lane%2][lane/2]).Add(reduce(s[2+lane%2][lane/2]))
 		}
 	}
 	return true

@@ -196,13 +196,14 @@ twoPassesLoop:
 
 #define FIRST_SUM(STEP) STEP(Z0, Z5, Z1, Z2)
 
-// func eight512(dst, src *Elem, w *[7][2][16]Elem, n int)
-TEXT ·eight512(SB), NOSPLIT, $0-32
+// func eight512(dst, src, next *Elem, w *[7][2][16]Elem, n int)
+TEXT ·eight512(SB), NOSPLIT, $0-40
 	SETUP
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
-	MOVQ w+16(FP), R8
-	MOVQ n+24(FP), BX
+	MOVQ next+16(FP), R9
+	MOVQ w+24(FP), R8
+	MOVQ n+32(FP), BX
 	LEAQ (DI)(BX*4), BX
 	VMOVDQU32 0(R8), Z16
 	VMOVDQU32 64(R8), Z17
@@ -219,6 +220,7 @@ TEXT ·eight512(SB), NOSPLIT, $0-32
 	VMOVDQU32 768(R8), Z28
 	VMOVDQU32 832(R8), Z29
 eightLoop:
+	PREFETCHT0 (R9)
 	TERM(4(SI), Z16, Z17, Z0, Z1)
 	TERM(16(SI), Z22, Z23, Z5, Z6)
 	ADD_TERM(8(SI), Z18, Z19, Z2, Z3, Z0, Z1)
@@ -235,6 +237,7 @@ eightLoop:
 	VMOVDQU32 Z0, (DI)
 	VMOVDQU32 Z5, 64(DI)
 	ADDQ $32, SI
+	ADDQ $32, R9
 	ADDQ $128, DI
 	CMPQ DI, BX
 	JLT eightLoop
@@ -265,39 +268,43 @@ twoLoop:
 	VZEROUPPER
 	RET
 
-// X and Y = the points of a block that two registers of indices name; the first
-// half of the block is in A.
-#define PICK(AT, A, X, Y) \
-	VMOVDQU32 AT(SI), A; \
-	VMOVDQA32 Z20, X; \
-	VMOVDQA32 Z21, Y; \
-	VPERMI2D (AT+64)(SI), A, X; \
-	VPERMI2D (AT+64)(SI), A, Y
+// E and O += the points of two blocks that the indices in Z20 name, times their
+// weights, in even and odd lanes. What is added is below 2 p^2 < 2^32 p, which is
+// taken off again as long as it can be.
+#define WEIGH(AT, E, O) \
+	VMOVDQU32 (2*AT)(SI), Z0; \
+	VMOVDQU32 (2*AT+128)(SI), Z1; \
+	VMOVDQA32 Z20, Z2; \
+	VMOVDQA32 Z20, Z3; \
+	VPERMI2D (2*AT+64)(SI), Z0, Z2; \
+	VPERMI2D (2*AT+192)(SI), Z1, Z3; \
+	VMOVDQU32 AT(DX), Z4; \
+	VMOVDQU32 (AT+64)(DX), Z5; \
+	VPMULUDQ Z2, Z4, Z6; \
+	VPMULUDQ Z3, Z5, Z7; \
+	VPSRLQ $32, Z2, Z2; \
+	VPSRLQ $32, Z3, Z3; \
+	VPSRLQ $32, Z4, Z4; \
+	VPSRLQ $32, Z5, Z5; \
+	VPMULUDQ Z2, Z4, Z8; \
+	VPMULUDQ Z3, Z5, Z9; \
+	VPADDQ Z6, Z7, Z6; \
+	VPADDQ Z8, Z9, Z8; \
+	VPADDQ Z6, E, E; \
+	VPADDQ Z8, O, O; \
+	VPSUBQ Z31, E, Z6; \
+	VPSUBQ Z31, O, Z8; \
+	VPMINUQ Z6, E, E; \
+	VPMINUQ Z8, O, O
 
-// E and O = X times the weights at AT, in even and odd lanes. Overwrites X and S.
-#define WEIGH(AT, X, E, O, S) \
-	VMOVDQU32 AT(DX), S; \
-	VPMULUDQ S, X, E; \
-	VPSRLQ $32, S, S; \
-	VPSRLQ $32, X, X; \
-	VPMULUDQ S, X, O
-
-// SUM += E + F, of 2^32 p at most each time: it stays below that.
-#define ACCUMULATE(E, F, S, SUM) \
-	VPADDQ E, F, E; \
-	VPADDQ E, SUM, SUM; \
-	VPSUBQ Z31, SUM, S; \
-	VPMINUQ S, SUM, SUM
-
-// func weigh512(sums *[4][8]uint64, points, weights *Elem, index *[32]uint32, blocks int)
+// func weigh512(sums *[4][8]uint64, points, weights *Elem, index *[16]uint32, blocks int)
 TEXT ·weigh512(SB), NOSPLIT, $0-40
 	MOVQ sums+0(FP), DI
 	MOVQ points+8(FP), SI
 	MOVQ weights+16(FP), DX
 	MOVQ index+24(FP), AX
 	MOVQ blocks+32(FP), CX
-	VMOVDQU32 0(AX), Z20
-	VMOVDQU32 64(AX), Z21
+	VMOVDQU32 (AX), Z20
 	MOVQ $0x7f00000100000000, AX
 	VPBROADCASTQ AX, Z31
 	VMOVDQU64 0(DI), Z16
@@ -305,19 +312,11 @@ TEXT ·weigh512(SB), NOSPLIT, $0-40
 	VMOVDQU64 128(DI), Z18
 	VMOVDQU64 192(DI), Z19
 weighLoop:
-	PICK(0, Z0, Z1, Z2)
-	PICK(128, Z3, Z4, Z5)
-	WEIGH(0, Z1, Z6, Z7, Z22)
-	WEIGH(64, Z2, Z8, Z9, Z23)
-	WEIGH(128, Z4, Z10, Z11, Z24)
-	WEIGH(192, Z5, Z12, Z13, Z25)
-	ACCUMULATE(Z6, Z10, Z22, Z16)
-	ACCUMULATE(Z7, Z11, Z23, Z17)
-	ACCUMULATE(Z8, Z12, Z24, Z18)
-	ACCUMULATE(Z9, Z13, Z25, Z19)
-	ADDQ $256, SI
+	WEIGH(0, Z16, Z17)
+	WEIGH(128, Z18, Z19)
+	ADDQ $512, SI
 	ADDQ $256, DX
-	SUBQ $2, CX
+	SUBQ $4, CX
 	JNZ weighLoop
 	VMOVDQU64 Z16, 0(DI)
 	VMOVDQU64 Z17, 64(DI)

@@ -255,30 +255,6 @@ func (c *Commitment) hash() {
 	c.tree = leaves.Tree()
 }
 
-// open sends leaves and their path; they are bound by the root.
-func (c *Commitment) open(t *transcript.Prover, indices []int) {
-	size := c.rows() * koala.ElemSize
-	out := make([]byte, len(indices)*size)
-	parallel.For(c.rows(), 1, func(from, to int) {
-		rows, values := make([][]koala.Elem, to-from), make([][]koala.Elem, to-from)
-		for i := range rows {
-			rows[i], values[i] = c.row(from+i), make([]koala.Elem, len(indices))
-		}
-		koala.EncodeAt(values, rows, c.domain, indices)
-		for i, index := range indices {
-			leaf := out[i*size+from*koala.ElemSize : i*size+from*koala.ElemSize]
-			for k, v := range values {
-				if c.spoil != nil {
-					v[i] = c.spoil(from+k, index, v[i])
-				}
-				leaf = v[i].Append(leaf)
-			}
-		}
-	})
-	t.Hint(out)
-	t.Hint(c.tree.Open(indices))
-}
-
 // Root is the commitment that the verifier sees.
 func (c *Commitment) Root() merkle.Digest { return c.tree.Root() }
 
@@ -292,7 +268,7 @@ func newWord(f koala.Vec, s wordShape, room *koala.Room) *word {
 	w := &word{rows: make([]koala.Vec, 1<<s.fold)}
 	n := f.Len() >> s.fold
 	parallel.Each(len(w.rows), func(i int) {
-		w.rows[i] = room.New(1 << s.domain)
+		w.rows[i] = room.Take(1 << s.domain)
 		for c := range w.rows[i] {
 			koala.Encode(w.rows[i][c], f[c][i*n:(i+1)*n])
 		}
@@ -369,9 +345,7 @@ func (p Params) Prove(t *transcript.Prover, parts []Part, logColumns int, weight
 		t.Grind("work", p.Work)
 		indices := distinct(t.Indices("queries", s.Queries, s.domain))
 		if i == 0 {
-			for _, c := range parts {
-				c.open(t, indices)
-			}
+			open(t, parts, s.domain, indices)
 		} else {
 			last.open(t, indices)
 		}
@@ -384,6 +358,31 @@ func (p Params) Prove(t *transcript.Prover, parts []Part, logColumns int, weight
 	}
 	for f.Len() > 1 {
 		bind(t, &f, &w, 0)
+	}
+}
+
+// open sends leaves of all parts and their paths; they are bound by the roots.
+func open(t *transcript.Prover, parts []Part, domain int, indices []int) {
+	var rows, values [][]koala.Elem
+	for _, c := range parts {
+		for i := range c.rows() {
+			rows, values = append(rows, c.row(i)), append(values, make([]koala.Elem, len(indices)))
+		}
+	}
+	parallel.For(len(rows), 1, func(from, to int) { koala.EncodeAt(values[from:to], rows[from:to], domain, indices) })
+	for _, c := range parts {
+		var leaves []byte
+		for i, index := range indices {
+			for row, v := range values[:c.rows()] {
+				if c.spoil != nil {
+					v[i] = c.spoil(row, index, v[i])
+				}
+				leaves = v[i].Append(leaves)
+			}
+		}
+		t.Hint(leaves)
+		t.Hint(c.tree.Open(indices))
+		values = values[c.rows():]
 	}
 }
 
@@ -620,10 +619,14 @@ func addPowers(w koala.Vec, domain int, indices []int, gamma koala.Ext) {
 		powers(low[i], y.Exp(uint64(len(high[i]))))
 	}
 	parallel.For(w.Len()/n, 1, func(from, to int) {
+		terms := make([]koala.Scaled, len(indices))
+		sum := koala.NewVec(n)
 		for h := from; h < to; h++ {
 			for i, g := range gs {
-				koala.AddScaled(w.Slice(h*n, (h+1)*n), low[i], g.Scale(high[i][h]))
+				terms[i] = koala.Scaled{A: low[i], X: g.Scale(high[i][h])}
 			}
+			koala.Combine(sum, koala.Ext{}, terms...)
+			koala.AddVec(w.Slice(h*n, (h+1)*n), w.Slice(h*n, (h+1)*n), sum)
 		}
 	})
 }

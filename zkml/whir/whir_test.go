@@ -282,9 +282,18 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// benchColumn is a column without zeros.
+func benchColumn() []koala.Elem {
+	col := make([]koala.Elem, 1<<18)
+	for i := range col {
+		col[i] = koala.FromInt(int64(i) + 1)
+	}
+	return col
+}
+
 func BenchmarkCommit(b *testing.B) {
 	p := NewParams(18, 2, 18, 14, 100)
-	col := make([]koala.Elem, 1<<18)
+	col := benchColumn()
 	for b.Loop() {
 		p.Commit([][]koala.Elem{col, col, col, col})
 	}
@@ -292,7 +301,7 @@ func BenchmarkCommit(b *testing.B) {
 
 func BenchmarkProve(b *testing.B) {
 	p := NewParams(18, 2, 18, 14, 100)
-	col := make([]koala.Elem, 1<<18)
+	col := benchColumn()
 	c := p.Commit([][]koala.Elem{col, col, col, col})
 	for b.Loop() {
 		w := Weight{Point: make([]koala.Ext, 20), Coef: koala.ExtOne}
