@@ -177,6 +177,10 @@ func Combine(dst Vec, k Ext, terms ...Scaled) {
 	for i := range terms {
 		terms[i].A = terms[i].A[:n]
 	}
+	if len(terms) == 0 {
+		dst.Fill(k)
+		return
+	}
 	from := fastCombine(&dst, &k, terms)
 	rest := dst.Slice(from, n)
 	rest.Fill(k)

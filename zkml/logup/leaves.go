@@ -44,6 +44,7 @@ type run struct {
 
 var (
 	minusOne = koala.Ext{}.Sub(koala.ExtOne)
+	one      = mle.Eq(nil, koala.ExtOne) // the weight of a single run
 	zeros    [block]koala.Elem // not to be changed
 )
 
@@ -123,24 +124,21 @@ func (l *Leaves) runs(at []int, m int, f func(from, to int, r []run)) {
 	}
 }
 
+// ones reports whether all numerators are 1.
+func (r run) ones() bool { return r.num == nil && r.one == koala.One }
+
 // plain reports whether a run is of 1/(c - base[0]).
 func (l *Leaves) plain(r run) bool {
-	return r.num == nil && r.one == koala.One && l.Coef[0] == minusOne && r.base[0] != nil && r.base[1] == nil && r.base[2] == nil
+	return r.ones() && l.Coef[0] == minusOne && r.base[0] != nil && r.base[1] == nil && r.base[2] == nil
 }
 
 // denominators writes those of a run.
 func (l *Leaves) denominators(dst koala.Vec, r run) {
-	if r.base[0] != nil && l.Coef[0] == minusOne {
+	if l.Coef[0] == minusOne && r.base[0] != nil && r.base[1] == nil && r.base[2] == nil {
 		koala.SubFrom(dst, r.c, r.base[0])
-		r.base[0] = nil
-	} else {
-		dst.Fill(r.c)
+		return
 	}
-	for j, b := range r.base {
-		if b != nil {
-			koala.AddScaled(dst, b, l.Coef[j])
-		}
-	}
+	l.foldDenominators(dst, []run{r}, one)
 }
 
 // numerators sets dst = a times the numerators of a run of leaves.
@@ -190,10 +188,18 @@ func (l *Leaves) parents(n int) maker {
 			qa, qb := v.Slice(0, n), v.Slice(n, 2*n)
 			l.denominators(qa, a)
 			l.denominators(qb, b)
-			a.numerators(p, qb)
-			tmp := v.Slice(2*n, 3*n)
-			b.numerators(tmp, qa)
-			koala.AddVec(p, p, tmp)
+			switch {
+			case a.ones() && b.ones():
+				koala.AddVec(p, qa, qb)
+			case b.ones():
+				a.numerators(p, qb)
+				koala.AddVec(p, p, qa)
+			default:
+				tmp := v.Slice(2*n, 3*n)
+				a.numerators(p, qb)
+				b.numerators(tmp, qa)
+				koala.AddVec(p, p, tmp)
+			}
 			koala.MulVec(q, qa, qb)
 		}
 	}
@@ -364,10 +370,6 @@ func foldNumerators(dst koala.Vec, runs []run, weights koala.Vec) {
 		if r.num != nil {
 			terms = append(terms, koala.Scaled{A: r.num, X: w})
 		}
-	}
-	if len(terms) == 0 {
-		dst.Fill(k)
-		return
 	}
 	koala.Combine(dst, k, terms...)
 }
