@@ -581,28 +581,54 @@ func (p *plan) place() error {
 	p.witnessAt = (p.modelColumns + align - 1) / align * align
 	p.logColumns = mle.Log(p.witnessAt + p.witnessColumns)
 
-	// Fractions, the longest first.
+	return p.placeFractions()
+}
+
+// placeFractions gives lookups and tables their places among the leaves of the
+// lookup argument, the longest first. A node's second child is in the second
+// half: that is cheaper to prove if it has lookups only whose leaves are all
+// 1/(alpha - value), of which there usually are enough.
+func (p *plan) placeFractions() error {
 	type piece struct {
-		bits int
-		at   *int
+		bits  int
+		plain bool
+		at    *int
 	}
 	var all []piece
 	for i := range p.lookups {
-		all = append(all, piece{p.lookups[i].bits, &p.lookups[i].at})
+		l := &p.lookups[i]
+		all = append(all, piece{l.bits, l.only < 0 && len(l.second.terms) == 0 && len(l.tag.terms) == 1, &l.at})
 	}
 	for i := range p.tables {
-		all = append(all, piece{p.tables[i].bits, &p.tables[i].at})
+		all = append(all, piece{p.tables[i].bits, false, &p.tables[i].at})
 	}
 	slices.SortStableFunc(all, func(a, b piece) int { return b.bits - a.bits })
-	at := 0
+	total, plain := 0, 0
 	for _, a := range all {
-		*a.at = at
-		at += 1 << a.bits
-		if a.bits > 26 || at > maxLookups {
+		total += 1 << a.bits
+		if a.plain {
+			plain += 1 << a.bits
+		}
+		if a.bits > 26 || total > maxLookups {
 			return fmt.Errorf("zkml: more than %d lookups", maxLookups)
 		}
 	}
-	p.fractions = mle.Log(at)
+	p.fractions = mle.Log(total)
+	half := 1 << p.fractions / 2
+	first, second := 0, half
+	if plain < half {
+		second = 2 * half // nothing goes there
+	}
+	for _, a := range all {
+		// Lengths are powers of two and fall: what there is room for has its
+		// place at a multiple of its length, and no room is left over.
+		at := &first
+		if a.plain && second+1<<a.bits <= 2*half {
+			at = &second
+		}
+		*a.at = *at
+		*at += 1 << a.bits
+	}
 	return nil
 }
 

@@ -206,6 +206,16 @@ func TestVectors(t *testing.T) {
 			if z, u := QuadraticSums(a, &lo, &hi); z != zero || u != top {
 				t.Fatalf("quadratic sums of %d", n)
 			}
+			lo[3], hi[3] = Vec{}, Vec{}
+			zero, top = Ext{}, Ext{}
+			for i := range n {
+				d := func(k int) Ext { return hi[k].At(i).Sub(lo[k].At(i)) }
+				zero = zero.Add(a.At(i).Mul(lo[0].At(i).Mul(lo[1].At(i)).Add(lo[2].At(i))))
+				top = top.Add(a.At(i).Mul(d(0).Mul(d(1))))
+			}
+			if z, u := QuadraticSums(a, &lo, &hi); z != zero || u != top {
+				t.Fatalf("quadratic sums of %d with a factor 1", n)
+			}
 			dst.Fill(x)
 			each("constant", dst, func(i int) Ext { return x })
 			dst.Copy(b)

@@ -201,10 +201,13 @@ func Dot(a, b Vec) Ext {
 
 // QuadraticSums returns the sums of e (x0 x1 + x2 x3) for x = lo and for
 // x = hi - lo: the value at 0 and the leading coefficient of the round of a
-// sum-check.
+// sum-check. If the last of lo and hi are empty, x3 is 1.
 func QuadraticSums(e Vec, lo, hi *[4]Vec) (zero, top Ext) {
+	one := lo[3].Len() == 0
 	for k := range lo {
-		e.same(lo[k], hi[k])
+		if k < 3 || !one {
+			e.same(lo[k], hi[k])
+		}
 	}
 	zero, top, from := fastQuadraticSums(&e, lo, hi)
 	// By the other kernels, a few elements at a time.
@@ -217,16 +220,22 @@ func QuadraticSums(e Vec, lo, hi *[4]Vec) (zero, top Ext) {
 		x, y, a, b := v.Slice(0, n), v.Slice(few, few+n), v.Slice(2*few, 2*few+n), v.Slice(3*few, 3*few+n)
 		at := func(v Vec) Vec { return v.Slice(from, to) }
 		MulVec(x, at(lo[0]), at(lo[1]))
-		MulVec(y, at(lo[2]), at(lo[3]))
-		AddVec(x, x, y)
+		if one {
+			AddVec(x, x, at(lo[2]))
+		} else {
+			MulVec(y, at(lo[2]), at(lo[3]))
+			AddVec(x, x, y)
+		}
 		zero = zero.Add(Dot(at(e), x))
 		SubVec(a, at(hi[0]), at(lo[0]))
 		SubVec(b, at(hi[1]), at(lo[1]))
 		MulVec(x, a, b)
-		SubVec(a, at(hi[2]), at(lo[2]))
-		SubVec(b, at(hi[3]), at(lo[3]))
-		MulVec(y, a, b)
-		AddVec(x, x, y)
+		if !one {
+			SubVec(a, at(hi[2]), at(lo[2]))
+			SubVec(b, at(hi[3]), at(lo[3]))
+			MulVec(y, a, b)
+			AddVec(x, x, y)
+		}
 		top = top.Add(Dot(at(e), x))
 	}
 	return zero, top

@@ -44,7 +44,7 @@ func combine2(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
 func combine4(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
 
 //go:noescape
-func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int)
+func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int, one bool)
 
 //go:noescape
 func pairs512(p, q *Vec, sum, product, a, b *Ext, x, y *Elem, n int)
@@ -200,7 +200,7 @@ func fastQuadraticSums(e *Vec, lo, hi *[4]Vec) (zero, top Ext, done int) {
 		return Ext{}, Ext{}, 0
 	}
 	var sum [2]lanes
-	quadraticSums512(&sum, e, lo, hi, n)
+	quadraticSums512(&sum, e, lo, hi, n, lo[3].Len() == 0)
 	return sum[0].reduce(), sum[1].reduce(), n
 }
 

@@ -719,10 +719,12 @@ combine4Loop:
 	PROD4(Z11, Z18, Z12, Z17, Z13, Z16, Z14, Z15, Z23, Z25); \
 	JOIN(Z22, Z23, D+384)
 
-// func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int)
+// func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int, one bool)
+// one: the last of lo and of hi is 1.
+//
 // Sums and what is kept are aligned on the stack: across the ends of cache lines
 // a load has to wait for the store before it.
-TEXT ·quadraticSums512(SB), 0, $1344-40
+TEXT ·quadraticSums512(SB), 0, $1344-41
 	SETUP
 	LEAQ 63(SP), DI
 	ANDQ $-64, DI
@@ -738,22 +740,28 @@ quadraticClear:
 	MOVQ hi+24(FP), DX
 	MOVQ n+32(FP), R8
 	SHLQ $2, R8
+	MOVBQZX one+40(FP), R9
 	XORQ CX, CX
 quadraticLoop:
 	LOADVEC(SI, 0, Z0, Z1, Z2, Z3)
 	LOADVEC(SI, 96, Z4, Z5, Z6, Z7)
 	MUL
+	TESTQ R9, R9
+	JNE quadraticOneZero
 	KEEP
 	LOADVEC(SI, 192, Z0, Z1, Z2, Z3)
 	LOADVEC(SI, 288, Z4, Z5, Z6, Z7)
 	MUL
 	ADDKEPT
+quadraticZero:
 	DOTSUMS(0)
 	LOADVEC(DX, 0, Z0, Z1, Z2, Z3)
 	SUBVEC(SI, 0)
 	LOADVEC(DX, 96, Z4, Z5, Z6, Z7)
 	SUBVECB(SI, 96)
 	MUL
+	TESTQ R9, R9
+	JNE quadraticOneTop
 	KEEP
 	LOADVEC(DX, 192, Z0, Z1, Z2, Z3)
 	SUBVEC(SI, 192)
@@ -761,6 +769,7 @@ quadraticLoop:
 	SUBVECB(SI, 288)
 	MUL
 	ADDKEPT
+quadraticTop:
 	DOTSUMS(512)
 	ADDQ $64, CX
 	CMPQ CX, R8
@@ -775,6 +784,20 @@ quadraticResult:
 	JNE quadraticResult
 	VZEROUPPER
 	RET
+quadraticOneZero:
+	LOADVEC(SI, 192, Z0, Z1, Z2, Z3)
+	ADD(Z26, Z0, Z0, Z22)
+	ADD(Z27, Z1, Z1, Z23)
+	ADD(Z28, Z2, Z2, Z24)
+	ADD(Z29, Z3, Z3, Z25)
+	JMP quadraticZero
+quadraticOneTop:
+	// What is not multiplied has no part in the leading coefficient.
+	VMOVDQA32 Z26, Z0
+	VMOVDQA32 Z27, Z1
+	VMOVDQA32 Z28, Z2
+	VMOVDQA32 Z29, Z3
+	JMP quadraticTop
 
 // The coordinate at D = A (first factor's) times Z2, Z3 + B (second's) times Z0,
 // Z1 + K. Two products are below 2 p^2 < 2^32 p.

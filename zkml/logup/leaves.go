@@ -19,7 +19,7 @@ const Terms = 3
 // field times random numbers.
 type Leaves struct {
 	Coef  [Terms]koala.Ext // of Part.Base
-	Parts []Part           // in order and without gaps; after them nothing is added
+	Parts []Part           // in order; where there is none, nothing is added
 }
 
 // Part is the leaves from At on: numerators Num over denominators
@@ -45,7 +45,7 @@ type run struct {
 var (
 	minusOne = koala.Ext{}.Sub(koala.ExtOne)
 	one      = mle.Eq(nil, koala.ExtOne) // the weight of a single run
-	zeros    [block]koala.Elem // not to be changed
+	zeros    [block]koala.Elem           // not to be changed
 )
 
 // repeated returns the leaves with numerators that repeat no more often than
@@ -67,11 +67,14 @@ func (l Leaves) repeated() Leaves {
 
 // run returns leaves from at on, most of them or fewer.
 func (l *Leaves) run(at, most int) run {
-	k := sort.Search(len(l.Parts), func(i int) bool { return l.Parts[i].At > at }) - 1
-	if k < 0 || at >= l.Parts[k].At+l.Parts[k].Len {
+	next := sort.Search(len(l.Parts), func(i int) bool { return l.Parts[i].At > at })
+	if next == 0 || at >= l.Parts[next-1].At+l.Parts[next-1].Len {
+		if next < len(l.Parts) {
+			most = min(most, l.Parts[next].At-at)
+		}
 		return run{n: most, c: koala.ExtOne} // nothing is 0/1
 	}
-	p := &l.Parts[k]
+	p := &l.Parts[next-1]
 	from := at - p.At
 	n := min(most, p.Len-from)
 	r := run{n: n, one: koala.One, c: p.Const}
@@ -126,6 +129,18 @@ func (l *Leaves) runs(at []int, m int, f func(from, to int, r []run)) {
 
 // ones reports whether all numerators are 1.
 func (r run) ones() bool { return r.num == nil && r.one == koala.One }
+
+// onesFrom reports whether all numerators of leaves from to to-1 are 1.
+func (l *Leaves) onesFrom(from, to int) bool {
+	for from < to {
+		r := l.run(from, to-from)
+		if !r.ones() {
+			return false
+		}
+		from += r.n
+	}
+	return true
+}
 
 // plain reports whether a run is of 1/(c - base[0]).
 func (l *Leaves) plain(r run) bool {
@@ -221,6 +236,12 @@ func (l *Leaves) descend(t *transcript.Prover, h int, memory koala.Vec, z []koal
 		claim = valueAt(claim, z[k].Inv(), zero, top, rho[k])
 	}
 	half, quarter := h/2, h/4
+	tables := func(x tables) tables {
+		if l.onesFrom(h, 2*h) {
+			x[tabP1] = koala.Vec{}
+		}
+		return x
+	}
 	// First children are before h. The variable of the first round adds a half
 	// to an index, that of the second a quarter.
 	round(sums(z[1:], func() blockSum {
@@ -241,7 +262,7 @@ func (l *Leaves) descend(t *transcript.Prover, h int, memory koala.Vec, z []koal
 	}))
 	once := mle.Eq(rho, koala.ExtOne)
 	round(sums(z[2:], func() blockSum {
-		lo, hi := newTables(min(block, quarter)), newTables(min(block, quarter))
+		lo, hi := tables(newTables(min(block, quarter))), tables(newTables(min(block, quarter)))
 		return func(at int, eq koala.Vec) (zero, top koala.Ext) {
 			l.fold(lo, []int{at, half + at, h + at, h + half + at}, once, lambda)
 			at += quarter
@@ -250,7 +271,7 @@ func (l *Leaves) descend(t *transcript.Prover, h int, memory koala.Vec, z []koal
 		}
 	}))
 	twice := mle.Eq(rho, koala.ExtOne)
-	x := tablesIn(memory, quarter)
+	x := tables(tablesIn(memory, quarter))
 	m := min(block, quarter)
 	parallel.For(quarter/m, grain, func(first, last int) {
 		for at := first * m; at < last*m; at += m {
@@ -273,7 +294,9 @@ func (l *Leaves) fold(x tables, at []int, weights koala.Vec, lambda koala.Ext) {
 		l.foldDenominators(x[tabQ0], r[:k], weights)
 		l.foldDenominators(x[tabQ1], r[k:], weights)
 		foldNumerators(x[tabA], r[:k], weights)
-		foldNumerators(x[tabP1], r[k:], weights)
+		if x[tabP1].Len() > 0 {
+			foldNumerators(x[tabP1], r[k:], weights)
+		}
 		koala.AddProduct(x[tabA], x[tabQ0], lambda)
 	})
 }

@@ -142,14 +142,14 @@ func Prove(t *transcript.Prover, n int, leaves Leaves, room *koala.Room) []koala
 }
 
 // tables is what a level's sum-check is over: with a = p0 + lambda q0, the sum
-// of eq(z, .) (a q1 + p1 q0).
+// of eq(z, .) (a q1 + q0 p1). An empty p1 is 1 everywhere.
 type tables [4]koala.Vec
 
 const (
 	tabA = iota
 	tabQ1
-	tabP1
 	tabQ0
+	tabP1
 )
 
 // tablesIn returns tables of n elements in memory of at least 4n.
@@ -165,7 +165,9 @@ func newTables(n int) tables { return tablesIn(koala.NewVec(4*(n+koala.Apart)), 
 
 func (x tables) slice(from, to int) tables {
 	for k := range x {
-		x[k] = x[k].Slice(from, to)
+		if x[k].Len() > 0 {
+			x[k] = x[k].Slice(from, to)
+		}
 	}
 	return x
 }
@@ -221,7 +223,11 @@ func (x tables) rounds(t *transcript.Prover, z, rho []koala.Ext, claim, lambda k
 			ready(0, 1)
 		}
 	}
-	return rho, [4]koala.Ext{x[tabA].At(0).Sub(lambda.Mul(x[tabQ0].At(0))), x[tabP1].At(0), x[tabQ0].At(0), x[tabQ1].At(0)}
+	p1 := koala.ExtOne
+	if x[tabP1].Len() > 0 {
+		p1 = x[tabP1].At(0)
+	}
+	return rho, [4]koala.Ext{x[tabA].At(0).Sub(lambda.Mul(x[tabQ0].At(0))), p1, x[tabQ0].At(0), x[tabQ1].At(0)}
 }
 
 // descendMade is level.descend for a level of 2h nodes that are made. Tables

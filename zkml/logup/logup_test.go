@@ -78,6 +78,34 @@ func random(r *rand.Rand, n int) Leaves {
 	return l
 }
 
+// halves returns 2^n fractions that cancel, the second half of them with
+// numerators that are 1.
+func halves(r *rand.Rand, n int) (l Leaves) {
+	l.Coef = [Terms]koala.Ext{minusOne, ext(r), ext(r)}
+	half := 1 << n / 2
+	var second []Part
+	for at := 0; at < half; {
+		a := Part{At: at, Len: 1, Num: []koala.Elem{koala.One.Neg()}, Const: ext(r)}
+		for a.Len < half && at%(2*a.Len) == 0 && at+2*a.Len <= half && r.IntN(4) > 0 {
+			a.Len *= 2
+		}
+		for j := range a.Base {
+			if j == 0 || r.IntN(3) == 0 {
+				a.Base[j] = make([]koala.Elem, a.Len)
+				for i := range a.Base[j] {
+					a.Base[j][i] = koala.FromInt(r.Int64())
+				}
+			}
+		}
+		b := a
+		b.At, b.Num = half+at, nil
+		l.Parts, second = append(l.Parts, a), append(second, b)
+		at += a.Len
+	}
+	l.Parts = append(l.Parts, second...)
+	return l
+}
+
 // accepts runs the verifier to the end, evaluating the leaves itself.
 func accepts(n int, p []koala.Elem, q koala.Vec, proof []byte) bool {
 	v := transcript.NewVerifier("test", proof)
@@ -87,8 +115,15 @@ func accepts(n int, p []koala.Elem, q koala.Vec, proof []byte) bool {
 
 func TestFractions(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
-	for n := range 13 {
-		leaves := random(r, n)
+	for k := range 2 * 13 {
+		n, leaves := k/2, Leaves{}
+		if k%2 == 0 {
+			leaves = random(r, n)
+		} else if n == 0 {
+			continue
+		} else {
+			leaves = halves(r, n)
+		}
 		p, q := tableOf(n, leaves)
 		w := transcript.NewProver("test")
 		Prove(w, n, leaves, nil)
@@ -109,7 +144,7 @@ func TestFractions(t *testing.T) {
 				bad.Parts = []Part{{Len: 1, Num: []koala.Elem{0}, Const: koala.ExtOne}}
 			}
 			part := &bad.Parts[r.IntN(len(bad.Parts))]
-			if i := r.IntN(part.Len); r.IntN(2) == 0 || n == 0 {
+			if i := r.IntN(part.Len); r.IntN(2) == 0 || n == 0 || len(leaves.Parts) == 0 {
 				num := make([]koala.Elem, part.Len)
 				for k := range num {
 					num[k] = koala.One
