@@ -203,21 +203,19 @@ func (p *plan) waveVars(now []atPoint) int {
 	return n
 }
 
-// weightTable returns the table over y of a product's weight at z times a
-// coefficient, for the prover. It is the constant 1 for a plain product without
-// pairs, reported by false.
-func (d product) weightTable(v *vectors, z []koala.Ext) (koala.Vec, bool) {
+// weightTable returns the table over y of a product's weight at z, for the
+// prover. There is none for a plain product, whose weight is eq of the paired
+// variables.
+func (d product) weightTable(v *vectors, z []koala.Ext) koala.Vec {
+	w := v.room.New(1 << d.y)
 	switch d.weight {
 	case gather:
-		w := v.room.New(1 << d.y)
 		keys := v.ints[d.slot]
 		eq := mle.Eq(z[:mle.Log(len(keys))], koala.ExtOne)
 		for i, k := range keys {
 			w.Set(int(k), w.At(int(k)).Add(eq.At(i)))
 		}
-		return w, true
 	case arranged:
-		w := v.room.New(1 << d.y)
 		eq := mle.Eq(z[len(z)-d.moved.to.bits():], koala.ExtOne)
 		d.moved.each(func(to, from int) {
 			w[0][from] = w[0][from].Add(eq[0][to])
@@ -225,21 +223,26 @@ func (d product) weightTable(v *vectors, z []koala.Ext) (koala.Vec, bool) {
 			w[2][from] = w[2][from].Add(eq[2][to])
 			w[3][from] = w[3][from].Add(eq[3][to])
 		})
-		return w, true
 	case chosen:
-		w := v.room.New(1 << d.y)
 		keys := v.ints[d.slot]
 		n := mle.Log(len(keys))
 		eq := mle.Eq(z[:n], koala.ExtOne)
 		for i, k := range keys {
 			w.Set(i<<(d.y-n)|int(k), eq.At(i))
 		}
-		return w, true
+	case scaled:
+		eq := mle.Eq(d.paired(z), koala.ExtOne)
+		each := w.Len() / eq.Len()
+		for i, x := range v.elems(d.slot) {
+			w.Slice(i*each, (i+1)*each).Fill(eq.At(i).Scale(x))
+		}
 	}
-	if len(d.pairs) == 0 && d.weight == plain {
-		return koala.Vec{}, false
-	}
-	// The paired variables of y come first, in order.
+	return w
+}
+
+// paired is the values of the variables of z that are paired with those of y,
+// which come first and in order.
+func (d product) paired(z []koala.Ext) []koala.Ext {
 	zs := make([]koala.Ext, len(d.pairs))
 	for i, k := range d.pairs {
 		if k.y != i {
@@ -247,30 +250,14 @@ func (d product) weightTable(v *vectors, z []koala.Ext) (koala.Vec, bool) {
 		}
 		zs[i] = z[k.z]
 	}
-	eq := v.room.New(1 << len(zs))
-	mle.EqInto(eq, zs, koala.ExtOne)
-	if d.weight == scaled {
-		for i, x := range v.elems(d.slot) {
-			eq.Set(i, eq.At(i).Scale(x))
-		}
-	}
-	rep := 1 << (d.y - len(d.pairs))
-	if rep == 1 {
-		return eq, true
-	}
-	w := v.room.New(1 << d.y)
-	for i := range eq.Len() {
-		w.Slice(i*rep, (i+1)*rep).Fill(eq.At(i))
-	}
-	return w, true
+	return zs
 }
 
 // weightAt returns the extension of weightTable at y, for the verifier.
 func (d product) weightAt(v *vectors, z, y []koala.Ext) koala.Ext {
 	switch d.weight {
 	case arranged:
-		w, _ := d.weightTable(v, z)
-		return mle.EvalVec(w, y)
+		return mle.EvalVec(d.weightTable(v, z), y)
 	case gather, chosen:
 		keys := v.ints[d.slot]
 		n := mle.Log(len(keys))
@@ -289,36 +276,42 @@ func (d product) weightAt(v *vectors, z, y []koala.Ext) koala.Ext {
 		}
 		return s
 	}
+	zs := d.paired(z)
 	if d.weight == scaled {
-		zs := make([]koala.Ext, len(d.pairs))
-		for i, k := range d.pairs {
-			zs[i] = z[k.z]
-		}
 		both := koala.NewVec(1 << len(zs))
 		koala.MulVec(both, v.eq(zs), v.eq(y[:len(zs)]))
 		return koala.DotElems(both, v.elems(d.slot))
 	}
-	e := koala.ExtOne
-	for _, k := range d.pairs {
-		e = e.Mul(mle.EqAt(z[k.z:k.z+1], y[k.y:k.y+1]))
-	}
-	return e
+	return mle.EqAt(zs, y[:len(zs)])
 }
 
 // partial returns, over the last y variables, the values of a form whose first
 // variables are z.
 func (d *data) partial(p *plan, f form, z []koala.Ext, y int) koala.Vec {
 	out := d.v.room.New(1 << y)
-	for _, t := range f.terms {
-		contract(d.v.room, out, d.source(p, t.src), t.pick, z, koala.Lift(koala.FromInt(t.coef)))
+	// Terms with the same picks are added before anything is multiplied.
+	joined := make([]bool, len(f.terms))
+	for i, t := range f.terms {
+		if joined[i] {
+			continue
+		}
+		m := len(t.pick)
+		sum := form{n: m}
+		for k, u := range f.terms[i:] {
+			if slices.Equal(u.pick, t.pick) {
+				joined[i+k] = true
+				sum.terms = append(sum.terms, term{u.coef, u.src, vars(0, m)})
+			}
+		}
+		contract(d.v.room, out, d.values(p, sum), t.pick, z)
 	}
 	return out
 }
 
-// contract adds coef times a source to dst, which is over the last y variables
-// of the form: the source's variables among the first take the values z. Tables
-// that it needs besides are in the room.
-func contract(room *koala.Room, dst koala.Vec, src []koala.Elem, picks []pick, z []koala.Ext, coef koala.Ext) {
+// contract adds a source to dst, which is over the last y variables of the form:
+// the source's variables among the first take the values z. Tables that it needs
+// besides are in the room.
+func contract(room *koala.Room, dst koala.Vec, src []koala.Elem, picks []pick, z []koala.Ext) {
 	y := mle.Log(dst.Len())
 	bound := func(v pick) bool { return v < 0 || int(v) < len(z) }
 	free := 0
@@ -353,11 +346,11 @@ func contract(room *koala.Room, dst koala.Vec, src []koala.Elem, picks []pick, z
 		}
 	}
 	// Weight and place of each block.
-	weights, places := []koala.Ext{coef}, []int{0}
+	weights, places := []koala.Ext{koala.ExtOne}, []int{0}
 	for _, v := range picks[:m-inner] {
 		w2, p2 := make([]koala.Ext, 0, 2*len(weights)), make([]int, 0, 2*len(weights))
 		if bound(v) {
-			x := point([]pick{v}, z)[0]
+			x := pickAt(v, z)
 			for i, w := range weights {
 				wx := w.Mul(x)
 				w2 = append(w2, w.Sub(wx), wx)
@@ -381,29 +374,88 @@ func contract(room *koala.Room, dst koala.Vec, src []koala.Elem, picks []pick, z
 		}
 	} else {
 		eq := mle.Eq(point(picks[m-inner:], z), koala.ExtOne)
+		rows := room.Take(len(weights))
+		koala.DotRows(rows, eq, src)
 		for i, w := range weights {
-			if w != (koala.Ext{}) {
-				x := koala.DotElems(eq, src[i*size:(i+1)*size]).Mul(w)
-				dst.Set(places[i], dst.At(places[i]).Add(x))
-			}
+			dst.Set(places[i], dst.At(places[i]).Add(rows.At(i).Mul(w)))
 		}
 	}
 }
 
-// terms returns the sum-check's terms of a wave.
+// values is what is left of a form over its last y variables when the first
+// have the values z.
+type values struct {
+	f form
+	z []koala.Ext
+	y int
+}
+
+// same reports whether two have the same terms.
+func (a values) same(b values) bool {
+	return a.y == b.y && slices.EqualFunc(a.f.terms, b.f.terms, func(s, t term) bool {
+		return s.coef == t.coef && s.src == t.src && slices.EqualFunc(s.pick, t.pick, func(v, w pick) bool {
+			i, j := int(v)-len(a.z), int(w)-len(b.z)
+			return i == j && i >= 0 || i < 0 && j < 0 && pickAt(v, a.z) == pickAt(w, b.z)
+		})
+	})
+}
+
+// table makes the table of values for a sum-check.
+func (d *data) table(p *plan, a values) *sumcheck.Table {
+	free := form{a.y, make([]term, len(a.f.terms))}
+	for i, t := range a.f.terms {
+		picks := make([]pick, len(t.pick))
+		for k, v := range t.pick {
+			if int(v) < len(a.z) {
+				return sumcheck.Vec(d.partial(p, a.f, a.z, a.y))
+			}
+			picks[k] = v - pick(len(a.z))
+		}
+		free.terms[i] = term{t.coef, t.src, picks}
+	}
+	return sumcheck.Elems(d.values(p, free), d.v.room)
+}
+
+// terms returns the sum-check's terms of a wave. What several products have as
+// a factor is one table.
 func (d *data) terms(p *plan, now []atPoint) []sumcheck.Term {
+	type key struct {
+		y, terms int
+		first    source
+	}
+	of := make([][2]int, len(now)) // the factors, of all
+	var all []values
+	find := map[key][]int{}
+	for i, a := range now {
+		s := p.prods[a.src.id]
+		for k, f := range []form{s.f, s.g} {
+			if len(f.terms) == 0 {
+				continue
+			}
+			v := values{f, a.point, s.y}
+			at := key{s.y, len(f.terms), f.terms[0].src}
+			j := slices.IndexFunc(find[at], func(j int) bool { return all[j].same(v) })
+			if j >= 0 {
+				of[i][k] = find[at][j]
+				continue
+			}
+			of[i][k] = len(all)
+			find[at] = append(find[at], len(all))
+			all = append(all, v)
+		}
+	}
+	tables := make([]*sumcheck.Table, len(all))
+	parallel.Each(len(all), func(i int) { tables[i] = d.table(p, all[i]) })
 	out := make([]sumcheck.Term, len(now))
 	parallel.Each(len(now), func(i int) {
 		a := now[i]
 		s := p.prods[a.src.id]
-		t := sumcheck.Term{Coef: a.coef, Factors: []koala.Vec{d.partial(p, s.f, a.point, s.y)}}
-		if len(s.g.terms) > 0 {
-			t.Factors = append(t.Factors, d.partial(p, s.g, a.point, s.y))
+		out[i] = sumcheck.Term{Coef: a.coef, F: tables[of[i][0]]}
+		if s.weight == plain {
+			out[i].Point, out[i].G = s.paired(a.point), tables[of[i][1]]
+		} else {
+			out[i].G = sumcheck.Vec(s.weightTable(d.v, a.point))
 		}
-		if w, ok := s.weightTable(d.v, a.point); ok {
-			t.Factors = append(t.Factors, w)
-		}
-		out[i] = t
 	})
 	return out
 }

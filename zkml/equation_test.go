@@ -7,6 +7,7 @@ import (
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/zkml/koala"
 	"github.com/torg-network/torg/zkml/mle"
+	"github.com/torg-network/torg/zkml/sumcheck"
 )
 
 func randomPoint(r *rand.Rand, n int) []koala.Ext {
@@ -64,7 +65,7 @@ func TestPlan(t *testing.T) {
 				for _, tm := range f.terms {
 					if tm.src.kind == summed {
 						a := atPoint{tm.src, point(tm.pick, z), koala.Lift(koala.FromInt(tm.coef))}
-						s = s.Add(d.terms(p, []atPoint{a})[0].Sum())
+						s = s.Add(sumcheck.New(p.prods[tm.src.id].y, d.terms(p, []atPoint{a})).Sum())
 					} else {
 						s = s.Add(d.partial(p, form{f.n, []term{tm}}, z, 0).At(0))
 					}
@@ -89,7 +90,11 @@ func TestPlan(t *testing.T) {
 			}
 			for i, s := range p.prods {
 				z, y := randomPoint(r, s.z), randomPoint(r, s.y)
-				if w, ok := s.weightTable(d.v, z); ok && mle.EvalVec(w, y) != s.weightAt(d.v, z, y) {
+				w := s.weightTable(d.v, z)
+				if s.weight == plain {
+					w = mle.Eq(s.paired(z), koala.ExtOne)
+				}
+				if mle.EvalVec(w, y[:mle.Log(w.Len())]) != s.weightAt(d.v, z, y) {
 					t.Errorf("weight of product %d (%s)", i, s.name)
 				}
 				f := of(s.z, source{summed, i}, vars(0, s.z))

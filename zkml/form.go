@@ -146,15 +146,18 @@ func point(picks []pick, z []koala.Ext) []koala.Ext {
 
 func fillPoint(p []koala.Ext, picks []pick, z []koala.Ext) {
 	for i, x := range picks {
-		switch x {
-		case pickZero:
-			p[i] = koala.Ext{}
-		case pickOne:
-			p[i] = koala.ExtOne
-		case pickHalf:
-			p[i] = koala.Lift(koala.Half)
-		default:
-			p[i] = z[x]
-		}
+		p[i] = pickAt(x, z)
 	}
+}
+
+func pickAt(x pick, z []koala.Ext) koala.Ext {
+	switch x {
+	case pickZero:
+		return koala.Ext{}
+	case pickOne:
+		return koala.ExtOne
+	case pickHalf:
+		return koala.Lift(koala.Half)
+	}
+	return z[x]
 }

@@ -118,7 +118,7 @@ type product struct {
 	slot   int
 	moved  *arrangement
 	f      form // in z, y
-	g      form // of no terms if there is none
+	g      form // of a plain product; of no terms else
 	level  int
 }
 

@@ -295,12 +295,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	}
 	// Limbs in order: later ones may split earlier ones.
 	for _, l := range p.limbs {
-		v := d.values(p, l.value)
-		out := make([]koala.Elem, len(v))
-		for i, x := range v {
-			out[i] = koala.FromInt(x.Int() >> l.shift)
-		}
-		d.witness[l.column] = out
+		shiftRight(d.witness[l.column], d.values(p, l.value), l.shift)
 	}
 	values, seconds := d.lookups(p)
 	d.count(p, values)
@@ -309,18 +304,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 		values, seconds = d.lookups(p)
 	}
 
-	height := p.card.height
-	flat := make([]koala.Elem, p.witnessColumns<<height)
-	for i, r := range p.witness {
-		place := flat[r.at : r.at+1<<r.bits]
-		copy(place, d.witness[i])
-		d.witness[i] = place // the copy may go
-	}
-	columns := make([][]koala.Elem, p.witnessColumns)
-	for i := range columns {
-		columns[i] = flat[i<<height : (i+1)<<height]
-	}
-	commit := pk.params.Commit(columns)
+	commit := pk.params.Commit(d.columns)
 	root := commit.Root()
 	t.Bytes("witness", root[:])
 
@@ -329,8 +313,8 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
 	// The next proof will want as much; the collector takes what no proof wants.
 	room, _ := pk.rooms.Get().(*koala.Room)
-	if room == nil || room.Len() < 1<<p.fractions {
-		room = koala.NewRoom(1 << p.fractions)
+	if room == nil || room.Len() < logup.Room(p.fractions) {
+		room = koala.NewRoom(logup.Room(p.fractions))
 	}
 	defer pk.rooms.Put(room)
 	room.Reset()
@@ -347,17 +331,13 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 		}
 		room.Reset()
 		terms := d.terms(p, now)
-		var sum koala.Ext
-		for _, s := range terms {
-			sum = sum.Add(s.Sum())
-		}
-		t.Exts("sum", sum)
-		n := p.waveVars(now)
-		y := sumcheck.Prove(t, n, terms)
+		sums := sumcheck.New(p.waveVars(now), terms)
+		t.Exts("sum", sums.Sum())
+		y := sums.Prove(t)
 		var evals []koala.Ext
 		for i, a := range now {
-			for _, f := range terms[i].Factors[:p.prods[a.src.id].factors()] {
-				evals = append(evals, f.At(0))
+			for _, f := range []*sumcheck.Table{terms[i].F, terms[i].G}[:p.prods[a.src.id].factors()] {
+				evals = append(evals, f.Value())
 			}
 		}
 		t.Exts("factors", evals...)
@@ -431,6 +411,28 @@ func (d *data) lookups(p *plan) (values, seconds [][]koala.Elem) {
 	return values, seconds
 }
 
+// shiftRight sets dst to the integers in (-p/2, p/2) that elements stand for,
+// shifted.
+func shiftRight(dst, x []koala.Elem, by int) {
+	parallel.For(len(x), 1<<14, func(from, to int) {
+		var uints [1 << 10]koala.Elem
+		var ints [1 << 10]int32
+		for at := from; at < to; at += len(uints) {
+			end := min(at+len(uints), to)
+			u, v := uints[:end-at], ints[:end-at]
+			koala.Uints(u, x[at:end])
+			for i, e := range u {
+				s := int32(e)
+				if e > koala.P/2 {
+					s -= koala.P
+				}
+				v[i] = s >> by
+			}
+			koala.FromInts(dst[at:end], v)
+		}
+	})
+}
+
 // count fills in the multiplicities. A value that is in no table is not
 // counted: the proof will be refused.
 func (d *data) count(p *plan, values [][]koala.Elem) {
@@ -446,6 +448,11 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 	nulls := make([]int32, len(p.tables))
 	parallel.Each(len(p.tables), func(t int) {
 		tab := p.tables[t]
+		count := counts[t][:tab.live]
+		lo := koala.Elem(koala.FromInt(tab.lo).Uint())
+		nowhere := koala.Elem(koala.FromInt(tab.lo - 1).Uint())
+		want := koala.FromInt(tag(t))
+		var room [1 << 10]koala.Elem
 		for _, i := range byTable[t] {
 			l := p.lookups[i]
 			var only, tags []koala.Elem
@@ -455,17 +462,29 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 			if l.null >= 0 {
 				tags = d.values(p, l.tag)
 			}
-			want := koala.FromInt(tag(t))
-			for j, x := range values[i] {
-				if only != nil && only[j&(len(only)-1)] == 0 {
-					continue
+			for from := 0; from < len(values[i]); from += len(room) {
+				x := room[:min(len(room), len(values[i])-from)]
+				koala.Uints(x, values[i][from:from+len(x)])
+				if only != nil {
+					for j := range x {
+						if only[(from+j)&(len(only)-1)] == 0 {
+							x[j] = nowhere
+						}
+					}
 				}
-				if tags != nil && tags[j] != want {
-					nulls[t]++
-					continue
+				if tags != nil {
+					for j := range x {
+						if tags[from+j] != want {
+							x[j] = nowhere
+							nulls[t]++
+						}
+					}
 				}
-				if at := x.Int() - tab.lo; at >= 0 && at < int64(tab.live) {
-					counts[t][at]++
+				for _, e := range x {
+					// The entry's place: e - lo mod p.
+					if at := int(min(e-lo, e-lo+koala.P)); at < len(count) {
+						count[at]++
+					}
 				}
 			}
 		}
@@ -474,7 +493,7 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 		counts[p.null][0] += n
 	}
 	for i, t := range p.tables {
-		d.witness[t.count] = elems(counts[i])
+		fromInts(d.witness[t.count], counts[i])
 	}
 }
 
@@ -535,13 +554,11 @@ func (c *equation) weights() []whir.Weight {
 	p := c.p
 	out := make([]whir.Weight, 0, len(c.oracles.list)+len(c.sparse))
 	for _, a := range c.oracles.list {
-		at, bits := p.base(a.src)
-		inner := min(bits, p.card.height, whir.InnerBits)
-		out = append(out, whir.Weight{At: at, Outer: mle.Eq(a.point[:bits-inner], a.coef), Inner: mle.Eq(a.point[bits-inner:], koala.ExtOne)})
+		at, _ := p.base(a.src)
+		out = append(out, whir.Weight{At: at, Point: a.point, Coef: a.coef})
 	}
-	one := mle.Eq(nil, koala.ExtOne)
 	for _, s := range c.sparse {
-		out = append(out, whir.Weight{At: s.index, Outer: mle.Eq(nil, s.coef), Inner: one})
+		out = append(out, whir.Weight{At: s.index, Coef: s.coef})
 	}
 	return out
 }

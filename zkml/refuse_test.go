@@ -711,8 +711,8 @@ func TestGolden(t *testing.T) {
 		id, proof string
 		last      string // challenge
 	}{
-		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "3735fa2e721a942c58f00b526aa528cb4fd1b6338d7461951abbce562c02b61d", "5f0743082906f96a62a0f34651222be629ef79bbeb5b9f3e1748183d2086a382", "45e1b42220311b93ec77dbc449684e60c0cb6010c206bde61c4b5cd9e2e26757"},
-		{"mixture", mixture(7), mixtureRuns(5, 3), "154f605f3b105ddab90da2306a15da334526bb069714af490e71b74ecc73e71b", "a8c48b0d107c01f05ca6acc13ad82e069325b4d263bb908ba982aa67965b2169", "5e335ff5e20f84c414528b30ef8e1048cb202060d9c68cec1a663198c6af815c"},
+		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "3735fa2e721a942c58f00b526aa528cb4fd1b6338d7461951abbce562c02b61d", "7d4d938f1f4862911f93008bf157d8c9ddb8f7d503ed83f232aa9dc91f0a7431", "08e5e72f5d51e38cb8bbb066bd03753712a639bbdfc8276791f7796e141261f9"},
+		{"mixture", mixture(7), mixtureRuns(5, 3), "154f605f3b105ddab90da2306a15da334526bb069714af490e71b74ecc73e71b", "f0f98329eae3ffb339a2bd31953aebfe7435811f45528aae8566b4e371ce9327", "517460aecbce6084dddd6639677cfa9088864f3e512fb0976ed72987b2d3eb39"},
 	} {
 		card, pk := mustCommit(t, g.prog)
 		var w watched

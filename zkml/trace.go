@@ -523,22 +523,41 @@ func (pk *ProverKey) chooseModes(tr *trace) []byte {
 type data struct {
 	v       *vectors
 	model   [][]koala.Elem
-	witness [][]koala.Elem
+	columns [][]koala.Elem // that are committed to
+	witness [][]koala.Elem // in these
 	prods   [][]koala.Elem // nil where nothing refers to the product
 	publics [][]koala.Elem // made when needed
 }
 
+func newData(p *plan) *data {
+	d := &data{v: newVectors(p), columns: make([][]koala.Elem, p.witnessColumns), witness: make([][]koala.Elem, len(p.witness)), prods: make([][]koala.Elem, len(p.prods)), publics: make([][]koala.Elem, len(p.publics))}
+	height := p.card.height
+	all := make([]koala.Elem, p.witnessColumns<<height)
+	for i := range d.columns {
+		d.columns[i] = all[i<<height : (i+1)<<height]
+	}
+	for i, r := range p.witness {
+		d.witness[i] = all[r.at : r.at+1<<r.bits]
+	}
+	return d
+}
+
+// elems is integers as elements.
 func elems(x []int32) []koala.Elem {
 	out := make([]koala.Elem, len(x))
-	parallel.For(len(x), 1<<14, func(from, to int) {
-		koala.FromInts(out[from:to], x[from:to])
-	})
+	fromInts(out, x)
 	return out
 }
 
-// fill computes the sources of a plan from a trace. Multiplicities stay zero.
+func fromInts(dst []koala.Elem, x []int32) {
+	parallel.For(len(x), 1<<14, func(from, to int) { koala.FromInts(dst[from:to], x[from:to]) })
+}
+
+// fill computes the sources of a plan from a trace. Limbs and multiplicities
+// stay zero.
 func (pk *ProverKey) fill(p *plan, tr *trace) *data {
-	d := &data{v: newVectors(p), model: pk.regions, witness: make([][]koala.Elem, len(p.witness)), prods: make([][]koala.Elem, len(p.prods)), publics: make([][]koala.Elem, len(p.publics))}
+	d := newData(p)
+	d.model = pk.regions
 	for i, op := range p.card.ops {
 		o := p.ops[i]
 		switch op.Kind {
@@ -548,28 +567,29 @@ func (pk *ProverKey) fill(p *plan, tr *trace) *data {
 			if len(o.columns) == 0 {
 				break
 			}
-			d.witness[o.columns[0]] = elems(tr.vals[i])
+			fromInts(d.witness[o.columns[0]], tr.vals[i])
 			if !o.sat {
 				break
 			}
 			s := uint(op.Params[0]) & 63
 			half := int64(1) << s >> 1
-			over, under := make([]koala.Elem, len(tr.vals[i])), make([]koala.Elem, len(tr.vals[i]))
+			var over, under []koala.Elem
+			if c := o.columns[1]; c >= 0 {
+				over = d.witness[c]
+			}
+			if c := o.columns[2]; c >= 0 {
+				under = d.witness[c]
+			}
 			for j, x := range tr.vals[op.In[0]] {
 				switch e := int32((int64(x)+half)>>s) - tr.vals[i][j]; {
-				case e > 0:
+				case e > 0 && over != nil:
 					over[j] = koala.FromSmall(e)
-				case e < 0:
+				case e < 0 && under != nil:
 					under[j] = koala.FromSmall(-e)
 				}
 			}
-			for k, v := range [][]koala.Elem{over, under} {
-				if c := o.columns[1+k]; c >= 0 {
-					d.witness[c] = v
-				}
-			}
 		case exact.Table:
-			d.witness[o.columns[0]] = elems(tr.vals[i])
+			fromInts(d.witness[o.columns[0]], tr.vals[i])
 		case exact.Arrange, exact.Multiply:
 			d.prods[o.prods[0]] = elems(tr.vals[i])
 		case exact.BlockMatMul:
@@ -604,11 +624,11 @@ func (pk *ProverKey) fillMax(p *plan, i int, d *data, tr *trace) {
 	o, in := p.ops[i], int(p.card.ops[i].In[0])
 	x, top := spread(tr.vals[in], p.lay[in], o.in), spread(tr.vals[i], p.lay[i], o.own)
 	wb := o.in.widthBits()
-	mark := make([]koala.Elem, len(x))
+	mark := d.witness[o.columns[1]]
 	for b := range len(x) >> wb {
 		mark[b<<wb+max(0, slices.Index(x[b<<wb:][:o.in.width], top[b]))] = koala.One
 	}
-	d.witness[o.columns[0]], d.witness[o.columns[1]] = elems(top), mark
+	fromInts(d.witness[o.columns[0]], top)
 }
 
 func (pk *ProverKey) fillMean(p *plan, i int, d *data, tr *trace) {
@@ -620,7 +640,8 @@ func (pk *ProverKey) fillMean(p *plan, i int, d *data, tr *trace) {
 			mean, back = append(mean, e), append(back, koala.FromSmall(e).Mul(koala.FromInt(int64(n))))
 		}
 	}
-	d.witness[o.columns[0]], d.prods[o.prods[0]], d.prods[o.prods[1]] = elems(mean), elems(tr.sums[i]), back
+	fromInts(d.witness[o.columns[0]], mean)
+	d.prods[o.prods[0]], d.prods[o.prods[1]] = elems(tr.sums[i]), back
 }
 
 func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
@@ -649,7 +670,8 @@ func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
 			koala.ScaleInts(scaled[r*w:][:w], x[r*w:][:w], koala.FromInt(n.factor[r]))
 		}
 	})
-	d.witness[o.columns[0]], d.witness[o.columns[1]] = elems(high), elems(tr.vals[i])
+	fromInts(d.witness[o.columns[0]], high)
+	fromInts(d.witness[o.columns[1]], tr.vals[i])
 	d.prods[o.prods[0]] = scaled
 	if o.slots[normSum] >= 0 {
 		d.v.set(o.slots[normSum], n.sum)
@@ -663,7 +685,9 @@ func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
 func (pk *ProverKey) fillAttention(p *plan, i int, d *data, tr *trace) {
 	o, a := p.ops[i], tr.attn[i]
 	own := spread(tr.vals[i], p.lay[i], o.own)
-	d.witness[o.columns[0]], d.witness[o.columns[1]], d.witness[o.columns[2]] = elems(a.key), elems(a.exp), elems(own)
+	for k, x := range [][]int32{a.key, a.exp, own} {
+		fromInts(d.witness[o.columns[k]], x)
+	}
 	d.prods[o.prods[0]], d.prods[o.prods[2]] = elems(a.score), elems(a.sums)
 	back := make([]koala.Elem, len(own))
 	hb, wb := o.own.groupBits(), o.own.widthBits()
@@ -711,8 +735,9 @@ func (d *data) values(p *plan, f form) []koala.Elem {
 		}
 	}
 	if all != 0 {
-		for i := range out {
-			out[i] = all
+		out[0] = all
+		for n := 1; n < len(out); n *= 2 {
+			copy(out[n:], out[:n])
 		}
 	}
 	for _, t := range f.terms {

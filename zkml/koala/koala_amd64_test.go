@@ -20,6 +20,7 @@ func TestPaths(t *testing.T) {
 			TestLongDot(t)
 			TestEncode(t)
 			TestEncodeAt(t)
+			TestDotRows(t)
 		})
 	}
 }

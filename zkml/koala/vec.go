@@ -4,10 +4,19 @@ package koala
 // Vec[c][i]. All four slices have the same length.
 type Vec [4][]Elem
 
+// Apart is how many elements should be between vectors that are used at the same
+// indices, if these are many: the nearest cache finds places by addresses modulo
+// 4 KiB, and has few for each.
+const Apart = 64
+
 // NewVec returns a vector of n zeros.
 func NewVec(n int) Vec {
-	b := make([]Elem, 4*n)
-	return Vec{b[:n:n], b[n : 2*n : 2*n], b[2*n : 3*n : 3*n], b[3*n:]}
+	step := n
+	if n >= 1024 {
+		step += 4 * Apart
+	}
+	b := make([]Elem, 3*step+n)
+	return Vec{b[:n:n], b[step : step+n : step+n], b[2*step : 2*step+n : 2*step+n], b[3*step:]}
 }
 
 // Len is the number of elements.

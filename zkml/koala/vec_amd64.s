@@ -10,6 +10,10 @@
 	MOVL $0x81000001, AX; VPBROADCASTD AX, Z30; \
 	MOVL $0x5555, AX; KMOVW AX, K1
 
+// What is read from R soon. Of many vectors at once the machine does not see by
+// itself what comes.
+#define AHEAD(R) PREFETCHT0 1024(R)(CX*1)
+
 // OUT = E (even) and O (odd) divided by 2^32 mod p, for values below 4 p^2.
 // Overwrites E, O, S, T.
 #define REDUCE4(E, O, OUT, S, T) \
@@ -99,22 +103,22 @@
 	TRIPLE(Z6, Z9, Z22); \
 	TRIPLE(Z7, Z10, Z22)
 
-// Z0 to Z3 = Z26 to Z29 + what is on the stack.
+// Z0 to Z3 = Z26 to Z29 + what is kept at DI.
 #define ADDKEPT \
-	VMOVDQU32 0(SP), Z0; \
-	VMOVDQU32 64(SP), Z1; \
-	VMOVDQU32 128(SP), Z2; \
-	VMOVDQU32 192(SP), Z3; \
+	VMOVDQA32 1024(DI), Z0; \
+	VMOVDQA32 1088(DI), Z1; \
+	VMOVDQA32 1152(DI), Z2; \
+	VMOVDQA32 1216(DI), Z3; \
 	ADD(Z26, Z0, Z0, Z22); \
 	ADD(Z27, Z1, Z1, Z23); \
 	ADD(Z28, Z2, Z2, Z24); \
 	ADD(Z29, Z3, Z3, Z25)
 
 #define KEEP \
-	VMOVDQU32 Z26, 0(SP); \
-	VMOVDQU32 Z27, 64(SP); \
-	VMOVDQU32 Z28, 128(SP); \
-	VMOVDQU32 Z29, 192(SP)
+	VMOVDQA32 Z26, 1024(DI); \
+	VMOVDQA32 Z27, 1088(DI); \
+	VMOVDQA32 Z28, 1152(DI); \
+	VMOVDQA32 Z29, 1216(DI)
 
 // Pointers of the four coordinates of the vector at R.
 #define POINTERS(R, P0, P1, P2, P3) \
@@ -180,6 +184,14 @@ TEXT ·mulVec512(SB), NOSPLIT, $0-32
 	ADDQ CX, AX
 	NEGQ CX
 mulLoop:
+	AHEAD(SI)
+	AHEAD(R11)
+	AHEAD(R12)
+	AHEAD(R13)
+	AHEAD(BX)
+	AHEAD(DX)
+	AHEAD(R15)
+	AHEAD(AX)
 	VMOVDQU32 (SI)(CX*1), Z0
 	VMOVDQU32 (R11)(CX*1), Z1
 	VMOVDQU32 (R12)(CX*1), Z2
@@ -318,6 +330,14 @@ TEXT ·fold512(SB), NOSPLIT, $0-40
 	ADDQ CX, AX
 	NEGQ CX
 foldLoop:
+	AHEAD(SI)
+	AHEAD(R11)
+	AHEAD(R12)
+	AHEAD(R13)
+	AHEAD(BX)
+	AHEAD(DX)
+	AHEAD(R15)
+	AHEAD(AX)
 	VMOVDQU32 (BX)(CX*1), Z0
 	VMOVDQU32 (DX)(CX*1), Z1
 	VMOVDQU32 (R15)(CX*1), Z2
@@ -374,6 +394,14 @@ TEXT ·dot512(SB), NOSPLIT, $0-32
 	VMOVDQU32 Z0, 128(DI)
 	VMOVDQU32 Z0, 192(DI)
 dotLoop:
+	AHEAD(SI)
+	AHEAD(R11)
+	AHEAD(R12)
+	AHEAD(R13)
+	AHEAD(BX)
+	AHEAD(DX)
+	AHEAD(R15)
+	AHEAD(AX)
 	VMOVDQU32 (SI)(CX*1), Z0
 	VMOVDQU32 (R11)(CX*1), Z1
 	VMOVDQU32 (R12)(CX*1), Z2
@@ -583,6 +611,8 @@ subFromLoop:
 TEXT ·combine2(SB), NOSPLIT, $0-48
 	COMBINE
 combine2Loop:
+	AHEAD(R11)
+	AHEAD(R12)
 	VMOVDQU32 (R11)(CX*1), Z0
 	VMOVDQU32 (R12)(CX*1), Z1
 	VPSRLQ $32, Z0, Z4
@@ -600,6 +630,10 @@ combine2Loop:
 TEXT ·combine4(SB), NOSPLIT, $0-48
 	COMBINE
 combine4Loop:
+	AHEAD(R11)
+	AHEAD(R12)
+	AHEAD(R13)
+	AHEAD(R15)
 	VMOVDQU32 (R11)(CX*1), Z0
 	VMOVDQU32 (R12)(CX*1), Z1
 	VMOVDQU32 (R13)(CX*1), Z2
@@ -657,12 +691,12 @@ combine4Loop:
 	VPANDQ Z29, O, Z27; \
 	VPADDQ Z26, Z27, Z26; \
 	VPADDQ D(DI), Z26, Z26; \
-	VMOVDQU64 Z26, D(DI); \
+	VMOVDQA64 Z26, D(DI); \
 	VPSRLQ $32, E, E; \
 	VPSRLQ $32, O, O; \
 	VPADDQ E, O, E; \
 	VPADDQ D+64(DI), E, E; \
-	VMOVDQU64 E, D+64(DI)
+	VMOVDQA64 E, D+64(DI)
 
 // The sums of products at DI + D take the product of Z0 to Z3 and the vector
 // at BX.
@@ -686,9 +720,19 @@ combine4Loop:
 	JOIN(Z22, Z23, D+384)
 
 // func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int)
-TEXT ·quadraticSums512(SB), NOSPLIT, $256-40
+// Sums and what is kept are aligned on the stack: across the ends of cache lines
+// a load has to wait for the store before it.
+TEXT ·quadraticSums512(SB), 0, $1344-40
 	SETUP
-	MOVQ sum+0(FP), DI
+	LEAQ 63(SP), DI
+	ANDQ $-64, DI
+	VPXORD Z0, Z0, Z0
+	XORQ CX, CX
+quadraticClear:
+	VMOVDQA32 Z0, (DI)(CX*1)
+	ADDQ $64, CX
+	CMPQ CX, $1024
+	JNE quadraticClear
 	MOVQ e+8(FP), BX
 	MOVQ lo+16(FP), SI
 	MOVQ hi+24(FP), DX
@@ -721,6 +765,14 @@ quadraticLoop:
 	ADDQ $64, CX
 	CMPQ CX, R8
 	JNE quadraticLoop
+	MOVQ sum+0(FP), SI
+	XORQ CX, CX
+quadraticResult:
+	VMOVDQA32 (DI)(CX*1), Z0
+	VMOVDQU32 Z0, (SI)(CX*1)
+	ADDQ $64, CX
+	CMPQ CX, $1024
+	JNE quadraticResult
 	VZEROUPPER
 	RET
 

@@ -81,10 +81,12 @@ func (l level) addLevel(below level) {
 	})
 }
 
+// Room is how many elements Prove wants room for.
+func Room(n int) int { return 1<<n + 2*n*koala.Apart }
+
 // Prove proves that the sum of 2^n fractions is zero, if it is and no
 // denominator is; if not it writes a proof that is refused. It returns the point
-// at which the verifier needs the values of numerators and denominators. It
-// wants room for 2^n elements.
+// at which the verifier needs the values of numerators and denominators.
 func Prove(t *transcript.Prover, n int, leaves Leaves, room *koala.Room) []koala.Ext {
 	leaves = leaves.repeated()
 	if n == 0 {
@@ -95,12 +97,12 @@ func Prove(t *transcript.Prover, n int, leaves Leaves, room *koala.Room) []koala
 	}
 	// All levels that are kept, and later the tables of those that are not, are
 	// in one place.
-	memory := room.Take(1 << n)
+	memory := room.Take(Room(n))
 	var levels []level
 	at := 0
 	for h := 1 << n / 4; h > 0; h /= 2 {
-		l := level{memory.Slice(at, at+h), memory.Slice(at+h, at+2*h)}
-		at += 2 * h
+		l := level{memory.Slice(at, at+h), memory.Slice(at+h+koala.Apart, at+2*h+koala.Apart)}
+		at += 2 * (h + koala.Apart)
 		if len(levels) == 0 {
 			l.addMade(leaves.parents(n))
 		} else {
@@ -152,10 +154,14 @@ const (
 
 // tablesIn returns tables of n elements in memory of at least 4n.
 func tablesIn(v koala.Vec, n int) tables {
-	return tables{v.Slice(0, n), v.Slice(n, 2*n), v.Slice(2*n, 3*n), v.Slice(3*n, 4*n)}
+	step := n
+	if n >= 1024 {
+		step += koala.Apart
+	}
+	return tables{v.Slice(0, n), v.Slice(step, step+n), v.Slice(2*step, 2*step+n), v.Slice(3*step, 3*step+n)}
 }
 
-func newTables(n int) tables { return tablesIn(koala.NewVec(4*n), n) }
+func newTables(n int) tables { return tablesIn(koala.NewVec(4*(n+koala.Apart)), n) }
 
 func (x tables) slice(from, to int) tables {
 	for k := range x {

@@ -161,7 +161,7 @@ func BenchmarkProve(b *testing.B) {
 		v[i] = koala.Elem(r.IntN(koala.P))
 	}
 	leaves := Leaves{Coef: [Terms]koala.Ext{minusOne}, Parts: []Part{{Len: 1 << n, Const: ext(r), Base: [Terms][]koala.Elem{v}}}}
-	room := koala.NewRoom(1 << n)
+	room := koala.NewRoom(Room(n))
 	for b.Loop() {
 		room.Reset()
 		Prove(transcript.NewProver("bench"), n, leaves, room)

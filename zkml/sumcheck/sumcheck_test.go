@@ -14,46 +14,70 @@ func ext(r *rand.Rand) koala.Ext {
 	return koala.Ext{A: w(), B: w(), C: w(), D: w()}
 }
 
-func clone(v koala.Vec) koala.Vec {
-	w := koala.NewVec(v.Len())
-	w.Copy(v)
-	return w
+// values are those of a table, and the table.
+type values struct {
+	at    koala.Vec
+	table *Table
 }
 
-// random returns terms, copies of their tables and the sum, added up by
-// brute force.
-func random(r *rand.Rand, n int) (terms, copies []Term, sum koala.Ext) {
-	for range 1 + r.IntN(4) {
-		m := r.IntN(n + 1)
-		t := Term{Coef: ext(r)}
-		c := Term{Coef: t.Coef}
-		for range 1 + r.IntN(Degree) {
-			v := koala.NewVec(1 << m)
-			for i := range 1 << m {
-				v.Set(i, ext(r))
-			}
-			t.Factors = append(t.Factors, v)
-			c.Factors = append(c.Factors, clone(v))
+func randomTable(r *rand.Rand, m int) values {
+	v := values{at: koala.NewVec(1 << m)}
+	base := r.IntN(2) == 0
+	for i := range 1 << m {
+		x := ext(r)
+		if base {
+			x = koala.Lift(x.A)
 		}
-		for i := range 1 << m {
-			p := t.Coef
-			for _, f := range t.Factors {
-				p = p.Mul(f.At(i))
-			}
-			sum = sum.Add(p)
-		}
-		terms, copies = append(terms, t), append(copies, c)
+		v.at.Set(i, x)
 	}
-	return terms, copies, sum
+	if base {
+		v.table = Elems(v.at[0], nil)
+	} else {
+		c := koala.NewVec(1 << m)
+		c.Copy(v.at)
+		v.table = Vec(c)
+	}
+	return v
+}
+
+// random returns terms, some of which share tables and points, with the values
+// of their factors and the sum, added up by brute force.
+func random(r *rand.Rand, n int) (terms []Term, factors [][2]values, sum koala.Ext) {
+	var z []koala.Ext
+	for range n {
+		x := ext(r)
+		if r.IntN(8) == 0 {
+			x = koala.Ext{}
+		}
+		z = append(z, x)
+	}
+	for range 1 + r.IntN(3) {
+		m := r.IntN(n + 1)
+		tables := []values{randomTable(r, m), randomTable(r, m), randomTable(r, m)}
+		for range 1 + r.IntN(4) {
+			f, g := tables[r.IntN(3)], tables[r.IntN(3)]
+			t := Term{Coef: ext(r), Point: z[:[]int{0, m, r.IntN(m + 1)}[r.IntN(3)]], F: f.table, G: g.table}
+			eq := mle.Eq(t.Point, t.Coef)
+			for i := range 1 << m {
+				sum = sum.Add(eq.At(i >> (m - len(t.Point))).Mul(f.at.At(i)).Mul(g.at.At(i)))
+			}
+			terms, factors = append(terms, t), append(factors, [2]values{f, g})
+		}
+	}
+	return terms, factors, sum
 }
 
 func TestSums(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
-	for range 100 {
-		n := r.IntN(11)
-		terms, copies, sum := random(r, n)
+	for range 200 {
+		n := r.IntN(13)
+		terms, factors, sum := random(r, n)
 		p := transcript.NewProver("test")
-		point := Prove(p, n, terms)
+		s := New(n, terms)
+		if s.Sum() != sum {
+			t.Fatal("sum")
+		}
+		point := s.Prove(p)
 		check := func(claim koala.Ext, proof []byte) bool {
 			v := transcript.NewVerifier("test", proof)
 			z, value := Verify(v, n, claim)
@@ -61,14 +85,13 @@ func TestSums(t *testing.T) {
 				return false
 			}
 			var want koala.Ext
-			for _, c := range copies {
-				x := c.Coef
-				m := mle.Log(c.Factors[0].Len())
+			for i, f := range factors {
+				m := mle.Log(f[0].at.Len())
+				y := z[n-m:]
+				k := len(terms[i].Point)
+				x := terms[i].Coef.Mul(mle.EqAt(terms[i].Point, y[:k])).Mul(mle.EvalVec(f[0].at, y)).Mul(mle.EvalVec(f[1].at, y))
 				for range n - m {
 					x = x.Scale(koala.Half)
-				}
-				for _, f := range c.Factors {
-					x = x.Mul(mle.EvalVec(f, z[n-m:]))
 				}
 				want = want.Add(x)
 			}
@@ -77,10 +100,9 @@ func TestSums(t *testing.T) {
 		if !check(sum, p.Proof()) {
 			t.Fatalf("honest proof of %d variables refused", n)
 		}
-		for i, term := range terms {
-			m := mle.Log(copies[i].Factors[0].Len())
-			for k, f := range term.Factors {
-				if f.Len() != 1 || f.At(0) != mle.EvalVec(copies[i].Factors[k], point[n-m:]) {
+		for _, f := range factors {
+			for _, v := range f {
+				if v.table.Value() != mle.EvalVec(v.at, point[n-mle.Log(v.at.Len()):]) {
 					t.Fatal("tables are not left at the point")
 				}
 			}

@@ -304,16 +304,14 @@ type Part struct {
 }
 
 // Weight is weights of consecutive elements of the whole polynomial, of which
-// column j has those from j 2^Height on: element At + i len(Inner) + k weighs
-// Outer[i] Inner[k]. Both lengths are powers of two, At is a multiple of
-// their product, and Inner has at most 2^InnerBits elements.
+// column j has those from j 2^Height on: of the 2^len(Point) elements from At on,
+// a multiple of their number, element i weighs Coef eq(Point, i). Their weighted
+// sum is Coef times the value at Point of their multilinear extension.
 type Weight struct {
-	At           int
-	Outer, Inner koala.Vec
+	At    int
+	Point []koala.Ext
+	Coef  koala.Ext
 }
-
-// InnerBits bounds Weight.Inner.
-const InnerBits = 10
 
 // Prove proves the sum of all elements of the parts, each times its weight: the
 // sum of the weights given for it. The whole polynomial has 2^logColumns
@@ -393,69 +391,114 @@ func distinct(indices []int) []int {
 	return slices.Compact(indices)
 }
 
-// piece is a part of a Weight in one block of a column: from offset at on,
-// its Inner times scale.
-type piece struct {
-	weight, at int
-	scale      koala.Ext
+// Columns are read in blocks of 2^innerBits elements, and in chunks of
+// 2^chunkBits blocks, which stay in the nearest cache.
+const (
+	innerBits = 7
+	chunkBits = 6
+)
+
+// product is weights of consecutive blocks of a column: eq of the last
+// coordinates of a point, which few weights have others of, times a number for
+// each block.
+type product struct {
+	column, at int // the first block
+	outer      koala.Vec
+}
+
+// group is products in one chunk of the columns with the same inner vector. They
+// are within the blocks from `from` to to-1.
+type group struct {
+	inner    koala.Vec
+	products []product
+	from, to int
+}
+
+// span is weights of less than a block: of the elements of a column from `at`
+// on.
+type span struct {
+	column, at int
+	weights    koala.Vec
+}
+
+// split returns what weights consist of: for each of a number of chunks, groups
+// of blocks of 2^bits elements, and what is less than a block.
+func (p Params) split(weights []Weight, bits, chunks int) (groups [][]*group, spans []span) {
+	type end struct {
+		point []koala.Ext
+		eq    koala.Vec
+	}
+	var ends []end
+	find := map[[2]int]*group{} // of a chunk and an end
+	groups = make([][]*group, chunks)
+	blocks := 1 << (p.Height - bits)
+	chunk := blocks / chunks
+	for _, v := range weights {
+		k := len(v.Point) - bits
+		if k < 0 {
+			spans = append(spans, span{v.At >> p.Height, v.At & (1<<p.Height - 1), mle.Eq(v.Point, v.Coef)})
+			continue
+		}
+		last := v.Point[k:]
+		i := slices.IndexFunc(ends, func(e end) bool { return slices.Equal(e.point, last) })
+		if i < 0 {
+			i = len(ends)
+			ends = append(ends, end{last, mle.Eq(last, koala.ExtOne)})
+		}
+		outer := mle.Eq(v.Point[:k], v.Coef)
+		n := min(outer.Len(), chunk)
+		for from := 0; from < outer.Len(); from += n {
+			at := v.At>>bits + from
+			x := product{at / blocks, at % blocks, outer.Slice(from, from+n)}
+			key := [2]int{x.at / chunk, i}
+			g := find[key]
+			if g == nil {
+				g = &group{inner: ends[i].eq, from: x.at}
+				find[key], groups[key[0]] = g, append(groups[key[0]], g)
+			}
+			g.products = append(g.products, x)
+			g.from, g.to = min(g.from, x.at), max(g.to, x.at+n)
+		}
+	}
+	return groups, spans
 }
 
 // bindColumns binds the variables that number the columns. All rounds can be
-// computed from the inner products of columns and weights. Weights are made
-// block by block, twice: for these, and for the sum of all columns.
+// computed from the inner products of columns and weights, and these from the
+// inner products of blocks and few vectors.
 func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weights []Weight, room *koala.Room) (f, w koala.Vec) {
 	n := len(columns)
 	if n > 1<<p.Height { // there would be more inner products than elements
 		return p.bindAll(t, columns, weights)
 	}
-	block := min(p.Height, InnerBits)
-	size, blocks := 1<<block, 1<<(p.Height-block)
-	// pieces[b][j] are those of block b of column j.
-	pieces := make([][][]piece, blocks)
-	for b := range pieces {
-		pieces[b] = make([][]piece, n)
-	}
-	for i, v := range weights {
-		for k := range v.Outer.Len() {
-			at := v.At + k*v.Inner.Len()
-			b, j := at>>block&(blocks-1), at>>p.Height
-			pieces[b][j] = append(pieces[b][j], piece{i, at & (size - 1), v.Outer.At(k)})
-		}
-	}
-	// add adds pieces to dst, which is a block.
-	add := func(dst koala.Vec, pieces []piece) {
-		for _, c := range pieces {
-			inner := weights[c.weight].Inner
-			koala.AddProduct(dst.Slice(c.at, c.at+inner.Len()), inner, c.scale)
-		}
-	}
+	bits := min(p.Height, innerBits)
+	size := 1 << bits
+	chunkSize := min(size<<chunkBits, 1<<p.Height)
+	groups, spans := p.split(weights, bits, 1<<p.Height/chunkSize)
 	q := make([][]koala.Ext, n)
-	for j := range q {
-		q[j] = make([]koala.Ext, n)
-	}
-	var mu sync.Mutex
-	parallel.For(blocks, 1, func(from, to int) {
-		sum := make([]koala.Ext, n*n)
-		v := koala.NewVec(size)
-		for b := from; b < to; b++ {
-			for k := range columns {
-				if len(pieces[b][k]) == 0 {
-					continue
-				}
-				v.Clear()
-				add(v, pieces[b][k])
-				for j, c := range columns {
-					if c != nil {
-						sum[j*n+k] = sum[j*n+k].Add(koala.DotElems(v, c[b*size:(b+1)*size]))
-					}
+	parallel.Each(n, func(j int) {
+		sums := make([]koala.Ext, n)
+		q[j] = sums
+		c := columns[j]
+		if c == nil {
+			return
+		}
+		values := koala.NewVec(chunkSize / size)
+		for _, gs := range groups {
+			for _, g := range gs {
+				v := values.Slice(0, g.to-g.from)
+				koala.DotRows(v, g.inner, c[g.from*size:g.to*size])
+				for _, x := range g.products {
+					at := x.at - g.from
+					sums[x.column] = sums[x.column].Add(koala.Dot(x.outer, v.Slice(at, at+x.outer.Len())))
 				}
 			}
 		}
-		mu.Lock()
-		for i, x := range sum {
-			q[i/n][i%n] = q[i/n][i%n].Add(x)
+		for _, x := range spans {
+			for i, e := range c[x.at:][:x.weights.Len()] {
+				sums[x.column] = sums[x.column].Add(x.weights.At(i).Scale(e))
+			}
 		}
-		mu.Unlock()
 	})
 	var rs []koala.Ext
 	for h := n / 2; h > 0; h /= 2 {
@@ -478,29 +521,33 @@ func (p Params) bindColumns(t *transcript.Prover, columns [][]koala.Elem, weight
 		}
 	}
 	eq := mle.Eq(rs, koala.ExtOne)
-	f, w = room.New(1<<p.Height), room.New(1<<p.Height)
-	parallel.For(blocks, 1, func(from, to int) {
-		var joined []piece
-		for b := from; b < to; b++ {
-			at, end := b*size, (b+1)*size
-			// What one Weight has in several columns at this place is one piece.
-			joined = joined[:0]
-			for j, c := range columns {
-				if c != nil {
-					koala.AddScaled(f.Slice(at, end), c[at:end], eq.At(j))
-				}
-				for _, x := range pieces[b][j] {
-					x.scale = x.scale.Mul(eq.At(j))
-					if i := slices.IndexFunc(joined, func(y piece) bool { return y.weight == x.weight && y.at == x.at }); i >= 0 {
-						joined[i].scale = joined[i].scale.Add(x.scale)
-					} else {
-						joined = append(joined, x)
-					}
-				}
+	f, w = room.Take(1<<p.Height), room.Take(1<<p.Height)
+	parallel.Each(len(groups), func(i int) {
+		at, end := i*chunkSize, (i+1)*chunkSize
+		var terms []koala.Scaled
+		for j, c := range columns {
+			if c != nil {
+				terms = append(terms, koala.Scaled{A: c[at:end], X: eq.At(j)})
 			}
-			add(w.Slice(at, end), joined)
+		}
+		koala.Combine(f.Slice(at, end), koala.Ext{}, terms...)
+		w.Slice(at, end).Clear()
+		for _, g := range groups[i] {
+			// What several columns have of one place is added before.
+			outer := koala.NewVec(g.to - g.from)
+			for _, x := range g.products {
+				at := x.at - g.from
+				koala.AddProduct(outer.Slice(at, at+x.outer.Len()), x.outer, eq.At(x.column))
+			}
+			for b := g.from; b < g.to; b++ {
+				koala.AddProduct(w.Slice(b*size, (b+1)*size), g.inner, outer.At(b-g.from))
+			}
 		}
 	})
+	for _, x := range spans {
+		to := w.Slice(x.at, x.at+x.weights.Len())
+		koala.AddProduct(to, x.weights, eq.At(x.column))
+	}
 	return f, w
 }
 
@@ -514,10 +561,8 @@ func (p Params) bindAll(t *transcript.Prover, columns [][]koala.Elem, weights []
 		copy(f[0][j<<p.Height:], c)
 	}
 	for _, v := range weights {
-		for k := range v.Outer.Len() {
-			at := v.At + k*v.Inner.Len()
-			koala.AddProduct(w.Slice(at, at+v.Inner.Len()), v.Inner, v.Outer.At(k))
-		}
+		to := w.Slice(v.At, v.At+1<<len(v.Point))
+		koala.AddVec(to, to, mle.Eq(v.Point, v.Coef))
 	}
 	for range mle.Log(len(columns)) {
 		bind(t, &f, &w, p.FoldWork)

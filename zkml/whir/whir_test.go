@@ -18,50 +18,74 @@ func ext(r *rand.Rand) koala.Ext {
 	return koala.Ext{A: w(), B: w(), C: w(), D: w()}
 }
 
-// instance is two commitments, with weights and the sum by brute force.
+// instance is two commitments, with weights, what they are by column and the
+// sum by brute force.
 type instance struct {
 	p       Params
 	parts   []Part
 	logCols int
-	weights []koala.Vec
+	weights []Weight
+	columns []koala.Vec
 	claim   koala.Ext
 }
 
-func random(r *rand.Rand, p Params) *instance {
-	in := &instance{p: p, logCols: r.IntN(4)}
-	n := 1 << in.logCols
-	in.weights = make([]koala.Vec, n)
-	add := func(at, cols int) {
-		var columns [][]koala.Elem
-		for range cols {
-			c := make([]koala.Elem, 1<<p.Height)
-			for i := range c {
-				c[i] = koala.FromInt(r.Int64())
-			}
-			columns = append(columns, c)
-		}
-		in.parts = append(in.parts, Part{at, p.Commit(columns)})
+func newInstance(p Params, logCols int) *instance {
+	in := &instance{p: p, logCols: logCols, columns: make([]koala.Vec, 1<<logCols)}
+	for j := range in.columns {
+		in.columns[j] = koala.NewVec(1 << p.Height)
 	}
+	return in
+}
+
+// commit adds a commitment to random columns.
+func (in *instance) commit(r *rand.Rand, at, n int) {
+	columns := make([][]koala.Elem, n)
+	for j := range columns {
+		columns[j] = make([]koala.Elem, 1<<in.p.Height)
+		for i := range columns[j] {
+			columns[j][i] = koala.FromInt(r.Int64())
+		}
+	}
+	in.parts = append(in.parts, Part{at, in.p.Commit(columns)})
+}
+
+// weigh adds a random weight of 2^n elements of columns of a part.
+func (in *instance) weigh(r *rand.Rand, c Part, n int) {
+	all := len(c.columns) << in.p.Height >> n
+	w := Weight{At: c.At<<in.p.Height + r.IntN(all)<<n, Coef: ext(r)}
+	if w.At>>n<<n != w.At {
+		return // the part does not begin where such a weight can
+	}
+	// Many points end alike.
+	ends := rand.New(rand.NewPCG(r.Uint64N(2), 1))
+	for range n {
+		w.Point = append(w.Point, ext(ends))
+	}
+	if n > 8 {
+		w.Point[0] = ext(r)
+	}
+	in.weights = append(in.weights, w)
+	eq := mle.Eq(w.Point, w.Coef)
+	for i := range 1 << n {
+		x := eq.At(i)
+		j, k := (w.At+i)>>in.p.Height, (w.At+i)&(1<<in.p.Height-1)
+		in.columns[j].Set(k, in.columns[j].At(k).Add(x))
+		in.claim = in.claim.Add(x.Scale(c.columns[j-c.At][k]))
+	}
+}
+
+func random(r *rand.Rand, p Params) *instance {
+	in := newInstance(p, r.IntN(4))
+	n := 1 << in.logCols
 	first := 1 + r.IntN(n)
-	add(0, first)
+	in.commit(r, 0, first)
 	if first < n {
 		skip := r.IntN(n - first)
-		add(first+skip, 1+r.IntN(n-first-skip))
+		in.commit(r, first+skip, 1+r.IntN(n-first-skip))
 	}
-	for j := range in.weights {
-		if r.IntN(4) == 0 {
-			continue
-		}
-		for _, c := range in.parts {
-			if j < c.At || j >= c.At+len(c.columns) {
-				continue
-			}
-			in.weights[j] = koala.NewVec(1 << p.Height)
-			for i := range 1 << p.Height {
-				x := ext(r)
-				in.weights[j].Set(i, x)
-				in.claim = in.claim.Add(x.Scale(c.columns[j-c.At][i]))
-			}
+	for _, c := range in.parts {
+		for range 6 {
+			in.weigh(r, c, r.IntN(p.Height+mle.Log(len(c.columns)+1)))
 		}
 	}
 	return in
@@ -69,67 +93,34 @@ func random(r *rand.Rand, p Params) *instance {
 
 func (in *instance) prove() []byte {
 	t := transcript.NewProver("test")
-	in.p.Prove(t, in.parts, in.logCols, in.split(), koala.NewRoom(3<<in.p.Height))
+	in.p.Prove(t, in.parts, in.logCols, in.weights, koala.NewRoom(3<<in.p.Height))
 	return t.Proof()
-}
-
-// split returns the weights in pieces.
-func (in *instance) split() (weights []Weight) {
-	one := koala.NewVec(1)
-	one.Set(0, koala.ExtOne)
-	for j, w := range in.weights {
-		for at := 0; at < w.Len(); {
-			// Two weights that overlap and add up to w: one is 2 half in both
-			// halves, the other what is missing.
-			n := min(1<<InnerBits, w.Len()-at)
-			two := koala.NewVec(2)
-			two.Fill(koala.Lift(koala.FromInt(2)))
-			half := w.Slice(at, at+n/2)
-			minus := koala.NewVec(n)
-			koala.SubVec(minus, w.Slice(at, at+n), minus)
-			koala.SubVec(minus.Slice(0, n/2), minus.Slice(0, n/2), half)
-			koala.SubVec(minus.Slice(0, n/2), minus.Slice(0, n/2), half)
-			koala.SubVec(minus.Slice(n/2, n), minus.Slice(n/2, n), half)
-			koala.SubVec(minus.Slice(n/2, n), minus.Slice(n/2, n), half)
-			weights = append(weights, Weight{j<<in.p.Height + at, two, half}, Weight{j<<in.p.Height + at, one, minus})
-			at += n
-		}
-	}
-	return weights
 }
 
 // TestBindAll: columns are bound in two ways, which say the same.
 func TestBindAll(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 1))
 	for range 20 {
-		p := NewParams(MinHeight+r.IntN(8), 2, 2, 1, 20)
+		p := NewParams(MinHeight+r.IntN(11), 2, 2, 1, 20)
 		in := random(r, p)
 		columns := make([][]koala.Elem, 1<<in.logCols)
 		for _, c := range in.parts {
 			copy(columns[c.At:], c.columns)
 		}
 		one, other := transcript.NewProver("test"), transcript.NewProver("test")
-		f, w := p.bindColumns(one, columns, in.split(), nil)
-		g, v := p.bindAll(other, columns, in.split())
+		f, w := p.bindColumns(one, columns, in.weights, nil)
+		g, v := p.bindAll(other, columns, in.weights)
 		if !bytes.Equal(one.Proof(), other.Proof()) || !reflect.DeepEqual(f, g) || !reflect.DeepEqual(w, v) {
 			t.Fatalf("2^%d columns of 2^%d elements are bound in two ways", in.logCols, p.Height)
 		}
 	}
 	// More columns than a column has elements.
 	p := NewParams(MinHeight, 2, 2, 1, 20)
-	in := &instance{p: p, logCols: MinHeight + 1, weights: make([]koala.Vec, 2<<MinHeight)}
-	var columns [][]koala.Elem
-	for j := range in.weights {
-		in.weights[j] = koala.NewVec(1 << MinHeight)
-		columns = append(columns, make([]koala.Elem, 1<<MinHeight))
-		for i := range columns[j] {
-			x, e := ext(r), koala.FromInt(r.Int64())
-			in.weights[j].Set(i, x)
-			columns[j][i] = e
-			in.claim = in.claim.Add(x.Scale(e))
-		}
+	in := newInstance(p, MinHeight+1)
+	in.commit(r, 0, 2<<MinHeight)
+	for n := range 2*MinHeight + 1 {
+		in.weigh(r, in.parts[0], n)
 	}
-	in.parts = []Part{{0, p.Commit(columns)}}
 	if err := in.verify(in.claim, in.prove()); err != nil {
 		t.Error(err)
 	}
@@ -144,10 +135,8 @@ func (in *instance) verify(claim koala.Ext, proof []byte) error {
 	err := in.p.Verify(t, parts, in.logCols, claim, func(z []koala.Ext) koala.Ext {
 		eq := mle.Eq(z[:in.logCols], koala.ExtOne)
 		var s koala.Ext
-		for j, w := range in.weights {
-			if w.Len() > 0 {
-				s = s.Add(mle.EvalVec(w, z[in.logCols:]).Mul(eq.At(j)))
-			}
+		for j, w := range in.columns {
+			s = s.Add(mle.EvalVec(w, z[in.logCols:]).Mul(eq.At(j)))
 		}
 		return s
 	})
@@ -192,18 +181,15 @@ func TestOpening(t *testing.T) {
 			}
 			// Another element was committed than the claim is about.
 			c := in.parts[0]
-			for j, w := range in.weights {
-				if w.Len() > 0 && j >= c.At && j < c.At+len(c.columns) {
-					col := slices.Clone(c.columns[j-c.At])
-					col[3] = col[3].Add(koala.One)
-					columns := slices.Clone(c.columns)
-					columns[j-c.At] = col
-					in.parts[0].Commitment = p.Commit(columns)
-					if in.verify(in.claim, in.prove()) == nil {
-						t.Fatal("claim about another element accepted")
-					}
-					break
-				}
+			w := in.weights[0]
+			changed := slices.Clone(c.columns)
+			column := slices.Clone(changed[w.At>>height])
+			at := w.At & (1<<height - 1)
+			column[at] = column[at].Add(koala.One)
+			changed[w.At>>height] = column
+			in.parts[0].Commitment = p.Commit(changed)
+			if in.verify(in.claim, in.prove()) == nil {
+				t.Fatal("claim about another element accepted")
 			}
 		}
 	}
@@ -224,16 +210,9 @@ func TestDistance(t *testing.T) {
 	wrong := int(math.Ceil(float64(leaves) * w.near()))
 	accepted := 0
 	for range trials {
-		col := make([]koala.Elem, 1<<p.Height)
-		for i := range col {
-			col[i] = koala.FromInt(r.Int64())
-		}
-		in := &instance{p: p, parts: []Part{{0, p.Commit([][]koala.Elem{col})}}, weights: []koala.Vec{koala.NewVec(len(col))}}
-		for i := range col {
-			x := ext(r)
-			in.weights[0].Set(i, x)
-			in.claim = in.claim.Add(x.Scale(col[i]))
-		}
+		in := newInstance(p, 0)
+		in.commit(r, 0, 1)
+		in.weigh(r, in.parts[0], p.Height)
 		c := in.parts[0].Commitment
 		bad := r.Perm(leaves)[:wrong]
 		c.spoil = func(row, index int, x koala.Elem) koala.Elem {
@@ -325,7 +304,7 @@ func BenchmarkProve(b *testing.B) {
 	col := benchColumn()
 	c := p.Commit([][]koala.Elem{col, col, col, col})
 	for b.Loop() {
-		w := Weight{0, koala.NewVec(1 << 10), koala.NewVec(1 << 10)}
+		w := Weight{Point: make([]koala.Ext, 20), Coef: koala.ExtOne}
 		p.Prove(transcript.NewProver("bench"), []Part{{0, c}}, 2, []Weight{w}, nil)
 	}
 }
