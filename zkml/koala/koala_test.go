@@ -295,12 +295,16 @@ func TestEncode(t *testing.T) {
 		for i := range src {
 			src[i] = edge(r)
 		}
-		Encode(dst, src)
-		for range 20 {
-			i := r.IntN(len(dst))
-			if dst[i] != valueOf(src, Root(c[1]).Exp(uint64(i))) {
-				t.Fatalf("2^%d to 2^%d: element %d", c[0], c[1], i)
+		// And with more and more of zeros.
+		for range 4 {
+			Encode(dst, src)
+			for range 10 {
+				i := r.IntN(len(dst))
+				if dst[i] != valueOf(src, Root(c[1]).Exp(uint64(i))) {
+					t.Fatalf("2^%d to 2^%d: element %d", c[0], c[1], i)
+				}
 			}
+			clear(src[len(src)/4*r.IntN(4):])
 		}
 	}
 	if Root(TwoAdicity).Exp(1<<(TwoAdicity-1)) != FromInt(-1) || Root(1) != FromInt(-1) || Root(0) != One {
@@ -332,6 +336,9 @@ func TestEncodeAt(t *testing.T) {
 					if i == 0 {
 						src[i][j] = P - 1
 					}
+				}
+				if i > 1 {
+					clear(src[i][:len(src[i])/i])
 				}
 				dst = append(dst, make([]Elem, queries))
 			}

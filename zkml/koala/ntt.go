@@ -27,7 +27,7 @@ func twiddle(k int) []Elem {
 	return t.w
 }
 
-// near is how many elements, with their twiddles, stay in the nearest cache.
+// near elements, with their twiddles, stay in the nearest cache.
 const near = 1 << 11
 
 // Encode evaluates a polynomial on all powers of Root(k) for len(dst) = 2^k:
@@ -44,9 +44,9 @@ func Encode(dst, src []Elem) {
 	encode(dst, src, bits.TrailingZeros(uint(n/m)))
 }
 
-// encode makes a block of 2^rate len(src) elements: of four, if they are many, so
-// that all passes of each are done before it leaves the cache. Much of a column
-// only fills it up and is zero.
+// encode makes a block of 2^rate len(src) elements, of four blocks if it is large,
+// so that all passes over each are done before it leaves the cache. Much of what is
+// encoded only fills a column up and is zero.
 func encode(dst, src []Elem, rate int) {
 	switch quarter := len(src) / 4; {
 	case zero(src):
@@ -80,9 +80,12 @@ func zero(v []Elem) bool {
 // EncodeAt sets dst[r][j] to element indices[j] of the encoding of src[r] to 2^k
 // elements, for many src of one length.
 func EncodeAt(dst, src [][]Elem, k int, indices []int) {
+	if len(dst) != len(src) {
+		panic("koala: not as many values as polynomials")
+	}
 	for r, s := range src {
-		if len(dst[r]) != len(indices) || len(s) != len(src[0]) || len(s) == 0 || len(s)&(len(s)-1) != 0 || len(s)>>k > 1 {
-			panic("koala: encode at some indices")
+		if len(dst[r]) != len(indices) || len(s) != len(src[0]) || len(s) == 0 || len(s)&(len(s)-1) != 0 || len(s) > 1<<k {
+			panic(fmt.Sprintf("koala: encode %d to 2^%d at %d indices", len(s), k, len(indices)))
 		}
 	}
 	for _, i := range indices {

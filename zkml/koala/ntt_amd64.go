@@ -14,10 +14,9 @@ func butterfly512(a, b, w *Elem, n int)
 //go:noescape
 func twoPasses512(v, w1, w2 *Elem, quarter, n int)
 
-// eight512 evaluates each eight coefficients on the powers of Root(5). The powers
-// that the second to the last are multiplied by are w, in even and in odd lanes.
-// n is a multiple of 32. As much as it reads from src it fetches from next, which is
-// read thereafter.
+// eight512 evaluates each eight coefficients on the powers of Root(5). w are the
+// powers that the second to the eighth are multiplied by, in even and in odd lanes.
+// n is a multiple of 32. It fetches as much from next as it reads from src.
 //
 //go:noescape
 func eight512(dst, src, next *Elem, w *[7][2][16]Elem, n int)
@@ -34,9 +33,9 @@ func two512(dst, src *Elem, w *[2][16]Elem, n int)
 //go:noescape
 func weigh512(sums *[4][8]uint64, points, weights *Elem, index *[16]uint32, blocks int)
 
-// powers32 are the first half of the powers of Root(5) to each of 1 to 7, those of
-// even and then those of odd lanes in even ones; bit-reversed, so that number i-1
-// belongs to coefficient i of eight.
+// powers32[i-1] is what coefficient i of eight is multiplied by at the first sixteen
+// powers of Root(5), of which the others are the negatives: in even and then in odd
+// lanes, which are moved to even ones.
 var powers32 = sync.OnceValue(func() *[7][2][16]Elem {
 	t := new([7][2][16]Elem)
 	for i := range t {
@@ -92,9 +91,9 @@ const (
 )
 
 // fastEncodeAt does EncodeAt and reports whether it did. After five passes there
-// are blocks of 32 points, and what the others make of them at index i is the sum
-// over blocks of element i mod 32 of block b times y^rev(b), y being the power i of
-// Root(k). These weights are the same for all of src.
+// are blocks of 32 points. The other passes make of them, at index i, the sum over
+// all blocks b of their element i mod 32 times y^rev(b), where y is the power i of
+// Root(k): weights that are the same for all of src.
 func fastEncodeAt(dst, src [][]Elem, k int, indices []int) bool {
 	if !hasAVX512 || k < logPart || len(src) == 0 || len(src[0]) != 1<<k/4 {
 		return false
@@ -103,7 +102,7 @@ func fastEncodeAt(dst, src [][]Elem, k int, indices []int) bool {
 	type group struct {
 		index   [lanes]uint32
 		weights [partBlocks][lanes]Elem // of the blocks of a part
-		step    [partBlocks][lanes]Elem // from those to those of the next part
+		step    [partBlocks][lanes]Elem // what they are multiplied by for the next part
 	}
 	groups := make([]group, (len(indices)+lanes-1)/lanes)
 	for j, i := range indices {
@@ -124,7 +123,7 @@ func fastEncodeAt(dst, src [][]Elem, k int, indices []int) bool {
 	points := make([]Elem, 1<<logPart)
 	parts := 1 << (k - logPart)
 	for t := range parts {
-		// The part with y^t.
+		// The part whose first block weighs y^t.
 		part := int(bits.Reverse32(uint32(t)) >> (32 - (k - logPart)))
 		for r, s := range src {
 			n := len(points) / 4

@@ -15,8 +15,10 @@ import (
 
 const (
 	lanes = 32
+	// grain is how many states are worth another core.
+	grain = 32
 	// few inputs are hashed faster one by one.
-	few = 4
+	few = 3
 	// maxChunk is the longest input that is one chunk of BLAKE3, in bytes.
 	maxChunk = 1024
 )
@@ -136,7 +138,9 @@ func Add[W ~uint32](h *Hasher, columns [][]W) {
 		panic("merkle: words do not come in blocks")
 	}
 	for _, c := range columns {
-		_ = c[:h.n]
+		if len(c) != h.n {
+			panic("merkle: a column is not of all leaves")
+		}
 	}
 	start, last := first%chunkWords == 0, h.done == h.words
 	end := last || h.done%chunkWords == 0
@@ -150,7 +154,7 @@ func Add[W ~uint32](h *Hasher, columns [][]W) {
 	if last && h.words <= chunkWords {
 		flags |= root
 	}
-	parallel.For(len(h.states), lanes, func(from, to int) {
+	parallel.For(len(h.states), grain, func(from, to int) {
 		var msg block
 		for k := from; k < to; k++ {
 			n := min(lanes, h.n-k*lanes)
@@ -185,7 +189,7 @@ func (h *Hasher) join(chunks int, all bool) {
 		if all && len(h.left) == 0 {
 			flags |= root
 		}
-		parallel.For(len(h.states), lanes, func(from, to int) {
+		parallel.For(len(h.states), grain, func(from, to int) {
 			var msg block
 			for k := from; k < to; k++ {
 				copy(msg[:8], left[k][:])

@@ -105,6 +105,7 @@
 #define ADD14(A, E) ADD(14, A, E)
 #define ADD15(A, E) ADD(15, A, E)
 
+// Words I of the states at R8; those of the next states are fetched.
 #define LOAD(I, A, E) \
 	VMOVDQU32 (128*I)(R8), A; \
 	VMOVDQU32 (128*I+64)(R8), E; \
@@ -311,6 +312,7 @@ TEXT ·pair32(SB), NOSPLIT, $0-24
 	RET
 
 // func gather32(msg *block, columns *[]uint32, n, at int)
+// What is gathered next is fetched.
 TEXT ·gather32(SB), NOSPLIT, $0-32
 	MOVQ msg+0(FP), DI
 	MOVQ columns+8(FP), SI

@@ -36,7 +36,7 @@ func (h *Hasher) Tree() *Tree {
 	t := &Tree{levels: [][]state{below}}
 	for n := h.n / 2; n > 0; n /= 2 {
 		level := make([]state, (n+lanes-1)/lanes)
-		parallel.For(len(level), lanes, func(from, to int) {
+		parallel.For(len(level), grain, func(from, to int) {
 			var msg block
 			for k := from; k < to; k++ {
 				// With one state below the second half is not of the tree.

@@ -604,8 +604,8 @@ func bind(t *transcript.Prover, f, w *koala.Vec, work int) {
 }
 
 // addPowers adds gamma^(i+2) times the weights of the i-th opened position to
-// w: at index b, y^rev(b) for the position's y in the domain of 2^domain. With
-// b = h n + l, that is a power of h and one of l, so that tables of these two do.
+// w: at index b, y^rev(b) for the position's y in the domain of 2^domain. Where
+// b = h n + l it is the product of a power for h and one for l.
 func addPowers(w koala.Vec, domain int, indices []int, gamma koala.Ext) {
 	n := min(w.Len(), 1<<8)
 	low, high := make([][]koala.Elem, len(indices)), make([][]koala.Elem, len(indices))
