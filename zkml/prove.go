@@ -28,8 +28,12 @@ type ProverKey struct {
 	params  whir.Params
 	regions [][]koala.Elem
 	commit  *whir.Commitment
-	rooms   sync.Pool // of *koala.Room
+	rooms   sync.Pool // of *rooms, for the next proofs; the collector takes what none wants
 }
+
+// rooms are memory for one proof: for what is used until its end, and for what
+// one step needs.
+type rooms struct{ proof, step *koala.Room }
 
 // Card is what a verifier needs of the program.
 func (pk *ProverKey) Card() Card { return pk.card }
@@ -107,7 +111,7 @@ func Commit(prog *exact.Program) (Card, *ProverKey, error) {
 	for i := range columns {
 		columns[i] = flat[i<<c.height : (i+1)<<c.height]
 	}
-	pk.commit = pk.params.Commit(columns)
+	pk.commit = pk.params.Commit(columns, nil)
 	c.root = pk.commit.Root()
 	pk.card = c
 	pk.plan.card = &pk.card
@@ -214,7 +218,14 @@ func (pk *ProverKey) prove(runs []Run, h hook) ([]Claim, Proof, error) {
 	if err := pk.card.budget(p).Check(); err != nil {
 		return nil, nil, err
 	}
-	d := pk.fill(p, tr)
+	m, _ := pk.rooms.Get().(*rooms)
+	if m == nil {
+		m = &rooms{new(koala.Room), koala.NewRoom(logup.Room(p.fractions))}
+	}
+	defer pk.rooms.Put(m)
+	m.proof.Reset()
+	m.step.Reset()
+	d := pk.fill(p, tr, m)
 	honest := h.value == nil && h.cells == nil && h.late == nil && h.claim == nil
 	if err := p.known(d.v, claims); err != nil && honest {
 		return nil, nil, err
@@ -295,7 +306,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	}
 	// Limbs in order: later ones may split earlier ones.
 	for _, l := range p.limbs {
-		shiftRight(d.witness[l.column], d.values(p, l.value), l.shift)
+		shiftRight(d.witness[l.column], d.values(p, l.value, d.v.room), l.shift)
 	}
 	values, seconds := d.lookups(p)
 	d.count(p, values)
@@ -304,22 +315,16 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 		values, seconds = d.lookups(p)
 	}
 
-	commit := pk.params.Commit(d.columns)
+	commit := pk.params.Commit(d.columns, d.v.room)
 	root := commit.Root()
 	t.Bytes("witness", root[:])
 
 	// Lookups.
 	t.Grind("work", fractionWork)
 	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
-	// The next proof will want as much; the collector takes what no proof wants.
-	room, _ := pk.rooms.Get().(*koala.Room)
-	if room == nil || room.Len() < logup.Room(p.fractions) {
-		room = koala.NewRoom(logup.Room(p.fractions))
-	}
-	defer pk.rooms.Put(room)
+	room := d.v.room
 	room.Reset()
 	leaf := logup.Prove(t, p.fractions, fractions(p, d, values, seconds, alpha, gamma), room)
-	d.v.room = room
 
 	// One equation of everything.
 	c := &equation{p: p, v: d.v}
@@ -403,9 +408,9 @@ func (d *data) lookups(p *plan) (values, seconds [][]koala.Elem) {
 	values, seconds = make([][]koala.Elem, len(p.lookups)), make([][]koala.Elem, len(p.lookups))
 	parallel.Each(len(p.lookups), func(i int) {
 		l := p.lookups[i]
-		values[i] = d.values(p, l.value)
+		values[i] = d.values(p, l.value, d.room)
 		if len(l.second.terms) > 0 {
-			seconds[i] = d.values(p, l.second)
+			seconds[i] = d.values(p, l.second, d.room)
 		}
 	})
 	return values, seconds
@@ -460,7 +465,7 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 				only = d.publics[l.only]
 			}
 			if l.null >= 0 {
-				tags = d.values(p, l.tag)
+				tags = d.values(p, l.tag, d.v.room)
 			}
 			for from := 0; from < len(values[i]); from += len(room) {
 				x := room[:min(len(room), len(values[i])-from)]
@@ -513,16 +518,16 @@ func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma ko
 		if len(l.tag.terms) == 1 && l.tag.terms[0].src.kind == one {
 			f.Const = alpha.Sub(gamma2.Scale(koala.FromInt(l.tag.terms[0].coef)))
 		} else {
-			f.Base[2] = d.values(p, l.tag)
+			f.Base[2] = d.values(p, l.tag, d.room)
 		}
 		parts[i] = f
 	})
 	parallel.Each(len(p.tables), func(i int) {
 		t := p.tables[i]
 		n := 1 << t.bits
-		f := logup.Part{At: t.at, Len: n, Num: make([]koala.Elem, n), Const: alpha}
+		f := logup.Part{At: t.at, Len: n, Num: d.room.NewElems(n), Const: alpha}
 		koala.SubElems(f.Num, f.Num, d.witness[t.count])
-		value, tags := make([]koala.Elem, n), make([]koala.Elem, n)
+		value, tags := d.room.TakeElems(n), d.room.NewElems(n)
 		live := koala.FromInt(tag(i))
 		for j := range value {
 			value[j] = koala.FromInt(t.lo + int64(j))
@@ -532,14 +537,14 @@ func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma ko
 		}
 		f.Base[0], f.Base[2] = value, tags
 		if t.region >= 0 {
-			second := make([]koala.Elem, n)
+			second := d.room.TakeElems(n)
 			last := koala.FromInt(t.last)
 			for j := copy(second, d.model[t.region]); j < n; j++ {
 				second[j] = last
 			}
 			f.Base[1] = second
 		} else if t.mark {
-			f.Base[1] = make([]koala.Elem, n)
+			f.Base[1] = d.room.NewElems(n)
 			f.Base[1][0] = koala.One
 		}
 		parts[len(p.lookups)+i] = f

@@ -527,12 +527,14 @@ type data struct {
 	witness [][]koala.Elem // in these
 	prods   [][]koala.Elem // nil where nothing refers to the product
 	publics [][]koala.Elem // made when needed
+	room    *koala.Room    // for what is used until the end
 }
 
-func newData(p *plan) *data {
-	d := &data{v: newVectors(p), columns: make([][]koala.Elem, p.witnessColumns), witness: make([][]koala.Elem, len(p.witness)), prods: make([][]koala.Elem, len(p.prods)), publics: make([][]koala.Elem, len(p.publics))}
+func newData(p *plan, m *rooms) *data {
+	d := &data{room: m.proof, v: newVectors(p), columns: make([][]koala.Elem, p.witnessColumns), witness: make([][]koala.Elem, len(p.witness)), prods: make([][]koala.Elem, len(p.prods)), publics: make([][]koala.Elem, len(p.publics))}
+	d.v.room = m.step
 	height := p.card.height
-	all := make([]koala.Elem, p.witnessColumns<<height)
+	all := d.room.NewElems(p.witnessColumns << height)
 	for i := range d.columns {
 		d.columns[i] = all[i<<height : (i+1)<<height]
 	}
@@ -543,8 +545,8 @@ func newData(p *plan) *data {
 }
 
 // elems is integers as elements.
-func elems(x []int32) []koala.Elem {
-	out := make([]koala.Elem, len(x))
+func (d *data) elems(x []int32) []koala.Elem {
+	out := d.room.TakeElems(len(x))
 	fromInts(out, x)
 	return out
 }
@@ -555,14 +557,14 @@ func fromInts(dst []koala.Elem, x []int32) {
 
 // fill computes the sources of a plan from a trace. Limbs and multiplicities
 // stay zero.
-func (pk *ProverKey) fill(p *plan, tr *trace) *data {
-	d := newData(p)
+func (pk *ProverKey) fill(p *plan, tr *trace, m *rooms) *data {
+	d := newData(p, m)
 	d.model = pk.regions
 	for i, op := range p.card.ops {
 		o := p.ops[i]
 		switch op.Kind {
 		case exact.Gather, exact.MatMul:
-			d.prods[o.out.terms[0].src.id] = elems(tr.vals[i])
+			d.prods[o.out.terms[0].src.id] = d.elems(tr.vals[i])
 		case exact.Requantise:
 			if len(o.columns) == 0 {
 				break
@@ -591,9 +593,9 @@ func (pk *ProverKey) fill(p *plan, tr *trace) *data {
 		case exact.Table:
 			fromInts(d.witness[o.columns[0]], tr.vals[i])
 		case exact.Arrange, exact.Multiply:
-			d.prods[o.prods[0]] = elems(tr.vals[i])
+			d.prods[o.prods[0]] = d.elems(tr.vals[i])
 		case exact.BlockMatMul:
-			d.prods[o.prods[0]] = elems(spread(tr.vals[i], p.lay[i], o.own))
+			d.prods[o.prods[0]] = d.elems(spread(tr.vals[i], p.lay[i], o.own))
 		case exact.BlockMax:
 			pk.fillMax(p, i, d, tr)
 		case exact.MeanRows:
@@ -614,7 +616,7 @@ func (pk *ProverKey) fill(p *plan, tr *trace) *data {
 		}
 	}
 	for _, r := range p.relays {
-		d.prods[r.product] = elems(spread(tr.vals[r.value], p.lay[r.value], r.to))
+		d.prods[r.product] = d.elems(spread(tr.vals[r.value], p.lay[r.value], r.to))
 	}
 	return d
 }
@@ -641,7 +643,7 @@ func (pk *ProverKey) fillMean(p *plan, i int, d *data, tr *trace) {
 		}
 	}
 	fromInts(d.witness[o.columns[0]], mean)
-	d.prods[o.prods[0]], d.prods[o.prods[1]] = elems(tr.sums[i]), back
+	d.prods[o.prods[0]], d.prods[o.prods[1]] = d.elems(tr.sums[i]), back
 }
 
 func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
@@ -649,7 +651,7 @@ func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
 	x := tr.vals[p.card.ops[i].In[0]]
 	w, stretches := 1<<l.bits(), l.stretches()
 	high := make([]int32, len(x))
-	scaled := make([]koala.Elem, len(x))
+	scaled := d.room.TakeElems(len(x))
 	rows := 1 << p.rowBits()
 	hh, hl, ll := make([]int64, rows), make([]int64, rows), make([]int64, rows)
 	shift := uint(o.shift) & 63
@@ -688,8 +690,8 @@ func (pk *ProverKey) fillAttention(p *plan, i int, d *data, tr *trace) {
 	for k, x := range [][]int32{a.key, a.exp, own} {
 		fromInts(d.witness[o.columns[k]], x)
 	}
-	d.prods[o.prods[0]], d.prods[o.prods[2]] = elems(a.score), elems(a.sums)
-	back := make([]koala.Elem, len(own))
+	d.prods[o.prods[0]], d.prods[o.prods[2]] = d.elems(a.score), d.elems(a.sums)
+	back := d.room.TakeElems(len(own))
 	hb, wb := o.own.groupBits(), o.own.widthBits()
 	for r := range 1 << p.rowBits() {
 		s, i := r>>p.t, r&(1<<p.t-1)
@@ -722,23 +724,22 @@ func (d *data) source(p *plan, s source) []koala.Elem {
 	return []koala.Elem{koala.One}
 }
 
-// values returns a form's values at all indices, which must not be changed.
-func (d *data) values(p *plan, f form) []koala.Elem {
+// values returns a form's values at all indices, which must not be changed. If
+// they are no source's, they are in the room.
+func (d *data) values(p *plan, f form, room *koala.Room) []koala.Elem {
 	if len(f.terms) == 1 && f.terms[0].coef == 1 && f.terms[0].covers(0, f.n) {
 		return d.source(p, f.terms[0].src)
 	}
-	out := make([]koala.Elem, 1<<f.n)
 	var all koala.Elem // the sum of terms without variables
 	for _, t := range f.terms {
 		if len(t.pick) == 0 {
 			all = all.Add(koala.FromInt(t.coef).Mul(d.source(p, t.src)[0]))
 		}
 	}
-	if all != 0 {
-		out[0] = all
-		for n := 1; n < len(out); n *= 2 {
-			copy(out[n:], out[:n])
-		}
+	out := room.TakeElems(1 << f.n)
+	out[0] = all
+	for n := 1; n < len(out); n *= 2 {
+		copy(out[n:], out[:n])
 	}
 	for _, t := range f.terms {
 		m := len(t.pick)

@@ -10,12 +10,11 @@ type Vec [4][]Elem
 const Apart = 64
 
 // NewVec returns a vector of n zeros.
-func NewVec(n int) Vec {
-	step := n
-	if n >= 1024 {
-		step += 4 * Apart
-	}
-	b := make([]Elem, 3*step+n)
+func NewVec(n int) Vec { return vecOf(make([]Elem, 3*stride(n)+n), n) }
+
+// vecOf returns the vector of n elements that is in b.
+func vecOf(b []Elem, n int) Vec {
+	step := stride(n)
 	return Vec{b[:n:n], b[step : step+n : step+n], b[2*step : 2*step+n : 2*step+n], b[3*step:]}
 }
 

@@ -216,10 +216,11 @@ type Commitment struct {
 	spoil   func(row, index int, x koala.Elem) koala.Elem // tests encode wrongly
 }
 
-// Commit commits to columns of 2^Height elements. It keeps them.
-func (p Params) Commit(columns [][]koala.Elem) *Commitment {
+// Commit commits to columns of 2^Height elements. It keeps them, but nothing that
+// is in the room.
+func (p Params) Commit(columns [][]koala.Elem, room *koala.Room) *Commitment {
 	c := &Commitment{columns: columns, domain: p.words()[0].domain}
-	c.hash()
+	c.hash(room)
 	return c
 }
 
@@ -233,12 +234,12 @@ func (c *Commitment) row(i int) []koala.Elem {
 
 func (c *Commitment) rows() int { return len(c.columns) << firstBits }
 
-func (c *Commitment) hash() {
+func (c *Commitment) hash(room *koala.Room) {
 	leaves := merkle.NewHasher(1<<c.domain, c.rows())
 	// As many rows at a time as hashing takes.
 	codes := make([][]koala.Elem, min(merkle.BlockWords, c.rows()))
 	for i := range codes {
-		codes[i] = make([]koala.Elem, 1<<c.domain)
+		codes[i] = room.TakeElems(1 << c.domain)
 	}
 	for at := 0; at < c.rows(); at += len(codes) {
 		codes = codes[:min(len(codes), c.rows()-at)]
