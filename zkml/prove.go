@@ -419,19 +419,16 @@ func (d *data) lookups(p *plan) (values, seconds [][]koala.Elem) {
 // shiftRight sets dst to the integers in (-p/2, p/2) that elements stand for,
 // shifted.
 func shiftRight(dst, x []koala.Elem, by int) {
+	const half = koala.P / 2
 	parallel.For(len(x), 1<<14, func(from, to int) {
 		var uints [1 << 10]koala.Elem
 		var ints [1 << 10]int32
 		for at := from; at < to; at += len(uints) {
 			end := min(at+len(uints), to)
 			u, v := uints[:end-at], ints[:end-at]
-			koala.Uints(u, x[at:end])
+			koala.Uints(u, x[at:end], koala.FromInt(-half))
 			for i, e := range u {
-				s := int32(e)
-				if e > koala.P/2 {
-					s -= koala.P
-				}
-				v[i] = s >> by
+				v[i] = (int32(e) - half) >> by
 			}
 			koala.FromInts(dst[at:end], v)
 		}
@@ -454,8 +451,8 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 	parallel.Each(len(p.tables), func(t int) {
 		tab := p.tables[t]
 		count := counts[t][:tab.live]
-		lo := koala.Elem(koala.FromInt(tab.lo).Uint())
-		nowhere := koala.Elem(koala.FromInt(tab.lo - 1).Uint())
+		lo := koala.FromInt(tab.lo)
+		const nowhere = koala.P - 1
 		want := koala.FromInt(tag(t))
 		var room [1 << 10]koala.Elem
 		for _, i := range byTable[t] {
@@ -469,7 +466,7 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 			}
 			for from := 0; from < len(values[i]); from += len(room) {
 				x := room[:min(len(room), len(values[i])-from)]
-				koala.Uints(x, values[i][from:from+len(x)])
+				koala.Uints(x, values[i][from:from+len(x)], lo)
 				if only != nil {
 					for j := range x {
 						if only[(from+j)&(len(only)-1)] == 0 {
@@ -485,9 +482,9 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 						}
 					}
 				}
-				for _, e := range x {
-					// The entry's place: e - lo mod p.
-					if at := int(min(e-lo, e-lo+koala.P)); at < len(count) {
+				// The entries' places.
+				for _, at := range x {
+					if int(at) < len(count) {
 						count[at]++
 					}
 				}

@@ -737,10 +737,7 @@ func (d *data) values(p *plan, f form, room *koala.Room) []koala.Elem {
 		}
 	}
 	out := room.TakeElems(1 << f.n)
-	out[0] = all
-	for n := 1; n < len(out); n *= 2 {
-		copy(out[n:], out[:n])
-	}
+	koala.Fill(out, all)
 	for _, t := range f.terms {
 		m := len(t.pick)
 		if m == 0 {
