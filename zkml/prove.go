@@ -33,7 +33,11 @@ type ProverKey struct {
 
 // rooms are memory for one proof: for what is used until its end, and for what
 // one step needs.
-type rooms struct{ proof, step *koala.Room }
+type rooms struct {
+	proof koala.Space[koala.Elem]
+	trace koala.Space[int32]
+	step  *koala.Room
+}
 
 // Card is what a verifier needs of the program.
 func (pk *ProverKey) Card() Card { return pk.card }
@@ -180,7 +184,14 @@ func (pk *ProverKey) prove(runs []Run, h hook) ([]Claim, Proof, error) {
 	if len(runs) < 1 || len(runs) > MaxSequences {
 		return nil, nil, fmt.Errorf("zkml: %d runs, want 1 to %d", len(runs), MaxSequences)
 	}
-	tr, err := pk.run(runs, h.value)
+	m, _ := pk.rooms.Get().(*rooms)
+	if m == nil {
+		m = new(rooms)
+	}
+	defer pk.rooms.Put(m)
+	m.proof.Reset()
+	m.trace.Reset()
+	tr, err := pk.run(runs, &m.trace, h.value)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -218,12 +229,9 @@ func (pk *ProverKey) prove(runs []Run, h hook) ([]Claim, Proof, error) {
 	if err := pk.card.budget(p).Check(); err != nil {
 		return nil, nil, err
 	}
-	m, _ := pk.rooms.Get().(*rooms)
-	if m == nil {
-		m = &rooms{new(koala.Room), koala.NewRoom(logup.Room(p.fractions))}
+	if m.step == nil {
+		m.step = koala.NewRoom(logup.Room(p.fractions))
 	}
-	defer pk.rooms.Put(m)
-	m.proof.Reset()
 	m.step.Reset()
 	d := pk.fill(p, tr, m)
 	honest := h.value == nil && h.cells == nil && h.late == nil && h.claim == nil
@@ -306,7 +314,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	}
 	// Limbs in order: later ones may split earlier ones.
 	for _, l := range p.limbs {
-		shiftRight(d.witness[l.column], d.values(p, l.value, d.v.room), l.shift)
+		shiftRight(d.witness[l.column], d.values(p, l.value, d.v.room.Elems()), l.shift)
 	}
 	values, seconds := d.lookups(p)
 	d.count(p, values)
@@ -462,7 +470,7 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 				only = d.publics[l.only]
 			}
 			if l.null >= 0 {
-				tags = d.values(p, l.tag, d.v.room)
+				tags = d.values(p, l.tag, d.v.room.Elems())
 			}
 			for from := 0; from < len(values[i]); from += len(room) {
 				x := room[:min(len(room), len(values[i])-from)]
@@ -522,9 +530,9 @@ func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma ko
 	parallel.Each(len(p.tables), func(i int) {
 		t := p.tables[i]
 		n := 1 << t.bits
-		f := logup.Part{At: t.at, Len: n, Num: d.room.NewElems(n), Const: alpha}
+		f := logup.Part{At: t.at, Len: n, Num: d.room.New(n), Const: alpha}
 		koala.SubElems(f.Num, f.Num, d.witness[t.count])
-		value, tags := d.room.TakeElems(n), d.room.NewElems(n)
+		value, tags := d.room.Take(n), d.room.New(n)
 		live := koala.FromInt(tag(i))
 		for j := range value {
 			value[j] = koala.FromInt(t.lo + int64(j))
@@ -534,14 +542,14 @@ func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma ko
 		}
 		f.Base[0], f.Base[2] = value, tags
 		if t.region >= 0 {
-			second := d.room.TakeElems(n)
+			second := d.room.Take(n)
 			last := koala.FromInt(t.last)
 			for j := copy(second, d.model[t.region]); j < n; j++ {
 				second[j] = last
 			}
 			f.Base[1] = second
 		} else if t.mark {
-			f.Base[1] = d.room.NewElems(n)
+			f.Base[1] = d.room.New(n)
 			f.Base[1][0] = koala.One
 		}
 		parts[len(p.lookups)+i] = f

@@ -2,27 +2,58 @@ package koala
 
 import "sync"
 
-// Room is memory for vectors that are needed one after the other, so that what
-// one step of a proof has used the next uses again. A Room that is full, or nil,
-// allocates; Reset makes it as large as was wanted. Taking is safe for concurrent
-// use.
-type Room struct {
+// Space is memory for slices that are needed one after the other, so that what
+// one step of a proof has used the next uses again. A Space that is full, or nil,
+// allocates; Reset makes it as large as was wanted. New and Take are safe for
+// concurrent use.
+type Space[E Elem | int32] struct {
 	mu     sync.Mutex
-	memory []Elem
-	used   int // elements from the first on
+	memory []E
+	used   int // from the first on
 	wanted int
-	dirty  int // elements that have been used before
+	dirty  int // have been used before
 }
 
-// NewRoom makes room for a vector of n elements.
-func NewRoom(n int) *Room { return &Room{memory: make([]Elem, padded(3*stride(n)+n))} }
+// New returns n zeros, which are their caller's until Reset.
+func (s *Space[E]) New(n int) []E {
+	b, dirty := s.take(n)
+	clear(b[:dirty])
+	return b
+}
 
-// stride is how far apart the coordinates of a vector of n elements are.
-func stride(n int) int {
-	if n >= 1024 {
-		return n + 4*Apart
+// Take is New without the zeros: the slice holds anything.
+func (s *Space[E]) Take(n int) []E {
+	b, _ := s.take(n)
+	return b
+}
+
+// take returns n elements of which the first dirty may not be zero.
+func (s *Space[E]) take(n int) (b []E, dirty int) {
+	if s == nil {
+		return make([]E, n), 0
 	}
-	return n
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wanted += padded(n)
+	at, end := s.used, s.used+n
+	if end > len(s.memory) {
+		return make([]E, n), 0
+	}
+	s.used += padded(n)
+	dirty = min(n, max(0, s.dirty-at))
+	s.dirty = max(s.dirty, end)
+	return s.memory[at:end:end], dirty
+}
+
+// Reset takes everything back.
+func (s *Space[E]) Reset() {
+	if s == nil {
+		return
+	}
+	if s.wanted > len(s.memory) {
+		s.memory, s.dirty = make([]E, s.wanted), 0
+	}
+	s.used, s.wanted = 0, 0
 }
 
 // padded is how many elements n take up: what comes next begins where registers
@@ -34,57 +65,35 @@ func padded(n int) int {
 	return (n + 15) &^ 15
 }
 
-// New returns a vector of n zeros, which is its caller's until Reset.
-func (r *Room) New(n int) Vec {
-	b, dirty := r.take(3*stride(n) + n)
-	clear(b[:dirty])
-	return vecOf(b, n)
+// Room is a Space for vectors. It may be nil.
+type Room struct{ space Space[Elem] }
+
+// NewRoom makes room for a vector of n elements.
+func NewRoom(n int) *Room {
+	return &Room{Space[Elem]{memory: make([]Elem, padded(3*stride(n)+n))}}
 }
+
+// stride is how far apart the coordinates of a vector of n elements are.
+func stride(n int) int {
+	if n >= 1024 {
+		return n + 4*Apart
+	}
+	return n
+}
+
+// Elems is the room as space for base elements.
+func (r *Room) Elems() *Space[Elem] {
+	if r == nil {
+		return nil
+	}
+	return &r.space
+}
+
+// New returns a vector of n zeros, which is its caller's until Reset.
+func (r *Room) New(n int) Vec { return vecOf(r.Elems().New(3*stride(n)+n), n) }
 
 // Take is New without the zeros: the vector holds anything.
-func (r *Room) Take(n int) Vec {
-	b, _ := r.take(3*stride(n) + n)
-	return vecOf(b, n)
-}
-
-// NewElems is New for base elements.
-func (r *Room) NewElems(n int) []Elem {
-	b, dirty := r.take(n)
-	clear(b[:dirty])
-	return b
-}
-
-// TakeElems is Take for base elements.
-func (r *Room) TakeElems(n int) []Elem {
-	b, _ := r.take(n)
-	return b
-}
-
-// take returns n elements of which the first dirty may not be zero.
-func (r *Room) take(n int) (b []Elem, dirty int) {
-	if r == nil {
-		return make([]Elem, n), 0
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.wanted += padded(n)
-	at, end := r.used, r.used+n
-	if end > len(r.memory) {
-		return make([]Elem, n), 0
-	}
-	r.used += padded(n)
-	dirty = min(n, max(0, r.dirty-at))
-	r.dirty = max(r.dirty, end)
-	return r.memory[at:end:end], dirty
-}
+func (r *Room) Take(n int) Vec { return vecOf(r.Elems().Take(3*stride(n)+n), n) }
 
 // Reset takes all vectors back.
-func (r *Room) Reset() {
-	if r == nil {
-		return
-	}
-	if r.wanted > len(r.memory) {
-		r.memory, r.dirty = make([]Elem, r.wanted), 0
-	}
-	r.used, r.wanted = 0, 0
-}
+func (r *Room) Reset() { r.Elems().Reset() }

@@ -31,11 +31,11 @@ func TestRoom(t *testing.T) {
 		r.Reset()
 	}
 	for range 2 {
-		if n := testing.AllocsPerRun(1, func() { r.Take(40); r.TakeElems(2000); r.Reset() }); n != 0 {
+		if n := testing.AllocsPerRun(1, func() { r.Take(40); r.Elems().Take(2000); r.Reset() }); n != 0 {
 			t.Errorf("%v allocations in a room that is large enough", n)
 		}
 	}
-	if b := r.TakeElems(9); len(b) != 9 {
+	if b := r.Elems().Take(9); len(b) != 9 {
 		t.Errorf("%d elements, want 9", len(b))
 	}
 	r.Reset()
@@ -49,7 +49,7 @@ func TestRoom(t *testing.T) {
 	if v := r.New(7); v.At(0) != (Ext{}) || v.At(6) != (Ext{}) {
 		t.Error("not zero after taking")
 	}
-	for i, x := range r.NewElems(30) {
+	for i, x := range r.Elems().New(30) {
 		if x != 0 {
 			t.Errorf("element %d is not zero after taking", i)
 		}

@@ -239,7 +239,7 @@ func (c *Commitment) hash(room *koala.Room) {
 	// As many rows at a time as hashing takes.
 	codes := make([][]koala.Elem, min(merkle.BlockWords, c.rows()))
 	for i := range codes {
-		codes[i] = room.TakeElems(1 << c.domain)
+		codes[i] = room.Elems().Take(1 << c.domain)
 	}
 	for at := 0; at < c.rows(); at += len(codes) {
 		codes = codes[:min(len(codes), c.rows()-at)]
