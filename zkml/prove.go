@@ -28,11 +28,25 @@ type ProverKey struct {
 	params  whir.Params
 	regions [][]koala.Elem
 	commit  *whir.Commitment
+	plans   sync.Map  // of runs, by the logarithms of their number and of the longest's rows
 	rooms   sync.Pool // of *rooms, for the next proofs; the collector takes what none wants
 }
 
-// rooms are memory for one proof: for what is used until its end, and for what
-// one step needs.
+// runPlan plans runs before modes are chosen: whether they can be proven.
+func (pk *ProverKey) runPlan(sequences, rows int) (*plan, error) {
+	key := [2]int{mle.Log(sequences), mle.Log(rows)}
+	if p, ok := pk.plans.Load(key); ok {
+		return p.(*plan), nil
+	}
+	p, err := newPlan(&pk.card, sequences, rows, nil)
+	if err == nil {
+		pk.plans.Store(key, p)
+	}
+	return p, err
+}
+
+// rooms are memory for one proof: for elements that are used until its end, for
+// its trace, and for what one step needs.
 type rooms struct {
 	proof koala.Space[koala.Elem]
 	trace koala.Space[int32]

@@ -180,7 +180,7 @@ func (pk *ProverKey) run(runs []Run, room *koala.Space[int32], alter func(op int
 		}
 		longest = max(longest, len(r.Input))
 	}
-	p, err := newPlan(c, len(runs), longest, nil)
+	p, err := pk.runPlan(len(runs), longest)
 	if err != nil {
 		return nil, err
 	}
