@@ -303,7 +303,7 @@ func (d *data) partial(p *plan, f form, z []koala.Ext, y int) koala.Vec {
 				sum.terms = append(sum.terms, term{u.coef, u.src, vars(0, m)})
 			}
 		}
-		contract(d.v.room, out, d.values(p, sum), t.pick, z)
+		contract(d.v.room, out, d.values(p, sum, d.v.room.Elems()), t.pick, z)
 	}
 	return out
 }
@@ -413,7 +413,7 @@ func (d *data) table(p *plan, a values) *sumcheck.Table {
 		}
 		free.terms[i] = term{t.coef, t.src, picks}
 	}
-	return sumcheck.Elems(d.values(p, free), d.v.room)
+	return sumcheck.Elems(d.values(p, free, d.v.room.Elems()), d.v.room)
 }
 
 // terms returns the sum-check's terms of a wave. What several products have as

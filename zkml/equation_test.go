@@ -43,7 +43,7 @@ func TestPlan(t *testing.T) {
 			}
 			values, seconds := d.lookups(p)
 			for i, l := range p.lookups {
-				tags := d.values(p, l.tag)
+				tags := d.values(p, l.tag, nil)
 				for j, x := range values[i] {
 					if l.only >= 0 {
 						if o := d.publics[l.only]; o[j&(len(o)-1)] == 0 {

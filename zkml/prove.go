@@ -28,7 +28,29 @@ type ProverKey struct {
 	params  whir.Params
 	regions [][]koala.Elem
 	commit  *whir.Commitment
-	rooms   sync.Pool // of *koala.Room
+	plans   sync.Map  // of runs, by the logarithms of their number and of the longest's rows
+	rooms   sync.Pool // of *rooms, for the next proofs; the collector takes what none wants
+}
+
+// runPlan plans runs before modes are chosen: whether they can be proven.
+func (pk *ProverKey) runPlan(sequences, rows int) (*plan, error) {
+	key := [2]int{mle.Log(sequences), mle.Log(rows)}
+	if p, ok := pk.plans.Load(key); ok {
+		return p.(*plan), nil
+	}
+	p, err := newPlan(&pk.card, sequences, rows, nil)
+	if err == nil {
+		pk.plans.Store(key, p)
+	}
+	return p, err
+}
+
+// rooms are memory for one proof: for elements that are used until its end, for
+// its trace, and for what one step needs.
+type rooms struct {
+	proof koala.Space[koala.Elem]
+	trace koala.Space[int32]
+	step  *koala.Room
 }
 
 // Card is what a verifier needs of the program.
@@ -107,7 +129,7 @@ func Commit(prog *exact.Program) (Card, *ProverKey, error) {
 	for i := range columns {
 		columns[i] = flat[i<<c.height : (i+1)<<c.height]
 	}
-	pk.commit = pk.params.Commit(columns)
+	pk.commit = pk.params.Commit(columns, nil)
 	c.root = pk.commit.Root()
 	pk.card = c
 	pk.plan.card = &pk.card
@@ -176,7 +198,14 @@ func (pk *ProverKey) prove(runs []Run, h hook) ([]Claim, Proof, error) {
 	if len(runs) < 1 || len(runs) > MaxSequences {
 		return nil, nil, fmt.Errorf("zkml: %d runs, want 1 to %d", len(runs), MaxSequences)
 	}
-	tr, err := pk.run(runs, h.value)
+	m, _ := pk.rooms.Get().(*rooms)
+	if m == nil {
+		m = new(rooms)
+	}
+	defer pk.rooms.Put(m)
+	m.proof.Reset()
+	m.trace.Reset()
+	tr, err := pk.run(runs, &m.trace, h.value)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -214,7 +243,11 @@ func (pk *ProverKey) prove(runs []Run, h hook) ([]Claim, Proof, error) {
 	if err := pk.card.budget(p).Check(); err != nil {
 		return nil, nil, err
 	}
-	d := pk.fill(p, tr)
+	if m.step == nil {
+		m.step = koala.NewRoom(logup.Room(p.fractions))
+	}
+	m.step.Reset()
+	d := pk.fill(p, tr, m)
 	honest := h.value == nil && h.cells == nil && h.late == nil && h.claim == nil
 	if err := p.known(d.v, claims); err != nil && honest {
 		return nil, nil, err
@@ -295,7 +328,7 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 	}
 	// Limbs in order: later ones may split earlier ones.
 	for _, l := range p.limbs {
-		shiftRight(d.witness[l.column], d.values(p, l.value), l.shift)
+		shiftRight(d.witness[l.column], d.values(p, l.value, d.v.room.Elems()), l.shift)
 	}
 	values, seconds := d.lookups(p)
 	d.count(p, values)
@@ -304,22 +337,16 @@ func (pk *ProverKey) proveFilled(t *transcript.Prover, p *plan, d *data, h hook)
 		values, seconds = d.lookups(p)
 	}
 
-	commit := pk.params.Commit(d.columns)
+	commit := pk.params.Commit(d.columns, d.v.room)
 	root := commit.Root()
 	t.Bytes("witness", root[:])
 
 	// Lookups.
 	t.Grind("work", fractionWork)
 	alpha, gamma := t.Challenge("alpha"), t.Challenge("gamma")
-	// The next proof will want as much; the collector takes what no proof wants.
-	room, _ := pk.rooms.Get().(*koala.Room)
-	if room == nil || room.Len() < logup.Room(p.fractions) {
-		room = koala.NewRoom(logup.Room(p.fractions))
-	}
-	defer pk.rooms.Put(room)
+	room := d.v.room
 	room.Reset()
 	leaf := logup.Prove(t, p.fractions, fractions(p, d, values, seconds, alpha, gamma), room)
-	d.v.room = room
 
 	// One equation of everything.
 	c := &equation{p: p, v: d.v}
@@ -403,9 +430,9 @@ func (d *data) lookups(p *plan) (values, seconds [][]koala.Elem) {
 	values, seconds = make([][]koala.Elem, len(p.lookups)), make([][]koala.Elem, len(p.lookups))
 	parallel.Each(len(p.lookups), func(i int) {
 		l := p.lookups[i]
-		values[i] = d.values(p, l.value)
+		values[i] = d.values(p, l.value, d.room)
 		if len(l.second.terms) > 0 {
-			seconds[i] = d.values(p, l.second)
+			seconds[i] = d.values(p, l.second, d.room)
 		}
 	})
 	return values, seconds
@@ -414,19 +441,16 @@ func (d *data) lookups(p *plan) (values, seconds [][]koala.Elem) {
 // shiftRight sets dst to the integers in (-p/2, p/2) that elements stand for,
 // shifted.
 func shiftRight(dst, x []koala.Elem, by int) {
+	const half = koala.P / 2
 	parallel.For(len(x), 1<<14, func(from, to int) {
 		var uints [1 << 10]koala.Elem
 		var ints [1 << 10]int32
 		for at := from; at < to; at += len(uints) {
 			end := min(at+len(uints), to)
 			u, v := uints[:end-at], ints[:end-at]
-			koala.Uints(u, x[at:end])
+			koala.Uints(u, x[at:end], koala.FromInt(-half))
 			for i, e := range u {
-				s := int32(e)
-				if e > koala.P/2 {
-					s -= koala.P
-				}
-				v[i] = s >> by
+				v[i] = (int32(e) - half) >> by
 			}
 			koala.FromInts(dst[at:end], v)
 		}
@@ -449,8 +473,8 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 	parallel.Each(len(p.tables), func(t int) {
 		tab := p.tables[t]
 		count := counts[t][:tab.live]
-		lo := koala.Elem(koala.FromInt(tab.lo).Uint())
-		nowhere := koala.Elem(koala.FromInt(tab.lo - 1).Uint())
+		lo := koala.FromInt(tab.lo)
+		const nowhere = koala.P - 1
 		want := koala.FromInt(tag(t))
 		var room [1 << 10]koala.Elem
 		for _, i := range byTable[t] {
@@ -460,11 +484,11 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 				only = d.publics[l.only]
 			}
 			if l.null >= 0 {
-				tags = d.values(p, l.tag)
+				tags = d.values(p, l.tag, d.v.room.Elems())
 			}
 			for from := 0; from < len(values[i]); from += len(room) {
 				x := room[:min(len(room), len(values[i])-from)]
-				koala.Uints(x, values[i][from:from+len(x)])
+				koala.Uints(x, values[i][from:from+len(x)], lo)
 				if only != nil {
 					for j := range x {
 						if only[(from+j)&(len(only)-1)] == 0 {
@@ -480,9 +504,9 @@ func (d *data) count(p *plan, values [][]koala.Elem) {
 						}
 					}
 				}
-				for _, e := range x {
-					// The entry's place: e - lo mod p.
-					if at := int(min(e-lo, e-lo+koala.P)); at < len(count) {
+				// The entries' places.
+				for _, at := range x {
+					if int(at) < len(count) {
 						count[at]++
 					}
 				}
@@ -513,16 +537,16 @@ func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma ko
 		if len(l.tag.terms) == 1 && l.tag.terms[0].src.kind == one {
 			f.Const = alpha.Sub(gamma2.Scale(koala.FromInt(l.tag.terms[0].coef)))
 		} else {
-			f.Base[2] = d.values(p, l.tag)
+			f.Base[2] = d.values(p, l.tag, d.room)
 		}
 		parts[i] = f
 	})
 	parallel.Each(len(p.tables), func(i int) {
 		t := p.tables[i]
 		n := 1 << t.bits
-		f := logup.Part{At: t.at, Len: n, Num: make([]koala.Elem, n), Const: alpha}
+		f := logup.Part{At: t.at, Len: n, Num: d.room.New(n), Const: alpha}
 		koala.SubElems(f.Num, f.Num, d.witness[t.count])
-		value, tags := make([]koala.Elem, n), make([]koala.Elem, n)
+		value, tags := d.room.Take(n), d.room.New(n)
 		live := koala.FromInt(tag(i))
 		for j := range value {
 			value[j] = koala.FromInt(t.lo + int64(j))
@@ -532,14 +556,14 @@ func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma ko
 		}
 		f.Base[0], f.Base[2] = value, tags
 		if t.region >= 0 {
-			second := make([]koala.Elem, n)
+			second := d.room.Take(n)
 			last := koala.FromInt(t.last)
 			for j := copy(second, d.model[t.region]); j < n; j++ {
 				second[j] = last
 			}
 			f.Base[1] = second
 		} else if t.mark {
-			f.Base[1] = make([]koala.Elem, n)
+			f.Base[1] = d.room.New(n)
 			f.Base[1][0] = koala.One
 		}
 		parts[len(p.lookups)+i] = f

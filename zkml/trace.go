@@ -169,9 +169,9 @@ func (p *plan) noiseOf(i int, runs []Run) []int32 {
 	return out
 }
 
-// run executes the program. After each operation it calls alter, if not nil,
+// run executes the program. The trace's long slices are in the room. After each operation it calls alter, if not nil,
 // which may change the values, as only a dishonest prover would.
-func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, error) {
+func (pk *ProverKey) run(runs []Run, room *koala.Space[int32], alter func(op int, vals []int32)) (*trace, error) {
 	c := &pk.card
 	longest := 0
 	for _, r := range runs {
@@ -180,7 +180,7 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 		}
 		longest = max(longest, len(r.Input))
 	}
-	p, err := newPlan(c, len(runs), longest, nil)
+	p, err := pk.runPlan(len(runs), longest)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +211,7 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 		}
 		switch op.Kind {
 		case exact.Input:
-			out = make([]int32, rows*w)
+			out = room.New(rows * w)
 			idle := slices.Repeat([]int32{filler(op)}, l.cols())
 			for r := range rows {
 				if s, i := r>>t, r&(1<<t-1); s < len(runs) && i < len(runs[s].Input) {
@@ -226,17 +226,19 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 				out[r] = int32(min(r&(1<<t-1), c.rows-1))
 			}
 		case exact.Gather:
-			out = make([]int32, rows*w)
+			out = room.New(rows * w)
 			for r := range rows {
 				put(r, k.Data[int(x[r])*k.Cols:][:k.Cols])
 			}
 		case exact.Add:
-			out = slices.Clone(x)
+			out = room.Take(len(x))
+			copy(out, x)
 			for at, e := range tr.vals[op.In[1]] {
 				out[at] += e
 			}
 		case exact.Offset:
-			out = slices.Clone(x)
+			out = room.Take(len(x))
+			copy(out, x)
 			for r := range rows {
 				for _, s := range stretches {
 					to := out[r*w+s.index:][:s.n]
@@ -246,15 +248,15 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 				}
 			}
 		case exact.MatMul:
-			out = blockProducts(x, k, in, layout{1, k.Rows}, layout{1, k.Cols}, l)
+			out = blockProducts(x, k, in, layout{1, k.Rows}, layout{1, k.Cols}, l, room)
 		case exact.BlockMatMul:
 			o := pk.plan.ops[i]
-			out = blockProducts(x, k, in, o.in, o.own, l)
+			out = blockProducts(x, k, in, o.in, o.own, l, room)
 		case exact.Requantise:
-			out = make([]int32, len(x))
+			out = room.Take(len(x))
 			tr.sat[i] = requantise(out, x, op)
 		case exact.Table:
-			out = make([]int32, len(x))
+			out = room.New(len(x))
 			for r := range rows {
 				for _, s := range stretches {
 					to := out[r*w+s.index:][:s.n]
@@ -264,7 +266,7 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 				}
 			}
 		case exact.LayerNorm, exact.RMSNorm:
-			out = make([]int32, len(x))
+			out = room.New(len(x))
 			tr.norm[i] = normTraceOf(out, x, l, k.Data, op)
 		case exact.Attention, exact.FullAttention:
 			heads := layout{int(op.Params[0]), l.cols() / int(op.Params[0])}
@@ -275,7 +277,7 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 			if op.Kind == exact.FullAttention {
 				a.live = tr.live
 			}
-			out, tr.attn[i] = a.run()
+			out, tr.attn[i] = a.run(room)
 			out = spread(out, heads, l)
 		case exact.ArgMax:
 			out = make([]int32, rows)
@@ -290,7 +292,7 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 			o := pk.plan.ops[i]
 			x = spread(x, in, o.in)
 			gb, wb := o.in.groupBits(), o.in.widthBits()
-			out = make([]int32, rows*w)
+			out = room.New(rows * w)
 			row := make([]int32, o.in.groups)
 			for r := range rows {
 				for j := range row {
@@ -299,12 +301,13 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 				put(r, row)
 			}
 		case exact.Multiply:
-			out = slices.Clone(x)
+			out = room.Take(len(x))
+			copy(out, x)
 			for at, e := range tr.vals[op.In[1]] {
 				out[at] *= e
 			}
 		case exact.MeanRows:
-			out = make([]int32, len(x))
+			out = room.New(len(x))
 			sums := make([]int32, w<<b)
 			for s, n := range tr.live {
 				sum := sums[s*w : (s+1)*w]
@@ -335,13 +338,13 @@ func (pk *ProverKey) run(runs []Run, alter func(op int, vals []int32)) (*trace, 
 
 // blockProducts returns the products of blocks of columns and a matrix. In layout
 // own, and x in layout in, blocks are groups.
-func blockProducts(x []int32, k exact.Const, from, in, own, to layout) []int32 {
+func blockProducts(x []int32, k exact.Const, from, in, own, to layout, room *koala.Space[int32]) []int32 {
 	x = spread(x, from, in)
 	// Blocks of all rows are alike.
 	n := len(x) >> in.widthBits()
 	a := matrix.Matrix{Rows: n, Cols: k.Rows, Stride: 1 << in.widthBits(), Data: x}
 	b := matrix.Matrix{Rows: k.Rows, Cols: k.Cols, Stride: k.Cols, Data: k.Data}
-	c := matrix.Matrix{Rows: n, Cols: k.Cols, Stride: 1 << own.widthBits(), Data: make([]int32, n<<own.widthBits())}
+	c := matrix.Matrix{Rows: n, Cols: k.Cols, Stride: 1 << own.widthBits(), Data: room.New(n << own.widthBits())}
 	const grain = 1 << 22 // products, of less than a tenth of a millisecond
 	if n > k.Cols {
 		parallel.For(n, grain/(k.Rows*k.Cols), func(from, to int) { matrix.Mul(c.Part(from, to), a.Part(from, to), b) })
@@ -425,12 +428,12 @@ type attention struct {
 	shift   int64
 }
 
-func (a *attention) run() (out []int32, tr *attnTrace) {
+func (a *attention) run(room *koala.Space[int32]) (out []int32, tr *attnTrace) {
 	n := 1 << (a.b + a.lay.groupBits() + a.t)
-	out = make([]int32, len(a.q))
+	out = room.New(len(a.q))
 	tr = &attnTrace{
-		score: make([]int32, n<<a.t), key: make([]int32, n<<a.t), exp: make([]int32, n<<a.t),
-		top: make([]int64, n), arg: make([]int64, n), weight: make([]int64, n), sums: make([]int32, len(a.q)),
+		score: room.New(n << a.t), key: room.New(n << a.t), exp: room.New(n << a.t),
+		top: make([]int64, n), arg: make([]int64, n), weight: make([]int64, n), sums: room.New(len(a.q)),
 	}
 	parallel.Each(n>>a.t, func(i int) { a.head(out, tr, i>>a.lay.groupBits(), i&(1<<a.lay.groupBits()-1)) })
 	return out, tr
@@ -523,16 +526,18 @@ func (pk *ProverKey) chooseModes(tr *trace) []byte {
 type data struct {
 	v       *vectors
 	model   [][]koala.Elem
-	columns [][]koala.Elem // that are committed to
-	witness [][]koala.Elem // in these
-	prods   [][]koala.Elem // nil where nothing refers to the product
-	publics [][]koala.Elem // made when needed
+	columns [][]koala.Elem           // that are committed to
+	witness [][]koala.Elem           // in these
+	prods   [][]koala.Elem           // nil where nothing refers to the product
+	publics [][]koala.Elem           // made when needed
+	room    *koala.Space[koala.Elem] // for what is used until the end
 }
 
-func newData(p *plan) *data {
-	d := &data{v: newVectors(p), columns: make([][]koala.Elem, p.witnessColumns), witness: make([][]koala.Elem, len(p.witness)), prods: make([][]koala.Elem, len(p.prods)), publics: make([][]koala.Elem, len(p.publics))}
+func newData(p *plan, m *rooms) *data {
+	d := &data{room: &m.proof, v: newVectors(p), columns: make([][]koala.Elem, p.witnessColumns), witness: make([][]koala.Elem, len(p.witness)), prods: make([][]koala.Elem, len(p.prods)), publics: make([][]koala.Elem, len(p.publics))}
+	d.v.room = m.step
 	height := p.card.height
-	all := make([]koala.Elem, p.witnessColumns<<height)
+	all := d.room.New(p.witnessColumns << height)
 	for i := range d.columns {
 		d.columns[i] = all[i<<height : (i+1)<<height]
 	}
@@ -543,8 +548,8 @@ func newData(p *plan) *data {
 }
 
 // elems is integers as elements.
-func elems(x []int32) []koala.Elem {
-	out := make([]koala.Elem, len(x))
+func (d *data) elems(x []int32) []koala.Elem {
+	out := d.room.Take(len(x))
 	fromInts(out, x)
 	return out
 }
@@ -555,14 +560,14 @@ func fromInts(dst []koala.Elem, x []int32) {
 
 // fill computes the sources of a plan from a trace. Limbs and multiplicities
 // stay zero.
-func (pk *ProverKey) fill(p *plan, tr *trace) *data {
-	d := newData(p)
+func (pk *ProverKey) fill(p *plan, tr *trace, m *rooms) *data {
+	d := newData(p, m)
 	d.model = pk.regions
 	for i, op := range p.card.ops {
 		o := p.ops[i]
 		switch op.Kind {
 		case exact.Gather, exact.MatMul:
-			d.prods[o.out.terms[0].src.id] = elems(tr.vals[i])
+			d.prods[o.out.terms[0].src.id] = d.elems(tr.vals[i])
 		case exact.Requantise:
 			if len(o.columns) == 0 {
 				break
@@ -591,9 +596,9 @@ func (pk *ProverKey) fill(p *plan, tr *trace) *data {
 		case exact.Table:
 			fromInts(d.witness[o.columns[0]], tr.vals[i])
 		case exact.Arrange, exact.Multiply:
-			d.prods[o.prods[0]] = elems(tr.vals[i])
+			d.prods[o.prods[0]] = d.elems(tr.vals[i])
 		case exact.BlockMatMul:
-			d.prods[o.prods[0]] = elems(spread(tr.vals[i], p.lay[i], o.own))
+			d.prods[o.prods[0]] = d.elems(spread(tr.vals[i], p.lay[i], o.own))
 		case exact.BlockMax:
 			pk.fillMax(p, i, d, tr)
 		case exact.MeanRows:
@@ -614,7 +619,7 @@ func (pk *ProverKey) fill(p *plan, tr *trace) *data {
 		}
 	}
 	for _, r := range p.relays {
-		d.prods[r.product] = elems(spread(tr.vals[r.value], p.lay[r.value], r.to))
+		d.prods[r.product] = d.elems(spread(tr.vals[r.value], p.lay[r.value], r.to))
 	}
 	return d
 }
@@ -641,7 +646,7 @@ func (pk *ProverKey) fillMean(p *plan, i int, d *data, tr *trace) {
 		}
 	}
 	fromInts(d.witness[o.columns[0]], mean)
-	d.prods[o.prods[0]], d.prods[o.prods[1]] = elems(tr.sums[i]), back
+	d.prods[o.prods[0]], d.prods[o.prods[1]] = d.elems(tr.sums[i]), back
 }
 
 func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
@@ -649,7 +654,7 @@ func (pk *ProverKey) fillNorm(p *plan, i int, d *data, tr *trace) {
 	x := tr.vals[p.card.ops[i].In[0]]
 	w, stretches := 1<<l.bits(), l.stretches()
 	high := make([]int32, len(x))
-	scaled := make([]koala.Elem, len(x))
+	scaled := d.room.Take(len(x))
 	rows := 1 << p.rowBits()
 	hh, hl, ll := make([]int64, rows), make([]int64, rows), make([]int64, rows)
 	shift := uint(o.shift) & 63
@@ -688,8 +693,8 @@ func (pk *ProverKey) fillAttention(p *plan, i int, d *data, tr *trace) {
 	for k, x := range [][]int32{a.key, a.exp, own} {
 		fromInts(d.witness[o.columns[k]], x)
 	}
-	d.prods[o.prods[0]], d.prods[o.prods[2]] = elems(a.score), elems(a.sums)
-	back := make([]koala.Elem, len(own))
+	d.prods[o.prods[0]], d.prods[o.prods[2]] = d.elems(a.score), d.elems(a.sums)
+	back := d.room.Take(len(own))
 	hb, wb := o.own.groupBits(), o.own.widthBits()
 	for r := range 1 << p.rowBits() {
 		s, i := r>>p.t, r&(1<<p.t-1)
@@ -722,24 +727,20 @@ func (d *data) source(p *plan, s source) []koala.Elem {
 	return []koala.Elem{koala.One}
 }
 
-// values returns a form's values at all indices, which must not be changed.
-func (d *data) values(p *plan, f form) []koala.Elem {
+// values returns a form's values at all indices, which must not be changed. If
+// they are no source's, they are in the room.
+func (d *data) values(p *plan, f form, room *koala.Space[koala.Elem]) []koala.Elem {
 	if len(f.terms) == 1 && f.terms[0].coef == 1 && f.terms[0].covers(0, f.n) {
 		return d.source(p, f.terms[0].src)
 	}
-	out := make([]koala.Elem, 1<<f.n)
 	var all koala.Elem // the sum of terms without variables
 	for _, t := range f.terms {
 		if len(t.pick) == 0 {
 			all = all.Add(koala.FromInt(t.coef).Mul(d.source(p, t.src)[0]))
 		}
 	}
-	if all != 0 {
-		out[0] = all
-		for n := 1; n < len(out); n *= 2 {
-			copy(out[n:], out[:n])
-		}
-	}
+	out := room.Take(1 << f.n)
+	koala.Fill(out, all)
 	for _, t := range f.terms {
 		m := len(t.pick)
 		if m == 0 {

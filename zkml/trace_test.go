@@ -13,7 +13,7 @@ func TestTrace(t *testing.T) {
 	check := func(p *exact.Program, runs []Run) {
 		t.Helper()
 		_, pk := mustCommit(t, p)
-		tr, err := pk.run(runs, nil)
+		tr, err := pk.run(runs, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

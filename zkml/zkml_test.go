@@ -7,10 +7,12 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/zkml/shape"
 )
 
 // nanoInput is rows of text-like bytes.
@@ -282,4 +284,32 @@ func TestCores(t *testing.T) {
 			t.Errorf("another proof with %d cores", cores)
 		}
 	}
+}
+
+// TestReuse: proofs in memory that other proofs have used, also at once and of
+// runs of other lengths, are those of a key that has made none.
+func TestReuse(t *testing.T) {
+	p := shape.EZKL.Program(1)
+	_, used := mustCommit(t, p)
+	lengths := []int{64, 3, 17, 64, 1, 33}
+	want := make([]Proof, len(lengths))
+	input := func(i int) [][]int32 { return shape.EZKL.Input(uint64(i), lengths[i]) }
+	for i := range lengths {
+		_, pk := mustCommit(t, p)
+		var err error
+		if _, want[i], err = pk.Prove(input(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() {
+			for i := range lengths {
+				if _, proof, err := used.Prove(input(i)); err != nil || !bytes.Equal(proof, want[i]) {
+					t.Errorf("another proof of %d rows, or %v", lengths[i], err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }

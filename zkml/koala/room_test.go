@@ -3,7 +3,7 @@ package koala
 import "testing"
 
 // TestRoom: vectors are zero and apart, also after others were there, and come
-// from elsewhere when the room is full.
+// from elsewhere when the room is full, which it is not the next time.
 func TestRoom(t *testing.T) {
 	r := NewRoom(100)
 	for range 3 {
@@ -30,11 +30,29 @@ func TestRoom(t *testing.T) {
 		}
 		r.Reset()
 	}
+	for range 2 {
+		if n := testing.AllocsPerRun(1, func() { r.Take(40); r.Elems().Take(2000); r.Reset() }); n != 0 {
+			t.Errorf("%v allocations in a room that is large enough", n)
+		}
+	}
+	if b := r.Elems().Take(9); len(b) != 9 {
+		t.Errorf("%d elements, want 9", len(b))
+	}
+	r.Reset()
+	r.New(7).Fill(Lift(One))
+	r.Reset()
 	if v := r.Take(7); v.Len() != 7 || v.At(0) != Lift(One) {
 		t.Error("taking clears")
 	}
+	r.Take(20).Fill(Lift(One))
+	r.Reset()
 	if v := r.New(7); v.At(0) != (Ext{}) || v.At(6) != (Ext{}) {
 		t.Error("not zero after taking")
+	}
+	for i, x := range r.Elems().New(30) {
+		if x != 0 {
+			t.Errorf("element %d is not zero after taking", i)
+		}
 	}
 	if v := (*Room)(nil).New(5); v.Len() != 5 {
 		t.Error("no room, no vector")

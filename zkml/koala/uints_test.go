@@ -12,10 +12,11 @@ func TestUints(t *testing.T) {
 		for i := range x {
 			x[i], dst[i] = edge(r), edge(r)
 		}
-		Uints(dst, x)
+		less := edge(r)
+		Uints(dst, x, less)
 		for i, u := range dst {
-			if uint32(u) != x[i].Uint() {
-				t.Fatalf("%d of %d: %d", i, n, x[i].Uint())
+			if uint32(u) != x[i].Sub(less).Uint() {
+				t.Fatalf("%d of %d: %d less %d", i, n, x[i].Uint(), less.Uint())
 			}
 		}
 	}

@@ -10,12 +10,11 @@ type Vec [4][]Elem
 const Apart = 64
 
 // NewVec returns a vector of n zeros.
-func NewVec(n int) Vec {
-	step := n
-	if n >= 1024 {
-		step += 4 * Apart
-	}
-	b := make([]Elem, 3*step+n)
+func NewVec(n int) Vec { return vecOf(make([]Elem, 3*stride(n)+n), n) }
+
+// vecOf returns the vector of n elements that is in b.
+func vecOf(b []Elem, n int) Vec {
+	step := stride(n)
 	return Vec{b[:n:n], b[step : step+n : step+n], b[2*step : 2*step+n : 2*step+n], b[3*step:]}
 }
 
@@ -43,14 +42,7 @@ func (v Vec) Clear() {
 // Fill sets all elements to x.
 func (v Vec) Fill(x Ext) {
 	for c, e := range [4]Elem{x.A, x.B, x.C, x.D} {
-		if len(v[c]) == 0 {
-			return
-		}
-		// Copying what there is doubles it, and copies are fast.
-		v[c][0] = e
-		for n := 1; n < len(v[c]); n *= 2 {
-			copy(v[c][n:], v[c][:n])
-		}
+		Fill(v[c], e)
 	}
 }
 
@@ -75,6 +67,18 @@ func (v Vec) same(a, b Vec) int {
 
 // The functions below work element by element on vectors of equal length; dst
 // may be one of the operands but must not overlap one otherwise.
+
+// Fill sets all elements to x.
+func Fill(dst []Elem, x Elem) {
+	if len(dst) == 0 {
+		return
+	}
+	// Copying what there is doubles it, and copies are fast.
+	dst[0] = x
+	for n := 1; n < len(dst); n *= 2 {
+		copy(dst[n:], dst[:n])
+	}
+}
 
 // AddElems sets dst = a + b.
 func AddElems(dst, a, b []Elem) {

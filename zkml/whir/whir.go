@@ -216,10 +216,11 @@ type Commitment struct {
 	spoil   func(row, index int, x koala.Elem) koala.Elem // tests encode wrongly
 }
 
-// Commit commits to columns of 2^Height elements. It keeps them.
-func (p Params) Commit(columns [][]koala.Elem) *Commitment {
+// Commit commits to columns of 2^Height elements. It keeps them, but nothing that
+// is in the room.
+func (p Params) Commit(columns [][]koala.Elem, room *koala.Room) *Commitment {
 	c := &Commitment{columns: columns, domain: p.words()[0].domain}
-	c.hash()
+	c.hash(room)
 	return c
 }
 
@@ -233,12 +234,12 @@ func (c *Commitment) row(i int) []koala.Elem {
 
 func (c *Commitment) rows() int { return len(c.columns) << firstBits }
 
-func (c *Commitment) hash() {
+func (c *Commitment) hash(room *koala.Room) {
 	leaves := merkle.NewHasher(1<<c.domain, c.rows())
 	// As many rows at a time as hashing takes.
 	codes := make([][]koala.Elem, min(merkle.BlockWords, c.rows()))
 	for i := range codes {
-		codes[i] = make([]koala.Elem, 1<<c.domain)
+		codes[i] = room.Elems().Take(1 << c.domain)
 	}
 	for at := 0; at < c.rows(); at += len(codes) {
 		codes = codes[:min(len(codes), c.rows()-at)]
@@ -572,17 +573,18 @@ func (p Params) bindAll(t *transcript.Prover, columns [][]koala.Elem, weights []
 
 // bind runs one round of the sum-check of f w and folds both, after work.
 func bind(t *transcript.Prover, f, w *koala.Vec, work int) {
+	const block = 256 // of which all four and the differences are in the nearest cache
 	h := f.Len() / 2
 	var mu sync.Mutex
 	var zero, top koala.Ext
 	parallel.For(h, 1024, func(from, to int) {
-		tmp := koala.NewVec(1024)
+		tmp := koala.NewVec(2 * block)
 		var z, u koala.Ext
-		for at := from; at < to; at += 512 {
-			end := min(at+512, to)
+		for at := from; at < to; at += block {
+			end := min(at+block, to)
 			f0, f1 := f.Slice(at, end), f.Slice(h+at, h+end)
 			w0, w1 := w.Slice(at, end), w.Slice(h+at, h+end)
-			df, dw := tmp.Slice(0, end-at), tmp.Slice(512, 512+end-at)
+			df, dw := tmp.Slice(0, end-at), tmp.Slice(block, block+end-at)
 			z = z.Add(koala.Dot(f0, w0))
 			koala.SubVec(df, f1, f0)
 			koala.SubVec(dw, w1, w0)

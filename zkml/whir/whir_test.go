@@ -46,7 +46,7 @@ func (in *instance) commit(r *rand.Rand, at, n int) {
 			columns[j][i] = koala.FromInt(r.Int64())
 		}
 	}
-	in.parts = append(in.parts, Part{at, in.p.Commit(columns)})
+	in.parts = append(in.parts, Part{at, in.p.Commit(columns, nil)})
 }
 
 // weigh adds a random weight of 2^n elements of columns of a part.
@@ -187,7 +187,7 @@ func TestOpening(t *testing.T) {
 			at := w.At & (1<<height - 1)
 			column[at] = column[at].Add(koala.One)
 			changed[w.At>>height] = column
-			in.parts[0].Commitment = p.Commit(changed)
+			in.parts[0].Commitment = p.Commit(changed, nil)
 			if in.verify(in.claim, in.prove()) == nil {
 				t.Fatal("claim about another element accepted")
 			}
@@ -221,7 +221,7 @@ func TestDistance(t *testing.T) {
 			}
 			return x
 		}
-		c.hash()
+		c.hash(nil)
 		if in.verify(in.claim, in.prove()) == nil {
 			accepted++
 		}
@@ -295,14 +295,14 @@ func BenchmarkCommit(b *testing.B) {
 	p := NewParams(18, 2, 18, 14, 100)
 	col := benchColumn()
 	for b.Loop() {
-		p.Commit([][]koala.Elem{col, col, col, col})
+		p.Commit([][]koala.Elem{col, col, col, col}, nil)
 	}
 }
 
 func BenchmarkProve(b *testing.B) {
 	p := NewParams(18, 2, 18, 14, 100)
 	col := benchColumn()
-	c := p.Commit([][]koala.Elem{col, col, col, col})
+	c := p.Commit([][]koala.Elem{col, col, col, col}, nil)
 	for b.Loop() {
 		w := Weight{Point: make([]koala.Ext, 20), Coef: koala.ExtOne}
 		p.Prove(transcript.NewProver("bench"), []Part{{0, c}}, 2, []Weight{w}, nil)
