@@ -547,20 +547,18 @@ func fractions(p *plan, d *data, values, seconds [][]koala.Elem, alpha, gamma ko
 		f := logup.Part{At: t.at, Len: n, Num: d.room.New(n), Const: alpha}
 		koala.SubElems(f.Num, f.Num, d.witness[t.count])
 		value, tags := d.room.Take(n), d.room.New(n)
-		live := koala.FromInt(tag(i))
-		for j := range value {
-			value[j] = koala.FromInt(t.lo + int64(j))
-			if j < t.live {
-				tags[j] = live
-			}
+		koala.Fill(tags[:t.live], koala.FromInt(tag(i)))
+		// The entries lo, lo + 1 ...: those after the first k are these and k.
+		value[0] = koala.FromInt(t.lo)
+		for k := 1; k < n; k *= 2 {
+			next := value[k : 2*k]
+			koala.Fill(next, koala.FromInt(int64(k)))
+			koala.AddElems(next, next, value[:k])
 		}
 		f.Base[0], f.Base[2] = value, tags
 		if t.region >= 0 {
 			second := d.room.Take(n)
-			last := koala.FromInt(t.last)
-			for j := copy(second, d.model[t.region]); j < n; j++ {
-				second[j] = last
-			}
+			koala.Fill(second[copy(second, d.model[t.region]):], koala.FromInt(t.last))
 			f.Base[1] = second
 		} else if t.mark {
 			f.Base[1] = d.room.New(n)
