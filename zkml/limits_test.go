@@ -297,10 +297,14 @@ func TestRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		card.height = 8
-		for mode := range byte(2) {
-			p, err := newPlan(&card, 1, 1, []byte{mode})
+		widest := saturation(prog.Ops[y], exact.Range{Lo: min(lo, 0), Hi: max(hi, 0)})
+		if _, err := newPlan(&card, 1, 1, []byte{byte(widest + 1)}); widest > 0 && err == nil {
+			t.Fatal("a mode beyond the widest")
+		}
+		for _, mode := range []int{0, r.IntN(widest + 1), widest} {
+			p, err := newPlan(&card, 1, 1, []byte{byte(mode)})
 			if err != nil {
-				if p, err = newPlan(&card, 1, 1, []byte{}); mode == 1 || err != nil {
+				if p, err = newPlan(&card, 1, 1, []byte{}); mode > 0 || err != nil {
 					continue
 				}
 			}
@@ -332,8 +336,11 @@ func TestRoom(t *testing.T) {
 			if q.Hi<<s+1<<s-1-half-lo >= koala.P || q.Lo<<s-half-hi <= -koala.P {
 				t.Fatalf("[%d, %d] by 2^%d, mode %d: quotients in [%d, %d]", lo, hi, s, mode, q.Lo, q.Hi)
 			}
-			if f := card.facts[y].Range; mode == 1 && (o.Lo > f.Lo || o.Hi < f.Hi || q.Lo > (lo+half)>>s || q.Hi < (hi+half)>>s) {
-				t.Fatalf("[%d, %d] by 2^%d: quotients in [%d, %d] are not all there are", lo, hi, s, q.Lo, q.Hi)
+			// Of what saturates, that which has so many bits.
+			f, beyond := card.facts[y].Range, int64(1)<<mode-1
+			least, most := max((lo+half)>>s, f.Lo-beyond), min((hi+half)>>s, f.Hi+beyond)
+			if mode > 0 && (o.Lo > f.Lo || o.Hi < f.Hi || q.Lo > least || q.Hi < most) {
+				t.Fatalf("[%d, %d] by 2^%d, mode %d: quotients in [%d, %d] are not all there are", lo, hi, s, mode, q.Lo, q.Hi)
 			}
 			if hi-lo >= koala.P*15/16 {
 				wide++
@@ -342,5 +349,38 @@ func TestRoom(t *testing.T) {
 	}
 	if planned < 1000 || wide < 100 {
 		t.Errorf("%d plans, %d of them near the limit", planned, wide)
+	}
+}
+
+// TestSaturation: the header tells how many bits beyond its bounds a value is,
+// at both ends and where a bit more is needed; a proof does not pass under
+// another header.
+func TestSaturation(t *testing.T) {
+	prog := &exact.Program{Rows: 1}
+	x := prog.Op(exact.Input, nil, nil, 2, -1<<28, 1<<28)
+	prog.Outputs = []exact.Value{prog.Op(exact.Requantise, []exact.Value{x}, nil, 4, 8)} // -128 to 127
+	card, pk := mustCommit(t, prog)
+	for _, c := range []struct {
+		beyond int32
+		bits   byte
+	}{{0, 0}, {1, 1}, {2, 2}, {3, 2}, {4, 3}, {255, 8}, {256, 9}, {1<<16 - 1, 16}, {1 << 16, 17}, {1<<24 - 200, 24}} {
+		for _, input := range [][]int32{{(127 + c.beyond) << 4, 0}, {5, (-128 - c.beyond) << 4}} {
+			claim, proof, err := pk.Prove([][]int32{input})
+			if err != nil {
+				t.Fatalf("%d beyond: %v", c.beyond, err)
+			}
+			if got := proof[len(magic)]; got != c.bits {
+				t.Errorf("%d beyond: %d bits in the header, want %d", c.beyond, got, c.bits)
+			}
+			if err := Verify(card, claim, proof); err != nil {
+				t.Errorf("%d beyond: %v", c.beyond, err)
+			}
+			for m := range byte(27) {
+				other := bytes.Clone(proof)
+				if other[len(magic)] = m; m != c.bits && Verify(card, claim, other) == nil {
+					t.Errorf("%d beyond: passes as of %d bits", c.beyond, m)
+				}
+			}
+		}
 	}
 }

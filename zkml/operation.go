@@ -245,13 +245,15 @@ func (p *plan) meanRows(i int, op exact.Op, x form, xr exact.Range) (opPlan, err
 
 func opName(i int, part string) string { return "op " + strconv.Itoa(i) + " " + part }
 
-// maySaturate reports whether some value in the range saturates when
-// requantised. A proof's header says of such an operation whether any did.
-func maySaturate(op exact.Op, x exact.Range) bool {
+// saturation returns the bits of how far beyond its bounds a value in the range
+// may be when it is requantised; 0 if none saturates. A proof's header says of
+// an operation where it is not 0 how many bits there were.
+func saturation(op exact.Op, x exact.Range) int {
 	s := op.Params[0]
 	half := int64(1) << s >> 1
 	top := int64(1)<<(op.Params[1]-1) - 1
-	return (x.Lo+half)>>s < -top-1 || (x.Hi+half)>>s > top
+	beyond := max(0, (x.Hi+half)>>s-top, -top-1-(x.Lo+half)>>s)
+	return bits.Len64(uint64(beyond))
 }
 
 // requantise: o = floor((x + half) / 2^s), saturated. Unless some value
@@ -259,21 +261,24 @@ func maySaturate(op exact.Op, x exact.Range) bool {
 // o in range has one solution. Checking rem alone would not do: for any rem,
 // o = (x + half - rem) / 2^s is a field element.
 // Otherwise o + over - under takes the place of o, over being zero unless o is
-// at the top and under unless it is at the bottom.
+// at the top and under unless it is at the bottom. Both have no more bits than
+// the header tells, which is often far fewer than the program's bounds allow.
 func (p *plan) requantise(i int, op exact.Op, x form, xr exact.Range, n int) (opPlan, error) {
 	s := op.Params[0]
 	half := int64(1) << s >> 1
 	top := int64(1)<<(op.Params[1]-1) - 1
 	bottom := -top - 1
 	qlo, qhi := (xr.Lo+half)>>s, (xr.Hi+half)>>s
-	may := maySaturate(op, xr)
+	widest := saturation(op, xr)
+	may := widest > 0
 	o := opPlan{}
+	var span int64 // of over and of under
 	if may {
-		m, err := p.nextMode(1)
+		m, err := p.nextMode(byte(widest))
 		if err != nil {
 			return o, err
 		}
-		o.sat = m == 1
+		o.sat, span = m > 0, 1<<m
 	}
 	// Room above and below, in units of 2^s.
 	most := (koala.P-1+xr.Lo+half-(1<<s-1))>>s + 1 // 2^s q + rem - half - x < p for q < most
@@ -301,7 +306,7 @@ func (p *plan) requantise(i int, op exact.Op, x form, xr exact.Range, n int) (op
 			over := p.addColumn(opName(i, "over"), n)
 			o.columns = append(o.columns, over)
 			q = q.plus(column(over, n))
-			if err := p.rangeCheck(opName(i, "over"), column(over, n), qhi-top+1, most-top, -1); err != nil {
+			if err := p.rangeCheck(opName(i, "over"), column(over, n), min(qhi-top+1, span), most-top, -1); err != nil {
 				return o, err
 			}
 			p.bothZero(n, column(over, n), constant(n, top).minus(o.out))
@@ -312,7 +317,7 @@ func (p *plan) requantise(i int, op exact.Op, x form, xr exact.Range, n int) (op
 			under := p.addColumn(opName(i, "under"), n)
 			o.columns = append(o.columns, under)
 			q = q.minus(column(under, n))
-			if err := p.rangeCheck(opName(i, "under"), column(under, n), bottom-qlo+1, bottom-least, -1); err != nil {
+			if err := p.rangeCheck(opName(i, "under"), column(under, n), min(bottom-qlo+1, span), bottom-least, -1); err != nil {
 				return o, err
 			}
 			p.bothZero(n, column(under, n), o.out.minus(constant(n, bottom)))

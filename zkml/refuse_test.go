@@ -711,8 +711,8 @@ func TestGolden(t *testing.T) {
 		id, proof string
 		last      string // challenge
 	}{
-		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "3735fa2e721a942c58f00b526aa528cb4fd1b6338d7461951abbce562c02b61d", "7d4d938f1f4862911f93008bf157d8c9ddb8f7d503ed83f232aa9dc91f0a7431", "08e5e72f5d51e38cb8bbb066bd03753712a639bbdfc8276791f7796e141261f9"},
-		{"mixture", mixture(7), mixtureRuns(5, 3), "154f605f3b105ddab90da2306a15da334526bb069714af490e71b74ecc73e71b", "f0f98329eae3ffb339a2bd31953aebfe7435811f45528aae8566b4e371ce9327", "517460aecbce6084dddd6639677cfa9088864f3e512fb0976ed72987b2d3eb39"},
+		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "3735fa2e721a942c58f00b526aa528cb4fd1b6338d7461951abbce562c02b61d", "e0968d80e88337af245b8ec71d5c0d94bdc2b2fa34d96bee4a8c62a1a6c536f8", "1a9cff27526dd108dfdbd9d43f7fe8990fece015136025b8b82468a7a6a2b70b"},
+		{"mixture", mixture(7), mixtureRuns(5, 3), "154f605f3b105ddab90da2306a15da334526bb069714af490e71b74ecc73e71b", "4c34d748f06eb453e6117c0b29c39f66f8607cb08dfbf63d5eedcaafc4e0bf83", "bfbbe9682d519bb341d8f4ceeaaad92a3a50e47dbcccfb41bfe486faf1ab4eb8"},
 	} {
 		card, pk := mustCommit(t, g.prog)
 		var w watched

@@ -23,7 +23,7 @@ type trace struct {
 	attn []*attnTrace // of attention operations
 	norm []*normTrace // of layernorm operations
 	sums [][]int32    // of meanrows operations: sums of sequences by columns
-	sat  []bool       // of requantise operations: whether any value saturates
+	sat  []int        // of requantise operations: bits of how far beyond their bounds values are
 }
 
 // attnTrace is in (b, h, i, j) or (b, h, i).
@@ -186,7 +186,7 @@ func (pk *ProverKey) run(runs []Run, room *koala.Space[int32], alter func(op int
 	}
 	b, t := p.b, p.t
 	rows := 1 << (b + t)
-	tr := &trace{b: b, t: t, vals: make([][]int32, len(c.ops)), attn: make([]*attnTrace, len(c.ops)), norm: make([]*normTrace, len(c.ops)), sums: make([][]int32, len(c.ops)), sat: make([]bool, len(c.ops))}
+	tr := &trace{b: b, t: t, vals: make([][]int32, len(c.ops)), attn: make([]*attnTrace, len(c.ops)), norm: make([]*normTrace, len(c.ops)), sums: make([][]int32, len(c.ops)), sat: make([]int, len(c.ops))}
 	for s := range 1 << b {
 		tr.live = append(tr.live, liveRows(s, runs))
 	}
@@ -354,8 +354,9 @@ func blockProducts(x []int32, k exact.Const, from, in, own, to layout, room *koa
 	return spread(c.Data, own, to)
 }
 
-// requantise reports whether any value saturates.
-func requantise(out, x []int32, op exact.Op) bool {
+// requantise returns the bits of how far beyond its bounds a value is at most;
+// 0 if none saturates.
+func requantise(out, x []int32, op exact.Op) int {
 	s := uint(op.Params[0]) & 63
 	half := int64(1) << s >> 1
 	top := int64(1)<<(op.Params[1]-1) - 1
@@ -364,10 +365,13 @@ func requantise(out, x []int32, op exact.Op) bool {
 	for i, e := range x[:len(out)] {
 		y := (int64(e) + half) >> s
 		within := max(bottom, min(top, y))
-		beyond |= y ^ within
+		// The magnitude: what is below its bound has all bits of a negative
+		// number.
+		sign := (y - within) >> 63
+		beyond |= (y - within ^ sign) - sign
 		out[i] = int32(within)
 	}
-	return beyond != 0
+	return mathbits.Len64(uint64(beyond))
 }
 
 func argMax(x []int32) int {
@@ -499,17 +503,26 @@ func (pk *ProverKey) chooseModes(tr *trace) []byte {
 			key = max(key, slices.Max(a.key))
 		}
 	}
+	// What saturates goes as far as what goes furthest, for the same reason, if
+	// one table holds it.
+	sat := 0
+	for _, m := range tr.sat {
+		if m <= directBits {
+			sat = max(sat, m)
+		}
+	}
 	for i, op := range pk.card.ops {
 		switch op.Kind {
 		case exact.Requantise:
-			if !maySaturate(op, withZero(pk.card.facts[op.In[0]].Range)) {
+			widest := saturation(op, withZero(pk.card.facts[op.In[0]].Range))
+			if widest == 0 {
 				continue
 			}
-			var m byte
-			if tr.sat[i] {
-				m = 1
+			m := tr.sat[i]
+			if m > 0 && m <= directBits {
+				m = max(m, min(sat, widest))
 			}
-			modes = append(modes, m)
+			modes = append(modes, byte(m))
 		case exact.Attention, exact.FullAttention:
 			r := pk.card.facts[op.In[0]].Range
 			s := pk.card.facts[op.In[1]].Range

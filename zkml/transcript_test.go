@@ -123,7 +123,13 @@ func TestFrozenHeart(t *testing.T) {
 	}{
 		{"card", 0, func(card *Card, _ []Claim, _ Proof) { card.root[31] ^= 1 }},
 		{"card", 0, func(card *Card, _ []Claim, _ Proof) { card.facts = slices.Clone(card.facts); card.facts[1].Range.Hi++ }},
-		{"header", 0, func(_ *Card, _ []Claim, p Proof) { p[len(magic)] ^= 1 }},
+		{"header", 0, func(_ *Card, _ []Claim, p Proof) { // another mode that there is
+			if m := &p[len(magic)]; *m > 1 {
+				*m--
+			} else {
+				*m ^= 1
+			}
+		}},
 		{"environment", 0, func(_ *Card, c []Claim, _ Proof) { c[0].Env.Seed[0] ^= 1 }},
 		{"environment", 1, func(_ *Card, c []Claim, _ Proof) { c[1].Env.Temperature++ }},
 		{"input", 0, func(_ *Card, c []Claim, _ Proof) { c[0].Input[4][11] ^= 1 }},

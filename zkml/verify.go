@@ -97,7 +97,7 @@ func readHeader(c *Card, proof []byte) (modes, rest []byte, err error) {
 	for _, op := range c.ops {
 		switch op.Kind {
 		case exact.Requantise:
-			if maySaturate(op, withZero(c.facts[op.In[0]].Range)) {
+			if saturation(op, withZero(c.facts[op.In[0]].Range)) > 0 {
 				n++
 			}
 		case exact.Attention, exact.FullAttention:
