@@ -245,6 +245,19 @@ func QuadraticSums(e Vec, lo, hi *[4]Vec) (zero, top Ext) {
 	return zero, top
 }
 
+// AddFractions sets p = p0 q1 + p1 q0 and q = q0 q1: p/q = p0/q0 + p1/q1. Neither
+// may overlap an operand.
+func AddFractions(p, q, p0, q0, p1, q1 Vec) {
+	n := p.same(q, p0)
+	p.same(q0, p1)
+	p.same(q1, q1)
+	for i := fastAddFractions(&p, &q, &p0, &q0, &p1, &q1); i < n; i++ {
+		a, b := q0.At(i), q1.At(i)
+		p.Set(i, p0.At(i).Mul(b).Add(p1.At(i).Mul(a)))
+		q.Set(i, a.Mul(b))
+	}
+}
+
 // Pairs sets p = (a - x) + (b - y) and q = (a - x)(b - y) for base elements x
 // and y: numerators and denominators of the sums of 1/(a - x) and 1/(b - y).
 func Pairs(p, q Vec, a Ext, x []Elem, b Ext, y []Elem) {

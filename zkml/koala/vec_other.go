@@ -14,6 +14,7 @@ func fastAddScaled(dst *Vec, a []Elem, x *Ext) int                       { retur
 func fastSubFrom(dst *Vec, k *Ext, a []Elem) int                         { return 0 }
 func fastCombine(dst *Vec, k *Ext, terms []Scaled) int                   { return 0 }
 func fastQuadraticSums(e *Vec, lo, hi *[4]Vec) (zero, top Ext, done int) { return Ext{}, Ext{}, 0 }
+func fastAddFractions(p, q, p0, q0, p1, q1 *Vec) int                     { return 0 }
 func fastPairs(p, q *Vec, sum, product, a, b *Ext, x, y []Elem) int      { return 0 }
 func fastMulElems(dst, a, b []Elem) int                                  { return 0 }
 func fastAddElems(dst, a, b []Elem) int                                  { return 0 }
