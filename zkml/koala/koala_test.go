@@ -197,6 +197,13 @@ func TestVectors(t *testing.T) {
 			AddFractions(dst, other, a, b, c, d)
 			each("sum of fractions", dst, func(i int) Ext { return a.At(i).Mul(d.At(i)).Add(c.At(i).Mul(b.At(i))) })
 			each("its denominator", other, func(i int) Ext { return b.At(i).Mul(d.At(i)) })
+			inverse := func(i int) Ext { return y.Sub(Lift(eb[i])) }
+			AddInverse(dst, other, ea, a, y, eb)
+			each("sum with an inverse", dst, func(i int) Ext { return a.At(i).Add(inverse(i).Scale(ea[i])) })
+			each("its denominator", other, func(i int) Ext { return a.At(i).Mul(inverse(i)) })
+			AddInverse(dst, other, nil, a, y, eb)
+			each("sum of inverses", dst, func(i int) Ext { return a.At(i).Add(inverse(i)) })
+			each("its denominator", other, func(i int) Ext { return a.At(i).Mul(inverse(i)) })
 			var lo, hi [4]Vec
 			for k := range lo {
 				lo[k], _ = random(n)

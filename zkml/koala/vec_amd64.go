@@ -50,6 +50,9 @@ func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int, one bool)
 func addFractions512(p, q, p0, q0, p1, q1 *Vec, n int)
 
 //go:noescape
+func addInverse512(p, q *Vec, num *Elem, den *Vec, b *Ext, y *Elem, n int)
+
+//go:noescape
 func pairs512(p, q *Vec, sum, product, a, b *Ext, x, y *Elem, n int)
 
 //go:noescape
@@ -221,6 +224,19 @@ func fastAddFractions(p, q, p0, q0, p1, q1 *Vec) int {
 		}
 		mulVec256(q, q0, q1, n)
 	}
+	return n
+}
+
+func fastAddInverse(p, q *Vec, num []Elem, den *Vec, b *Ext, y []Elem) int {
+	n := fast(len(y))
+	if n == 0 || !hasAVX512 {
+		return 0
+	}
+	var first *Elem
+	if num != nil {
+		first = &num[0]
+	}
+	addInverse512(p, q, first, den, b, &y[0], n)
 	return n
 }
 

@@ -920,6 +920,67 @@ addFractionsLoop:
 	VZEROUPPER
 	RET
 
+// OUT = A + the product of Z22 (even) and Z23 (odd) and B (even) and ODDB (odd).
+// Overwrites Z24, Z25, Z28, Z29.
+#define ADDTIMES(A, B, ODDB, OUT) \
+	VPMULUDQ B, Z22, Z24; \
+	VPMULUDQ ODDB, Z23, Z25; \
+	REDUCE1(Z24, Z25, OUT, Z28, Z29); \
+	ADD(A, OUT, OUT, Z28)
+
+// func addInverse512(p, q *Vec, num *Elem, den *Vec, b *Ext, y *Elem, n int)
+// num: nil for ones. Of b - y, all coordinates but the first are constant.
+TEXT ·addInverse512(SB), NOSPLIT, $0-56
+	SETUP
+	MOVQ b+32(FP), R8
+	BROADCAST(R8)
+	MOVQ p+0(FP), SI
+	MOVQ q+8(FP), DX
+	MOVQ num+16(FP), R10
+	MOVQ den+24(FP), R9
+	MOVQ y+40(FP), R11
+	MOVQ n+48(FP), BX
+	SHLQ $2, BX
+	XORQ CX, CX
+addInverseLoop:
+	VPBROADCASTD 0(R8), Z4
+	VMOVDQU32 (R11)(CX*1), Z22
+	SUB(Z4, Z22, Z4, Z23)
+	VPSRLQ $32, Z4, Z15
+	LOADVEC(R9, 0, Z0, Z1, Z2, Z3)
+	TESTQ R10, R10
+	JNE addInverseNum
+	ADD(Z0, Z4, Z22, Z26)
+	ADD(Z1, Z5, Z23, Z27)
+	ADD(Z2, Z6, Z24, Z28)
+	ADD(Z3, Z7, Z25, Z29)
+	STOREVEC(SI, Z22, Z23, Z24, Z25)
+addInverseProduct:
+	ODDA
+	MULEXT
+	STOREVEC(DX, Z26, Z27, Z28, Z29)
+	ADDQ $64, CX
+	CMPQ CX, BX
+	JNE addInverseLoop
+	VZEROUPPER
+	RET
+addInverseNum:
+	VMOVDQU32 (R10)(CX*1), Z22
+	VPSRLQ $32, Z22, Z23
+	ADDTIMES(Z0, Z4, Z15, Z26)
+	ADDTIMES(Z1, Z5, Z16, Z27)
+	MOVQ 0(SI), AX
+	VMOVDQU32 Z26, (AX)(CX*1)
+	MOVQ 24(SI), AX
+	VMOVDQU32 Z27, (AX)(CX*1)
+	ADDTIMES(Z2, Z6, Z17, Z26)
+	ADDTIMES(Z3, Z7, Z18, Z27)
+	MOVQ 48(SI), AX
+	VMOVDQU32 Z26, (AX)(CX*1)
+	MOVQ 72(SI), AX
+	VMOVDQU32 Z27, (AX)(CX*1)
+	JMP addInverseProduct
+
 // The coordinate at D = A (first factor's) times Z2, Z3 + B (second's) times Z0,
 // Z1 + K. Two products are below 2 p^2 < 2^32 p.
 #define PAIRSTEP(D, A, B, K) \
