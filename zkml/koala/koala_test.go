@@ -192,6 +192,18 @@ func TestVectors(t *testing.T) {
 			Pairs(dst, other, x, ea, y, eb)
 			each("sum of denominators", dst, func(i int) Ext { return x.Add(y).Sub(Lift(ea[i])).Sub(Lift(eb[i])) })
 			each("product of denominators", other, func(i int) Ext { return x.Sub(Lift(ea[i])).Mul(y.Sub(Lift(eb[i]))) })
+			c, _ := random(n)
+			d, _ := random(n)
+			AddFractions(dst, other, a, b, c, d)
+			each("sum of fractions", dst, func(i int) Ext { return a.At(i).Mul(d.At(i)).Add(c.At(i).Mul(b.At(i))) })
+			each("its denominator", other, func(i int) Ext { return b.At(i).Mul(d.At(i)) })
+			inverse := func(i int) Ext { return y.Sub(Lift(eb[i])) }
+			AddInverse(dst, other, ea, a, y, eb)
+			each("sum with an inverse", dst, func(i int) Ext { return a.At(i).Add(inverse(i).Scale(ea[i])) })
+			each("its denominator", other, func(i int) Ext { return a.At(i).Mul(inverse(i)) })
+			AddInverse(dst, other, nil, a, y, eb)
+			each("sum of inverses", dst, func(i int) Ext { return a.At(i).Add(inverse(i)) })
+			each("its denominator", other, func(i int) Ext { return a.At(i).Mul(inverse(i)) })
 			var lo, hi [4]Vec
 			for k := range lo {
 				lo[k], _ = random(n)
@@ -252,6 +264,22 @@ func TestLongDot(t *testing.T) {
 	want := m.Mul(m).Mul(FromInt(int64(n)))
 	if got := DotElems(v, e); got != (Ext{want, want, want, want}) {
 		t.Fatalf("got %v, want %v", got, want)
+	}
+	zero := NewVec(n)
+	square := v.At(0).Mul(v.At(0))
+	twice := square.Add(square)
+	sum := twice.Mul(v.At(0)).Scale(FromInt(int64(n)))
+	lo, hi := [4]Vec{v, v, v, v}, [4]Vec{zero, zero, zero, zero}
+	if z, _ := QuadraticSums(v, &lo, &hi); z != sum {
+		t.Fatalf("got %v, want %v", z, sum)
+	}
+	if z, u := QuadraticSums(v, &hi, &lo); z != (Ext{}) || u != sum {
+		t.Fatalf("got %v and %v, want 0 and %v", z, u, sum)
+	}
+	p, q := NewVec(n), NewVec(n)
+	AddFractions(p, q, v, v, v, v)
+	if p.At(0) != twice || q.At(0) != square {
+		t.Fatalf("got %v and %v, want %v and %v", p.At(0), q.At(0), twice, square)
 	}
 	x := Ext{m, m, m, m}
 	cube := x.Mul(x).Mul(x).Scale(FromInt(2 * int64(n)))

@@ -245,6 +245,42 @@ func QuadraticSums(e Vec, lo, hi *[4]Vec) (zero, top Ext) {
 	return zero, top
 }
 
+// AddFractions sets p = p0 q1 + p1 q0 and q = q0 q1: p/q = p0/q0 + p1/q1. Neither
+// may overlap an operand.
+func AddFractions(p, q, p0, q0, p1, q1 Vec) {
+	n := p.same(q, p0)
+	p.same(q0, p1)
+	p.same(q1, q1)
+	for i := fastAddFractions(&p, &q, &p0, &q0, &p1, &q1); i < n; i++ {
+		a, b := q0.At(i), q1.At(i)
+		p.Set(i, p0.At(i).Mul(b).Add(p1.At(i).Mul(a)))
+		q.Set(i, a.Mul(b))
+	}
+}
+
+// AddInverse sets p = den + num (b - y) and q = den (b - y) for base elements num
+// and y: p/q = num/den + 1/(b - y). If num is nil, it is 1. Neither p nor q may be
+// den.
+func AddInverse(p, q Vec, num []Elem, den Vec, b Ext, y []Elem) {
+	n := p.same(q, den)
+	y = y[:n]
+	if num != nil {
+		num = num[:n]
+	}
+	i := fastAddInverse(&p, &q, num, &den, &b, y)
+	p, q, den, y = p.Slice(i, n), q.Slice(i, n), den.Slice(i, n), y[i:]
+	SubFrom(q, b, y)
+	if num == nil {
+		AddVec(p, den, q)
+	} else {
+		for c := range p {
+			MulElems(p[c], q[c], num[i:])
+		}
+		AddVec(p, p, den)
+	}
+	MulVec(q, q, den)
+}
+
 // Pairs sets p = (a - x) + (b - y) and q = (a - x)(b - y) for base elements x
 // and y: numerators and denominators of the sums of 1/(a - x) and 1/(b - y).
 func Pairs(p, q Vec, a Ext, x []Elem, b Ext, y []Elem) {

@@ -47,6 +47,12 @@ func combine4(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
 func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int, one bool)
 
 //go:noescape
+func addFractions512(p, q, p0, q0, p1, q1 *Vec, n int)
+
+//go:noescape
+func addInverse512(p, q *Vec, num *Elem, den *Vec, b *Ext, y *Elem, n int)
+
+//go:noescape
 func pairs512(p, q *Vec, sum, product, a, b *Ext, x, y *Elem, n int)
 
 //go:noescape
@@ -202,6 +208,36 @@ func fastQuadraticSums(e *Vec, lo, hi *[4]Vec) (zero, top Ext, done int) {
 	var sum [2]lanes
 	quadraticSums512(&sum, e, lo, hi, n, lo[3].Len() == 0)
 	return sum[0].reduce(), sum[1].reduce(), n
+}
+
+func fastAddFractions(p, q, p0, q0, p1, q1 *Vec) int {
+	n := fast(len(p[0]))
+	switch {
+	case n == 0:
+	case hasAVX512:
+		addFractions512(p, q, p0, q0, p1, q1, n)
+	default:
+		mulVec256(p, p0, q1, n)
+		mulVec256(q, p1, q0, n)
+		for c := range p {
+			addElems256(&p[c][0], &p[c][0], &q[c][0], n)
+		}
+		mulVec256(q, q0, q1, n)
+	}
+	return n
+}
+
+func fastAddInverse(p, q *Vec, num []Elem, den *Vec, b *Ext, y []Elem) int {
+	n := fast(len(y))
+	if n == 0 || !hasAVX512 {
+		return 0
+	}
+	var first *Elem
+	if num != nil {
+		first = &num[0]
+	}
+	addInverse512(p, q, first, den, b, &y[0], n)
+	return n
 }
 
 func fastPairs(p, q *Vec, sum, product, a, b *Ext, x, y []Elem) int {

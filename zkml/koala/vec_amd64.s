@@ -14,7 +14,8 @@
 // itself what comes.
 #define AHEAD(R) PREFETCHT0 1024(R)(CX*1)
 
-// OUT = E (even) and O (odd) divided by 2^32 mod p, for values below 4 p^2.
+// OUT = E (even) and O (odd) divided by 2^32 mod p, for values below 2^33 p, and
+// so below 4 p^2.
 // Overwrites E, O, S, T.
 #define REDUCE4(E, O, OUT, S, T) \
 	VPMULUDQ Z30, E, S; \
@@ -102,23 +103,6 @@
 	TRIPLE(Z5, Z8, Z22); \
 	TRIPLE(Z6, Z9, Z22); \
 	TRIPLE(Z7, Z10, Z22)
-
-// Z0 to Z3 = Z26 to Z29 + what is kept at DI.
-#define ADDKEPT \
-	VMOVDQA32 1024(DI), Z0; \
-	VMOVDQA32 1088(DI), Z1; \
-	VMOVDQA32 1152(DI), Z2; \
-	VMOVDQA32 1216(DI), Z3; \
-	ADD(Z26, Z0, Z0, Z22); \
-	ADD(Z27, Z1, Z1, Z23); \
-	ADD(Z28, Z2, Z2, Z24); \
-	ADD(Z29, Z3, Z3, Z25)
-
-#define KEEP \
-	VMOVDQA32 Z26, 1024(DI); \
-	VMOVDQA32 Z27, 1088(DI); \
-	VMOVDQA32 Z28, 1152(DI); \
-	VMOVDQA32 Z29, 1216(DI)
 
 // Pointers of the four coordinates of the vector at R.
 #define POINTERS(R, P0, P1, P2, P3) \
@@ -431,10 +415,10 @@ dotLoop:
 	VZEROUPPER
 	RET
 
-// LO += low halves and HI += high halves of the sum of four products a b: of
-// the elements at A and 64 after it with those in Z0, Z1 (even lanes) and Z2,
-// Z3 (odd lanes). Z29 is the mask of low halves. Overwrites Z4 to Z7.
-#define DOTSTEP(A, LO, HI) \
+// SUM and HIGH += the sum of four products a b and its high half: of the
+// elements at A and 64 after it with those in Z0, Z1 (even lanes) and Z2, Z3
+// (odd lanes). Overwrites Z4 to Z7.
+#define DOTSTEP(A, SUM, HIGH) \
 	VMOVDQU32 (A)(CX*1), Z4; \
 	VMOVDQU32 64(A)(CX*1), Z5; \
 	VPSRLQ $32, Z4, Z6; \
@@ -447,9 +431,14 @@ dotLoop:
 	VPADDQ Z6, Z7, Z6; \
 	VPADDQ Z4, Z6, Z4; \
 	VPSRLQ $32, Z4, Z5; \
-	VPANDQ Z29, Z4, Z4; \
-	VPADDQ Z4, LO, LO; \
-	VPADDQ Z5, HI, HI
+	VPADDQ Z4, SUM, SUM; \
+	VPADDQ Z5, HIGH, HIGH
+
+// SUM = the sum of low halves of what has the sums SUM (mod 2^64) and, of high
+// halves, HIGH. T is overwritten.
+#define LOWHALVES(SUM, HIGH, T) \
+	VPSLLQ $32, HIGH, T; \
+	VPSUBQ T, SUM, SUM
 
 // func dotElems512(sum *[4][2][8]uint64, a *Vec, b *Elem, n int)
 // n is a multiple of 32.
@@ -466,8 +455,6 @@ TEXT ·dotElems512(SB), NOSPLIT, $0-32
 	ADDQ CX, R13
 	ADDQ CX, BX
 	NEGQ CX
-	MOVQ $0xffffffff, AX
-	VPBROADCASTQ AX, Z29
 	VPXORD Z16, Z16, Z16
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
@@ -487,6 +474,10 @@ dotElemsLoop:
 	DOTSTEP(R13, Z22, Z23)
 	ADDQ $128, CX
 	JNZ dotElemsLoop
+	LOWHALVES(Z16, Z17, Z0)
+	LOWHALVES(Z18, Z19, Z0)
+	LOWHALVES(Z20, Z21, Z0)
+	LOWHALVES(Z22, Z23, Z0)
 	VMOVDQU64 Z16, 0(DI)
 	VMOVDQU64 Z17, 64(DI)
 	VMOVDQU64 Z18, 128(DI)
@@ -684,13 +675,68 @@ combine4Loop:
 	ODDB; \
 	MULEXT
 
-// The low and the high halves of E and O join sums at D and D + 64; Z29 is the
-// mask of low halves. Overwrites E, O, Z26, Z27.
+// E and O, below 4 p^2, become congruent numbers below 2^32 p, which is in every
+// lane of Z29: two such are below 2^33 p, which is in a word and which REDUCE4
+// takes. Overwrites S, T.
+#define TRIM(E, O, S, T) \
+	VPSUBQ Z29, E, S; \
+	VPSUBQ Z29, O, T; \
+	VPMINUQ S, E, E; \
+	VPMINUQ T, O, O
+
+#define KEEP(K) \
+	TRIM(Z22, Z23, Z24, Z25); \
+	VMOVDQA64 Z22, K(DI); \
+	VMOVDQA64 Z23, 64+K(DI)
+
+// The product that MUL makes is kept at DI, neither reduced nor put together.
+#define KEEPMUL \
+	TRIPLES; \
+	ODDA; \
+	ODDB; \
+	PROD4(Z0, Z4, Z1, Z10, Z2, Z9, Z3, Z8, Z22, Z24); \
+	PROD4(Z11, Z15, Z12, Z21, Z13, Z20, Z14, Z19, Z23, Z25); \
+	KEEP(0); \
+	PROD4(Z0, Z5, Z1, Z4, Z2, Z10, Z3, Z9, Z22, Z24); \
+	PROD4(Z11, Z16, Z12, Z15, Z13, Z21, Z14, Z20, Z23, Z25); \
+	KEEP(128); \
+	PROD4(Z0, Z6, Z1, Z5, Z2, Z4, Z3, Z10, Z22, Z24); \
+	PROD4(Z11, Z17, Z12, Z16, Z13, Z15, Z14, Z21, Z23, Z25); \
+	KEEP(256); \
+	PROD4(Z0, Z7, Z1, Z6, Z2, Z5, Z3, Z4, Z22, Z24); \
+	PROD4(Z11, Z18, Z12, Z17, Z13, Z16, Z14, Z15, Z23, Z25); \
+	KEEP(384)
+
+#define ADDKEPT(K, OUT) \
+	TRIM(Z22, Z23, Z24, Z25); \
+	VPADDQ K(DI), Z22, Z22; \
+	VPADDQ 64+K(DI), Z23, Z23; \
+	REDUCE4(Z22, Z23, OUT, Z24, Z25)
+
+// Z26 to Z28 and Z3 = the product of Z0 to Z3 and Z4 to Z7 + the one that is
+// kept.
+#define MULADDKEPT \
+	TRIPLES; \
+	ODDA; \
+	ODDB; \
+	PROD4(Z0, Z4, Z1, Z10, Z2, Z9, Z3, Z8, Z22, Z24); \
+	PROD4(Z11, Z15, Z12, Z21, Z13, Z20, Z14, Z19, Z23, Z25); \
+	ADDKEPT(0, Z26); \
+	PROD4(Z0, Z5, Z1, Z4, Z2, Z10, Z3, Z9, Z22, Z24); \
+	PROD4(Z11, Z16, Z12, Z15, Z13, Z21, Z14, Z20, Z23, Z25); \
+	ADDKEPT(128, Z27); \
+	PROD4(Z0, Z6, Z1, Z5, Z2, Z4, Z3, Z10, Z22, Z24); \
+	PROD4(Z11, Z17, Z12, Z16, Z13, Z15, Z14, Z21, Z23, Z25); \
+	ADDKEPT(256, Z28); \
+	PROD4(Z0, Z7, Z1, Z6, Z2, Z5, Z3, Z4, Z22, Z24); \
+	PROD4(Z11, Z18, Z12, Z17, Z13, Z16, Z14, Z15, Z23, Z25); \
+	ADDKEPT(384, Z3)
+
+// E and O join the sums at D, and their high halves those at D + 64.
+// Overwrites E, O, Z26.
 #define JOIN(E, O, D) \
-	VPANDQ Z29, E, Z26; \
-	VPANDQ Z29, O, Z27; \
-	VPADDQ Z26, Z27, Z26; \
-	VPADDQ D(DI), Z26, Z26; \
+	VPADDQ D(DI), E, Z26; \
+	VPADDQ O, Z26, Z26; \
 	VMOVDQA64 Z26, D(DI); \
 	VPSRLQ $32, E, E; \
 	VPSRLQ $32, O, O; \
@@ -698,14 +744,10 @@ combine4Loop:
 	VPADDQ D+64(DI), E, E; \
 	VMOVDQA64 E, D+64(DI)
 
-// The sums of products at DI + D take the product of Z0 to Z3 and the vector
-// at BX.
+// The sums of products at DI + D take the product of Z0 to Z3 and Z4 to Z7, with
+// the latter's triples and odd lanes as for MULEXT.
 #define DOTSUMS(D) \
-	LOADVEC(BX, 0, Z4, Z5, Z6, Z7); \
-	TRIPLES; \
 	ODDA; \
-	ODDB; \
-	MOVQ $0xffffffff, AX; VPBROADCASTQ AX, Z29; \
 	PROD4(Z0, Z4, Z1, Z10, Z2, Z9, Z3, Z8, Z22, Z24); \
 	PROD4(Z11, Z15, Z12, Z21, Z13, Z20, Z14, Z19, Z23, Z25); \
 	JOIN(Z22, Z23, D); \
@@ -722,18 +764,20 @@ combine4Loop:
 // func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int, one bool)
 // one: the last of lo and of hi is 1.
 //
-// Sums and what is kept are aligned on the stack: across the ends of cache lines
-// a load has to wait for the store before it.
-TEXT ·quadraticSums512(SB), 0, $1344-41
+// At DI is what KEEPMUL keeps, at 512 the sums for the value at 0, at 1024 those
+// for the leading coefficient, and at 1536 what is summed for the former. They
+// are aligned on the stack: across the ends of cache lines a load has to wait
+// for the store before it.
+TEXT ·quadraticSums512(SB), 0, $1856-41
 	SETUP
 	LEAQ 63(SP), DI
 	ANDQ $-64, DI
 	VPXORD Z0, Z0, Z0
-	XORQ CX, CX
+	MOVQ $512, CX
 quadraticClear:
 	VMOVDQA32 Z0, (DI)(CX*1)
 	ADDQ $64, CX
-	CMPQ CX, $1024
+	CMPQ CX, $1536
 	JNE quadraticClear
 	MOVQ e+8(FP), BX
 	MOVQ lo+16(FP), SI
@@ -745,31 +789,39 @@ quadraticClear:
 quadraticLoop:
 	LOADVEC(SI, 0, Z0, Z1, Z2, Z3)
 	LOADVEC(SI, 96, Z4, Z5, Z6, Z7)
-	MUL
 	TESTQ R9, R9
-	JNE quadraticOneZero
-	KEEP
+	JNE quadraticOne
+	VPSLLQ $32, Z31, Z29
+	KEEPMUL
 	LOADVEC(SI, 192, Z0, Z1, Z2, Z3)
 	LOADVEC(SI, 288, Z4, Z5, Z6, Z7)
-	MUL
-	ADDKEPT
-quadraticZero:
-	DOTSUMS(0)
+	MULADDKEPT
+	VMOVDQA32 Z26, 1536(DI)
+	VMOVDQA32 Z27, 1600(DI)
+	VMOVDQA32 Z28, 1664(DI)
+	VMOVDQA32 Z3, 1728(DI)
 	LOADVEC(DX, 0, Z0, Z1, Z2, Z3)
 	SUBVEC(SI, 0)
 	LOADVEC(DX, 96, Z4, Z5, Z6, Z7)
 	SUBVECB(SI, 96)
-	MUL
-	TESTQ R9, R9
-	JNE quadraticOneTop
-	KEEP
+	KEEPMUL
 	LOADVEC(DX, 192, Z0, Z1, Z2, Z3)
 	SUBVEC(SI, 192)
 	LOADVEC(DX, 288, Z4, Z5, Z6, Z7)
 	SUBVECB(SI, 288)
-	MUL
-	ADDKEPT
-quadraticTop:
+	MULADDKEPT
+	VMOVDQA32 Z26, Z0
+	VMOVDQA32 Z27, Z1
+	VMOVDQA32 Z28, Z2
+quadraticSum:
+	LOADVEC(BX, 0, Z4, Z5, Z6, Z7)
+	TRIPLES
+	ODDB
+	DOTSUMS(1024)
+	VMOVDQA32 1536(DI), Z0
+	VMOVDQA32 1600(DI), Z1
+	VMOVDQA32 1664(DI), Z2
+	VMOVDQA32 1728(DI), Z3
 	DOTSUMS(512)
 	ADDQ $64, CX
 	CMPQ CX, R8
@@ -777,27 +829,157 @@ quadraticTop:
 	MOVQ sum+0(FP), SI
 	XORQ CX, CX
 quadraticResult:
-	VMOVDQA32 (DI)(CX*1), Z0
-	VMOVDQU32 Z0, (SI)(CX*1)
-	ADDQ $64, CX
+	VMOVDQA64 512(DI)(CX*1), Z0
+	VMOVDQA64 576(DI)(CX*1), Z1
+	LOWHALVES(Z0, Z1, Z2)
+	VMOVDQU64 Z0, (SI)(CX*1)
+	VMOVDQU64 Z1, 64(SI)(CX*1)
+	ADDQ $128, CX
 	CMPQ CX, $1024
 	JNE quadraticResult
 	VZEROUPPER
 	RET
-quadraticOneZero:
+quadraticOne:
+	MUL
 	LOADVEC(SI, 192, Z0, Z1, Z2, Z3)
 	ADD(Z26, Z0, Z0, Z22)
 	ADD(Z27, Z1, Z1, Z23)
 	ADD(Z28, Z2, Z2, Z24)
 	ADD(Z29, Z3, Z3, Z25)
-	JMP quadraticZero
-quadraticOneTop:
+	VMOVDQA32 Z0, 1536(DI)
+	VMOVDQA32 Z1, 1600(DI)
+	VMOVDQA32 Z2, 1664(DI)
+	VMOVDQA32 Z3, 1728(DI)
 	// What is not multiplied has no part in the leading coefficient.
+	LOADVEC(DX, 0, Z0, Z1, Z2, Z3)
+	SUBVEC(SI, 0)
+	LOADVEC(DX, 96, Z4, Z5, Z6, Z7)
+	SUBVECB(SI, 96)
+	MUL
 	VMOVDQA32 Z26, Z0
 	VMOVDQA32 Z27, Z1
 	VMOVDQA32 Z28, Z2
 	VMOVDQA32 Z29, Z3
-	JMP quadraticTop
+	JMP quadraticSum
+
+// LOADVEC of a whole vector, and what is read of it soon.
+#define LOADAHEAD(R, A, B, C, D) \
+	MOVQ 0(R), AX; \
+	AHEAD(AX); \
+	VMOVDQU32 (AX)(CX*1), A; \
+	MOVQ 24(R), AX; \
+	AHEAD(AX); \
+	VMOVDQU32 (AX)(CX*1), B; \
+	MOVQ 48(R), AX; \
+	AHEAD(AX); \
+	VMOVDQU32 (AX)(CX*1), C; \
+	MOVQ 72(R), AX; \
+	AHEAD(AX); \
+	VMOVDQU32 (AX)(CX*1), D
+
+#define STOREVEC(R, A, B, C, D) \
+	MOVQ 0(R), AX; \
+	VMOVDQU32 A, (AX)(CX*1); \
+	MOVQ 24(R), AX; \
+	VMOVDQU32 B, (AX)(CX*1); \
+	MOVQ 48(R), AX; \
+	VMOVDQU32 C, (AX)(CX*1); \
+	MOVQ 72(R), AX; \
+	VMOVDQU32 D, (AX)(CX*1)
+
+// func addFractions512(p, q, p0, q0, p1, q1 *Vec, n int)
+TEXT ·addFractions512(SB), 0, $576-56
+	SETUP
+	LEAQ 63(SP), DI
+	ANDQ $-64, DI
+	MOVQ p+0(FP), SI
+	MOVQ q+8(FP), DX
+	MOVQ p0+16(FP), R8
+	MOVQ q0+24(FP), R9
+	MOVQ p1+32(FP), R10
+	MOVQ q1+40(FP), R11
+	MOVQ n+48(FP), BX
+	SHLQ $2, BX
+	XORQ CX, CX
+addFractionsLoop:
+	LOADAHEAD(R9, Z0, Z1, Z2, Z3)
+	LOADAHEAD(R10, Z4, Z5, Z6, Z7)
+	VPSLLQ $32, Z31, Z29
+	KEEPMUL
+	LOADAHEAD(R8, Z0, Z1, Z2, Z3)
+	LOADAHEAD(R11, Z4, Z5, Z6, Z7)
+	MULADDKEPT
+	STOREVEC(SI, Z26, Z27, Z28, Z3)
+	LOADVEC(R9, 0, Z0, Z1, Z2, Z3)
+	ODDA
+	MULEXT
+	STOREVEC(DX, Z26, Z27, Z28, Z29)
+	ADDQ $64, CX
+	CMPQ CX, BX
+	JNE addFractionsLoop
+	VZEROUPPER
+	RET
+
+// OUT = A + the product of Z22 (even) and Z23 (odd) and B (even) and ODDB (odd).
+// Overwrites Z24, Z25, Z28, Z29.
+#define ADDTIMES(A, B, ODDB, OUT) \
+	VPMULUDQ B, Z22, Z24; \
+	VPMULUDQ ODDB, Z23, Z25; \
+	REDUCE1(Z24, Z25, OUT, Z28, Z29); \
+	ADD(A, OUT, OUT, Z28)
+
+// func addInverse512(p, q *Vec, num *Elem, den *Vec, b *Ext, y *Elem, n int)
+// num: nil for ones. Of b - y, all coordinates but the first are constant.
+TEXT ·addInverse512(SB), NOSPLIT, $0-56
+	SETUP
+	MOVQ b+32(FP), R8
+	BROADCAST(R8)
+	MOVQ p+0(FP), SI
+	MOVQ q+8(FP), DX
+	MOVQ num+16(FP), R10
+	MOVQ den+24(FP), R9
+	MOVQ y+40(FP), R11
+	MOVQ n+48(FP), BX
+	SHLQ $2, BX
+	XORQ CX, CX
+addInverseLoop:
+	VPBROADCASTD 0(R8), Z4
+	VMOVDQU32 (R11)(CX*1), Z22
+	SUB(Z4, Z22, Z4, Z23)
+	VPSRLQ $32, Z4, Z15
+	LOADVEC(R9, 0, Z0, Z1, Z2, Z3)
+	TESTQ R10, R10
+	JNE addInverseNum
+	ADD(Z0, Z4, Z22, Z26)
+	ADD(Z1, Z5, Z23, Z27)
+	ADD(Z2, Z6, Z24, Z28)
+	ADD(Z3, Z7, Z25, Z29)
+	STOREVEC(SI, Z22, Z23, Z24, Z25)
+addInverseProduct:
+	ODDA
+	MULEXT
+	STOREVEC(DX, Z26, Z27, Z28, Z29)
+	ADDQ $64, CX
+	CMPQ CX, BX
+	JNE addInverseLoop
+	VZEROUPPER
+	RET
+addInverseNum:
+	VMOVDQU32 (R10)(CX*1), Z22
+	VPSRLQ $32, Z22, Z23
+	ADDTIMES(Z0, Z4, Z15, Z26)
+	ADDTIMES(Z1, Z5, Z16, Z27)
+	MOVQ 0(SI), AX
+	VMOVDQU32 Z26, (AX)(CX*1)
+	MOVQ 24(SI), AX
+	VMOVDQU32 Z27, (AX)(CX*1)
+	ADDTIMES(Z2, Z6, Z17, Z26)
+	ADDTIMES(Z3, Z7, Z18, Z27)
+	MOVQ 48(SI), AX
+	VMOVDQU32 Z26, (AX)(CX*1)
+	MOVQ 72(SI), AX
+	VMOVDQU32 Z27, (AX)(CX*1)
+	JMP addInverseProduct
 
 // The coordinate at D = A (first factor's) times Z2, Z3 + B (second's) times Z0,
 // Z1 + K. Two products are below 2 p^2 < 2^32 p.

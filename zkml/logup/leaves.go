@@ -200,8 +200,15 @@ func (l *Leaves) parents(n int) maker {
 				koala.Pairs(p, q, a.c, a.base[0], b.c, b.base[0])
 				continue
 			}
+			if l.plain(a) {
+				a, b = b, a
+			}
 			qa, qb := v.Slice(0, n), v.Slice(n, 2*n)
 			l.denominators(qa, a)
+			if l.plain(b) && (a.ones() || a.num != nil) {
+				koala.AddInverse(p, q, a.num, qa, b.c, b.base[0])
+				continue
+			}
 			l.denominators(qb, b)
 			switch {
 			case a.ones() && b.ones():

@@ -45,25 +45,17 @@ type level struct{ p, q koala.Vec }
 // made again, block by block, whenever they are needed.
 type maker func(at int, p, q koala.Vec)
 
-// add adds the fractions p0/q0 and p1/q1. tmp is overwritten.
-func add(p, q, p0, q0, p1, q1, tmp koala.Vec) {
-	koala.MulVec(tmp, p0, q1)
-	koala.MulVec(p, p1, q0)
-	koala.AddVec(p, p, tmp)
-	koala.MulVec(q, q0, q1)
-}
-
 // addMade sets l to the level above nodes that are made.
 func (l level) addMade(made maker) {
 	h := l.p.Len()
 	m := min(block, h)
 	parallel.For(h/m, grain, func(first, last int) {
-		tmp := koala.NewVec(5 * m)
-		p0, q0, p1, q1, x := tmp.Slice(0, m), tmp.Slice(m, 2*m), tmp.Slice(2*m, 3*m), tmp.Slice(3*m, 4*m), tmp.Slice(4*m, 5*m)
+		tmp := koala.NewVec(4 * m)
+		p0, q0, p1, q1 := tmp.Slice(0, m), tmp.Slice(m, 2*m), tmp.Slice(2*m, 3*m), tmp.Slice(3*m, 4*m)
 		for at := first * m; at < last*m; at += m {
 			made(at, p0, q0)
 			made(h+at, p1, q1)
-			add(l.p.Slice(at, at+m), l.q.Slice(at, at+m), p0, q0, p1, q1, x)
+			koala.AddFractions(l.p.Slice(at, at+m), l.q.Slice(at, at+m), p0, q0, p1, q1)
 		}
 	})
 }
@@ -73,10 +65,9 @@ func (l level) addLevel(below level) {
 	h := l.p.Len()
 	m := min(block, h)
 	parallel.For(h/m, grain, func(first, last int) {
-		tmp := koala.NewVec(m)
 		for at := first * m; at < last*m; at += m {
-			add(l.p.Slice(at, at+m), l.q.Slice(at, at+m), below.p.Slice(at, at+m), below.q.Slice(at, at+m),
-				below.p.Slice(h+at, h+at+m), below.q.Slice(h+at, h+at+m), tmp)
+			koala.AddFractions(l.p.Slice(at, at+m), l.q.Slice(at, at+m), below.p.Slice(at, at+m), below.q.Slice(at, at+m),
+				below.p.Slice(h+at, h+at+m), below.q.Slice(h+at, h+at+m))
 		}
 	})
 }
