@@ -26,7 +26,7 @@ func fold512(dst, lo, hi *Vec, x *Ext, n int)
 func dot512(sum *[4][16]Elem, a, b *Vec, n int)
 
 //go:noescape
-func dotElems512(sum *lanes, a *Vec, b *Elem, n int)
+func dotElems512(sum *sums, a *Vec, b *Elem, n int)
 
 //go:noescape
 func addScaled512(dst *Vec, a *Elem, x *Ext, n int)
@@ -44,7 +44,7 @@ func combine2(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
 func combine4(dst *Vec, k *Ext, x *factors, a *[4]*Elem, n, keep int)
 
 //go:noescape
-func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int, one bool)
+func quadraticSums512(sum *[2]sums, e *Vec, lo, hi *[4]Vec, n int, one bool)
 
 //go:noescape
 func addFractions512(p, q, p0, q0, p1, q1 *Vec, n int)
@@ -80,7 +80,7 @@ func fold256(dst, lo, hi *Vec, x *Ext, n int)
 func dot256(sum *[4][16]Elem, a, b *Vec, n int)
 
 //go:noescape
-func dotElems256(sum *lanes, a *Vec, b *Elem, n int)
+func dotElems256(sum *[4][2][8]uint64, a *Vec, b *Elem, n int)
 
 //go:noescape
 func addScaled256(dst *Vec, a *Elem, x *Ext, n int)
@@ -174,30 +174,35 @@ func fastDotElems(a *Vec, b []Elem) (Ext, int) {
 	if n == 0 {
 		return Ext{}, 0
 	}
-	var sum lanes
+	var s sums
 	if hasAVX512 {
-		dotElems512(&sum, a, &b[0], n)
+		dotElems512(&s, a, &b[0], n)
 	} else {
-		dotElems256(&sum, a, &b[0], n)
+		var halves [4][2][8]uint64 // the low ones by coordinate and lane, and the high ones
+		dotElems256(&halves, a, &b[0], n)
+		for c := range s {
+			var low uint64
+			for i, x := range halves[c][0] {
+				low += x
+				s[c][1] += halves[c][1][i]
+			}
+			s[c][0] = low + s[c][1]<<32
+		}
 	}
-	return sum.reduce(), n
+	return s.reduce(), n
 }
 
-// lanes is sums of products by coordinate: of their low halves and of their
-// high halves.
-type lanes [4][2][8]uint64
+// sums is sums of products by coordinate: of all modulo 2^64, and of their high
+// halves.
+type sums [4][2]uint64
 
-func (l *lanes) reduce() Ext {
-	var out [4]Elem
-	for c := range l {
-		var lo, hi uint64
-		for i := range l[c][0] {
-			lo += l[c][0][i]
-			hi += l[c][1][i]
-		}
-		out[c] = reduce(lo % P).Add(Elem(hi % P))
+func (s *sums) reduce() Ext {
+	of := func(all, high uint64) Elem {
+		// The sum of the low halves is in a word, as that of the high ones is.
+		low := all - high<<32
+		return reduce(low % P).Add(Elem(high % P))
 	}
-	return Ext{out[0], out[1], out[2], out[3]}
+	return Ext{of(s[0][0], s[0][1]), of(s[1][0], s[1][1]), of(s[2][0], s[2][1]), of(s[3][0], s[3][1])}
 }
 
 func fastQuadraticSums(e *Vec, lo, hi *[4]Vec) (zero, top Ext, done int) {
@@ -205,7 +210,7 @@ func fastQuadraticSums(e *Vec, lo, hi *[4]Vec) (zero, top Ext, done int) {
 	if n == 0 || !hasAVX512 {
 		return Ext{}, Ext{}, 0
 	}
-	var sum [2]lanes
+	var sum [2]sums
 	quadraticSums512(&sum, e, lo, hi, n, lo[3].Len() == 0)
 	return sum[0].reduce(), sum[1].reduce(), n
 }

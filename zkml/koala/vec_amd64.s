@@ -434,13 +434,29 @@ dotLoop:
 	VPADDQ Z4, SUM, SUM; \
 	VPADDQ Z5, HIGH, HIGH
 
-// SUM = the sum of low halves of what has the sums SUM (mod 2^64) and, of high
-// halves, HIGH. T is overwritten.
-#define LOWHALVES(SUM, HIGH, T) \
-	VPSLLQ $32, HIGH, T; \
-	VPSUBQ T, SUM, SUM
+// OUT = in each half of a lane of 128 bits the sum of two halves of A or of B.
+#define PAIRSUMS(A, B, OUT, T) \
+	VPUNPCKHQDQ B, A, T; \
+	VPUNPCKLQDQ B, A, OUT; \
+	VPADDQ T, OUT, OUT
 
-// func dotElems512(sum *[4][2][8]uint64, a *Vec, b *Elem, n int)
+// OUT = the sums of two lanes of 128 bits, two of A and two of B.
+#define LANESUMS(A, B, OUT, T) \
+	VSHUFI64X2 $0xdd, B, A, T; \
+	VSHUFI64X2 $0x88, B, A, OUT; \
+	VPADDQ T, OUT, OUT
+
+// Z16 = the sums of all words of Z16, of Z17 and so on to Z23. Overwrites Z24.
+#define SUMWORDS \
+	PAIRSUMS(Z16, Z17, Z16, Z24); \
+	PAIRSUMS(Z18, Z19, Z18, Z24); \
+	PAIRSUMS(Z20, Z21, Z20, Z24); \
+	PAIRSUMS(Z22, Z23, Z22, Z24); \
+	LANESUMS(Z16, Z18, Z16, Z24); \
+	LANESUMS(Z20, Z22, Z20, Z24); \
+	LANESUMS(Z16, Z20, Z16, Z24)
+
+// func dotElems512(sum *sums, a *Vec, b *Elem, n int)
 // n is a multiple of 32.
 TEXT ·dotElems512(SB), NOSPLIT, $0-32
 	MOVQ sum+0(FP), DI
@@ -474,18 +490,8 @@ dotElemsLoop:
 	DOTSTEP(R13, Z22, Z23)
 	ADDQ $128, CX
 	JNZ dotElemsLoop
-	LOWHALVES(Z16, Z17, Z0)
-	LOWHALVES(Z18, Z19, Z0)
-	LOWHALVES(Z20, Z21, Z0)
-	LOWHALVES(Z22, Z23, Z0)
-	VMOVDQU64 Z16, 0(DI)
-	VMOVDQU64 Z17, 64(DI)
-	VMOVDQU64 Z18, 128(DI)
-	VMOVDQU64 Z19, 192(DI)
-	VMOVDQU64 Z20, 256(DI)
-	VMOVDQU64 Z21, 320(DI)
-	VMOVDQU64 Z22, 384(DI)
-	VMOVDQU64 Z23, 448(DI)
+	SUMWORDS
+	VMOVDQU64 Z16, (DI)
 	VZEROUPPER
 	RET
 
@@ -761,7 +767,7 @@ combine4Loop:
 	PROD4(Z11, Z18, Z12, Z17, Z13, Z16, Z14, Z15, Z23, Z25); \
 	JOIN(Z22, Z23, D+384)
 
-// func quadraticSums512(sum *[2]lanes, e *Vec, lo, hi *[4]Vec, n int, one bool)
+// func quadraticSums512(sum *[2]sums, e *Vec, lo, hi *[4]Vec, n int, one bool)
 // one: the last of lo and of hi is 1.
 //
 // At DI is what KEEPMUL keeps, at 512 the sums for the value at 0, at 1024 those
@@ -827,16 +833,26 @@ quadraticSum:
 	CMPQ CX, R8
 	JNE quadraticLoop
 	MOVQ sum+0(FP), SI
-	XORQ CX, CX
-quadraticResult:
-	VMOVDQA64 512(DI)(CX*1), Z0
-	VMOVDQA64 576(DI)(CX*1), Z1
-	LOWHALVES(Z0, Z1, Z2)
-	VMOVDQU64 Z0, (SI)(CX*1)
-	VMOVDQU64 Z1, 64(SI)(CX*1)
-	ADDQ $128, CX
-	CMPQ CX, $1024
-	JNE quadraticResult
+	VMOVDQA64 512(DI), Z16
+	VMOVDQA64 576(DI), Z17
+	VMOVDQA64 640(DI), Z18
+	VMOVDQA64 704(DI), Z19
+	VMOVDQA64 768(DI), Z20
+	VMOVDQA64 832(DI), Z21
+	VMOVDQA64 896(DI), Z22
+	VMOVDQA64 960(DI), Z23
+	SUMWORDS
+	VMOVDQU64 Z16, (SI)
+	VMOVDQA64 1024(DI), Z16
+	VMOVDQA64 1088(DI), Z17
+	VMOVDQA64 1152(DI), Z18
+	VMOVDQA64 1216(DI), Z19
+	VMOVDQA64 1280(DI), Z20
+	VMOVDQA64 1344(DI), Z21
+	VMOVDQA64 1408(DI), Z22
+	VMOVDQA64 1472(DI), Z23
+	SUMWORDS
+	VMOVDQU64 Z16, 64(SI)
 	VZEROUPPER
 	RET
 quadraticOne:

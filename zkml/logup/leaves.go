@@ -210,18 +210,10 @@ func (l *Leaves) parents(n int) maker {
 				continue
 			}
 			l.denominators(qb, b)
-			switch {
-			case a.ones() && b.ones():
-				koala.AddVec(p, qa, qb)
-			case b.ones():
-				a.numerators(p, qb)
-				koala.AddVec(p, p, qa)
-			default:
-				tmp := v.Slice(2*n, 3*n)
-				a.numerators(p, qb)
-				b.numerators(tmp, qa)
-				koala.AddVec(p, p, tmp)
-			}
+			tmp := v.Slice(2*n, 3*n)
+			a.numerators(p, qb)
+			b.numerators(tmp, qa)
+			koala.AddVec(p, p, tmp)
 			koala.MulVec(q, qa, qb)
 		}
 	}
