@@ -2,11 +2,14 @@ package zkml
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/zkml/koala"
 	"github.com/torg-network/torg/zkml/mle"
+	"github.com/torg-network/torg/zkml/shape"
 	"github.com/torg-network/torg/zkml/sumcheck"
 )
 
@@ -142,4 +145,57 @@ func inTable(p *plan, d *data, x, second, tg int64) bool {
 		want = 1
 	}
 	return second == want
+}
+
+// TestPlaces: the leaves of lookups and tables are apart, each at a multiple of
+// its length, and the second half has plain lookups only if it is full of them.
+func TestPlaces(t *testing.T) {
+	half := 0
+	for _, prog := range []*exact.Program{everything(1), mixture(1), nano.Model().Program(), shape.EZKL.Program(1), shape.LeNet.Program(1, 1)} {
+		card, err := newCard(prog)
+		if err != nil {
+			t.Fatal(err)
+		}
+		card.height = 16
+		for rows := 1; rows <= card.rows; rows *= 2 {
+			p, err := newPlan(&card, 1, rows, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken := make([]bool, 1<<p.fractions)
+			take := func(at, bits int) {
+				if at&(1<<bits-1) != 0 {
+					t.Fatalf("%d leaves at %d", 1<<bits, at)
+				}
+				for i := range 1 << bits {
+					if taken[at+i] {
+						t.Fatalf("leaf %d is taken twice", at+i)
+					}
+					taken[at+i] = true
+				}
+			}
+			plain := true
+			for _, l := range p.lookups {
+				take(l.at, l.bits)
+				if l.at >= len(taken)/2 && (l.only >= 0 || len(l.second.terms) > 0) {
+					plain = false
+				}
+			}
+			for _, table := range p.tables {
+				take(table.at, table.bits)
+				if table.at >= len(taken)/2 {
+					plain = false
+				}
+			}
+			if plain {
+				half++
+				if slices.Contains(taken[len(taken)/2:], false) {
+					t.Error("a second half of plain lookups has gaps")
+				}
+			}
+		}
+	}
+	if half == 0 {
+		t.Error("no second half is of plain lookups")
+	}
 }
