@@ -97,7 +97,7 @@ func TestHostileCards(t *testing.T) {
 			t.Errorf("%s, %s: not refused", kind, name)
 			for _, x := range []int32{-5, 3, 1 << 20} {
 				claims := []Claim{{Input: [][]int32{{x}, {0}}, From: []int{2}, Output: [][][]int32{nil}}}
-				p := transcript.NewProver(domain)
+				p := transcript.NewProver(magic)
 				p.Hint([]byte(magic))
 				absorb(p, &bad, []byte(magic), claims)
 				if kind == exact.ArgMax { // the last column is said to be the greatest

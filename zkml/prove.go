@@ -17,10 +17,9 @@ import (
 	"github.com/torg-network/torg/zkml/whir"
 )
 
-// ProverKey is a program ready to be proven. It is immutable and safe for
-// concurrent use. Beside the program it holds the constants as field elements,
-// four bytes each, and the hash tree over their code words, which are made again
-// where they are opened.
+// ProverKey is a program ready to be proven, safe for concurrent use. Beside the
+// program it holds the constants as field elements, four bytes each, and the hash
+// tree over their code words, which are made again where they are opened.
 type ProverKey struct {
 	card    Card
 	consts  []exact.Const
@@ -258,7 +257,7 @@ func (pk *ProverKey) prove(runs []Run, h hook) ([]Claim, Proof, error) {
 	if err := p.derive(d.v); err != nil && honest {
 		return nil, nil, err
 	}
-	t := transcript.NewProver(domain)
+	t := transcript.NewProver(magic)
 	if h.watch != nil {
 		h.watch(t)
 	}

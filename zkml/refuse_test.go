@@ -711,8 +711,8 @@ func TestGolden(t *testing.T) {
 		id, proof string
 		last      string // challenge
 	}{
-		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "3735fa2e721a942c58f00b526aa528cb4fd1b6338d7461951abbce562c02b61d", "e0968d80e88337af245b8ec71d5c0d94bdc2b2fa34d96bee4a8c62a1a6c536f8", "1a9cff27526dd108dfdbd9d43f7fe8990fece015136025b8b82468a7a6a2b70b"},
-		{"mixture", mixture(7), mixtureRuns(5, 3), "154f605f3b105ddab90da2306a15da334526bb069714af490e71b74ecc73e71b", "4c34d748f06eb453e6117c0b29c39f66f8607cb08dfbf63d5eedcaafc4e0bf83", "bfbbe9682d519bb341d8f4ceeaaad92a3a50e47dbcccfb41bfe486faf1ab4eb8"},
+		{"everything", everything(7), []Run{{Input: everythingInput(8), From: []int{0, 0}}}, "3735fa2e721a942c58f00b526aa528cb4fd1b6338d7461951abbce562c02b61d", "bdbf113fa6940abcce2d7fc944825c9e839bfc0c4a61f400639e42cd4a1374ee", "155cd273c0eabf1facc8876b097ccbb4d87c9966c31046b1afa79f3ca8f04471"},
+		{"mixture", mixture(7), mixtureRuns(5, 3), "154f605f3b105ddab90da2306a15da334526bb069714af490e71b74ecc73e71b", "378c69fbc571c1a8d0d785cc701ec564d518894481997ccab9a8c6ea87a51bd0", "42c3710b920cf37a07cb348275ee1a02e6c53065bc841f90ade77cb9dd9805c7"},
 	} {
 		card, pk := mustCommit(t, g.prog)
 		var w watched

@@ -169,8 +169,9 @@ func (p *plan) noiseOf(i int, runs []Run) []int32 {
 	return out
 }
 
-// run executes the program. The trace's long slices are in the room. After each operation it calls alter, if not nil,
-// which may change the values, as only a dishonest prover would.
+// run executes the program. The trace's long slices are in the room. After each
+// operation it calls alter, if not nil, which may change the values, as only a
+// dishonest prover would.
 func (pk *ProverKey) run(runs []Run, room *koala.Space[int32], alter func(op int, vals []int32)) (*trace, error) {
 	c := &pk.card
 	longest := 0

@@ -15,11 +15,8 @@ import (
 	"github.com/torg-network/torg/zkml/whir"
 )
 
-const (
-	domain = "zkml 2"
-	// magic begins a proof and names its version.
-	magic = "torgzkp3"
-)
+// magic begins a proof and its transcript, and names its version.
+const magic = "torgzkp3"
 
 // Parameters of the commitments.
 const (
@@ -262,7 +259,7 @@ func verify(c *Card, claims []Claim, proof Proof, watch func(*transcript.Verifie
 	if err := p.known(v, claims); err != nil {
 		return err
 	}
-	t := transcript.NewVerifier(domain, body)
+	t := transcript.NewVerifier(magic, body)
 	if watch != nil {
 		watch(t)
 	}

@@ -142,14 +142,17 @@ func (l *Leaves) onesFrom(from, to int) bool {
 	return true
 }
 
-// plain reports whether a run is of 1/(c - base[0]).
-func (l *Leaves) plain(r run) bool {
-	return r.ones() && l.Coef[0] == minusOne && r.base[0] != nil && r.base[1] == nil && r.base[2] == nil
+// single reports whether the denominators of a run are c - base[0].
+func (l *Leaves) single(r run) bool {
+	return l.Coef[0] == minusOne && r.base[0] != nil && r.base[1] == nil && r.base[2] == nil
 }
+
+// plain reports whether a run is of 1/(c - base[0]).
+func (l *Leaves) plain(r run) bool { return r.ones() && l.single(r) }
 
 // denominators writes those of a run.
 func (l *Leaves) denominators(dst koala.Vec, r run) {
-	if l.Coef[0] == minusOne && r.base[0] != nil && r.base[1] == nil && r.base[2] == nil {
+	if l.single(r) {
 		koala.SubFrom(dst, r.c, r.base[0])
 		return
 	}
@@ -235,8 +238,9 @@ func (l *Leaves) descend(t *transcript.Prover, h int, memory koala.Vec, z []koal
 		claim = valueAt(claim, z[k].Inv(), zero, top, rho[k])
 	}
 	half, quarter := h/2, h/4
+	ones := l.onesFrom(h, 2*h)
 	tables := func(x tables) tables {
-		if l.onesFrom(h, 2*h) {
+		if ones {
 			x[tabP1] = koala.Vec{}
 		}
 		return x
