@@ -383,4 +383,24 @@ func TestSaturation(t *testing.T) {
 			}
 		}
 	}
+	// Two that saturate share a table where one holds both.
+	two := &exact.Program{Rows: 1}
+	x = two.Op(exact.Input, nil, nil, 1, -1<<28, 1<<28)
+	for _, s := range []int64{4, 9} {
+		two.Outputs = append(two.Outputs, two.Op(exact.Requantise, []exact.Value{x}, nil, s, 8))
+	}
+	_, pk = mustCommit(t, two)
+	_, proof, err := pk.Prove([][]int32{{(127 + 1000) << 4}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := proof[len(magic)], proof[len(magic)+1]; a != 10 || b != 0 {
+		t.Errorf("%d and %d bits in the header, want 10 and none", a, b)
+	}
+	if _, proof, err = pk.Prove([][]int32{{(127 + 1000) << 9}}); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := proof[len(magic)], proof[len(magic)+1]; a != b || a != 16 {
+		t.Errorf("%d and %d bits in the header, want 16 for both", a, b)
+	}
 }

@@ -35,7 +35,7 @@ func TestDotRows(t *testing.T) {
 		}
 	}
 	// As far as the sums may go, and beyond.
-	for _, cols := range []int{1 << 13, 1 << 14} {
+	for _, cols := range []int{1 << 13, 1 << 14, 1 << 20} {
 		a, b := NewVec(cols), make([]Elem, 2*cols)
 		a.Fill(Ext{P - 1, P - 1, P - 1, P - 1})
 		for i := range b {
