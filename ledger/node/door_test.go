@@ -134,6 +134,7 @@ func TestSlowBody(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes ten seconds")
 	}
+	t.Parallel()
 	s := node.Settings{BlockTime: 500 * time.Millisecond, REST: "127.0.0.1:26954"}
 	n, err := devnet.Memory(t.Context(), devnet.Spec{Settings: s})
 	if err != nil {
