@@ -75,7 +75,7 @@ func examine(ctx context.Context, cfg config) (found []finding) {
 	if free, err := freeDisk(cfg); err != nil {
 		sick("disk", "check the mount", err)
 	} else if free < 1<<30 {
-		sick("disk", "free some space: without it requests are refused before they are paid", fmt.Errorf("%d MiB free", free>>20))
+		sick("disk", "free some space: on a full disk the ledger stops, and what is asked and paid until then cannot all be kept", fmt.Errorf("%d MiB free", free>>20))
 	} else {
 		well("disk", "%.1f GiB free", float64(free)/(1<<30))
 	}
@@ -86,12 +86,12 @@ func examine(ctx context.Context, cfg config) (found []finding) {
 		return found
 	}
 	well("square", "process %d, up since %s", run.PID, run.Started.Format("2006-01-02 15:04:05"))
-	if err := reachable(ctx, run.AdminURL+"/healthz"); err != nil {
+	if err := answers(ctx, run.AdminURL+"/healthz"); err != nil {
 		sick("gateway", "see the log of torg up; stop it and start it again", fmt.Errorf("%s: %w", run.AdminURL, err))
 		return found
 	}
 	well("gateway", "%s", run.BaseURL)
-	if err := reachable(ctx, run.AdminURL+"/readyz"); err != nil {
+	if err := answers(ctx, run.AdminURL+"/readyz"); err != nil {
 		sick("ready", "GET "+run.AdminURL+"/readyz says what is not", err)
 	} else {
 		well("ready", "all checks pass")
