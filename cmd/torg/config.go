@@ -183,7 +183,7 @@ func configCommand() *cobra.Command {
 					v = "(set)" // a secret is never printed
 				}
 				rows = append(rows, row{s.name, v, cfg.source[s.name], s.help})
-				t = append(t, []string{s.name, v, cfg.source[s.name], s.help})
+				t = append(t, []any{s.name, v, cfg.source[s.name], s.help})
 			}
 			return showTable(c.OutOrStdout(), rows, t)
 		}),

@@ -40,7 +40,7 @@ func doctorCommand() *cobra.Command {
 					mark = paint(os.Stdout, red, "!!")
 					sick++
 				}
-				t = append(t, []string{mark, f.Check, f.Found, f.Fix})
+				t = append(t, []any{mark, f.Check, f.Found, f.Fix})
 			}
 			if err := showTable(c.OutOrStdout(), found, t); err != nil {
 				return err
