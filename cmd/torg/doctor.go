@@ -75,7 +75,7 @@ func examine(ctx context.Context, cfg config) (found []finding) {
 	if free, err := freeDisk(cfg); err != nil {
 		sick("disk", "check the mount", err)
 	} else if free < 1<<30 {
-		sick("disk", "free some space: on a full disk the ledger stops, and what is asked and paid until then cannot all be kept", fmt.Errorf("%d MiB free", free>>20))
+		sick("disk", "free some space: a full disk ends the square, if not at the next request; it opens again where it was", fmt.Errorf("%d MiB free", free>>20))
 	} else {
 		well("disk", "%.1f GiB free", float64(free)/(1<<30))
 	}
