@@ -85,6 +85,15 @@ func TestDoors(t *testing.T) {
 	}
 }
 
+func TestDoorsThatNobodyCouldUse(t *testing.T) {
+	for _, s := range []node.Settings{{Hosts: []string{"https://ledger.example"}}, {Origins: []string{"app.example"}}} {
+		if n, err := devnet.Memory(t.Context(), devnet.Spec{Settings: s}); err == nil {
+			n.Stop()
+			t.Errorf("%+v: nobody is told that it lets nobody in", s)
+		}
+	}
+}
+
 // A ledger that was paused for longer than it may be silent goes on: consensus
 // had no time to make a block in.
 func TestPause(t *testing.T) {

@@ -21,6 +21,8 @@ import (
 	"github.com/cosmos/cosmos-sdk/server/grpc/gogoreflection"
 	authtx "github.com/cosmos/cosmos-sdk/x/auth/tx"
 	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
+
+	"github.com/torg-network/torg/door"
 )
 
 // listen makes the queries that need the node answerable, and opens the
@@ -35,6 +37,9 @@ func (n *Node) listen(chainID string, log *slog.Logger) error {
 	cmtservice.RegisterTendermintService(local, app.GRPCQueryRouter(), app.Interfaces, server.NewCometABCIWrapper(app).Query)
 	nodeservice.RegisterNodeService(local, app.GRPCQueryRouter(), *config.DefaultConfig(), func() int64 { return app.CommitMultiStore().EarliestVersion() })
 
+	if err := (door.Door{Hosts: n.settings.Hosts, Origins: n.settings.Origins}).Check(); err != nil {
+		return fmt.Errorf("ledger.json: %w", err)
+	}
 	if n.settings.RPC != "" {
 		if err := n.listenRPC(log); err != nil {
 			return fmt.Errorf("ledger RPC: %w", err)
