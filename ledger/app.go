@@ -66,7 +66,6 @@ import (
 	stakingkeeper "github.com/cosmos/cosmos-sdk/x/staking/keeper"
 	stakingtypes "github.com/cosmos/cosmos-sdk/x/staking/types"
 	txsigning "github.com/cosmos/cosmos-sdk/x/tx/signing"
-	"github.com/cosmos/cosmos-sdk/x/upgrade"
 	upgradekeeper "github.com/cosmos/cosmos-sdk/x/upgrade/keeper"
 	upgradetypes "github.com/cosmos/cosmos-sdk/x/upgrade/types"
 
@@ -249,7 +248,7 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 		distribution.NewAppModule(cdc, distr, a.Accounts, a.Bank, a.Staking),
 		mint.NewAppModule(cdc, mints, a.Accounts, nil),
 		gov.NewAppModule(cdc, govs, a.Accounts, a.Bank),
-		upgrade.NewAppModule(upgrades, accounts()),
+		upgradeModule{upgrades},
 		evidence.NewAppModule(*evid),
 		feegrantmodule.NewAppModule(cdc, a.Accounts, a.Bank, a.feegrant, a.Interfaces),
 		authzmodule.NewAppModule(cdc, grants, a.Accounts, a.Bank, a.Interfaces),
