@@ -39,7 +39,6 @@ import (
 	"github.com/cosmos/cosmos-sdk/x/bank"
 	bankkeeper "github.com/cosmos/cosmos-sdk/x/bank/keeper"
 	banktypes "github.com/cosmos/cosmos-sdk/x/bank/types"
-	"github.com/cosmos/cosmos-sdk/x/consensus"
 	consensuskeeper "github.com/cosmos/cosmos-sdk/x/consensus/keeper"
 	consensustypes "github.com/cosmos/cosmos-sdk/x/consensus/types"
 	"github.com/cosmos/cosmos-sdk/x/distribution"
@@ -51,8 +50,6 @@ import (
 	"github.com/cosmos/cosmos-sdk/x/feegrant"
 	feegrantkeeper "github.com/cosmos/cosmos-sdk/x/feegrant/keeper"
 	feegrantmodule "github.com/cosmos/cosmos-sdk/x/feegrant/module"
-	"github.com/cosmos/cosmos-sdk/x/genutil"
-	genutiltypes "github.com/cosmos/cosmos-sdk/x/genutil/types"
 	"github.com/cosmos/cosmos-sdk/x/gov"
 	govkeeper "github.com/cosmos/cosmos-sdk/x/gov/keeper"
 	govtypes "github.com/cosmos/cosmos-sdk/x/gov/types"
@@ -252,8 +249,7 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 		evidence.NewAppModule(*evid),
 		feegrantmodule.NewAppModule(cdc, a.Accounts, a.Bank, a.feegrant, a.Interfaces),
 		authzmodule.NewAppModule(cdc, grants, a.Accounts, a.Bank, a.Interfaces),
-		consensus.NewAppModule(cdc, params),
-		genutil.NewAppModule(a.Accounts, a.Staking, a, a.Tx),
+		consensusModule{params},
 		market.Module{Keeper: leases},
 		bond.Module{Market: leases},
 		channel.Module{Keeper: channels},
@@ -267,7 +263,7 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 		market.Name, channel.Name, stakingtypes.ModuleName)
 	order := []string{
 		authtypes.ModuleName, banktypes.ModuleName, distrtypes.ModuleName, stakingtypes.ModuleName, slashingtypes.ModuleName,
-		govtypes.ModuleName, minttypes.ModuleName, genutiltypes.ModuleName, evidencetypes.ModuleName, authz.ModuleName,
+		govtypes.ModuleName, minttypes.ModuleName, evidencetypes.ModuleName, authz.ModuleName,
 		feegrant.ModuleName, upgradetypes.ModuleName, consensustypes.ModuleName, market.Name, channel.Name,
 	}
 	a.modules.SetOrderInitGenesis(order...)
