@@ -91,6 +91,7 @@ type App struct {
 	modules      *module.Manager
 	configurator module.Configurator
 	halted       chan error
+	snapshots    snapshotting
 }
 
 // Config is what an App is built from.
@@ -103,9 +104,10 @@ type Config struct {
 	Trades      []trade.Rules // what the ledger can judge
 	Lone        bool          // the only validator: refuses every peer
 	Upgrades    []Upgrade     // nil: those of this program; other than that for tests
-	// RetainBlocks is how many blocks are kept, within what evidence needs; 0
-	// keeps all.
+	// RetainBlocks is how many blocks are kept, within what evidence and
+	// Snapshots need; 0 keeps all.
 	RetainBlocks uint64
+	Snapshots    Snapshots // of a ledger with peers and a Home
 }
 
 // permissions of the module accounts.
@@ -176,7 +178,7 @@ func New(c Config) (*App, error) {
 			// A tree that prunes in the background is never told to stop, and
 			// panics when it finds the database closed.
 			baseapp.SetIAVLSyncPruning(true),
-			baseapp.SetMinRetainBlocks(c.RetainBlocks),
+			baseapp.SetMinRetainBlocks(c.Snapshots.retain(c.RetainBlocks)),
 			baseapp.SetIndexEvents(indexed),
 			baseapp.SetOptimisticExecution(),
 		),
@@ -187,6 +189,11 @@ func New(c Config) (*App, error) {
 	if c.Lone {
 		a.SetAddrPeerFilter(refusePeer)
 		a.SetIDPeerFilter(refusePeer)
+	}
+	if c.Home != "" && !c.Lone {
+		if err := a.setSnapshots(c); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
 	}
 	if err := a.wire(c, amino); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
