@@ -139,6 +139,10 @@ func Authority() string {
 	return authtypes.NewModuleAddress(govtypes.ModuleName).String()
 }
 
+// StatesKept is for how many of the newest blocks the state can be asked for,
+// with proofs.
+const StatesKept = 100
+
 // New wires the application and loads its latest state.
 func New(c Config) (*App, error) {
 	usePrefix()
@@ -174,7 +178,7 @@ func New(c Config) (*App, error) {
 		BaseApp: baseapp.NewBaseApp("torg", sdkslog.NewCustomLogger(c.Log), c.DB, txc.TxDecoder(),
 			baseapp.SetChainID(c.ChainID),
 			baseapp.SetMinGasPrices(c.MinGasPrice),
-			baseapp.SetPruning(pruningtypes.NewCustomPruningOptions(100, 10)),
+			baseapp.SetPruning(pruningtypes.NewCustomPruningOptions(StatesKept, 10)),
 			// A tree that prunes in the background is never told to stop, and
 			// panics when it finds the database closed.
 			baseapp.SetIAVLSyncPruning(true),
