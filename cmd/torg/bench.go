@@ -33,6 +33,9 @@ var benchAreas = []benchArea{
 	{"zkml", "proofs of inference: time, size, memory, soundness", benchZKML},
 }
 
+// benchLong adds what takes more than a quarter of an hour.
+var benchLong bool
+
 func benchCommand() *cobra.Command {
 	var names []string
 	for _, a := range benchAreas {
@@ -72,6 +75,7 @@ func benchCommand() *cobra.Command {
 			return show(c.OutOrStdout(), rows, func(w io.Writer) { t.write(w) })
 		},
 	}
+	c.Flags().BoolVar(&benchLong, "long", false, "also what takes long: the ledger after 100,000 and 1,000,000 leases")
 	return c
 }
 

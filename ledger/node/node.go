@@ -98,6 +98,11 @@ func Open(ctx context.Context, h Home, o Options) (*Node, error) {
 			return nil, fmt.Errorf("ledger: read %s: %w", f, err)
 		}
 	}
+	if s.Join != nil {
+		if err := h.restartJoin(); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
+	}
 	pv := privval.LoadFilePV(h.path("validator_key.json"), h.path("data", "validator_state.json"))
 	db, err := dbm.NewDB("ledger", dbm.PebbleDBBackend, h.path("data"))
 	if err != nil {
@@ -138,6 +143,7 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 	app, err := ledger.New(ledger.Config{
 		ChainID: doc.ChainID, Home: dir, DB: db, Log: log.With("layer", "app"),
 		MinGasPrice: s.MinGasPrice, Trades: o.Trades, Upgrades: o.Upgrades, Lone: lone, RetainBlocks: s.RetainBlocks,
+		Snapshots: s.snapshots(),
 	})
 	if err != nil {
 		db.Close()
@@ -211,6 +217,9 @@ func cometConfig(dir, backend string, s Settings) *cmtcfg.Config {
 	c.Mempool.Size = 5000
 	c.Mempool.Recheck = true
 	c.TxIndex.Indexer = "kv"
+	if s.Join != nil {
+		s.Join.configure(c.StateSync)
+	}
 	return c
 }
 
