@@ -19,6 +19,7 @@ import (
 // Gas that the market's messages may need beyond a plain transfer's.
 const (
 	gasLease = 250_000 // one operation on a lease
+	gasGroup = 900_000 // one on a replica that changes all of its order
 	gasLane  = 600     // each lane that the lease has
 	gasClaim = 40_000  // one voucher
 	gasCard  = 300_000 // reading a model's card: at most 64 KiB, three gas a byte
@@ -59,7 +60,11 @@ func (a *Account) openLease(o square.Order, q square.Quote, sig square.Signature
 
 // PlaceOrder places the account's order for any provider to take.
 func (a *Account) PlaceOrder(ctx context.Context, o square.Order) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgPlaceOrder{Buyer: a.addr.String(), Order: squarev1.FromOrder(o)}, gasLease})
+	gas := uint64(gasLease)
+	if o.Mode == square.ModeResult && o.Policy == square.PolicyReplicate {
+		gas = gasGroup
+	}
+	return a.submit(ctx, call{&marketv1.MsgPlaceOrder{Buyer: a.addr.String(), Order: squarev1.FromOrder(o)}, gas})
 }
 
 // Match carries a provider's quote on an open order to the ledger.
@@ -133,9 +138,22 @@ func (a *Account) Extend(ctx context.Context, lease square.Hash, ends int64, sig
 
 // ClaimResult hands in the receipt that a lease's provider has signed.
 func (a *Account) ClaimResult(ctx context.Context, r square.Receipt, sig square.Signature) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgClaim{
-		Sender: a.addr.String(), Lease: r.Lease.String(), Receipt: squarev1.FromReceipt(r), Signature: sig[:],
-	}, gasLease})
+	return a.submit(ctx, call{claim(a, r, sig), gasLease})
+}
+
+// CommitResult fixes the result of a replica, which the account runs, without showing it.
+func (a *Account) CommitResult(ctx context.Context, r square.Receipt, sig square.Signature) (Result, error) {
+	ballot := square.Commitment(r.Digest(a.c.ledger), sig)
+	return a.submit(ctx, call{&marketv1.MsgCommit{Judge: a.addr.String(), Lease: r.Lease.String(), Ballot: ballot.String()}, gasGroup})
+}
+
+// ShowResult shows what a replica's provider has committed to, once all have.
+func (a *Account) ShowResult(ctx context.Context, r square.Receipt, sig square.Signature) (Result, error) {
+	return a.submit(ctx, call{claim(a, r, sig), gasGroup})
+}
+
+func claim(a *Account, r square.Receipt, sig square.Signature) *marketv1.MsgClaim {
+	return &marketv1.MsgClaim{Sender: a.addr.String(), Lease: r.Lease.String(), Receipt: squarev1.FromReceipt(r), Signature: sig[:]}
 }
 
 // Withhold is the account's word, as buyer, that a claimed result was not handed
