@@ -118,7 +118,7 @@ func (a *Account) Reclaim(ctx context.Context, lease square.Hash, notice uint64)
 
 // Abandon ends a lease that the account serves at once, for part of its bond.
 func (a *Account) Abandon(ctx context.Context, lease square.Hash) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgAbandon{Provider: a.addr.String(), Lease: lease.String()}, gasLease})
+	return a.submit(ctx, call{&marketv1.MsgAbandon{Provider: a.addr.String(), Lease: lease.String()}, 2 * gasLease})
 }
 
 // Cancel ends the account's lease before it runs.
