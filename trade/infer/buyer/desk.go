@@ -76,8 +76,8 @@ const (
 
 // Config is what a desk is made of. Zero values have defaults.
 type Config struct {
-	Key     square.Key     // the authorizer: signs vouchers
-	Buyer   square.Address // whose money it is; zero: the key's own
+	Key     square.Key // the authorizer: signs vouchers, and asks about leases
+	Owner   square.Key // whose money it is: asks for quotes; zero: Key
 	ChainID string
 	Ledger  Ledger
 	Store   Store
@@ -89,7 +89,8 @@ type Config struct {
 	JobValue  uint64        // the most one request may cost (0.1 TORG)
 	Lanes     int           // requests at once (8)
 	Duration  time.Duration // 1 hour
-	Idle      time.Duration // the duration: a lease does not end by silence
+	Start     time.Duration // 60 s
+	Idle      time.Duration // the duration, 1 hour at most: providers take no longer silence
 	Drain     time.Duration // 60 s
 	Challenge time.Duration // 60 s
 	Policy    square.Policy // audit; of requests that do not name another
@@ -181,15 +182,16 @@ func New(cfg Config) (*Desk, error) {
 	case cfg.Lanes > square.MaxLanes:
 		return nil, fmt.Errorf("buyer: lanes is %d: at most %d", cfg.Lanes, square.MaxLanes)
 	}
-	if cfg.Buyer.IsZero() {
-		cfg.Buyer = cfg.Key.Address()
+	if cfg.Owner.IsZero() {
+		cfg.Owner = cfg.Key
 	}
 	def(&cfg.Denom, square.Denom)
 	def(&cfg.Escrow, 10*square.UnitsPerTorg)
 	def(&cfg.JobValue, square.UnitsPerTorg/10)
 	def(&cfg.Lanes, 8)
 	def(&cfg.Duration, time.Hour)
-	def(&cfg.Idle, min(cfg.Duration, 24*time.Hour))
+	def(&cfg.Start, time.Minute)
+	def(&cfg.Idle, min(cfg.Duration, time.Hour))
 	def(&cfg.Drain, time.Minute)
 	def(&cfg.Challenge, time.Minute)
 	def(&cfg.Policy, square.PolicyAudit)

@@ -217,10 +217,13 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	if policy != d.cfg.Policy {
 		lanes = min(lanes, asideLanes)
 	}
+	if place, err := square.Price(rates[1:], []uint64{infer.PlaceTokens}); err == nil && place > 0 {
+		lanes = max(min(lanes, escrow/place), 1)
+	}
 	o := square.Order{
-		Buyer: d.cfg.Buyer, Authorizer: d.cfg.Key.Address(), Trade: infer.Name, Mode: square.ModeStream,
+		Buyer: d.cfg.Owner.Address(), Authorizer: d.cfg.Key.Address(), Trade: infer.Name, Mode: square.ModeStream,
 		Spec: offer.Spec, Denom: d.cfg.Denom, Escrow: escrow, MaxRates: rates, JobValue: d.cfg.JobValue,
-		Policy: policy, Lanes: lanes, Units: lanes, Start: 20, Idle: seconds(d.cfg.Idle),
+		Policy: policy, Lanes: lanes, Units: lanes, Start: seconds(d.cfg.Start), Idle: seconds(d.cfg.Idle),
 		Duration: seconds(d.cfg.Duration), Challenge: seconds(d.cfg.Challenge), Drain: seconds(d.cfg.Drain),
 		Failover: d.cfg.Failover, Expiry: now.Add(time.Minute).Unix(),
 	}
@@ -229,7 +232,7 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	var q infer.QuoteReply
 	qctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if err := d.call(qctx, offer.Endpoint, "quote", infer.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
+	if err := d.call(qctx, target{offer.Endpoint, s.key.provider, d.cfg.Owner, id, 0}, "quote", infer.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
 		if we := (*infer.WireError)(nil); errors.As(err, &we) && we.Code == infer.CodePaused {
 			err = errRefused{we}
 		}
@@ -536,10 +539,10 @@ func (d *Desk) finish(ctx context.Context, l *lease, now bool) error {
 	case m.State == market.Disputed:
 		return nil
 	}
-	req := infer.CloseRequest{Lease: l.id, Paid: paid, Sig: d.cfg.Key.Sign(square.CloseDigest(d.domain, l.id, paid))}
+	req := infer.CloseRequest{Lease: l.id, Paid: paid}
 	var reply infer.CloseReply
 	cctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	err = d.call(cctx, d.endpoint(l), "close", req, &reply)
+	err = d.call(cctx, d.target(l, 0), "close", req, &reply)
 	cancel()
 	if err == nil {
 		err = square.VerifyClose(d.domain, rec.Provider, l.id, paid, reply.Sig)
