@@ -61,7 +61,7 @@ type Store interface {
 }
 
 // Buckets are the store's buckets that a desk keeps its state in.
-var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketByOwner, bucketAudits, bucketShunned}
+var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketByOwner, bucketAudits, bucketShunned, bucketSpent}
 
 const (
 	bucketLeases   = "buyer.leases"   // lease → leaseRecord
@@ -72,6 +72,7 @@ const (
 	bucketByOwner  = "buyer.owner"    // SHA-256 of the account ‖ unix milliseconds ‖ receipt
 	bucketAudits   = "buyer.audits"   // receipt → nothing: audits to make
 	bucketShunned  = "buyer.shunned"  // provider ‖ model → ledger time until when, unix seconds
+	bucketSpent    = "buyer.spent"    // account → what all its receipts charged, 8 bytes
 )
 
 // Config is what a desk is made of. Zero values have defaults.
@@ -156,6 +157,9 @@ type Desk struct {
 	judging chan struct{} // re-executions at once: each runs a model
 	working sync.WaitGroup
 
+	spending sync.Mutex        // held while a total of spent is made and written
+	spent    map[string]uint64 // by account, as on disk
+
 	mu      sync.Mutex
 	seats   map[seatKey]*seat
 	leases  map[square.Hash]*lease
@@ -215,7 +219,7 @@ func New(cfg Config) (*Desk, error) {
 		kick: make(chan struct{}, 1), audits: make(chan struct{}, 1), judging: make(chan struct{}, maxJudging),
 		seats: map[seatKey]*seat{}, leases: map[square.Hash]*lease{},
 		changed: make(chan struct{}), pending: map[square.Hash]int{}, proving: map[square.Hash]bool{},
-		cards: map[square.Hash]*proof.Model{},
+		cards: map[square.Hash]*proof.Model{}, spent: map[string]uint64{},
 	}
 	if d.http == nil {
 		d.http = &http.Client{
@@ -467,6 +471,16 @@ func (d *Desk) load() error {
 				return fmt.Errorf("buyer: shunned provider %x on disk is damaged", k)
 			}
 			d.seat(seatKey{square.Address(k[:20]), square.Hash(k[20:])}).shunned = int64(binary.BigEndian.Uint64(v))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = tx.Bucket([]byte(bucketSpent)).ForEach(func(k, v []byte) error {
+			if len(v) != 8 {
+				return fmt.Errorf("buyer: what account %q spent is damaged on disk", k)
+			}
+			d.spent[string(k)] = binary.BigEndian.Uint64(v)
 			return nil
 		})
 		if err != nil {

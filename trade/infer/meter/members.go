@@ -1,11 +1,10 @@
 package meter
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 )
 
@@ -18,46 +17,25 @@ const maxDepth = 256
 // that has a member twice, at any depth, and at the top one that differs from
 // another, or from one of names, by case alone.
 func Members(body []byte, names ...string) (map[string]json.RawMessage, error) {
-	d := json.NewDecoder(bytes.NewReader(body))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, errors.New("request body: want a JSON object")
+	if !json.Valid(body) {
+		var v any
+		err := json.Unmarshal(body, &v)
+		return nil, fmt.Errorf("request body: it is not JSON: %w", err)
 	}
 	members, folded := map[string]json.RawMessage{}, map[string]string{}
 	for _, n := range names {
 		folded[fold(n)] = n
 	}
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return nil, fmt.Errorf("request body: %w", err)
-		}
-		name, ok := t.(string)
-		if !ok {
-			return nil, errors.New("request body: want a JSON object")
-		}
-		if _, twice := members[name]; twice {
-			return nil, fmt.Errorf("request body: %q stands there twice; send it once", clip(name))
-		}
-		if as, known := folded[fold(name)]; known && as != name {
-			return nil, fmt.Errorf("request body: %q is read as %q by some; write it so", clip(name), as)
+	err := walk(body, func(name string, value []byte) error {
+		as, known := folded[fold(name)]
+		if known && as != name {
+			return fmt.Errorf("request body: %q is read as %q by some; write it so, or leave it out", clip(name), as)
 		}
 		folded[fold(name)] = name
-		var v json.RawMessage
-		if err := d.Decode(&v); err != nil {
-			return nil, fmt.Errorf("request body: %w", err)
-		}
-		if err := once(v); err != nil {
-			return nil, err
-		}
-		members[name] = v
-	}
-	if _, err := d.Token(); err != nil {
-		return nil, fmt.Errorf("request body: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("request body: something follows the JSON object")
-	}
-	return members, nil
+		members[name] = value
+		return nil
+	})
+	return members, err
 }
 
 // fold makes names alike that differ by case alone, as Go's own reader does.
@@ -66,64 +44,117 @@ func fold(s string) string {
 		switch r {
 		case 'ſ':
 			return 's'
-		case 'K': // the sign of the kelvin
+		case '\u212a': // the sign of the kelvin
 			return 'k'
 		}
 		return r
 	}, strings.ToLower(s))
 }
 
-// once refuses an object in v that has a member twice.
-func once(v []byte) error {
-	if len(v) == 0 || v[0] != '{' && v[0] != '[' {
-		return nil
+// level is an object or a list that a walk is inside of.
+type level struct {
+	names []string            // so far
+	many  map[string]struct{} // the same, once there are many
+	list  bool
+}
+
+// add notes a name, and reports whether it is new.
+func (l *level) add(name string) bool {
+	const few = 16
+	if l.many != nil {
+		n := len(l.many)
+		l.many[name] = struct{}{}
+		return len(l.many) > n
 	}
-	d := json.NewDecoder(bytes.NewReader(v))
-	d.UseNumber()
-	type level struct {
-		names map[string]bool // nil: a list
-		value bool            // the next token is a value
+	if slices.Contains(l.names, name) {
+		return false
 	}
-	var stack []level
-	for {
-		t, err := d.Token()
-		if errors.Is(err, io.EOF) {
+	if l.names = append(l.names, name); len(l.names) > few {
+		l.many = map[string]struct{}{}
+		for _, n := range l.names {
+			l.many[n] = struct{}{}
+		}
+	}
+	return true
+}
+
+// walk goes through valid JSON, calls member for each of the top object's, and
+// refuses what has a name twice.
+func walk(b []byte, member func(name string, value []byte) error) error {
+	var (
+		stack []level
+		key   = false // a name may follow
+		name  string  // of the top object's member, and where its value begins
+		begin int
+	)
+	ended := func(at int) error {
+		if len(stack) != 1 || begin == 0 {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("request body: %w", err)
-		}
-		top := len(stack) - 1
-		switch t := t.(type) {
-		case json.Delim:
-			if t == '}' || t == ']' {
-				stack = stack[:top]
-				top--
-				break
+		v := b[begin:at]
+		begin = 0
+		return member(name, []byte(strings.TrimSpace(string(v))))
+	}
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; c {
+		case '{', '[':
+			if len(stack) == 0 && c == '[' {
+				return errNoObject
 			}
-			if len(stack) >= maxDepth {
+			if len(stack) == maxDepth {
 				return fmt.Errorf("request body: it nests deeper than %d", maxDepth)
 			}
-			next := level{}
-			if t == '{' {
-				next.names = map[string]bool{}
+			stack = append(stack, level{list: c == '['})
+			key = c == '{'
+		case '}', ']':
+			if err := ended(i); err != nil {
+				return err
 			}
-			stack = append(stack, next)
-			continue
-		case string:
-			if top >= 0 && stack[top].names != nil && !stack[top].value {
-				if stack[top].names[t] {
-					return fmt.Errorf("request body: %q stands there twice; send it once", clip(t))
+			stack, key = stack[:len(stack)-1], false
+		case ',':
+			if err := ended(i); err != nil {
+				return err
+			}
+			key = !stack[len(stack)-1].list
+		case '"':
+			end := i + 1
+			for b[end] != '"' {
+				if b[end] == '\\' {
+					end++
 				}
-				stack[top].names[t], stack[top].value = true, true
-				continue
+				end++
+			}
+			if key {
+				var s string
+				if err := json.Unmarshal(b[i:end+1], &s); err != nil {
+					return fmt.Errorf("request body: %w", err)
+				}
+				if !stack[len(stack)-1].add(s) {
+					return fmt.Errorf("request body: %q stands there twice; send it once", clip(s))
+				}
+				if key = false; len(stack) == 1 {
+					name = s
+				}
+			}
+			i = end
+		case ':':
+			if len(stack) == 1 {
+				begin = i + 1
+			}
+		case ' ', '\t', '\r', '\n':
+		default:
+			if len(stack) == 0 {
+				return errNoObject
 			}
 		}
-		if top >= 0 {
-			stack[top].value = false
+		if len(stack) == 0 && b[i] == '"' {
+			return errNoObject
 		}
 	}
+	return nil
 }
+
+var errNoObject = errors.New("request body: want a JSON object")
 
 func clip(s string) string {
 	if len(s) > 40 {

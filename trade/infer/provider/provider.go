@@ -192,10 +192,10 @@ type lease struct {
 	order square.Order // never changes
 	calls atomic.Int64 // being answered
 
-	mu    sync.Mutex // guards what follows
-	rec   leaseRecord
-	lanes map[uint16]*lane
-	used  time.Time     // when a lane last worked; monotonic
+	mu      sync.Mutex // guards what follows
+	rec     leaseRecord
+	lanes   map[uint16]*lane
+	used    time.Time     // when a lane last worked; monotonic
 	eased   chan struct{} // closed and replaced when less waits to be redeemed
 	starved bool          // a request waits for a redemption
 
@@ -216,8 +216,8 @@ type lease struct {
 type leaseRecord struct {
 	Order   square.Order     `json:"order"`
 	Rates   []square.Rate    `json:"rates"`
-	State   market.State     `json:"state"`  // as last seen
-	Until   int64            `json:"until"`  // the ledger's deadline: its end, or T_idle after the last redemption
+	State   market.State     `json:"state"` // as last seen
+	Until   int64            `json:"until"` // the ledger's deadline: its end, or T_idle after the last redemption
 	Ends    int64            `json:"ends"`
 	Closed  bool             `json:"closed"` // consent to close was signed for Paid
 	Paid    uint64           `json:"paid,string"`

@@ -131,7 +131,9 @@ func (t Terms) check(o square.Order, rates []square.Rate, fee uint64) error {
 // so many times its job value. promised is what quotes hold that may become
 // leases.
 func (p *Provider) bond(o square.Order, stake market.Stake, promised uint64) (uint64, error) {
-	share := func(percent uint64) uint64 { return square.Share(stake.Total-min(stake.Unbonding, stake.Total), percent*100) }
+	share := func(percent uint64) uint64 {
+		return square.Share(stake.Total-min(stake.Unbonding, stake.Total), percent*100)
+	}
 	most := share(p.Terms.Bond)
 	if o.JobValue > most/p.BondTimes {
 		return 0, refuse(infer.CodeTerms, "order: job_value is %d: %d times as much would be at stake, and of this provider's %d at most %d stand behind one lease; order a job_value of at most %d",

@@ -133,9 +133,9 @@ func TestThiefLane(t *testing.T) {
 		"signed for another lane": func(r *http.Request) {
 			r.Header.Set("Authorization", b.request(t.Context(), b.buyer, "lane", infer.LaneRequest{Lease: b.lease, Lane: 1}).Header.Get("Authorization"))
 		},
-		"signed long ago": func(r *http.Request) { b.l.Jump(90 * time.Second); b.p.Tock(t.Context()) },
-		"as text":         func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") },
-		"by a web page":   func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") },
+		"signed long ago":          func(r *http.Request) { b.l.Jump(90 * time.Second); b.p.Tock(t.Context()) },
+		"as text":                  func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") },
+		"by a web page":            func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") },
 		"by a name of the thief's": func(r *http.Request) { r.Host = "evil.example" },
 	} {
 		r := b.request(t.Context(), b.buyer, "lane", ask)
