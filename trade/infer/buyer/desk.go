@@ -308,6 +308,7 @@ type lease struct {
 	id    square.Hash
 	rec   leaseRecord
 	lanes []*lane
+	until int64     // its deadline on the ledger, when last seen; 0: not yet
 	tries int       // of closing it
 	retry time.Time // monotonic
 }
@@ -369,6 +370,22 @@ func (l *lease) charged() (sum uint64) {
 // more than the provider's own.
 func (l *lease) margin() time.Duration {
 	return min(20*time.Second, time.Duration(l.rec.Order.Duration)*time.Second/8)
+}
+
+// lasts reports whether a request that takes so long ends before the lease does.
+// A provider lets a request run on into the notice that follows a lease's end,
+// of which it keeps a part to redeem in; before silence ends a lease it keeps as
+// much.
+func (l *lease) lasts(now time.Time, long time.Duration) bool {
+	o := l.rec.Order
+	notice := time.Duration(o.Drain) * time.Second
+	long = min(long, time.Duration(o.Duration)*time.Second/4)
+	ends := time.Unix(l.rec.Ends, 0)
+	if !now.Before(ends.Add(-l.margin())) || !now.Add(long).Before(ends.Add(notice/2)) {
+		return false
+	}
+	silent := time.Unix(l.until, 0)
+	return l.until == 0 || l.until >= l.rec.Ends || now.Add(long).Before(silent.Add(-notice*2/3))
 }
 
 // endpoint is where the lease's provider is now: its newest offer may say

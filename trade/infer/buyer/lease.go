@@ -49,7 +49,7 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 		}
 		room := false // some lease could pay, its lanes are busy
 		for _, l := range s.under(policy) {
-			if !now.Before(time.Unix(l.rec.Ends, 0).Add(-l.margin())) {
+			if !l.lasts(now, s.takes(r)) {
 				continue
 			}
 			price, err := ceilingPrice(l.rec.Rates, r, l.rec.Context)
@@ -292,7 +292,7 @@ func (d *Desk) settleOpening(ctx context.Context, l *lease, now time.Time) error
 		rec.Phase, rec.Ends = closing, m.Ends
 	}
 	was := l.rec.Phase
-	l.rec = rec
+	l.rec, l.until = rec, m.Deadline
 	if was == opening && rec.Phase == standing {
 		s := d.seat(seatKey{rec.Provider, rec.Order.Spec})
 		s.leases = append(s.leases, l)
@@ -423,7 +423,7 @@ func (d *Desk) tend(ctx context.Context, l *lease, now time.Time) {
 		same := s.under(rec.Order.Policy)
 		i := slices.Index(same, l)
 		newer := i >= 0 && i < len(same)-1
-		ended := !now.Before(time.Unix(rec.Ends, 0).Add(-l.margin()))
+		ended := !l.lasts(now, 0)
 		empty := rec.Order.Escrow-l.promised() < rec.Order.JobValue
 		if ended || empty || newer && d.worn(l, now) || s.shunned > now.Unix() {
 			rec.Phase, l.rec.Phase = retiring, retiring
@@ -503,6 +503,9 @@ func (d *Desk) glance(ctx context.Context, l *lease) error {
 	case m.State == market.Draining:
 		return d.move(l, closing)
 	}
+	d.mu.Lock()
+	l.until = m.Deadline
+	d.mu.Unlock()
 	return nil
 }
 

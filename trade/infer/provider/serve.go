@@ -213,6 +213,16 @@ func (p *Provider) admitInTime(ctx context.Context, from caller, req infer.Serve
 	}
 }
 
+// margin is how long before its deadline a lease is served no more. What ends by
+// silence takes with it what was not redeemed; what ends by its time drains
+// first. Callers hold l.mu.
+func (p *Provider) margin(l *lease) time.Duration {
+	if l.rec.Until < l.rec.Ends {
+		return p.Terms.reserve() * 3 / 2
+	}
+	return p.Terms.reserve() / 2
+}
+
 // admit checks everything about a request and takes its lane and a slot. For a
 // request that was already answered it returns the answer instead.
 func (p *Provider) admit(ctx context.Context, from caller, req infer.ServeRequest) (*work, *answerRecord, error) {
@@ -262,7 +272,7 @@ func (p *Provider) admit(ctx context.Context, from caller, req infer.ServeReques
 		return nil, nil, errPaused
 	case l.rec.Closed || l.rec.State != market.Active: // disputed as well: what is served then may never be paid
 		return nil, nil, refuse(infer.CodeClosed, "lease %s is %s", l.id.Short(), closedWord(l.rec))
-	case !now.Before(time.Unix(l.rec.Until, 0).Add(-p.Terms.reserve() * 3 / 2)):
+	case !now.Before(time.Unix(l.rec.Until, 0).Add(-p.margin(l))):
 		return nil, nil, refuse(infer.CodeClosed, "lease %s is about to end", l.id.Short())
 	case ln.busy:
 		return nil, nil, refuse(infer.CodeBusy, "lane %d is working on a request", req.Lane)
