@@ -379,7 +379,7 @@ func (l *lease) margin() time.Duration {
 func (l *lease) lasts(now time.Time, long time.Duration) bool {
 	o := l.rec.Order
 	notice := time.Duration(o.Drain) * time.Second
-	long = min(long, time.Duration(o.Duration)*time.Second/4)
+	long = min(long, time.Duration(o.Duration)*time.Second/2)
 	ends := time.Unix(l.rec.Ends, 0)
 	if !now.Before(ends.Add(-l.margin())) || !now.Add(long).Before(ends.Add(notice/2)) {
 		return false

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/chain"
@@ -275,4 +276,124 @@ func TestThiefCrowd(t *testing.T) {
 	if lost > 0 {
 		t.Errorf("%d of %d leases were not redeemed within their notice", lost, leases)
 	}
+}
+
+// Who holds places and does not use them loses them to who wants them.
+func TestThiefHolds(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms.Hold = 50 * time.Millisecond })
+	b.chores()
+	o := b.newOrder(1000)
+	o.Units, o.Idle, o.Duration = 4, 3600, 24*3600
+	if err := b.openOn(o); err != nil {
+		t.Fatal(err)
+	}
+	held := b.lease
+	time.Sleep(100 * time.Millisecond)
+	if n := b.l.Count("reclaim"); n != 0 {
+		t.Error("places were reclaimed that nobody wants")
+	}
+	wait(t, "a place", func() bool {
+		b.l.Jump(10 * time.Second)
+		b.p.Tock(t.Context())
+		return b.openOn(b.newOrder(1000)) == nil
+	})
+	for _, m := range b.l.Leases() {
+		if m.ID == held && (m.State != market.Settled || m.Reason != market.ReasonReclaimed) {
+			t.Errorf("the lease that was not used is %s (%s)", m.State, m.Reason)
+		}
+	}
+	// One that is used keeps its places.
+	o = b.newOrder(1000)
+	o.Units = 4
+	b.served(0, 1)
+	if _, err := b.quoteOf(o); err == nil {
+		t.Error("there is room for more than there is")
+	}
+	time.Sleep(30 * time.Millisecond)
+	if n := b.l.Count("reclaim"); n != 1 {
+		t.Errorf("%d leases were reclaimed", n)
+	}
+}
+
+// TestTerms: what a provider cannot live with is refused by name.
+func TestTerms(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) {
+		c.Terms, c.Fee = provider.Terms{Tokens: 100}, func() uint64 { return 100 }
+	})
+	for field, set := range map[string]func(*square.Order){
+		"drain":     func(o *square.Order) { o.Drain = 59 },
+		"idle":      func(o *square.Order) { o.Idle = 59 },
+		"start":     func(o *square.Order) { o.Start = 59 },
+		"challenge": func(o *square.Order) { o.Challenge = 59 },
+		"drain ":    func(o *square.Order) { o.Drain = 16 * 60 },
+		"idle ":     func(o *square.Order) { o.Idle = 3601 },
+		"duration":  func(o *square.Order) { o.Duration = 119 },
+		"duration ": func(o *square.Order) { o.Duration = 32 * 24 * 3600 },
+		"policy":    func(o *square.Order) { o.Policy = square.PolicyReplicate },
+		"lanes":     func(o *square.Order) { o.Lanes = 3 },
+		"escrow":    func(o *square.Order) { o.Escrow, o.JobValue = 499, 499 }, // 2 units of 100 tokens of 2.5
+		"job_value": func(o *square.Order) { o.JobValue = 399 },
+		"job_value ": func(o *square.Order) { // bonded 20 times, at most a quarter of 9e8
+			o.Escrow, o.JobValue = 20_000_000, 11_250_001
+		},
+	} {
+		o := b.newOrder(1000)
+		set(&o)
+		_, err := b.quoteOf(o)
+		if err == nil || !strings.Contains(err.Error(), `"terms"`) || !strings.Contains(err.Error(), "order: "+strings.TrimSpace(field)) || !strings.Contains(err.Error(), "order ") {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	if _, err := b.quoteOf(b.newOrder(1000)); err != nil {
+		t.Errorf("what fits: %v", err)
+	}
+	// A buyer holds no more quotes than it can pay for, nor more than a few.
+	rich := b.newOrder(600_000_000)
+	rich.JobValue = 1000
+	if _, err := b.quoteOf(rich); err != nil {
+		t.Fatal(err)
+	}
+	b.cfg.Services[0].Capacity = 100
+	o := b.newOrder(600_000_000)
+	o.JobValue = 1000
+	if err := b.p.SetServices(b.cfg.Services); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.p.PostOffers(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.quoteOf(o); err == nil || !strings.Contains(err.Error(), `"payment"`) {
+		t.Errorf("more than the buyer has: %v", err)
+	}
+	var err error
+	for range 4 {
+		_, err = b.quoteOf(b.newOrder(1000))
+	}
+	if err == nil || !strings.Contains(err.Error(), `"busy"`) {
+		t.Errorf("a fifth quote: %v", err)
+	}
+}
+
+// A redemption that costs more than it brings is left; one that pays is made.
+func TestFee(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) {
+		c.Fee, c.RedeemEvery = func() uint64 { return 25 }, time.Millisecond
+	})
+	b.open(1000)
+	b.chores()
+	b.served(0, 1)
+	acc := fake.Account{Ledger: b.l, Self: b.buyer.Address()}
+	time.Sleep(50 * time.Millisecond)
+	if n := b.l.Count("redeem"); n != 0 {
+		t.Errorf("%d redemptions of 20 that cost 25", n)
+	}
+	b.served(0, 2)
+	time.Sleep(50 * time.Millisecond)
+	if n := b.l.Count("redeem"); n != 0 {
+		t.Errorf("%d redemptions of 40 that can wait", n)
+	}
+	if err := acc.Close(t.Context(), b.lease, nil); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "redemption", func() bool { return b.l.Leases()[0].Paid == 40 })
 }
