@@ -160,7 +160,7 @@ func ledgerInit(dir, chain string, blockTime time.Duration, funds square.Amount,
 		ChainID: chain, Trades: trades(),
 		Balances: []ledger.Balance{}, // not those of the tests, whose keys everybody knows
 		Settings: ledgernode.Settings{
-			BlockTime: blockTime, MinGasPrice: "0" + square.Denom,
+			BlockTime: blockTime,
 			// Validators are started one after the other, by people.
 			Stalled: 10 * time.Minute,
 		},

@@ -16,7 +16,11 @@ import (
 // EndBlock carries out what is due: deadlines of leases, stake on its way out,
 // and what need not be remembered any more; at most Cap of each.
 func (k *Keeper) EndBlock(ctx context.Context) error {
-	due, err := k.due(ctx)
+	now, _, err := k.Clock(ctx)
+	if err != nil {
+		return err
+	}
+	due, err := k.due(ctx, now)
 	if err != nil {
 		return err
 	}
@@ -32,7 +36,7 @@ func (k *Keeper) EndBlock(ctx context.Context) error {
 			return m.Poke(s, now, square.Address{}, id)
 		})
 	}
-	free, err := k.unbonded(ctx)
+	free, err := k.unbonded(ctx, now)
 	if err != nil {
 		return err
 	}
@@ -57,8 +61,8 @@ func (k *Keeper) attempt(ctx context.Context, what string, op func(pure.Machine,
 	keep()
 }
 
-func (k *Keeper) due(ctx context.Context) (ids []square.Hash, err error) {
-	it, err := k.leases.Indexes.Deadline.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now(ctx)))
+func (k *Keeper) due(ctx context.Context, now int64) (ids []square.Hash, err error) {
+	it, err := k.leases.Indexes.Deadline.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now))
 	if err != nil {
 		return nil, err
 	}
@@ -73,9 +77,9 @@ func (k *Keeper) due(ctx context.Context) (ids []square.Hash, err error) {
 	return ids, nil
 }
 
-func (k *Keeper) unbonded(ctx context.Context) (keys []pure.StakeKey, err error) {
+func (k *Keeper) unbonded(ctx context.Context, now int64) (keys []pure.StakeKey, err error) {
 	from := collections.PairPrefix[int64, []byte](1)
-	until := collections.PairPrefix[int64, []byte](now(ctx) + 1)
+	until := collections.PairPrefix[int64, []byte](now + 1)
 	it, err := k.stakes.Indexes.Until.Iterate(ctx, new(collections.Range[collections.Pair[int64, []byte]]).StartInclusive(from).EndExclusive(until))
 	if err != nil {
 		return nil, err
@@ -100,7 +104,7 @@ func (k *Keeper) unbonded(ctx context.Context) (keys []pure.StakeKey, err error)
 }
 
 func (k *Keeper) forgetUsed(ctx context.Context) error {
-	it, err := k.forget.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now(ctx)))
+	it, err := k.forget.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](wall(ctx)))
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,11 @@ type Keeper struct {
 	votes    collections.Map[collections.Pair[[]byte, []byte], marketv1.Vote]     // lease, judge
 	pruned   collections.Item[marketv1.Pruned]
 	models   collections.Map[collections.Pair[string, []byte], marketv1.Model] // trade, spec
+
+	ticked collections.Item[int64]         // when the last block was, in nanoseconds
+	lag    collections.Item[int64]         // of the clock, in nanoseconds
+	prices collections.Map[uint32, uint64] // of gas, by lane of a block
+	mixes  collections.Map[int64, []byte]  // the beacon, by height
 }
 
 type leaseIndexes struct {
@@ -131,6 +136,11 @@ func NewKeeper(cdc codec.BinaryCodec, service store.KVStoreService, bank Bank, a
 		votes:    collections.NewMap(sb, prefix(14), "votes", collections.PairKeyCodec(id, id), codec.CollValue[marketv1.Vote](cdc)),
 		pruned:   collections.NewItem(sb, prefix(15), "pruned", codec.CollValue[marketv1.Pruned](cdc)),
 		models:   collections.NewMap(sb, prefix(16), "models", collections.PairKeyCodec(collections.StringKey, id), codec.CollValue[marketv1.Model](cdc)),
+
+		ticked: collections.NewItem(sb, prefix(32), "ticked", collections.Int64Value),
+		lag:    collections.NewItem(sb, prefix(33), "lag", collections.Int64Value),
+		prices: collections.NewMap(sb, prefix(34), "prices", collections.Uint32Key, collections.Uint64Value),
+		mixes:  collections.NewMap(sb, prefix(35), "mixes", collections.Int64Key, collections.BytesValue),
 	}
 	for _, r := range trades {
 		if _, twice := k.trades[r.Name()]; twice {
@@ -170,7 +180,7 @@ func (k *Keeper) provable(ctx context.Context, name string, spec square.Hash) (t
 	return p, m.Card, nil
 }
 
-// Run carries out one operation of the lease machine at the block's time and
+// Run carries out one operation of the lease machine at the clock's time and
 // reports its events. An error has a code, and the transaction it fails undoes
 // the rest.
 func (k *Keeper) Run(ctx context.Context, op func(m pure.Machine, s pure.Store, now int64) ([]pure.Event, error)) error {
@@ -178,7 +188,11 @@ func (k *Keeper) Run(ctx context.Context, op func(m pure.Machine, s pure.Store, 
 	if err != nil {
 		return err
 	}
-	events, err := op(pure.Machine{Params: p.Market()}, state{k, ctx}, now(ctx))
+	now, _, err := k.Clock(ctx)
+	if err != nil {
+		return err
+	}
+	events, err := op(pure.Machine{Params: p.Market()}, state{k, ctx}, now)
 	if err != nil {
 		return marketv1.Code(err)
 	}
@@ -202,8 +216,6 @@ func (k *Keeper) report(ctx context.Context, events []pure.Event) error {
 	}
 	return nil
 }
-
-func now(ctx context.Context) int64 { return sdk.UnwrapSDKContext(ctx).BlockTime().Unix() }
 
 func ledgerDomain(ctx context.Context) square.Domain {
 	return square.LedgerDomain(sdk.UnwrapSDKContext(ctx).ChainID())
