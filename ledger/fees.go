@@ -8,7 +8,6 @@ import (
 
 	sdk "github.com/cosmos/cosmos-sdk/types"
 	sdkerrors "github.com/cosmos/cosmos-sdk/types/errors"
-	"github.com/cosmos/cosmos-sdk/x/auth/ante"
 	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
 
 	"github.com/torg-network/torg/ledger/space"
@@ -40,7 +39,10 @@ func (a *App) charge(ctx sdk.Context, tx sdk.Tx) (price uint64, err error) {
 		}
 		payer = granter
 	}
-	return price, ante.DeductFees(a.Bank, ctx, authtypes.NewBaseAccountWithAddress(payer), fee)
+	if err := a.Bank.SendCoinsFromAccountToModule(ctx, payer, authtypes.FeeCollectorName, fee); err != nil {
+		return 0, sdkerrors.ErrInsufficientFunds.Wrapf("fee: %s", err)
+	}
+	return price, nil
 }
 
 // feeDecorator holds every transaction to its limits and takes its fee, in all

@@ -414,6 +414,11 @@ func TestGenesis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The block since has a beacon of its own.
+	var h marketv1.GenesisState
+	b.Codec.MustUnmarshalJSON(second["market"], &h)
+	h.Mixes = h.Mixes[:len(h.Mixes)-1]
+	second["market"] = b.Codec.MustMarshalJSON(&h)
 	for _, module := range []string{"market", "channel", "bank", "staking", "auth", "gov"} {
 		if string(state[module]) != string(second[module]) {
 			t.Errorf("%s differs:\n%.2000s\n%.2000s", module, state[module], second[module])

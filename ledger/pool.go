@@ -25,7 +25,7 @@ import (
 var (
 	waitTxs   = [space.Lanes]int{2000, 1500, 1000}                           // transactions of a lane
 	waitGas   = [space.Lanes]uint64{1_200_000_000, 900_000_000, 300_000_000} // and their gas, which bounds their bytes
-	senderTxs = [space.Lanes]int{500, 100, 50}                               // of one sender
+	senderTxs = [space.Lanes]int{500, 200, 100}                              // of one sender
 )
 
 const (
