@@ -2,6 +2,7 @@ package market
 
 import (
 	"math"
+	"slices"
 
 	sdk "github.com/cosmos/cosmos-sdk/types"
 
@@ -17,28 +18,41 @@ import (
 // a claim on somebody else's lease could else stand before those whom it
 // concerns.
 func (k *Keeper) AtStake(ctx sdk.Context, tx sdk.Tx, signer sdk.AccAddress) (slot string, deadline int64, ok bool) {
+	by := square.Address(signer)
+	provider := func(l pure.Lease) bool { return l.Provider == by }
+	buyer := func(l pure.Lease) bool { return l.Order.Buyer == by }
+	judge := func(l pure.Lease) bool {
+		return l.Dispute != nil && slices.ContainsFunc(l.Dispute.Seats, func(s pure.Seat) bool { return s.Judge == by })
+	}
 	deadline = math.MaxInt64
 	for _, m := range tx.GetMsgs() {
 		var lease, kind string
-		concerned := func(l pure.Lease) bool { return l.Provider == square.Address(signer) }
+		var concerned func(pure.Lease) bool
 		switch m := m.(type) {
 		case *marketv1.MsgRedeem:
-			lease, kind = m.Lease, "redeem"
+			lease, kind, concerned = m.Lease, "redeem", provider
 			if m.Final {
 				kind = "final"
 			}
 		case *marketv1.MsgStart:
-			lease, kind = m.Lease, "start"
+			lease, kind, concerned = m.Lease, "start", provider
 		case *marketv1.MsgClaim:
-			lease, kind = m.Lease, "claim"
+			lease, kind, concerned = m.Lease, "claim", provider
+		case *marketv1.MsgAnswer:
+			lease, kind, concerned = m.Lease, "answer", provider
 		case *marketv1.MsgProve:
-			lease, kind = m.Lease, "prove"
-		case *marketv1.MsgVerdict:
-			lease, kind = m.Lease, "verdict"
-			concerned = func(l pure.Lease) bool { return l.Dispute != nil }
+			lease, kind, concerned = m.Lease, "prove", provider
+		case *marketv1.MsgWithhold:
+			lease, kind, concerned = m.Lease, "withhold", buyer
+		case *marketv1.MsgUnseal:
+			lease, kind, concerned = m.Lease, "unseal", buyer
 		case *marketv1.MsgChallenge:
 			lease, kind = m.Lease, "challenge"
 			concerned = func(l pure.Lease) bool { return l.Dispute == nil }
+		case *marketv1.MsgCommit:
+			lease, kind, concerned = m.Lease, "commit", judge
+		case *marketv1.MsgVote:
+			lease, kind, concerned = m.Lease, "vote", judge
 		default:
 			return "", 0, false
 		}
