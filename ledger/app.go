@@ -40,7 +40,6 @@ import (
 	"github.com/cosmos/cosmos-sdk/x/bank"
 	bankkeeper "github.com/cosmos/cosmos-sdk/x/bank/keeper"
 	banktypes "github.com/cosmos/cosmos-sdk/x/bank/types"
-	"github.com/cosmos/cosmos-sdk/x/consensus"
 	consensuskeeper "github.com/cosmos/cosmos-sdk/x/consensus/keeper"
 	consensustypes "github.com/cosmos/cosmos-sdk/x/consensus/types"
 	"github.com/cosmos/cosmos-sdk/x/distribution"
@@ -52,8 +51,6 @@ import (
 	"github.com/cosmos/cosmos-sdk/x/feegrant"
 	feegrantkeeper "github.com/cosmos/cosmos-sdk/x/feegrant/keeper"
 	feegrantmodule "github.com/cosmos/cosmos-sdk/x/feegrant/module"
-	"github.com/cosmos/cosmos-sdk/x/genutil"
-	genutiltypes "github.com/cosmos/cosmos-sdk/x/genutil/types"
 	"github.com/cosmos/cosmos-sdk/x/gov"
 	govkeeper "github.com/cosmos/cosmos-sdk/x/gov/keeper"
 	govtypes "github.com/cosmos/cosmos-sdk/x/gov/types"
@@ -67,7 +64,6 @@ import (
 	stakingkeeper "github.com/cosmos/cosmos-sdk/x/staking/keeper"
 	stakingtypes "github.com/cosmos/cosmos-sdk/x/staking/types"
 	txsigning "github.com/cosmos/cosmos-sdk/x/tx/signing"
-	"github.com/cosmos/cosmos-sdk/x/upgrade"
 	upgradekeeper "github.com/cosmos/cosmos-sdk/x/upgrade/keeper"
 	upgradetypes "github.com/cosmos/cosmos-sdk/x/upgrade/types"
 
@@ -100,6 +96,7 @@ type App struct {
 	pool      *Pool
 	validator ed25519.PrivateKey
 	collected []error // what became of the fees of the block that is being executed
+	snapshots snapshotting
 }
 
 // Config is what an App is built from.
@@ -114,9 +111,10 @@ type Config struct {
 	// Validator is the consensus key, ed25519, which makes this node's share of
 	// the beacon. Without it the node makes no blocks.
 	Validator []byte
-	// RetainBlocks is how many blocks are kept, within what evidence needs; 0
-	// keeps all.
+	// RetainBlocks is how many blocks are kept, within what evidence and
+	// Snapshots need; 0 keeps all.
 	RetainBlocks uint64
+	Snapshots    Snapshots // of a ledger with peers and a Home
 }
 
 // permissions of the module accounts.
@@ -147,6 +145,10 @@ func Authority() string {
 	usePrefix()
 	return authtypes.NewModuleAddress(govtypes.ModuleName).String()
 }
+
+// StatesKept is for how many of the newest blocks the state can be asked for,
+// with proofs.
+const StatesKept = 100
 
 // New wires the application and loads its latest state.
 func New(c Config) (*App, error) {
@@ -179,11 +181,11 @@ func New(c Config) (*App, error) {
 	a := &App{
 		BaseApp: baseapp.NewBaseApp("torg", sdkslog.NewCustomLogger(c.Log), c.DB, txc.TxDecoder(),
 			baseapp.SetChainID(c.ChainID),
-			baseapp.SetPruning(pruningtypes.NewCustomPruningOptions(100, 10)),
+			baseapp.SetPruning(pruningtypes.NewCustomPruningOptions(StatesKept, 10)),
 			// A tree that prunes in the background is never told to stop, and
 			// panics when it finds the database closed.
 			baseapp.SetIAVLSyncPruning(true),
-			baseapp.SetMinRetainBlocks(c.RetainBlocks),
+			baseapp.SetMinRetainBlocks(c.Snapshots.retain(c.RetainBlocks)),
 			baseapp.SetIndexEvents(indexed),
 			baseapp.SetOptimisticExecution(),
 		),
@@ -195,6 +197,11 @@ func New(c Config) (*App, error) {
 	if c.Lone {
 		a.SetAddrPeerFilter(refusePeer)
 		a.SetIDPeerFilter(refusePeer)
+	}
+	if c.Home != "" && !c.Lone {
+		if err := a.setSnapshots(c); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
 	}
 	if err := a.wire(c, amino); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
@@ -253,12 +260,11 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 		distribution.NewAppModule(cdc, distr, a.Accounts, a.Bank, a.Staking),
 		mint.NewAppModule(cdc, mints, a.Accounts, nil),
 		gov.NewAppModule(cdc, govs, a.Accounts, a.Bank),
-		upgrade.NewAppModule(upgrades, accounts()),
+		upgradeModule{upgrades},
 		evidence.NewAppModule(*evid),
 		feegrantmodule.NewAppModule(cdc, a.Accounts, a.Bank, a.feegrant, a.Interfaces),
 		authzmodule.NewAppModule(cdc, grants, a.Accounts, a.Bank, a.Interfaces),
-		consensus.NewAppModule(cdc, params),
-		genutil.NewAppModule(a.Accounts, a.Staking, a, a.Tx),
+		consensusModule{params},
 		market.Module{Keeper: leases},
 		bond.Module{Market: leases},
 		channel.Module{Keeper: channels},
@@ -272,7 +278,7 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 		market.Name, channel.Name, stakingtypes.ModuleName)
 	order := []string{
 		authtypes.ModuleName, banktypes.ModuleName, distrtypes.ModuleName, stakingtypes.ModuleName, slashingtypes.ModuleName,
-		govtypes.ModuleName, minttypes.ModuleName, genutiltypes.ModuleName, evidencetypes.ModuleName, authz.ModuleName,
+		govtypes.ModuleName, minttypes.ModuleName, evidencetypes.ModuleName, authz.ModuleName,
 		feegrant.ModuleName, upgradetypes.ModuleName, consensustypes.ModuleName, market.Name, channel.Name,
 	}
 	a.modules.SetOrderInitGenesis(order...)

@@ -30,6 +30,8 @@ var settings = []setting{
 	{"rpc-addr", "127.0.0.1:8820", "the ledger's CometBFT RPC", "up"},
 	{"grpc-addr", "127.0.0.1:8821", "the ledger's gRPC", "up"},
 	{"rest-addr", "127.0.0.1:8822", "the ledger's REST API", "up"},
+	{"hosts", "", "more names that lead to gateway, RPC and REST, by commas: a proxy's, a tunnel's, this machine's; others are refused", "up"},
+	{"ledger-origins", "", "web origins whose pages may read RPC and REST, by commas, e.g. https://app.example; * is any", "up"},
 	{"block-time", "200ms", "pause between blocks", "up"},
 	{"upstream", "", "also sell the models of this OpenAI-compatible server, e.g. http://127.0.0.1:11434/v1", "up"},
 	{"upstream-key", "", "API key for the upstream server", "up"},
@@ -130,6 +132,16 @@ func (c config) bad(name string, err error) error {
 	return usageError("%s %q (from %s): %w", name, c.value[name], c.source[name], err)
 }
 
+// list is a setting's words, which are parted by commas.
+func (c config) list(name string) (words []string) {
+	for _, w := range strings.Split(c.value[name], ",") {
+		if w = strings.TrimSpace(w); w != "" {
+			words = append(words, w)
+		}
+	}
+	return words
+}
+
 func (c config) duration(name string) (time.Duration, error) {
 	d, err := time.ParseDuration(c.value[name])
 	if err == nil && d < 0 {
@@ -171,7 +183,7 @@ func configCommand() *cobra.Command {
 					v = "(set)" // a secret is never printed
 				}
 				rows = append(rows, row{s.name, v, cfg.source[s.name], s.help})
-				t = append(t, []string{s.name, v, cfg.source[s.name], s.help})
+				t = append(t, []any{s.name, v, cfg.source[s.name], s.help})
 			}
 			return showTable(c.OutOrStdout(), rows, t)
 		}),

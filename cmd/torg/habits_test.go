@@ -77,9 +77,9 @@ func TestHabits(t *testing.T) {
 		"torg lease close":    nil, // TestTenThousandRequests reads its JSON's like, and one lease closes once
 		"torg up":             nil, // every test reads its JSON
 		// Others' tests, and too long or with a form of their own.
-		"torg train": nil, "torg bench": nil, "torg ledger init": nil, "torg ledger start": nil, "torg ledger export": nil,
+		"torg train": nil, "torg bench": nil, "torg ledger init": nil, "torg ledger start": nil, "torg ledger join": nil, "torg ledger export": nil,
 	}
-	elsewhere := []string{"torg provide pause", "torg lease close", "torg up", "torg train", "torg bench", "torg ledger init", "torg ledger start", "torg ledger export"}
+	elsewhere := []string{"torg provide pause", "torg lease close", "torg up", "torg train", "torg bench", "torg ledger init", "torg ledger start", "torg ledger join", "torg ledger export"}
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		args, known := tellers[c.CommandPath()]
