@@ -123,7 +123,7 @@ func newLedger(k keyring, blockTime time.Duration) (devnet.Spec, error) {
 			{Owner: k.provider.Address(), Amount: square.Utorg(providerFunds * square.UnitsPerTorg)},
 		},
 		Operators: []square.Address{k.validator.Address()},
-		Settings:  ledgernode.Settings{BlockTime: blockTime, MinGasPrice: "0utorg"},
+		Settings:  ledgernode.Settings{BlockTime: blockTime},
 	}, err
 }
 

@@ -62,7 +62,7 @@ func (k *Keeper) seatJudges(ctx context.Context) error {
 			if l.State != pure.Disputed || l.Dispute.Way != pure.ByJudges || l.Dispute.Seated != 0 || now >= l.Deadline {
 				return nil, nil
 			}
-			beacon, err := k.beacon(ctx, p.K1())
+			beacon, err := k.Beacon(ctx, p.K1())
 			if err != nil {
 				return nil, err
 			}
@@ -133,11 +133,4 @@ func (k *Keeper) Enlist(ctx context.Context, key pure.StakeKey, on bool) error {
 		more, err := m.Enlist(s, now, least, false)
 		return append(events, more...), err
 	})
-}
-
-// beacon is the randomness of a block.
-func (k *Keeper) beacon(ctx context.Context, height int64) (square.Hash, error) {
-	var h square.Hash
-	copy(h[:], sdk.UnwrapSDKContext(ctx).HeaderHash())
-	return h, nil
 }
