@@ -149,7 +149,7 @@ func (a *Account) ClaimResult(ctx context.Context, r square.Receipt, sig square.
 // CommitResult fixes the result of a replica, which the account runs, without showing it.
 func (a *Account) CommitResult(ctx context.Context, r square.Receipt, sig square.Signature) (Result, error) {
 	ballot := square.Commitment(r.Digest(a.c.ledger), sig)
-	return a.submit(ctx, call{&marketv1.MsgCommit{Judge: a.addr.String(), Lease: r.Lease.String(), Ballot: ballot.String()}, gasGroup})
+	return a.submit(ctx, call{&marketv1.MsgCommit{Judge: a.addr.String(), Lease: r.Lease.String(), Ballot: ballot.String()}, 2 * gasLease})
 }
 
 // ShowResult shows what a replica's provider has committed to, once all have.

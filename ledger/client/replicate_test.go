@@ -70,7 +70,9 @@ func (f *fair) take(id square.Hash, w *worker, bond uint64) func() (client.Resul
 		Provider: w.Address(), Order: id, Offer: w.offer.ID(f.c.Domain()), Spec: w.offer.Spec, Rates: f.rates, Bond: bond, Ready: true,
 		Expiry: time.Now().Unix() + 20, Nonce: square.Hash{f.salt, 2},
 	}
-	return func() (client.Result, error) { return f.buyer.Match(f.Context(), q, w.key.Sign(q.Digest(f.c.Domain()))) }
+	return func() (client.Result, error) {
+		return f.buyer.Match(f.Context(), q, w.key.Sign(q.Digest(f.c.Domain())))
+	}
 }
 
 // says is a worker's signed receipt for an answer.

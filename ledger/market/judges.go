@@ -118,11 +118,11 @@ const maxOffers = 16
 // offering reports whether somebody has a live offer that an order may be filled from.
 func (k *Keeper) offering(ctx context.Context, who square.Address, o square.Order) (found bool) {
 	looked := 0
-	wall := now(ctx) + lag(ctx)
+	at := wall(ctx)
 	err := k.offers.Walk(ctx, of(who, nil), func(_ []byte, m marketv1.Offer) (bool, error) {
 		looked++
 		f, err := m.Market()
-		found = err == nil && f.Trade == o.Trade && f.Denom == o.Denom && !f.Withdrawn && f.Expiry > wall &&
+		found = err == nil && f.Trade == o.Trade && f.Denom == o.Denom && !f.Withdrawn && f.Expiry > at &&
 			o.Units <= f.Capacity-f.InUse && square.Within(f.Rates, o.MaxRates) == nil && k.fits(f.Offer, o) == nil
 		return found || looked == maxOffers, nil
 	})
