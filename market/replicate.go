@@ -95,6 +95,9 @@ func (t *step) joins(q square.Quote) error {
 		return nil
 	}
 	g := t.group()
+	if t.err != nil {
+		return t.err
+	}
 	if g == nil {
 		return fmt.Errorf("quote: %w: the order of replica %s is over", ErrState, l.ID.Short())
 	}
@@ -175,6 +178,9 @@ func (t *step) invitable() (func(square.Address, Stake) string, error) {
 		return nil, err
 	}
 	g := t.group()
+	if t.err != nil {
+		return nil, t.err
+	}
 	if !l.Drawn || !l.Invited.IsZero() || g == nil {
 		return nil, fmt.Errorf("invite: %w: lease %s does not wait for a draw", ErrState, l.ID.Short())
 	}
@@ -208,6 +214,8 @@ func (t *step) pledge(ballot square.Hash) error {
 	}
 	g := t.group()
 	switch {
+	case t.err != nil:
+		return t.err
 	case g == nil:
 		return fmt.Errorf("commit: %w: nobody else has a result to compare; claim", ErrState)
 	case ballot.IsZero():

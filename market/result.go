@@ -28,7 +28,10 @@ func (m Machine) Claim(s Store, now int64, by square.Address, id square.Hash, r 
 			return nil, err
 		}
 	}
-	if !l.Of.IsZero() && (t.group() != nil || l.Bonded == 0) {
+	if !l.Of.IsZero() && (t.group() != nil || t.err != nil || l.Bonded == 0) {
+		if t.err != nil {
+			return nil, t.err
+		}
 		return nil, fmt.Errorf("claim: %w: lease %s is a replica; commit to the result, and show it when all have", ErrState, id.Short())
 	}
 	if err := t.receipt(r); err != nil {
