@@ -217,7 +217,7 @@ func (f *fair) invited(id square.Hash) square.Address {
 // is.
 func TestReplicasFail(t *testing.T) {
 	t.Parallel()
-	f := results(t, label{}, nil)
+	f := results(t, label{}, func(p *market.Params) { p.Redraws = 0 })
 	ctx := t.Context()
 	first, second, third, newcomer := f.worker(3, 10*oneJob, false), f.worker(4, 10*oneJob, false), f.worker(5, 10*oneJob, false), f.worker(6, 0, false)
 	id := f.replicated("a cat?", nil)
@@ -234,6 +234,20 @@ func TestReplicasFail(t *testing.T) {
 	f.showTo(third, b)
 	if l := f.state(id); l.State != market.Settled || l.Reason != market.ReasonReplicated {
 		t.Fatalf("a partner was replaced: %s (%s)", l.State, l.Reason)
+	}
+
+	// All is over at a time that is known, and balances.
+	silent := f.replicated("a bird?", func(o *square.Order) { o.Expiry = time.Now().Unix() + 4 })
+	if l := f.ended(silent); l.State != market.Failed || l.Reason != market.ReasonNoReplicas || l.Nth != 2+market.Spares {
+		t.Fatalf("nobody came: %s (%s) after %d replicas", l.State, l.Reason, l.Nth)
+	}
+	for n := range uint64(2 + market.Spares) {
+		f.ended(market.ReplicaID(silent, n))
+	}
+	cancelled := f.replicated("a fish?", nil)
+	f.must(f.buyer.Cancel(ctx, cancelled))
+	if l := f.ended(market.ReplicaID(cancelled, 1)); l.State != market.Cancelled || l.Escrow != 0 {
+		t.Fatalf("cancelled: %s (%s)", l.State, l.Reason)
 	}
 
 	// A partner that says it has a result and shows none loses its bond; nobody is
@@ -253,17 +267,6 @@ func TestReplicasFail(t *testing.T) {
 	}
 	f.refused("who was not drawn", market.ErrParty, f.take(market.ReplicaID(id, 2), third, 2*oneJob))
 
-	// All is over at a time that is known, and balances.
-	silent := f.replicated("a bird?", func(o *square.Order) { o.Expiry = time.Now().Unix() + 4 })
-	if l := f.ended(silent); l.State != market.Failed || l.Reason != market.ReasonNoReplicas || l.Nth != 2+market.Spares {
-		t.Fatalf("nobody came: %s (%s) after %d replicas", l.State, l.Reason, l.Nth)
-	}
-	f.ended(market.ReplicaID(silent, 0))
-	cancelled := f.replicated("a fish?", nil)
-	f.must(f.buyer.Cancel(ctx, cancelled))
-	if l := f.ended(market.ReplicaID(cancelled, 1)); l.State != market.Cancelled || l.Escrow != 0 {
-		t.Fatalf("cancelled: %s (%s)", l.State, l.Reason)
-	}
 	if l := f.ended(market.ReplicaID(id, 0)); l.State != market.Settled || l.Reason != market.ReasonUnchallenged || l.Paid != 600_000 {
 		t.Fatalf("left alone: %s (%s), paid %d", l.State, l.Reason, l.Paid)
 	}

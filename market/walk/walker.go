@@ -76,6 +76,7 @@ type Walker struct {
 	live   []square.Hash
 	ended  []square.Hash // to be pruned, and to be tried in vain
 	specs  []square.Hash
+	focus  square.Hash                    // a replicated order whose replicas differ: five take many steps
 	said   map[square.Hash]square.Receipt // what replicas have committed to
 	quotes []square.Hash                  // digests of some quotes that were used
 }
@@ -118,8 +119,14 @@ func (w *Walker) Saw(op Op, events []market.Event, err error) {
 		switch e.Kind {
 		case market.EvOpened:
 			w.live = append(w.live, e.Lease)
+			if l, err := w.view.Lease(e.Lease); err == nil && l.Drawn {
+				w.focus = l.Of
+			}
 		case market.EvEnded:
 			delete(w.said, e.Lease)
+			if w.focus == e.Lease {
+				w.focus = square.Hash{}
+			}
 			w.live = without(w.live, e.Lease)
 			w.ended = append(w.ended, e.Lease)
 			if !e.Ref.IsZero() {
@@ -167,6 +174,8 @@ func (w *Walker) Next() Op {
 	switch {
 	case len(w.live) == 0 || len(w.live) < w.Most && w.chance(25):
 		op = w.open()
+	case !w.focus.IsZero() && w.chance(75):
+		op = w.act(w.focus)
 	case w.chance(5):
 		op = w.side()
 	case len(w.ended) > 0 && w.chance(min(40, 5+len(w.ended)/10)):
@@ -298,7 +307,7 @@ func (w *Walker) open() Op {
 	}
 	if w.chance(40) {
 		o.Mode, o.Lanes, o.Request = square.ModeResult, 0, w.hash()
-		if w.chance(30) {
+		if trade == "label" && w.chance(35) { // there the stakes are for five
 			o.Policy, o.Card = square.PolicyReplicate, square.Hash{}
 			o.JobValue = min(o.JobValue, 5*w.upto(2000))
 		}
@@ -437,8 +446,14 @@ func (w *Walker) act(id square.Hash) Op {
 			return w.side()
 		}
 	}
+	hurry := 60
+	if id == w.focus {
+		hurry = 97
+	}
 	left := l.Deadline - w.now
 	switch n := w.rng.IntN(1000); {
+	case left > 0 && g.State == market.Replicating && w.chance(hurry):
+		return w.verb(pick(w, w.sensible(l)), l) // without delay
 	case left <= 0 && n < 850:
 		return w.verb(Poke, l)
 	case n < 15 && left > 0: // to the deadline, or just before or after
@@ -474,7 +489,7 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 		key := market.OfferKey{Provider: pick(w, w.Providers), Trade: l.Order.Trade, Spec: l.Order.Spec}
 		drawn := !l.Invited.IsZero() && w.chance(95)
 		for range 4 { // look for one that has room
-			if o, err := w.view.Offer(key); err == nil && o.Denom == l.Order.Denom && o.Expiry > w.Wall() && !o.Withdrawn && o.Capacity-o.InUse >= l.Order.Units {
+			if o, err := w.view.Offer(key); err == nil && !w.runs(l.Of, key.Provider) && o.Denom == l.Order.Denom && o.Expiry > w.Wall() && !o.Withdrawn && o.Capacity-o.InUse >= l.Order.Units {
 				break
 			}
 			if key.Provider = pick(w, w.Providers); drawn {
@@ -488,7 +503,7 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 			key.Provider = l.Invited
 		}
 		off, err := w.view.Offer(key)
-		if err != nil || drawn && (off.Expiry <= w.Wall() || off.Withdrawn) && off.InUse == 0 {
+		if err != nil || drawn && off.InUse == 0 && (off.Expiry <= w.Wall() || off.Withdrawn || off.Denom != l.Order.Denom) {
 			return w.offer(key.Provider, key.Trade, key.Spec, l.Order.Denom)
 		}
 		st, _ := w.view.Stake(market.StakeKey{Provider: key.Provider, Trade: key.Trade, Denom: l.Order.Denom})
@@ -511,7 +526,7 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 				able = append(able, a)
 			}
 		}
-		if len(able) < 5 && w.chance(60) {
+		if len(able) < 6 && l.Order.Trade == "label" && w.chance(70) {
 			return w.enrich(l.Order.Trade, l.Order.Denom, least)
 		}
 		op.Judges = []square.Address{pick(w, append(able, pick(w, w.Others)))}
@@ -751,6 +766,15 @@ func (w *Walker) receipt(l market.Lease, price uint64) square.Receipt {
 	r.Price, _ = square.Price(l.Rates, r.Units)
 	r.Cumulative = r.Price
 	return r
+}
+
+// runs reports whether somebody runs a replica of an order.
+func (w *Walker) runs(order square.Hash, a square.Address) bool {
+	g, err := w.view.Lease(order)
+	return err == nil && slices.ContainsFunc(g.Replicas, func(id square.Hash) bool {
+		r, err := w.view.Lease(id)
+		return err == nil && r.Provider == a
+	})
 }
 
 // answer is what somebody says who runs a replica: mostly the truth, which all come
