@@ -134,7 +134,10 @@ func TestThiefLane(t *testing.T) {
 		"signed for another lane": func(r *http.Request) {
 			r.Header.Set("Authorization", b.request(t.Context(), b.buyer, "lane", infer.LaneRequest{Lease: b.lease, Lane: 1}).Header.Get("Authorization"))
 		},
-		"signed long ago":          func(r *http.Request) { b.l.Jump(90 * time.Second); b.p.Tock(t.Context()) },
+		"signed long ago": func(r *http.Request) { b.l.Jump(90 * time.Second); b.p.Tock(t.Context()) },
+		"with another body": func(r *http.Request) {
+			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(`{"lease":"`+b.lease.String()+`","lane":0 }`)), -1
+		},
 		"as text":                  func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") },
 		"by a web page":            func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") },
 		"by a name of the thief's": func(r *http.Request) { r.Host = "evil.example" },
@@ -396,4 +399,14 @@ func TestFee(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, "redemption", func() bool { return b.l.Leases()[0].Paid == 40 })
+
+	b.open(1000)
+	b.served(0, 1)
+	if err := acc.Close(t.Context(), b.lease, nil); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	if n := b.l.Count("redeem"); n != 1 {
+		t.Errorf("20 were redeemed for 25")
+	}
 }
