@@ -37,7 +37,8 @@ func TestRunsOverTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := l.Leases()[0].ID
-	until(4500 * time.Millisecond) // it is worn at 4 s, and then another is opened
+	until(4600 * time.Millisecond)     // it is worn at 4 s, and then another is opened
+	time.Sleep(100 * time.Millisecond) // the provider has read the time
 	ans, err := d.Do(t.Context(), ask("toy", 1, 550), func(infer.Delta) error { return nil })
 	if err != nil || len(ans.Result.Tokens) != 550 || ans.Result.Finish != infer.FinishLength {
 		t.Fatalf("%d tokens of 550, finish %q, %v", len(ans.Result.Tokens), ans.Result.Finish, err)
