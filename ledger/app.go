@@ -14,6 +14,7 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 	dbm "github.com/cosmos/cosmos-db"
 	"github.com/cosmos/gogoproto/proto"
+	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
 
 	coreaddress "cosmossdk.io/core/address"
 	sdkslog "cosmossdk.io/log/v2/slog"
@@ -39,7 +40,6 @@ import (
 	"github.com/cosmos/cosmos-sdk/x/bank"
 	bankkeeper "github.com/cosmos/cosmos-sdk/x/bank/keeper"
 	banktypes "github.com/cosmos/cosmos-sdk/x/bank/types"
-	"github.com/cosmos/cosmos-sdk/x/consensus"
 	consensuskeeper "github.com/cosmos/cosmos-sdk/x/consensus/keeper"
 	consensustypes "github.com/cosmos/cosmos-sdk/x/consensus/types"
 	"github.com/cosmos/cosmos-sdk/x/distribution"
@@ -51,8 +51,6 @@ import (
 	"github.com/cosmos/cosmos-sdk/x/feegrant"
 	feegrantkeeper "github.com/cosmos/cosmos-sdk/x/feegrant/keeper"
 	feegrantmodule "github.com/cosmos/cosmos-sdk/x/feegrant/module"
-	"github.com/cosmos/cosmos-sdk/x/genutil"
-	genutiltypes "github.com/cosmos/cosmos-sdk/x/genutil/types"
 	"github.com/cosmos/cosmos-sdk/x/gov"
 	govkeeper "github.com/cosmos/cosmos-sdk/x/gov/keeper"
 	govtypes "github.com/cosmos/cosmos-sdk/x/gov/types"
@@ -66,7 +64,6 @@ import (
 	stakingkeeper "github.com/cosmos/cosmos-sdk/x/staking/keeper"
 	stakingtypes "github.com/cosmos/cosmos-sdk/x/staking/types"
 	txsigning "github.com/cosmos/cosmos-sdk/x/tx/signing"
-	"github.com/cosmos/cosmos-sdk/x/upgrade"
 	upgradekeeper "github.com/cosmos/cosmos-sdk/x/upgrade/keeper"
 	upgradetypes "github.com/cosmos/cosmos-sdk/x/upgrade/types"
 
@@ -95,26 +92,34 @@ type App struct {
 	modules      *module.Manager
 	configurator module.Configurator
 	halted       chan error
+
+	pool      *Pool
+	validator ed25519.PrivateKey
+	collected []error // what became of the fees of the block that is being executed
+	snapshots snapshotting
 }
 
 // Config is what an App is built from.
 type Config struct {
-	ChainID     string
-	Home        string // where upgrade plans are noted; may be empty
-	DB          dbm.DB
-	Log         *slog.Logger
-	MinGasPrice string        // "0utorg" when empty
-	Trades      []trade.Rules // what the ledger can judge
-	Lone        bool          // the only validator: refuses every peer
-	Upgrades    []Upgrade     // nil: those of this program; other than that for tests
-	// RetainBlocks is how many blocks are kept, within what evidence needs; 0
-	// keeps all.
+	ChainID  string
+	Home     string // where upgrade plans are noted; may be empty
+	DB       dbm.DB
+	Log      *slog.Logger
+	Trades   []trade.Rules // what the ledger can judge
+	Lone     bool          // the only validator: refuses every peer
+	Upgrades []Upgrade     // nil: those of this program; other than that for tests
+	// Validator is the consensus key, ed25519, which makes this node's share of
+	// the beacon. Without it the node makes no blocks.
+	Validator []byte
+	// RetainBlocks is how many blocks are kept, within what evidence and
+	// Snapshots need; 0 keeps all.
 	RetainBlocks uint64
+	Snapshots    Snapshots // of a ledger with peers and a Home
 }
 
 // permissions of the module accounts.
 var permissions = map[string][]string{
-	authtypes.FeeCollectorName:          nil,
+	authtypes.FeeCollectorName:          {authtypes.Burner},
 	distrtypes.ModuleName:               nil,
 	minttypes.ModuleName:                {authtypes.Minter},
 	stakingtypes.BondedPoolName:         {authtypes.Burner, authtypes.Staking},
@@ -141,14 +146,15 @@ func Authority() string {
 	return authtypes.NewModuleAddress(govtypes.ModuleName).String()
 }
 
+// StatesKept is for how many of the newest blocks the state can be asked for,
+// with proofs.
+const StatesKept = 100
+
 // New wires the application and loads its latest state.
 func New(c Config) (*App, error) {
 	usePrefix()
 	if c.Upgrades == nil {
 		c.Upgrades = Upgrades
-	}
-	if c.MinGasPrice == "" {
-		c.MinGasPrice = "0" + square.Denom
 	}
 	reg, err := codectypes.NewInterfaceRegistryWithOptions(codectypes.InterfaceRegistryOptions{
 		ProtoFiles: proto.HybridResolver,
@@ -175,22 +181,27 @@ func New(c Config) (*App, error) {
 	a := &App{
 		BaseApp: baseapp.NewBaseApp("torg", sdkslog.NewCustomLogger(c.Log), c.DB, txc.TxDecoder(),
 			baseapp.SetChainID(c.ChainID),
-			baseapp.SetMinGasPrices(c.MinGasPrice),
-			baseapp.SetPruning(pruningtypes.NewCustomPruningOptions(100, 10)),
+			baseapp.SetPruning(pruningtypes.NewCustomPruningOptions(StatesKept, 10)),
 			// A tree that prunes in the background is never told to stop, and
 			// panics when it finds the database closed.
 			baseapp.SetIAVLSyncPruning(true),
-			baseapp.SetMinRetainBlocks(c.RetainBlocks),
+			baseapp.SetMinRetainBlocks(c.Snapshots.retain(c.RetainBlocks)),
 			baseapp.SetIndexEvents(indexed),
 			baseapp.SetOptimisticExecution(),
 		),
 		Codec: cdc, Interfaces: reg, Tx: txc,
+		validator: c.Validator,
 	}
 	a.SetInterfaceRegistry(reg)
 	a.SetTxEncoder(txc.TxEncoder())
 	if c.Lone {
 		a.SetAddrPeerFilter(refusePeer)
 		a.SetIDPeerFilter(refusePeer)
+	}
+	if c.Home != "" && !c.Lone {
+		if err := a.setSnapshots(c); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
 	}
 	if err := a.wire(c, amino); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
@@ -235,7 +246,7 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 	if err != nil {
 		return err
 	}
-	channels, err := channel.NewKeeper(cdc, runtime.NewKVStoreService(store[channel.Name]), a.Bank)
+	channels, err := channel.NewKeeper(cdc, runtime.NewKVStoreService(store[channel.Name]), a.Bank, leases)
 	if err != nil {
 		return err
 	}
@@ -249,12 +260,11 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 		distribution.NewAppModule(cdc, distr, a.Accounts, a.Bank, a.Staking),
 		mint.NewAppModule(cdc, mints, a.Accounts, nil),
 		gov.NewAppModule(cdc, govs, a.Accounts, a.Bank),
-		upgrade.NewAppModule(upgrades, accounts()),
+		upgradeModule{upgrades},
 		evidence.NewAppModule(*evid),
 		feegrantmodule.NewAppModule(cdc, a.Accounts, a.Bank, a.feegrant, a.Interfaces),
 		authzmodule.NewAppModule(cdc, grants, a.Accounts, a.Bank, a.Interfaces),
-		consensus.NewAppModule(cdc, params),
-		genutil.NewAppModule(a.Accounts, a.Staking, a, a.Tx),
+		consensusModule{params},
 		market.Module{Keeper: leases},
 		bond.Module{Market: leases},
 		channel.Module{Keeper: channels},
@@ -268,7 +278,7 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 		market.Name, channel.Name, stakingtypes.ModuleName)
 	order := []string{
 		authtypes.ModuleName, banktypes.ModuleName, distrtypes.ModuleName, stakingtypes.ModuleName, slashingtypes.ModuleName,
-		govtypes.ModuleName, minttypes.ModuleName, genutiltypes.ModuleName, evidencetypes.ModuleName, authz.ModuleName,
+		govtypes.ModuleName, minttypes.ModuleName, evidencetypes.ModuleName, authz.ModuleName,
 		feegrant.ModuleName, upgradetypes.ModuleName, consensustypes.ModuleName, market.Name, channel.Name,
 	}
 	a.modules.SetOrderInitGenesis(order...)
@@ -294,7 +304,9 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 	a.setUpgrades(upgrades, c.Upgrades)
 	a.SetBeginBlocker(a.modules.BeginBlock)
 	a.SetEndBlocker(a.modules.EndBlock)
-	return a.setAnte()
+	a.setAnte()
+	a.setProposals()
+	return nil
 }
 
 // Basic lists the modules' genesis and REST halves.

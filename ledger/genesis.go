@@ -25,14 +25,15 @@ import (
 
 	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/ledger/market"
+	"github.com/torg-network/torg/ledger/space"
 	puremarket "github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
 
 // Block parameters of a new ledger.
 const (
-	MaxBlockBytes = 2 << 20
-	MaxBlockGas   = 100_000_000
+	MaxBlockBytes = space.BlockBytes
+	MaxBlockGas   = space.BlockGas
 )
 
 // Genesis is what a new ledger starts with.
@@ -42,14 +43,12 @@ type Genesis struct {
 	Balances   []Balance
 	Validators []Validator
 	Market     *puremarket.Params // market.Default, if nil
-	Judges     []square.Address   // of what the ledger cannot re-execute
-	Models     []Model            // whose work can be proven
+	Cards      []Card             // kept for ever
 }
 
-// Model is the card that proofs about a trade's spec are checked against.
-type Model struct {
+// Card is what proofs of the work of orders that name it are checked against.
+type Card struct {
 	Trade string
-	Spec  square.Hash
 	Card  []byte
 }
 
@@ -165,12 +164,12 @@ func (g Genesis) Doc() (*cmttypes.GenesisDoc, error) {
 	if g.Market != nil {
 		numbers = *g.Market
 	}
-	leases.Params = marketv1.FromParams(numbers, g.Judges)
-	if err := market.CheckParams(leases.Params); err != nil {
+	leases.Params = marketv1.FromParams(numbers)
+	if err := numbers.Check(); err != nil {
 		return nil, fmt.Errorf("genesis: %w", err)
 	}
-	for _, m := range g.Models {
-		leases.Models = append(leases.Models, marketv1.Model{Trade: m.Trade, Spec: m.Spec.String(), Card: m.Card})
+	for _, c := range g.Cards {
+		leases.Cards = append(leases.Cards, marketv1.Card{Trade: c.Trade, Card: c.Card})
 	}
 	put(market.Name, leases)
 
@@ -180,6 +179,8 @@ func (g Genesis) Doc() (*cmttypes.GenesisDoc, error) {
 	}
 	params := cmttypes.DefaultConsensusParams()
 	params.Block.MaxBytes, params.Block.MaxGas = MaxBlockBytes, MaxBlockGas
+	// Of a block's bytes beside transactions, see space.GasPerByte.
+	params.Evidence.MaxBytes = 48 << 10
 	params.Evidence.MaxAgeDuration = stakingParams.UnbondingTime
 	params.Evidence.MaxAgeNumBlocks = int64(stakingParams.UnbondingTime / time.Second)
 	if len(g.Validators) == 1 {

@@ -77,7 +77,7 @@ func TestLedgerStalls(t *testing.T) {
 	rpc := free(t)
 	spec := devnet.Spec{
 		Trades: trades(), Hosts: []string{free(t), free(t)},
-		Settings: ledgernode.Settings{BlockTime: 50 * time.Millisecond, MinGasPrice: "0utorg", Stalled: time.Hour},
+		Settings: ledgernode.Settings{BlockTime: 50 * time.Millisecond, Stalled: time.Hour},
 	}
 	homes, err := devnet.InitHomes(t.TempDir(), 2, spec)
 	if err != nil {

@@ -16,7 +16,14 @@ import (
 // EndBlock carries out what is due: deadlines of leases, stake on its way out,
 // and what need not be remembered any more; at most Cap of each.
 func (k *Keeper) EndBlock(ctx context.Context) error {
-	due, err := k.due(ctx)
+	if err := k.seatJudges(ctx); err != nil {
+		return err
+	}
+	now, lag, err := k.Clock(ctx)
+	if err != nil {
+		return err
+	}
+	due, err := k.due(ctx, now)
 	if err != nil {
 		return err
 	}
@@ -32,7 +39,7 @@ func (k *Keeper) EndBlock(ctx context.Context) error {
 			return m.Poke(s, now, square.Address{}, id)
 		})
 	}
-	free, err := k.unbonded(ctx)
+	free, err := k.unbonded(ctx, now)
 	if err != nil {
 		return err
 	}
@@ -41,7 +48,44 @@ func (k *Keeper) EndBlock(ctx context.Context) error {
 			return m.FinishUnbond(s, now, key)
 		})
 	}
-	return k.forgetUsed(ctx)
+	lapsed, err := k.lapsed(ctx, now+lag)
+	if err != nil {
+		return err
+	}
+	for _, key := range lapsed {
+		k.attempt(ctx, "offer of "+key.Provider.String(), func(m pure.Machine, s pure.Store, now int64) ([]pure.Event, error) {
+			return m.DropOffer(s, now, key)
+		})
+	}
+	if err := k.forgetCards(ctx, now); err != nil {
+		return err
+	}
+	return k.forgetUsed(ctx, now)
+}
+
+// lapsed are offers that have expired and of which nothing is leased.
+func (k *Keeper) lapsed(ctx context.Context, wall int64) (keys []pure.OfferKey, err error) {
+	it, err := k.offers.Indexes.Expiry.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](wall))
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for ; it.Valid() && len(keys) < Cap; it.Next() {
+		pk, err := it.PrimaryKey()
+		if err != nil {
+			return nil, err
+		}
+		m, err := k.offers.Get(ctx, pk)
+		if err != nil {
+			return nil, err
+		}
+		o, err := m.Market()
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, o.Key())
+	}
+	return keys, nil
 }
 
 // attempt runs an operation that nobody asked for: if it fails, which only a
@@ -57,8 +101,8 @@ func (k *Keeper) attempt(ctx context.Context, what string, op func(pure.Machine,
 	keep()
 }
 
-func (k *Keeper) due(ctx context.Context) (ids []square.Hash, err error) {
-	it, err := k.leases.Indexes.Deadline.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now(ctx)))
+func (k *Keeper) due(ctx context.Context, now int64) (ids []square.Hash, err error) {
+	it, err := k.leases.Indexes.Deadline.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now))
 	if err != nil {
 		return nil, err
 	}
@@ -73,9 +117,9 @@ func (k *Keeper) due(ctx context.Context) (ids []square.Hash, err error) {
 	return ids, nil
 }
 
-func (k *Keeper) unbonded(ctx context.Context) (keys []pure.StakeKey, err error) {
+func (k *Keeper) unbonded(ctx context.Context, now int64) (keys []pure.StakeKey, err error) {
 	from := collections.PairPrefix[int64, []byte](1)
-	until := collections.PairPrefix[int64, []byte](now(ctx) + 1)
+	until := collections.PairPrefix[int64, []byte](now + 1)
 	it, err := k.stakes.Indexes.Until.Iterate(ctx, new(collections.Range[collections.Pair[int64, []byte]]).StartInclusive(from).EndExclusive(until))
 	if err != nil {
 		return nil, err
@@ -99,28 +143,44 @@ func (k *Keeper) unbonded(ctx context.Context) (keys []pure.StakeKey, err error)
 	return keys, nil
 }
 
-func (k *Keeper) forgetUsed(ctx context.Context) error {
-	it, err := k.forget.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now(ctx)))
+func (k *Keeper) forgetUsed(ctx context.Context, now int64) error {
+	return k.forgetOld(ctx, now, k.forget, func(h []byte) error { return k.used.Remove(ctx, h) })
+}
+
+func (k *Keeper) forgetCards(ctx context.Context, now int64) error {
+	return k.forgetOld(ctx, now, k.lapse, func(h []byte) error { return k.cards.Remove(ctx, h) })
+}
+
+// forgetOld takes at most Cap entries whose time has come out of a queue.
+func (k *Keeper) forgetOld(ctx context.Context, now int64, queue collections.KeySet[collections.Pair[int64, []byte]], remove func([]byte) error) error {
+	old, err := k.upTo(ctx, queue, now)
 	if err != nil {
 		return err
 	}
-	var old []collections.Pair[int64, []byte]
-	for ; it.Valid() && len(old) < Cap; it.Next() {
-		p, err := it.Key()
-		if err != nil {
-			it.Close()
-			return err
-		}
-		old = append(old, p)
-	}
-	it.Close()
 	for _, p := range old {
-		if err := k.forget.Remove(ctx, p); err != nil {
+		if err := queue.Remove(ctx, p); err != nil {
 			return err
 		}
-		if err := k.used.Remove(ctx, p.K2()); err != nil {
-			return fmt.Errorf("used %x: %w", p.K2(), err)
+		if err := remove(p.K2()); err != nil {
+			return fmt.Errorf("forget %x: %w", p.K2(), err)
 		}
 	}
 	return nil
+}
+
+// upTo are the first Cap entries of a queue whose number is at most n.
+func (k *Keeper) upTo(ctx context.Context, queue collections.KeySet[collections.Pair[int64, []byte]], n int64) (out []collections.Pair[int64, []byte], err error) {
+	it, err := queue.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](n))
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for ; it.Valid() && len(out) < Cap; it.Next() {
+		p, err := it.Key()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }

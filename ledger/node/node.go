@@ -36,6 +36,7 @@ import (
 	"github.com/cosmos/cosmos-sdk/server"
 
 	"github.com/torg-network/torg/ledger"
+	"github.com/torg-network/torg/ledger/space"
 	"github.com/torg-network/torg/trade"
 )
 
@@ -98,12 +99,17 @@ func Open(ctx context.Context, h Home, o Options) (*Node, error) {
 			return nil, fmt.Errorf("ledger: read %s: %w", f, err)
 		}
 	}
+	if s.Join != nil {
+		if err := h.restartJoin(); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
+	}
 	pv := privval.LoadFilePV(h.path("validator_key.json"), h.path("data", "validator_state.json"))
 	db, err := dbm.NewDB("ledger", dbm.PebbleDBBackend, h.path("data"))
 	if err != nil {
 		return nil, fmt.Errorf("ledger: open %s: %w", h.path("data"), err)
 	}
-	return start(ctx, string(h), "goleveldb", db, doc, pv, id, s, o)
+	return start(ctx, string(h), "goleveldb", db, doc, pv, pv.Key.PrivKey.Bytes(), id, s, o)
 }
 
 // Memory starts a node that forgets everything when it stops, for tests.
@@ -113,7 +119,7 @@ func Memory(ctx context.Context, doc *cmttypes.GenesisDoc, validator ed25519.Pri
 		return nil, err
 	}
 	pv := cmttypes.NewMockPVWithParams(validator, false, false)
-	n, err := start(ctx, dir, "memdb", dbm.NewMemDB(), doc, pv, &p2p.NodeKey{PrivKey: ed25519.GenPrivKey()}, s, o)
+	n, err := start(ctx, dir, "memdb", dbm.NewMemDB(), doc, pv, validator, &p2p.NodeKey{PrivKey: ed25519.GenPrivKey()}, s, o)
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, err
@@ -122,7 +128,7 @@ func Memory(ctx context.Context, doc *cmttypes.GenesisDoc, validator ed25519.Pri
 	return n, nil
 }
 
-func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.GenesisDoc, pv cmttypes.PrivValidator, id *p2p.NodeKey, s Settings, o Options) (*Node, error) {
+func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.GenesisDoc, pv cmttypes.PrivValidator, key []byte, id *p2p.NodeKey, s Settings, o Options) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -137,7 +143,8 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 	log := slog.New(libraryLog{o.Log.Handler(), stopping})
 	app, err := ledger.New(ledger.Config{
 		ChainID: doc.ChainID, Home: dir, DB: db, Log: log.With("layer", "app"),
-		MinGasPrice: s.MinGasPrice, Trades: o.Trades, Upgrades: o.Upgrades, Lone: lone, RetainBlocks: s.RetainBlocks,
+		Trades: o.Trades, Upgrades: o.Upgrades, Lone: lone, RetainBlocks: s.RetainBlocks, Validator: key,
+		Snapshots: s.snapshots(),
 	})
 	if err != nil {
 		db.Close()
@@ -187,11 +194,7 @@ func cometConfig(dir, backend string, s Settings) *cmtcfg.Config {
 	c.DBBackend = backend
 	c.DBPath = "data"
 	c.FilterPeers = s.P2P == ""
-	c.RPC.ListenAddress = ""
-	if s.RPC != "" {
-		c.RPC.ListenAddress = "tcp://" + s.RPC
-		c.RPC.CORSAllowedOrigins = []string{"*"} // what it answers is public
-	}
+	c.RPC.ListenAddress = "" // listenRPC opens it
 	c.P2P.ListenAddress = "tcp://127.0.0.1:0"
 	c.P2P.PexReactor = false
 	c.P2P.AddrBook = "addrbook.json" // its default folder is not made here
@@ -212,16 +215,26 @@ func cometConfig(dir, backend string, s Settings) *cmtcfg.Config {
 	c.Consensus.TimeoutPrecommit = 300 * time.Millisecond
 	c.Consensus.TimeoutPrecommitDelta = 200 * time.Millisecond
 	c.Consensus.WalPath = filepath.Join("data", "cs.wal", "wal")
-	c.Mempool.Size = 5000
+	// More than the application lets wait: what makes room for another stays here
+	// until the next block.
+	c.Mempool.Size = 10_000
+	c.Mempool.MaxTxBytes = space.MaxTxBytes
 	c.Mempool.Recheck = true
 	c.TxIndex.Indexer = "kv"
+	if s.Join != nil {
+		s.Join.configure(c.StateSync)
+	}
 	return c
 }
 
-// watch counts blocks and notices when they stop.
+// watch counts blocks and notices when they stop. What it measures is time that
+// this process ran: of a pause (SIGSTOP, a frozen container, a machine's
+// snapshot) the ticker gives one tick, however long it was, so that consensus
+// has its time afterwards.
 func (n *Node) watch(blocks cmttypes.Subscription) {
-	t := time.NewTimer(n.settings.Stalled)
+	t := time.NewTicker(max(n.settings.Stalled/30, time.Millisecond))
 	defer t.Stop()
+	quiet := 0 // ticks since the last block
 	for {
 		select {
 		case m := <-blocks.Out():
@@ -234,8 +247,11 @@ func (n *Node) watch(blocks cmttypes.Subscription) {
 			close(n.grown)
 			n.grown = make(chan struct{})
 			n.mu.Unlock()
-			t.Reset(n.settings.Stalled)
+			quiet = 0
 		case <-t.C:
+			if quiet++; quiet <= 30 {
+				continue
+			}
 			n.fail(fmt.Errorf("%w: none for %s after block %d", ErrStalled, n.settings.Stalled, n.Height()))
 			return
 		case err := <-n.App.Halted():

@@ -3,6 +3,7 @@ package buyer
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -227,6 +228,13 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 		Duration: seconds(d.cfg.Duration), Challenge: seconds(d.cfg.Challenge), Drain: seconds(d.cfg.Drain),
 		Failover: d.cfg.Failover, Expiry: now.Add(time.Minute).Unix(),
 	}
+	if policy == square.PolicyProve {
+		card, err := d.cfg.Ledger.Card(ctx, offer.Spec)
+		if err != nil {
+			return fmt.Errorf("model %s: its card: %w", offer.Subject, err)
+		}
+		o.Card = sha256.Sum256(card)
+	}
 	rand.Read(o.Salt[:])
 	id := o.ID(d.domain)
 	var q infer.QuoteReply
@@ -239,7 +247,7 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
 	}
 	switch quote := q.Quote; {
-	case quote.Provider != s.key.provider || quote.Order != id || quote.Offer != offerID:
+	case quote.Provider != s.key.provider || quote.Order != id || quote.Offer != offerID || quote.Spec != offer.Spec:
 		return fmt.Errorf("quote by %s: it is for something else", s.key.provider)
 	case !quote.Ready || quote.Expiry <= now.Unix():
 		return fmt.Errorf("quote by %s: it is not ready, or has expired", s.key.provider)

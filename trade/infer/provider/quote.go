@@ -142,6 +142,14 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 	if err := p.Terms.check(o, rates, p.Fee()); err != nil {
 		return infer.QuoteReply{}, err
 	}
+	p.mu.Lock()
+	s := p.services[o.Spec]
+	p.mu.Unlock()
+	if s != nil {
+		if err := s.knows(o); err != nil {
+			return infer.QuoteReply{}, err
+		}
+	}
 	select {
 	case p.fetch <- struct{}{}:
 		defer func() { <-p.fetch }()
@@ -151,6 +159,10 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 	funds, err := p.Ledger.Funds(ctx, o.Buyer, o.Denom)
 	if err != nil {
 		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the buyer's balance is unknown: %v", err)
+	}
+	params, err := p.Ledger.Params(ctx)
+	if err != nil {
+		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the ledger's parameters are unknown: %v", err)
 	}
 	stake, err := p.Ledger.Stake(ctx, o.Denom)
 	if err != nil {
@@ -162,13 +174,14 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 	if err != nil || have != nil {
 		return given(have, err)
 	}
-	bond, err := p.reserve(o, p.offers[req.Offer].Capacity, funds, stake, now)
+	offer := p.offers[req.Offer]
+	bond, err := p.reserve(o, offer.Capacity, params.LeaseBond(o), funds, stake, now)
 	if err != nil {
 		return infer.QuoteReply{}, err
 	}
 	expiry := now.Add(quoteTTL * time.Second)
 	q := square.Quote{
-		Provider: p.addr, Order: id, Offer: req.Offer, Rates: rates, Bond: bond, Ready: true, Expiry: expiry.Unix(),
+		Provider: p.addr, Order: id, Offer: req.Offer, Spec: offer.Spec, Rates: rates, Bond: bond, Ready: true, Expiry: expiry.Unix(),
 	}
 	rand.Read(q.Nonce[:])
 	out := infer.QuoteReply{Quote: q, Sig: p.Key.Sign(q.Digest(p.domain))}
@@ -225,8 +238,9 @@ func (p *Provider) quotable(id square.Hash, o square.Order, offerID square.Hash,
 
 // reserve finds room for an order beside leases and quotes, and returns its
 // bond. The ledger enforces capacity and funds; this spares both sides a
-// refusal, and keeps places for who can have them. Callers hold p.mu.
-func (p *Provider) reserve(o square.Order, capacity, funds uint64, stake market.Stake, now time.Time) (uint64, error) {
+// refusal, and keeps places for who can have them. least is the least bond that the
+// ledger takes. Callers hold p.mu.
+func (p *Provider) reserve(o square.Order, capacity, least, funds uint64, stake market.Stake, now time.Time) (uint64, error) {
 	var escrows, bonds, each uint64
 	used := o.Units
 	for id, q := range p.quotes {
@@ -261,7 +275,7 @@ func (p *Provider) reserve(o square.Order, capacity, funds uint64, stake market.
 	if err := funded(o, funds, escrows); err != nil {
 		return 0, err
 	}
-	return p.bond(o, stake, bonds)
+	return p.bond(o, least, stake, bonds)
 }
 
 // adopt takes up the leases that quotes became, and forgets quotes that lapsed.

@@ -115,6 +115,9 @@ func (b *bench) newOrder(escrow uint64) square.Order {
 		Lanes: 2, Units: 2, Start: 60, Idle: 600, Duration: 3600, Challenge: 60, Drain: 60,
 		Expiry: time.Unix(1_800_000_000, 0).Add(time.Hour).Unix(),
 	}
+	if order.Policy == square.PolicyProve {
+		order.Card = sha256.Sum256([]byte("card"))
+	}
 	order.Salt = square.Keccak(key(b.t).Bytes())
 	return order
 }

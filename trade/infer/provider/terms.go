@@ -128,9 +128,9 @@ func (t Terms) check(o square.Order, rates []square.Rate, fee uint64) error {
 }
 
 // bond is what is locked for an order, of what the provider has at stake:
-// so many times its job value. promised is what quotes hold that may become
+// so many times its job value, and at least what the ledger asks. promised is what quotes hold that may become
 // leases.
-func (p *Provider) bond(o square.Order, stake market.Stake, promised uint64) (uint64, error) {
+func (p *Provider) bond(o square.Order, least uint64, stake market.Stake, promised uint64) (uint64, error) {
 	share := func(percent uint64) uint64 {
 		return square.Share(stake.Total-min(stake.Unbonding, stake.Total), percent*100)
 	}
@@ -139,7 +139,7 @@ func (p *Provider) bond(o square.Order, stake market.Stake, promised uint64) (ui
 		return 0, refuse(infer.CodeTerms, "order: job_value is %d: %d times as much would be at stake, and of this provider's %d at most %d stand behind one lease; order a job_value of at most %d",
 			o.JobValue, p.BondTimes, stake.Total, most, most/p.BondTimes)
 	}
-	bond := o.JobValue * p.BondTimes
+	bond := max(o.JobValue*p.BondTimes, least)
 	if all := share(p.Terms.Bonds); stake.Locked > all || promised > all-stake.Locked || bond > all-stake.Locked-promised {
 		return 0, refuse(infer.CodeBusy, "order: job_value is %d: the %d that would be at stake for it are behind other leases now", o.JobValue, bond)
 	}
