@@ -139,7 +139,7 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 	if err != nil || have != nil {
 		return given(have, err)
 	}
-	if err := p.Terms.check(o, rates, p.Fee()); err != nil {
+	if err := p.Terms.check(o, rates, p.fee.Load()); err != nil {
 		return infer.QuoteReply{}, err
 	}
 	p.mu.Lock()
