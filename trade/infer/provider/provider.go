@@ -146,7 +146,8 @@ type Provider struct {
 	channel square.Domain // vouchers
 	clock   *chain.Clock
 	host    string        // of Endpoint
-	fetch   chan struct{} // bounds ledger questions asked on behalf of strangers
+	fetch   chan struct{} // bounds ledger questions asked on behalf of strangers,
+	quoting chan struct{} // and of who wants a quote
 	kick    chan struct{} // the redeemer has something urgent
 	turn    chan struct{} // of who proves
 	looks   chan struct{} // bounds leases looked at, and pays redemptions, at once
@@ -294,7 +295,8 @@ func New(cfg Config) (*Provider, error) {
 		Config: cfg, addr: cfg.Key.Address(), host: endpoint.Hostname(),
 		domain: square.LedgerDomain(cfg.ChainID), channel: square.ChannelDomain(cfg.ChainID),
 		clock:    chain.NewClock(cfg.Ledger.Head),
-		fetch:    make(chan struct{}, 4),
+		fetch:    make(chan struct{}, 16),
+		quoting:  make(chan struct{}, 16),
 		kick:     make(chan struct{}, 1),
 		turn:     make(chan struct{}, 1),
 		looks:    make(chan struct{}, maxLooks),

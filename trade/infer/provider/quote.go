@@ -151,8 +151,8 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 		}
 	}
 	select {
-	case p.fetch <- struct{}{}:
-		defer func() { <-p.fetch }()
+	case p.quoting <- struct{}{}:
+		defer func() { <-p.quoting }()
 	case <-ctx.Done():
 		return infer.QuoteReply{}, ctx.Err()
 	}
