@@ -96,6 +96,20 @@ func (a *Account) Redeem(ctx context.Context, lease square.Hash, claims []Claim,
 	return a.submit(ctx, call{m, gasLease + uint64(lanes)*gasLane + uint64(len(claims))*gasClaim})
 }
 
+// RedeemFee is about what Redeem costs now for so many claims of as many lanes.
+func (a *Account) RedeemFee(ctx context.Context, claims int) (uint64, error) {
+	m := &marketv1.MsgRedeem{Sender: a.addr.String(), Lease: square.Hash{}.String()}
+	for n := range claims {
+		m.Claims = append(m.Claims, marketv1.LaneClaim{Lane: uint32(n), Amount: square.MaxUnits, Max: square.MaxUnits, Signature: make([]byte, len(square.Signature{}))})
+	}
+	redeem := call{m, gasLease + uint64(claims)*(gasLane+gasClaim)}
+	bid, err := a.c.bid(ctx, 0, []call{redeem})
+	if err != nil {
+		return 0, err
+	}
+	return space.Cost(bid, gasBase+redeem.gas+uint64(m.Size())*gasPerByte), nil
+}
+
 // Consent is a provider's signature of the sum that a lease ends with.
 type Consent struct {
 	Paid uint64
