@@ -70,7 +70,7 @@ func benchCommand() *cobra.Command {
 			}
 			t := table{{"name", "value", "unit", "cpu s", "wall s"}}
 			for _, m := range rows {
-				t = append(t, []string{m.Name, fmt.Sprintf("%.4g", m.Value), m.Unit, fmt.Sprintf("%.2f", m.CPU), fmt.Sprintf("%.2f", m.Wall)})
+				t = append(t, []any{m.Name, fmt.Sprintf("%.4g", m.Value), m.Unit, fmt.Sprintf("%.2f", m.CPU), fmt.Sprintf("%.2f", m.Wall)})
 			}
 			return show(c.OutOrStdout(), rows, func(w io.Writer) { t.write(w) })
 		},

@@ -60,8 +60,39 @@ func (v chainView) Poke(ctx context.Context, lease square.Hash) error {
 	return told(err)
 }
 
+func (v chainView) Params(ctx context.Context) (market.Params, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	p, err := v.client.Params(ctx)
+	return p, told(err)
+}
+
 // providerView is the ledger as a provider acts on it.
 type providerView struct{ chainView }
+
+func (v providerView) Funds(ctx context.Context, account square.Address, denom string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	a, err := v.client.Balance(ctx, account, denom)
+	return a.Units, told(err)
+}
+
+func (v providerView) Stake(ctx context.Context, denom string) (market.Stake, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	stakes, _, err := v.client.Stakes(ctx, v.account.Address(), infer.Name, client.Page{})
+	for _, s := range stakes {
+		if s.Denom == denom {
+			return s.Stake, nil
+		}
+	}
+	return market.Stake{}, told(err)
+}
+
+func (v providerView) Reclaim(ctx context.Context, lease square.Hash, notice uint64) error {
+	_, err := v.account.Reclaim(ctx, lease, notice)
+	return told(err)
+}
 
 func (v providerView) PostOffer(ctx context.Context, o square.Offer) error {
 	_, err := v.account.PostOffer(ctx, o)
@@ -145,17 +176,15 @@ func (v buyerView) Challenge(ctx context.Context, lease square.Hash, e square.Ev
 	return told(err)
 }
 
-// Card is the bundled model's, made here, or else what the ledger has.
-func (v buyerView) Card(ctx context.Context, spec square.Hash) ([]byte, error) {
-	if spec == nano.Model().Digest() {
-		p, err := bundledProver()
-		if err != nil {
-			return nil, err
-		}
-		return p.Encode(), nil
+// Card is the bundled model's, made here. A card that somebody else made is not
+// believed: only who has the model can tell whether it is of it.
+func (v buyerView) Card(_ context.Context, spec square.Hash) ([]byte, error) {
+	if spec != nano.Model().Digest() {
+		return nil, market.ErrNotFound
 	}
-	ctx, cancel := context.WithTimeout(ctx, queryTime)
-	defer cancel()
-	card, err := v.client.Card(ctx, infer.Name, spec)
-	return card, told(err)
+	p, err := bundledProver()
+	if err != nil {
+		return nil, err
+	}
+	return p.Encode(), nil
 }

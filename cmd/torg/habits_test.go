@@ -278,6 +278,30 @@ func TestCompletion(t *testing.T) {
 
 // TestConfigExplain: a flag goes before the environment, that before the file,
 // that before the default; and no secret is printed.
+// What is written in config.yaml is what is used, or it is refused.
+func TestConfigFile(t *testing.T) {
+	for text, want := range map[string]string{
+		"escrow: 1000000": "1000000", "escrow: 0.10": "0.10", "escrow: 0123": "0123", "escrow: 1e6": "1e6", "escrow: 0x10": "0x10", "escrow: yes": "yes",
+		"escrow: \"7\"": "7", "escrow: 12345678901234567890": "12345678901234567890", "escrow: 2026-12-01": "2026-12-01", "escrow: \"\"": "", "escrow: 1_000": "1_000",
+	} {
+		if got, err := readSettings([]byte(text)); err != nil || got["escrow"] != want {
+			t.Errorf("%s is used as %q, %v", text, got["escrow"], err)
+		}
+	}
+	for text, says := range map[string]string{
+		"escrow:": "no value", "escrow: ~": "no value", "hosts: [a, b]": "commas", "escrow: {a: 1}": "one value", "escrow: 1\nescrow: 2": "twice", "- escrow": "lines such as", "7": "lines such as",
+	} {
+		if got, err := readSettings([]byte(text)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s is used as %q, %v", text, got, err)
+		}
+	}
+	for _, nothing := range []string{"", "# all is default\n", "---\n"} {
+		if got, err := readSettings([]byte(nothing)); err != nil || len(got) != 0 {
+			t.Errorf("%q: %v, %v", nothing, got, err)
+		}
+	}
+}
+
 func TestConfigExplain(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()

@@ -89,7 +89,7 @@ func ledgerInitCommand() *cobra.Command {
 			}
 			t := table{{"home", "id", "peers reach it at", "rpc", "operator"}}
 			for _, v := range made {
-				t = append(t, []string{v.Home, v.ID, orDash(v.P2P), v.RPC, v.Operator.String()})
+				t = append(t, []any{v.Home, v.ID, orDash(v.P2P), v.RPC, v.Operator.String()})
 			}
 			data := struct {
 				ChainID    string          `json:"chain_id"`

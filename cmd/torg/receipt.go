@@ -14,7 +14,9 @@ import (
 
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/gateway/admin"
+	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/replay"
 )
@@ -31,7 +33,7 @@ func receiptCommand() *cobra.Command {
 			}
 			t := table{{"receipt", "time", "model", "provider", "prompt", "answer", "cost", "verified"}}
 			for _, r := range rs {
-				t = append(t, []string{r.ID.Short(), clock(r.Receipt.Time), r.Model, shortAddress(r.Provider),
+				t = append(t, []any{r.ID.Short(), clock(r.Receipt.Time), r.Model, shortAddress(r.Provider),
 					unit(r.Receipt, 0), unit(r.Receipt, 1), money(r.Receipt.Price, r.Denom), orDash(firstWord(r.Audited))})
 			}
 			return showTable(c.OutOrStdout(), rs, t)
@@ -69,7 +71,7 @@ func completeReceipts(c *cobra.Command, _ []string, _ string) ([]string, cobra.S
 	rs, _ := receipts(c, api, 50)
 	var ids []string
 	for _, r := range rs {
-		ids = append(ids, r.ID.Short()+"\t"+r.Model+" "+clock(r.Receipt.Time))
+		ids = append(ids, r.ID.Short()+"\t"+visible(r.Model)+" "+clock(r.Receipt.Time))
 	}
 	return ids, cobra.ShellCompDirectiveNoFileComp
 }
@@ -178,10 +180,10 @@ func receiptStory(c *cobra.Command, cfg config, id string) error {
 
 func (s story) print(w io.Writer) {
 	r := s.Receipt
-	row := func(name, format string, a ...any) { fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, a...)) }
+	row := rowPrinter(w)
 	row("receipt", "%s", r.ID)
 	row("time", "%s", clock(r.Receipt.Time))
-	row("model", "%s  %s", r.Model, r.Receipt.Subject)
+	row("model", "%s  %s", named(r.Model), r.Receipt.Subject)
 	row("provider", "%s", r.Provider)
 	if q := s.Request; q != nil {
 		row("request", "%s, %s prompt tokens, digest %s", q.Kind, unit(r.Receipt, 0), r.Receipt.Request.Short())
@@ -194,7 +196,7 @@ func (s story) print(w io.Writer) {
 	}
 	row("price", "%s", money(r.Receipt.Price, r.Denom))
 	for i, rate := range s.Rates {
-		row("", "%s %s at %s per million", unit(r.Receipt, i), strings.ReplaceAll(rate.Unit, "_", " "), money(rate.PerMillion, r.Denom))
+		row("", "%s %s at %s per million", unit(r.Receipt, i), named(rate.Unit), money(rate.PerMillion, r.Denom))
 	}
 	row("voucher", "covers %s (%s), receipt %d of that lane", s.Voucher, "cumulative", r.Receipt.Seq)
 	if l := s.Lease; l != nil {
@@ -292,9 +294,12 @@ func audit(c *cobra.Command, cfg config, r admin.Receipt) error {
 		return &codedError{exitNotFound, errors.New("the receipt's request and answer are no longer kept, so there is nothing to re-execute")}
 	}
 	e := *r.Evidence
+	if !e.Opens() {
+		return &codedError{exitVerify, errors.New("request and answer are not the bytes that the provider signed for")}
+	}
 	rules := infer.Rules{Models: []infer.Replayer{replay.Model{Model: nano.Model()}}}
 	start := time.Now()
-	verdict, err := rules.Judge(e)
+	verdict, err := rules.Judge(trade.Case{Evidence: e, Lease: market.Lease{ID: e.Receipt.Lease, Order: square.Order{Spec: e.Receipt.Subject}}})
 	res := auditResult{Receipt: r.ID, Model: e.Receipt.Subject, Verdict: verdict, Seconds: time.Since(start).Seconds()}
 	if err != nil {
 		return &codedError{exitVerify, fmt.Errorf("cannot tell: %w", err)}
@@ -353,11 +358,4 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-func quoted(s string) string {
-	if len(s) > 400 {
-		s = s[:400] + "…"
-	}
-	return strconv.Quote(s)
 }

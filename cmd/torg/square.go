@@ -1,8 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/console"
+	"github.com/torg-network/torg/door"
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/gateway"
@@ -73,13 +74,13 @@ func trades() []trade.Rules {
 	return []trade.Rules{infer.Rules{Models: replayers(), Verifier: proof.Verifier{}}}
 }
 
-// cards are what a new ledger checks proofs against.
-func cards() ([]ledger.Model, error) {
+// cards are on a new ledger from the start.
+func cards() ([]ledger.Card, error) {
 	p, err := bundledProver()
 	if err != nil {
 		return nil, err
 	}
-	return []ledger.Model{{Trade: infer.Name, Spec: nano.Model().Digest(), Card: p.Encode()}}, nil
+	return []ledger.Card{{Trade: infer.Name, Card: p.Encode()}}, nil
 }
 
 // provenTimes is how many times as much an answer with a proof costs here, which
@@ -113,10 +114,10 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (s *openSquare, er
 
 // newLedger is what a new square's ledger begins with.
 func newLedger(k keyring, blockTime time.Duration) (devnet.Spec, error) {
-	models, err := cards()
+	made, err := cards()
 	return devnet.Spec{
 		ChainID: "torg-local-" + randomToken()[:8],
-		Trades:  trades(), Models: models,
+		Trades:  trades(), Cards: made,
 		Balances: []ledger.Balance{
 			{Owner: k.owner.Address(), Amount: square.Utorg(walletFunds * square.UnitsPerTorg)},
 			{Owner: k.provider.Address(), Amount: square.Utorg(providerFunds * square.UnitsPerTorg)},
@@ -147,6 +148,13 @@ func (s *openSquare) openLedger(ctx context.Context) error {
 		return err
 	}
 	settings.BlockTime = blockTime
+	if settings.Hosts, err = hosts(s.cfg, "rpc-addr", "rest-addr"); err != nil {
+		return err
+	}
+	settings.Origins = s.cfg.list("ledger-origins")
+	if err := (door.Door{Origins: settings.Origins}).Check(); err != nil {
+		return s.cfg.bad("ledger-origins", err)
+	}
 	if err := again(func() error {
 		addrs, err := freeAddrs(s.cfg, "rpc-addr", "grpc-addr", "rest-addr")
 		if err != nil {
@@ -172,7 +180,7 @@ func (s *openSquare) openLedger(ctx context.Context) error {
 	if s.history, err = history.Open(s.cfg.path("history.db"), s.client); err != nil {
 		return err
 	}
-	s.run.ChainID, s.run.RPC, s.run.GRPC, s.run.REST = s.ledger.ChainID(), "http://"+settings.RPC, settings.GRPC, "http://"+settings.REST
+	s.run.ChainID, s.run.RPC, s.run.GRPC, s.run.REST = s.ledger.ChainID(), "http://"+reachable(settings.RPC), reachable(settings.GRPC), "http://"+reachable(settings.REST)
 	s.run.Wallet = s.keyring.owner.Address().String()
 	return nil
 }
@@ -192,6 +200,48 @@ func (s *openSquare) rates() ([]square.Rate, error) {
 		rates[0], rates[1] = rates[1], rates[0]
 	}
 	return rates, nil
+}
+
+// escrow is what the desk here locks in a lease, in base units.
+func (s *openSquare) escrow() (uint64, error) {
+	a, err := square.ParseAmount(s.cfg.get("escrow"))
+	if err == nil && a.Units == 0 {
+		err = errors.New("must be more than nothing")
+	}
+	if err != nil {
+		return 0, s.cfg.bad("escrow", err)
+	}
+	return a.Units, nil
+}
+
+// terms are what the provider here demands of an order, wide enough for those of
+// the desk here.
+func (s *openSquare) terms() (t provider.Terms, err error) {
+	if t.Notice, err = s.cfg.duration("least-notice"); err == nil && t.Notice < time.Second {
+		err = s.cfg.bad("least-notice", errors.New("must be at least 1s"))
+	}
+	if err != nil {
+		return t, err
+	}
+	if t.MaxIdle, err = s.cfg.duration("lease-idle"); err != nil {
+		return t, err
+	}
+	if t.MaxDuration, err = s.cfg.duration("lease-duration"); err != nil {
+		return t, err
+	}
+	t.MaxIdle, t.MaxDuration = max(t.MaxIdle, time.Hour), max(t.MaxDuration, 31*24*time.Hour)
+	escrow, err := s.escrow()
+	if err != nil {
+		return t, err
+	}
+	rates, err := s.rates()
+	if err != nil {
+		return t, err
+	}
+	if price := rates[1].PerMillion / 1_000_000; price > 0 { // of a token; a desk may have a single lane
+		t.Tokens = min(infer.PlaceTokens, max(escrow/price, 1))
+	}
+	return t, nil
 }
 
 func (s *openSquare) openProvider(ctx context.Context) error {
@@ -214,13 +264,18 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 	// Two leases' worth of lanes, since a lease is renewed before it ends; and
 	// room for leases of a few lanes under another policy.
 	price := node.Price{Rates: rates, Capacity: 2*lanes + 4}
-	if s.provesHere(ctx) {
+	if s.provesHere(ctx, account) {
 		for _, r := range rates {
 			price.Proven = append(price.Proven, square.Rate{Unit: r.Unit, PerMillion: min(r.PerMillion, square.MaxUnits/provenTimes) * provenTimes})
 		}
 	}
+	terms, err := s.terms()
+	if err != nil {
+		return err
+	}
 	nc := node.Config{
-		Key: s.keyring.provider, ChainID: s.ledger.ChainID(), Ledger: providerView{chainView{s.client, account}},
+		Terms: terms,
+		Key:   s.keyring.provider, ChainID: s.ledger.ChainID(), Ledger: providerView{chainView{s.client, account}},
 		Dir: dir, Exact: []*exact.Model{nano.Model()}, ExactPrice: price,
 		Log: s.log.With("part", "provider"),
 	}
@@ -252,22 +307,16 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 	return nil
 }
 
-// provesHere reports whether proofs made here hold on the ledger. A ledger that
-// another version of torg began may have a card of the bundled model that this
-// one's proofs do not fit, and then a provider that sold them could not answer a
-// challenge.
-func (s *openSquare) provesHere(ctx context.Context) bool {
+// provesHere reports whether answers can be sold with proofs: whether the card that
+// they are checked against is on the ledger. One that another version of torg began
+// may not have it yet.
+func (s *openSquare) provesHere(ctx context.Context, account *client.Account) bool {
 	made, err := bundledProver()
-	if err != nil {
-		s.log.Warn("answers are not sold with proofs", "err", err)
-		return false
-	}
-	card, err := s.client.Card(ctx, infer.Name, nano.Model().Digest())
-	if errors.Is(err, client.ErrNotFound) {
-		return true // challenges are decided by running the model again
-	}
-	if err == nil && !bytes.Equal(card, made.Encode()) {
-		err = errors.New("the ledger has a card of the bundled model from another version of torg")
+	if err == nil {
+		card := made.Encode()
+		if _, err = s.client.Card(ctx, sha256.Sum256(card)); errors.Is(err, client.ErrNotFound) {
+			_, err = account.PublishCard(ctx, infer.Name, card)
+		}
 	}
 	if err != nil {
 		s.log.Warn("answers are not sold with proofs", "err", err)
@@ -305,6 +354,11 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 	if s.keys, err = keys.Open(s.cfg.path("keys.db"), nil); err != nil {
 		return err
 	}
+	for id, units := range s.desk.Spent() { // what a crash made the keys forget
+		if err := s.keys.Spent(id, units); err != nil {
+			return fmt.Errorf("what key %s has spent: %w", id, err)
+		}
+	}
 	if s.run.APIKey, err = s.apiKey(); err != nil {
 		return err
 	}
@@ -317,6 +371,10 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 	}
 	s.stopOTel = stop
 	if err = s.openConsole(); err != nil {
+		return err
+	}
+	names, err := hosts(s.cfg, "gateway-addr")
+	if err != nil {
 		return err
 	}
 	s.gateway, err = gateway.New(gateway.Config{
@@ -334,7 +392,7 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 			{Name: "keys", Run: func(context.Context) error { return s.keys.Err() }},
 			{Name: "models", Run: s.modelsOffered},
 		},
-		Origins: []string{"*"}, TracerProvider: tracer, Log: s.log,
+		Origins: []string{"*"}, Hosts: names, TracerProvider: tracer, Log: s.log,
 	})
 	if err != nil {
 		return err
@@ -342,25 +400,21 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 	if s.listener, err = listen(s.cfg, "gateway-addr"); err != nil {
 		return err
 	}
-	base := "http://" + s.listener.Addr().String()
+	base := "http://" + reachable(s.listener.Addr().String())
 	s.run.BaseURL, s.run.AdminURL = base+"/v1", base
 	return nil
 }
 
 func (s *openSquare) buyerConfig() (buyer.Config, error) {
 	bc := buyer.Config{
-		Key: s.keyring.spender, Buyer: s.keyring.owner.Address(), ChainID: s.ledger.ChainID(),
+		Key: s.keyring.spender, Owner: s.keyring.owner, ChainID: s.ledger.ChainID(),
 		Ledger: buyerView{chainView{s.client, s.client.Account(s.keyring.owner)}}, Store: s.receipts,
 		Eager: true, Log: s.log.With("part", "buyer"),
 	}
-	escrow, err := square.ParseAmount(s.cfg.get("escrow"))
-	if err == nil && escrow.Units == 0 {
-		err = errors.New("must be more than nothing")
+	var err error
+	if bc.Escrow, err = s.escrow(); err != nil {
+		return bc, err
 	}
-	if err != nil {
-		return bc, s.cfg.bad("escrow", err)
-	}
-	bc.Escrow = escrow.Units
 	bc.JobValue = min(bc.Escrow/10+1, square.UnitsPerTorg/5)
 	if bc.Lanes, err = s.cfg.number("lanes", 1, square.MaxLanes); err != nil {
 		return bc, err
@@ -371,6 +425,17 @@ func (s *openSquare) buyerConfig() (buyer.Config, error) {
 	if bc.Idle, err = s.cfg.duration("lease-idle"); err != nil {
 		return bc, err
 	}
+	terms, err := s.terms()
+	if err != nil {
+		return bc, err
+	}
+	if bc.Idle < terms.Notice {
+		return bc, s.cfg.bad("lease-idle", fmt.Errorf("must be at least %s, which is the least notice of the provider here", terms.Notice))
+	}
+	if bc.Duration < 2*terms.Notice {
+		return bc, s.cfg.bad("lease-duration", fmt.Errorf("must be at least twice the least notice of the provider here, which is %s", terms.Notice))
+	}
+	bc.Start, bc.Drain, bc.Challenge = terms.Notice, terms.Notice, terms.Notice
 	bc.Models = replayers()
 	switch bc.Policy = square.Policy(s.cfg.get("verify")); bc.Policy {
 	case square.PolicyNone, square.PolicyAudit, square.PolicyProve:
@@ -692,8 +757,8 @@ func wipe(cfg config) error {
 	return nil
 }
 
-// reachable says whether something answers at a URL; for doctor.
-func reachable(ctx context.Context, url string) error {
+// answers says whether something answers at a URL; for doctor.
+func answers(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

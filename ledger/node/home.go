@@ -31,6 +31,8 @@ type Settings struct {
 	RPC          string        `json:"rpc,omitempty"`           // CometBFT RPC, host:port; empty: no listener
 	GRPC         string        `json:"grpc,omitempty"`          // gRPC, host:port
 	REST         string        `json:"rest,omitempty"`          // REST, host:port
+	Hosts        []string      `json:"hosts,omitempty"`         // more names that lead to the listeners; see package door
+	Origins      []string      `json:"origins,omitempty"`       // web origins whose pages may ask RPC and REST; none: no other site's
 	Stalled      time.Duration `json:"stalled"`                 // no block for so long ends the node; 0: 30 s
 	RetainBlocks uint64        `json:"retain_blocks,omitempty"` // blocks kept; 0: 20,000 alone, all with peers
 	// Who joins begins with a copy of the state. SnapshotEvery is how many

@@ -63,6 +63,10 @@ const (
 	MaxEmbedding = 1 << 14
 )
 
+// PlaceTokens is what each unit of a lease is backed by, unless a provider says
+// otherwise: its share of the escrow pays for so many completion tokens.
+const PlaceTokens = 4096
+
 // Kind says how a request is executed.
 type Kind byte
 
@@ -303,5 +307,3 @@ func DecodeResult(b []byte) (Result, error) {
 // without a digest of its own (an upstream server's): the SHA-256 of
 // "torg model name " and the name.
 func Subject(name string) square.Hash { return sha256.Sum256([]byte("torg model name " + name)) }
-
-func hash(b []byte) square.Hash { return sha256.Sum256(b) }

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
 )
@@ -219,7 +218,7 @@ func (e errRefused) Is(target error) bool {
 // Grace long.
 func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out *outlet, sp *spoken) (infer.Signed, time.Duration, error) {
 	started := time.Now()
-	endpoint := d.endpoint(h.l)
+	to := d.target(h.l, h.ln.n)
 	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	type read struct {
@@ -230,7 +229,7 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		res, err := d.post(rctx, endpoint, "serve", req)
+		res, err := d.post(rctx, to, "serve", req)
 		if err == nil {
 			defer res.Body.Close()
 		} else if we := (*infer.WireError)(nil); errors.As(err, &we) {
@@ -275,7 +274,7 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 		if late && !asked && secret != "" {
 			asked = true
 			cctx, done := context.WithTimeout(rctx, d.cfg.Grace)
-			_ = d.call(cctx, endpoint, "cancel", infer.CancelRequest{Cancel: secret}, nil) // else the grace ends it
+			_ = d.call(cctx, to, "cancel", infer.CancelRequest{Lease: to.lease, Lane: to.lane, Cancel: secret}, nil) // else the grace ends it
 			done()
 		}
 	}
@@ -395,7 +394,7 @@ func (d *Desk) resync(ctx context.Context, h held) (*infer.Signed, error) {
 	var st infer.LaneReply
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
 		var err error
-		st, err = d.askLane(ctx, d.endpoint(h.l), h.l.id, ln.n)
+		st, err = d.askLane(ctx, d.target(h.l, ln.n))
 		if err != nil {
 			ln.tries++
 			ln.retry = time.Now().Add(min(time.Second<<min(ln.tries, 6), time.Minute))
@@ -510,7 +509,7 @@ func (d *Desk) verify(h held, request []byte, price uint64, s infer.Signed, sp *
 	case r.Cumulative != rec.Charged+r.Price:
 		return infer.Result{}, fmt.Errorf("the receipt's sum is %d, not %d", r.Cumulative, rec.Charged+r.Price)
 	}
-	if err := trade.Charged(l.rec.Rates, r); err != nil {
+	if err := r.Charged(l.rec.Rates); err != nil {
 		return infer.Result{}, err
 	}
 	if err := r.Verify(d.domain, l.rec.Provider, s.Sig); err != nil {
@@ -550,6 +549,14 @@ func (d *Desk) verify(h held, request []byte, price uint64, s infer.Signed, sp *
 		if sp != nil && s.Body == nil && sp.text.String() != string(res.Text) ||
 			s.Body != nil && string(s.Body) != string(res.Text) {
 			return infer.Result{}, errors.New("the answer delivered is not the answer signed for")
+		}
+		text := len(res.Text)
+		if ev, err := meter.ReadEvent(s.Body); err == nil {
+			text = len(ev.Text)
+		}
+		b, err := meter.ReadBody(req.Prompt)
+		if most := meter.Most(text, b.Choices); err != nil || r.Units[1] > most {
+			return infer.Result{}, fmt.Errorf("%d completion tokens were metered for %d bytes of text", r.Units[1], text)
 		}
 	}
 	return res, nil

@@ -26,7 +26,7 @@ func (d *Desk) card(ctx context.Context, spec square.Hash) (*proof.Model, error)
 	}
 	b, err := d.cfg.Ledger.Card(ctx, spec)
 	if errors.Is(err, market.ErrNotFound) {
-		return nil, fmt.Errorf("model %s: %w: no card of it is registered on the ledger, so that no proof can be checked", spec.Short(), ErrNoProvider)
+		return nil, fmt.Errorf("model %s: %w: no card of it is known here, so that no proof could be checked", spec.Short(), ErrNoProvider)
 	}
 	if err != nil {
 		return nil, err
@@ -133,7 +133,7 @@ func (d *Desk) fetchProof(ctx context.Context, h held, e square.Evidence) (at, s
 	if err != nil || n == 0 {
 		return 0, 0, err
 	}
-	reply, err := d.post(ctx, d.endpoint(h.l), "proof", infer.ProofRequest{
+	reply, err := d.post(ctx, d.target(h.l, h.ln.n), "proof", infer.ProofRequest{
 		Lease: h.l.id, Lane: h.ln.n, Seq: e.Receipt.Seq, Request: e.Request,
 	})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -306,7 +305,7 @@ func TestUnproven(t *testing.T) {
 				s.wrap = c.wrap
 				s.start(t)
 			}
-			l.Machine.Answer = 3
+			l.Machine.Params.Answer = 3
 			d := buy(t, l, func(c *buyer.Config) { c.Models, c.Proof = have, 20*time.Second })
 			if c.name == "late" {
 				d.stop()
@@ -372,7 +371,7 @@ func proofDoor(answer http.HandlerFunc) func(http.Handler) http.Handler {
 func TestFalseChallengeAnswered(t *testing.T) {
 	t.Parallel()
 	l, s := proving(t, newProver())
-	l.Machine.Answer = 600
+	l.Machine.Params.Answer = 600
 	d := buy(t, l, nil)
 	tokens, parts := uint32(200), uint64(2)
 	if testing.Short() {
@@ -427,9 +426,8 @@ func TestProofDoor(t *testing.T) {
 	call := func(change func(*infer.ProofRequest)) *httptest.ResponseRecorder {
 		r := good
 		change(&r)
-		b, _ := json.Marshal(r)
 		w := httptest.NewRecorder()
-		s.Handler().ServeHTTP(w, httptest.NewRequest("POST", infer.PathPrefix+"proof", bytes.NewReader(b)))
+		s.Handler().ServeHTTP(w, s.request(t, d, "proof", r.Lease, r.Lane, r))
 		return w
 	}
 	for what, c := range map[string]struct {
