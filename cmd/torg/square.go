@@ -409,7 +409,7 @@ func (s *openSquare) buyerConfig() (buyer.Config, error) {
 	bc := buyer.Config{
 		Key: s.keyring.spender, Owner: s.keyring.owner, ChainID: s.ledger.ChainID(),
 		Ledger: buyerView{chainView{s.client, s.client.Account(s.keyring.owner)}}, Store: s.receipts,
-		Eager: true, Log: s.log.With("part", "buyer"),
+		Own: s.keyring.provider.Address(), Log: s.log.With("part", "buyer"),
 	}
 	var err error
 	if bc.Escrow, err = s.escrow(); err != nil {
