@@ -68,9 +68,7 @@ func (p *Provider) chores(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	if fee, err := p.Ledger.Fee(ctx, feeLanes); err == nil {
-		p.fee.Store(fee)
-	}
+	p.readFee(ctx)
 	// Money first.
 	for _, l := range p.open() {
 		if !l.due(p, now) || !l.tended.CompareAndSwap(false, true) {
@@ -101,6 +99,14 @@ func (p *Provider) chores(ctx context.Context) {
 	p.adopt(ctx, now)
 	p.reclaim(ctx, now)
 	p.saveSteps()
+}
+
+// readFee finds out what a redemption costs now; while the ledger does not answer
+// it costs what it did.
+func (p *Provider) readFee(ctx context.Context) {
+	if fee, err := p.Ledger.Fee(ctx, feeLanes); err == nil {
+		p.fee.Store(fee)
+	}
 }
 
 // offersDue reports whether a service has no offer for the next half of
