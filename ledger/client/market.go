@@ -24,6 +24,7 @@ const (
 	gasOpen  = 180_000
 	gasLane  = 100     // each lane that the lease has
 	gasClaim = 24_000  // one voucher
+	gasJudge = 150_000 // freeing and paying one judge
 	gasCard  = 300_000 // reading a model's card: at most 64 KiB, three gas a byte
 )
 
@@ -290,7 +291,18 @@ func (a *Account) Commit(ctx context.Context, lease, ballot square.Hash) (Result
 
 // Vote shows what the account has committed to.
 func (a *Account) Vote(ctx context.Context, lease square.Hash, v square.Verdict, secret square.Hash) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgVote{Judge: a.addr.String(), Lease: lease.String(), Verdict: string(v), Secret: secret.String()}, 4 * gasLease})
+	l, err := a.c.Lease(ctx, lease)
+	if err != nil {
+		return Result{}, err
+	}
+	judges := map[square.Address]bool{}
+	if l.Dispute != nil {
+		for _, s := range l.Dispute.Seats {
+			judges[s.Judge] = true
+		}
+	}
+	return a.submit(ctx, call{&marketv1.MsgVote{Judge: a.addr.String(), Lease: lease.String(), Verdict: string(v), Secret: secret.String()},
+		2*gasLease + uint64(len(judges))*gasJudge})
 }
 
 // PublishCard stores a card on the ledger for a year, for orders to name.
