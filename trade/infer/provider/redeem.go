@@ -417,7 +417,8 @@ func (p *Provider) Leases() []square.Hash {
 }
 
 // Close refuses new requests, waits for those that run until ctx ends (then
-// stops them, and still charges what they delivered), and redeems what is owed.
+// stops them, and still charges what they delivered), and redeems what is owed
+// where that brings more than its fee.
 // Run must have returned.
 func (p *Provider) Close(ctx context.Context) error {
 	p.mu.Lock()
@@ -446,8 +447,13 @@ func (p *Provider) Close(ctx context.Context) error {
 	}
 	p.tending.Wait()
 	p.saveSteps()
-	if owed := p.Owed(); owed > 0 {
-		return errors.New("some charges are not redeemed yet; start again with the same data folder before the leases go idle")
+	for _, l := range p.open() {
+		l.mu.Lock()
+		left := l.redeemable() > 0 && l.risk() > p.fee.Load()
+		l.mu.Unlock()
+		if left {
+			return errors.New("some charges are not redeemed yet; start again with the same data folder before the leases go idle")
+		}
 	}
 	return nil
 }
