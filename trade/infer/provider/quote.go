@@ -57,6 +57,7 @@ func (p *Provider) PostOffers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.readFee(ctx)
 	p.mu.Lock()
 	services := make([]*service, 0, len(p.services))
 	for _, s := range p.services {
