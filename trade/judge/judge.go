@@ -78,7 +78,7 @@ type Config struct {
 
 const (
 	maxSitting = 256 // seats looked after at once; more wait for one to be free
-	maxFetches = 4   // evidence fetched at once
+	maxFetches = 8   // evidence fetched at once
 	waitEnd    = 60  // looks at the history for how a seat ended
 )
 
@@ -194,17 +194,22 @@ func (j *Judge) sit(ctx context.Context, s Seat) {
 		log.Info("drawn as a judge", "at_risk", square.Utorg(s.Bond).String())
 	}
 	w := seat{kept: v, log: log}
-	said := ""
+	said, wait := "", j.cfg.Tick
 	for {
 		over, err := j.step(ctx, &w)
 		if over || ctx.Err() != nil {
 			return
 		}
+		if err == nil {
+			wait = j.cfg.Tick
+		} else {
+			wait = min(2*wait, 8*j.cfg.Tick) // what the ledger refuses may cost a fee
+		}
 		if err != nil && err.Error() != said {
 			said = err.Error()
 			log.Warn("a judge's seat has trouble, will try again", "err", err)
 		}
-		if !pause(ctx, j.cfg.Tick) {
+		if !pause(ctx, wait) {
 			return
 		}
 	}
@@ -430,8 +435,8 @@ func (j *Judge) fetch(ctx context.Context, s *seat, l market.Lease, r square.Rec
 	if err != nil {
 		return nil, nil, err
 	}
-	eighth := (s.Votes - l.Dispute.Seated) / 8
-	tctx, cancel := context.WithTimeout(ctx, time.Duration(max(1, s.Votes-eighth-now))*time.Second)
+	half := s.Votes - l.Dispute.Seated
+	tctx, cancel := context.WithTimeout(ctx, time.Duration(max(1, s.Votes-half/8-now))*time.Second)
 	defer cancel()
 	if !enter(tctx, j.doors) {
 		return nil, nil, errTryAgain // nobody was asked: that is no finding
@@ -444,7 +449,7 @@ func (j *Judge) fetch(ctx context.Context, s *seat, l market.Lease, r square.Rec
 		return request, result, nil
 	case ctx.Err() != nil:
 		return nil, nil, ctx.Err()
-	case errors.Is(err, errNowhere) || tctx.Err() != nil || now >= s.Votes-2*eighth:
+	case errors.Is(err, errNowhere) || tctx.Err() != nil || now >= s.Votes-half/4:
 		s.Why = err.Error()
 		s.log.Warn("finds evidence unavailable", "err", err)
 		return nil, nil, errUnavailable
