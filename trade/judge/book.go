@@ -26,14 +26,15 @@ const (
 	Voted     Stage = "voted"     // the ledger has the vote
 )
 
-// Seat is one place in one draw of judges, and what became of it. Times are
+// Seat is a judge's part in one draw of judges, and what became of it. Times are
 // seconds on the ledger's clock of deadlines, money in base units.
 type Seat struct {
 	Lease    square.Hash    `json:"lease"`
 	Trade    string         `json:"trade"`
 	Draw     uint64         `json:"draw"`
 	Evidence square.Hash    `json:"evidence"`
-	Bond     uint64         `json:"bond,string"` // what silence costs
+	Places   int            `json:"places"`      // of the draw
+	Bond     uint64         `json:"bond,string"` // what silence costs, in all of them
 	Seated   int64          `json:"seated"`
 	Votes    int64          `json:"votes,omitempty"` // from when votes are shown
 	Until    int64          `json:"until,omitempty"`
@@ -72,12 +73,13 @@ const maxFile = 64 << 10
 
 // book is the seats of a judge, a file each in one folder.
 type book struct {
-	dir string
-	mu  sync.Mutex
-	all map[key]kept
+	dir  string
+	most int // seats that are over
+	mu   sync.Mutex
+	all  map[key]kept
 }
 
-func openBook(dir string) (*book, error) {
+func openBook(dir string, most int) (*book, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of votes: %w", err)
 	}
@@ -85,7 +87,7 @@ func openBook(dir string) (*book, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the folder of votes: %w", err)
 	}
-	b := &book{dir: dir, all: map[key]kept{}}
+	b := &book{dir: dir, most: most, all: map[key]kept{}}
 	for _, n := range names {
 		if !strings.HasSuffix(n.Name(), ".json") {
 			continue // one that was not written to its end
@@ -176,7 +178,7 @@ func writeSynced(path string, raw []byte) (err error) {
 // forget drops the oldest of the seats that are over, if there are too many.
 func (b *book) forget() error {
 	ended := b.list(func(s Seat) bool { return s.Ended })
-	for _, s := range ended[min(len(ended), maxEnded):] {
+	for _, s := range ended[min(len(ended), b.most):] {
 		if err := os.Remove(filepath.Join(b.dir, s.key().file())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("forget an old vote: %w", err)
 		}

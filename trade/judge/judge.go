@@ -105,7 +105,7 @@ func Open(cfg Config) (*Judge, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	b, err := openBook(cfg.Dir)
+	b, err := openBook(cfg.Dir, maxEnded)
 	if err != nil {
 		return nil, fmt.Errorf("judge: %w", err)
 	}
@@ -155,11 +155,15 @@ func (j *Judge) look(ctx context.Context, sitting *sync.WaitGroup) error {
 		if l.State != market.Disputed || d == nil || d.Way != market.ByJudges {
 			continue
 		}
+		s := Seat{Lease: l.ID, Trade: l.Order.Trade, Draw: d.Draw, Evidence: d.Evidence, Seated: d.Seated, Stage: Working}
 		for _, p := range d.Seats {
-			if p.Judge == j.cfg.Key {
-				j.begin(ctx, Seat{Lease: l.ID, Trade: l.Order.Trade, Draw: d.Draw, Evidence: d.Evidence, Seated: d.Seated, Bond: p.Bond, Stage: Working}, sitting)
-				break
+			if p.Judge == j.cfg.Key { // one that is drawn more than once has places, and votes for all of them
+				s.Places++
+				s.Bond += p.Bond
 			}
+		}
+		if s.Places > 0 {
+			j.begin(ctx, s, sitting)
 		}
 	}
 	return nil
@@ -288,7 +292,8 @@ func (j *Judge) step(ctx context.Context, s *seat) (over bool, err error) {
 	return false, j.reached(s, Committed)
 }
 
-// place is the judge's place in the draw that the seat is of; nil when that is over.
+// place is the judge's first place in the draw that the seat is of, all others being
+// like it; nil when that is over.
 func (j *Judge) place(l market.Lease, s Seat) *market.Seat {
 	d := l.Dispute
 	if l.State != market.Disputed || d == nil || d.Way != market.ByJudges || d.Draw != s.Draw || d.Evidence != s.Evidence || d.Seated == 0 {

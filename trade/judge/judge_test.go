@@ -124,7 +124,7 @@ func newCourt(t *testing.T, request, result string, detached bool) *court {
 	if err := errors.Join(c.store.SetOffer(offer), c.store.SetLease(l)); err != nil {
 		t.Fatal(err)
 	}
-	c.do(c.m.Seat(c.store, c.now, c.lease, judges))
+	c.do(c.m.Seat(c.store, c.now, c.lease, append(judges, judges[0]))) // the first has two places
 	return c
 }
 
@@ -302,7 +302,7 @@ func (c *court) await(what string, ok func() bool) {
 // ballots are how many judges have committed.
 func (c *court) ballots() (n int) {
 	if d := c.state().Dispute; d != nil {
-		for _, s := range d.Seats {
+		for _, s := range d.Seats[:min(len(d.Seats), len(judges))] {
 			if !s.Ballot.IsZero() {
 				n++
 			}
@@ -338,9 +338,13 @@ func TestVerdicts(t *testing.T) {
 			}
 			f.pass(1)
 			f.await("the end", func() bool { return f.state().State == c.state })
-			for _, l := range sits {
+			for i, l := range sits {
 				f.await("a report", past(l))
-				if r := l.Report(); r.Earned != f.m.JudgeFee || r.Lost != 0 || len(r.Seats) != 0 || r.Past[0].Outcome != string(f.state().Reason) {
+				want := f.m.JudgeFee
+				if i == 0 {
+					want *= 2
+				}
+				if r := l.Report(); r.Earned != want || r.Lost != 0 || len(r.Seats) != 0 || r.Past[0].Outcome != string(f.state().Reason) {
 					t.Errorf("a judge reports %+v", r)
 				}
 			}
@@ -379,7 +383,7 @@ func TestSilence(t *testing.T) {
 	dir := t.TempDir()
 	l := f.sits(judges[0], dir, upper{fmt.Errorf("model 12ab: %w", trade.ErrNotJudgeable)}, Fetcher{})
 	f.await("a word", func() bool { return strings.Contains(l.said.String(), "level=ERROR") })
-	if s := l.said.String(); !strings.Contains(s, "model 12ab") || !strings.Contains(s, "0.1 TORG") {
+	if s := l.said.String(); !strings.Contains(s, "model 12ab") || !strings.Contains(s, "0.2 TORG") {
 		t.Errorf("it says %s", s)
 	}
 	f.pass(60)
@@ -390,7 +394,7 @@ func TestSilence(t *testing.T) {
 	f.pass(60)
 	f.poke() // another draw
 	f.await("a report", past(l))
-	if r := l.Report(); r.Lost != f.m.SeatBond || r.Earned != 0 || r.Past[0].Outcome != "redrawn" || r.Past[0].Stage != Unable {
+	if r := l.Report(); r.Lost != 2*f.m.SeatBond || r.Earned != 0 || r.Past[0].Outcome != "redrawn" || r.Past[0].Stage != Unable {
 		t.Errorf("it reports %+v", r)
 	}
 
@@ -616,11 +620,11 @@ func TestPublic(t *testing.T) {
 // oldest are forgotten.
 func TestBook(t *testing.T) {
 	dir := t.TempDir()
-	b, err := openBook(dir)
+	b, err := openBook(dir, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range maxEnded + 5 {
+	for i := range 10 + 5 {
 		if err := b.put(kept{Seat: Seat{Lease: square.Hash{1}, Draw: uint64(i), Seated: int64(i), Ended: true}}); err != nil {
 			t.Fatal(err)
 		}
@@ -632,13 +636,13 @@ func TestBook(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "half.json.new"), []byte(`{"lease`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if b, err = openBook(dir); err != nil || len(b.all) != maxEnded+1 || b.all[open.key()] != open || b.over((Seat{Lease: square.Hash{1}, Draw: 4}).key()) || !b.over((Seat{Lease: square.Hash{1}, Draw: 5}).key()) {
+	if b, err = openBook(dir, 10); err != nil || len(b.all) != 10+1 || b.all[open.key()] != open || b.over((Seat{Lease: square.Hash{1}, Draw: 4}).key()) || !b.over((Seat{Lease: square.Hash{1}, Draw: 5}).key()) {
 		t.Fatalf("read back: %d, %v", len(b.all), err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, open.key().file()), []byte(`{"lease`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openBook(dir); err == nil || !strings.Contains(err.Error(), open.key().file()) {
+	if _, err := openBook(dir, 10); err == nil || !strings.Contains(err.Error(), open.key().file()) {
 		t.Errorf("a broken file: %v", err)
 	}
 }
