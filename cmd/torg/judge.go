@@ -170,7 +170,10 @@ func (st judgeStatus) print(w io.Writer) {
 		if s.Ended {
 			words += fmt.Sprintf("; it ended %s: %s earned, %s lost", s.Outcome, square.Utorg(s.Earned), square.Utorg(s.Lost))
 		} else {
-			words += fmt.Sprintf("; %s at risk until %s", square.Utorg(s.Bond), time.Unix(s.Until, 0).Format(time.TimeOnly))
+			words += fmt.Sprintf("; %s at risk", square.Utorg(s.Bond))
+			if s.Until > 0 {
+				words += " until " + time.Unix(s.Until, 0).Format(time.TimeOnly)
+			}
 		}
 		if s.Why != "" {
 			words += " (" + s.Why + ")"
