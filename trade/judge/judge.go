@@ -272,7 +272,7 @@ func (j *Judge) step(ctx context.Context, s *seat) (over bool, err error) {
 			return false, fmt.Errorf("vote: %w", err)
 		}
 		s.log.Info("voted", "verdict", string(s.Verdict))
-		return false, nil // its place shows it at the next look
+		return false, j.reached(s, Voted)
 	case s.late:
 		return false, nil
 	case s.Stage == Committed && !place.Ballot.IsZero():
@@ -477,6 +477,9 @@ func (j *Judge) conclude(ctx context.Context, s *seat) (over bool, err error) {
 		}
 		if !sat {
 			continue
+		}
+		if e.Kind == market.EvVoted && e.By == j.cfg.Key {
+			s.Stage = Voted // also where the answer was lost
 		}
 		for _, m := range e.Moves {
 			if m.To == me {

@@ -344,7 +344,7 @@ func TestVerdicts(t *testing.T) {
 				if i == 0 {
 					want *= 2
 				}
-				if r := l.Report(); r.Earned != want || r.Lost != 0 || len(r.Seats) != 0 || r.Past[0].Outcome != string(f.state().Reason) {
+				if r := l.Report(); r.Earned != want || r.Lost != 0 || r.Past[0].Stage != Voted || len(r.Seats) != 0 || r.Past[0].Outcome != string(f.state().Reason) {
 					t.Errorf("a judge reports %+v", r)
 				}
 			}
