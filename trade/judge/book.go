@@ -188,7 +188,8 @@ func (b *book) forget() error {
 }
 
 // list are seats, the newest first.
-func (b *book) list(keep func(Seat) bool) (out []Seat) {
+func (b *book) list(keep func(Seat) bool) []Seat {
+	out := []Seat{}
 	for _, k := range b.all {
 		if keep(k.Seat) {
 			out = append(out, k.Seat)

@@ -201,17 +201,20 @@ func (j *Judge) sit(ctx context.Context, s Seat) {
 	said, wait := "", j.cfg.Tick
 	for {
 		over, err := j.step(ctx, &w)
-		if over || ctx.Err() != nil {
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && err.Error() != said {
+			said = err.Error()
+			log.Warn("a judge's seat has trouble, will try again", "err", err)
+		}
+		if over {
 			return
 		}
 		if err == nil {
 			wait = j.cfg.Tick
 		} else {
-			wait = min(2*wait, 8*j.cfg.Tick) // what the ledger refuses may cost a fee
-		}
-		if err != nil && err.Error() != said {
-			said = err.Error()
-			log.Warn("a judge's seat has trouble, will try again", "err", err)
+			wait = min(2*wait, 4*j.cfg.Tick) // what the ledger refuses may cost a fee
 		}
 		if !pause(ctx, wait) {
 			return
@@ -459,7 +462,8 @@ func (j *Judge) fetch(ctx context.Context, s *seat, l market.Lease, r square.Rec
 		s.log.Warn("finds evidence unavailable", "err", err)
 		return nil, nil, errUnavailable
 	}
-	return nil, nil, fmt.Errorf("fetch evidence: %w", err)
+	s.log.Info("evidence could not be fetched, will try again", "err", err)
+	return nil, nil, errTryAgain // and soon: who waits longer may be too late to say that it is not there
 }
 
 // conclude notes how a seat ended and what it brought, from the ledger's events.
