@@ -38,6 +38,7 @@ import (
 	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
+	"github.com/torg-network/torg/trade/judge"
 )
 
 // What a new square on one machine starts with, in TORG.
@@ -57,6 +58,7 @@ type openSquare struct {
 	client   *client.Client
 	history  *history.History
 	node     *node.Node
+	judge    *judge.Judge
 	desk     *buyer.Desk
 	receipts *journal.Journal
 	keys     *keys.Store
@@ -104,6 +106,9 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (s *openSquare, er
 		return s, err
 	}
 	if err = s.openProvider(ctx); err != nil {
+		return s, err
+	}
+	if err = s.openJudge(); err != nil {
 		return s, err
 	}
 	if err = s.openGateway(ctx); err != nil {
@@ -517,6 +522,7 @@ func (s *openSquare) serve(ctx context.Context) error {
 		}},
 		{name: "buyer", run: s.desk.Run},
 		{name: "provider", run: s.node.Run},
+		{name: "judge", run: s.judge.Run},
 		{name: "history", run: s.history.Run},
 	}
 	failed := make(chan error, len(parts))
@@ -729,8 +735,12 @@ func (v adminView) status(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	judging, err := s.judging(ctx)
+	if err != nil {
+		return nil, err
+	}
 	st := status{
-		Height: head.Height, BlockAge: time.Since(head.Time).Seconds(), Balance: balance, Models: models,
+		Judge: judging, Height: head.Height, BlockAge: time.Since(head.Time).Seconds(), Balance: balance, Models: models,
 		Provider: s.node.Provider.Stats(), Endpoint: s.node.Endpoint(), Home: s.cfg.path(),
 	}
 	return st, nil
@@ -744,12 +754,13 @@ type status struct {
 	Models   []buyer.Model  `json:"models"`
 	Provider provider.Stats `json:"provider"`
 	Endpoint string         `json:"provider_endpoint"`
+	Judge    judgeStatus    `json:"judge"`
 	Home     string         `json:"home"`
 }
 
 // wipe removes everything a square keeps but the configuration file.
 func wipe(cfg config) error {
-	for _, name := range []string{"ledger", "provider", walletName, "api-key", "admin-token", "receipts.db", "receipts.db.log", "keys.db", "history.db", runningFile} {
+	for _, name := range []string{"ledger", "provider", "judge", walletName, "api-key", "admin-token", "receipts.db", "receipts.db.log", "keys.db", "history.db", runningFile} {
 		if err := os.RemoveAll(cfg.path(name)); err != nil {
 			return fmt.Errorf("wipe %s: %w", filepath.Join(cfg.path(), name), err)
 		}
