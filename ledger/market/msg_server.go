@@ -7,6 +7,7 @@ import (
 
 	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/ledger/keys"
+	"github.com/torg-network/torg/ledger/space"
 )
 
 // msgServer answers the module's messages, one file each. The ante handler has
@@ -23,5 +24,9 @@ func charge(ctx context.Context, n int) {
 // spent is what the message under way has cost its sender in fees so far, in base
 // units of the ledger's own denom, and more gas that is still to come.
 func (k *Keeper) spent(ctx context.Context, more uint64) uint64 {
-	return (sdk.UnwrapSDKContext(ctx).GasMeter().GasConsumed() + more) / 100
+	prices, err := k.Prices(ctx)
+	if err != nil {
+		return 0
+	}
+	return space.Cost(prices[space.Defend], sdk.UnwrapSDKContext(ctx).GasMeter().GasConsumed()+more)
 }
