@@ -307,6 +307,7 @@ func TestProposals(t *testing.T) {
 		{"bytes that gas does not cover", [][]byte{b, c.tx(ls[0].Provider, 20_000_000, 4, &marketv1.MsgProve{Sender: ls[0].Provider.String(), Proof: make([]byte, 500_000)})}},
 		{"no fee", [][]byte{b, c.sign(c.Others[1], 100_000, 0, c.send(c.Others[1]))}},
 		{"less than the price", [][]byte{b, c.tx(c.Others[1], 100_000, 3, c.send(c.Others[1]))}},
+		{"a redeem for less than the price", [][]byte{b, c.tx(ls[0].Provider, 400_000, 3, c.redeem(ls[0], 100_000))}},
 	} {
 		if c.accepts(p.txs...) {
 			t.Errorf("%s is accepted", p.what)
@@ -395,7 +396,7 @@ func TestFloods(t *testing.T) {
 		t.Run(f.what, func(t *testing.T) {
 			c, honest, own := newChain(t, 320)
 			worst, prices := 0, []uint64(nil)
-			for round := range 4 {
+			for round := range 2 {
 				f.fill(c, own, round)
 				before := c.lag()
 				mine := c.tx(honest[0].Provider, 400_000, 8, c.redeem(honest[0], uint64(round+1)*100_000))
