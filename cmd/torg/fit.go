@@ -45,7 +45,11 @@ func (v chainView) Head(ctx context.Context) (chain.Head, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
 	h, err := v.client.Head(ctx)
-	return chain.Head{Height: uint64(max(h.Height, 0)), Time: h.Time}, told(err)
+	if err != nil {
+		return chain.Head{}, told(err)
+	}
+	b, err := v.client.Block(ctx)
+	return chain.Head{Height: uint64(max(h.Height, 0)), Time: h.Time, Lag: b.Lag}, told(err)
 }
 
 func (v chainView) Lease(ctx context.Context, id square.Hash) (market.Lease, error) {
@@ -69,6 +73,37 @@ func (v chainView) Params(ctx context.Context) (market.Params, error) {
 
 // providerView is the ledger as a provider acts on it.
 type providerView struct{ chainView }
+
+func (v providerView) Funds(ctx context.Context, account square.Address, denom string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	a, err := v.client.Balance(ctx, account, denom)
+	return a.Units, told(err)
+}
+
+func (v providerView) Stake(ctx context.Context, denom string) (market.Stake, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	stakes, _, err := v.client.Stakes(ctx, v.account.Address(), infer.Name, client.Page{})
+	for _, s := range stakes {
+		if s.Denom == denom {
+			return s.Stake, nil
+		}
+	}
+	return market.Stake{}, told(err)
+}
+
+func (v providerView) Fee(ctx context.Context, lanes int) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	fee, err := v.account.RedeemFee(ctx, lanes)
+	return fee, told(err)
+}
+
+func (v providerView) Reclaim(ctx context.Context, lease square.Hash, notice uint64) error {
+	_, err := v.account.Reclaim(ctx, lease, notice)
+	return told(err)
+}
 
 func (v providerView) PostOffer(ctx context.Context, o square.Offer) error {
 	_, err := v.account.PostOffer(ctx, o)

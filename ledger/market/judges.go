@@ -85,7 +85,11 @@ func (k *Keeper) seatJudges(ctx context.Context) error {
 func (k *Keeper) candidates(ctx context.Context, m pure.Machine, l pure.Lease) (out []pure.Candidate, err error) {
 	err = k.enlisted(ctx, l.Order.Trade, l.Order.Denom, func(judge square.Address, st pure.Stake) {
 		if l.Barred(judge) == "" && st.Free() >= m.SeatBond {
-			out = append(out, pure.Candidate{Judge: judge, Weight: st.Total - st.Unbonding})
+			c := pure.Candidate{Judge: judge, Weight: st.Total - st.Unbonding, Most: m.Seats}
+			if m.SeatBond > 0 {
+				c.Most = st.Free() / m.SeatBond
+			}
+			out = append(out, c)
 		}
 	})
 	return out, err

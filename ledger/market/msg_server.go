@@ -21,12 +21,12 @@ func charge(ctx context.Context, n int) {
 	sdk.UnwrapSDKContext(ctx).GasMeter().ConsumeGas(uint64(n)*keys.VerifyGas, "signatures")
 }
 
-// spent is what the message under way has cost its sender in fees so far, in base
-// units of the ledger's own denom, and more gas that is still to come.
-func (k *Keeper) spent(ctx context.Context, more uint64) uint64 {
+// spent is what the message under way has cost its sender in fees so far, in utorg
+// at the price of now, and more gas that is still to come.
+func (k *Keeper) spent(ctx context.Context, more uint64) (uint64, error) {
 	prices, err := k.Prices(ctx)
 	if err != nil {
-		return 0
+		return 0, err
 	}
-	return space.Cost(prices[space.Defend], sdk.UnwrapSDKContext(ctx).GasMeter().GasConsumed()+more)
+	return space.Cost(prices[space.Defend], sdk.UnwrapSDKContext(ctx).GasMeter().GasConsumed()+more), nil
 }

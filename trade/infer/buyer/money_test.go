@@ -250,7 +250,7 @@ func TestKilledMidStream(t *testing.T) {
 	// provider signed for the cut one.
 	waitFor(t, "the lanes", func() bool { return settleable(l, s, d) })
 	end := settle(t, l, d)
-	if want := s.Owned(end.ID); end.Paid != want || end.Paid < first.Cost.Units+again.Cost.Units {
+	if want := s.Owned(t, d, end.ID); end.Paid != want || end.Paid < first.Cost.Units+again.Cost.Units {
 		t.Errorf("paid %d, the provider's receipts say %d", end.Paid, want)
 	}
 	if end.Reason != market.ReasonAgreed {
@@ -299,9 +299,9 @@ func TestForgottenCharge(t *testing.T) {
 }
 
 // Owned is what the provider's lanes were charged in all, by its own word.
-func (s *seller) Owned(id square.Hash) (sum uint64) {
+func (s *seller) Owned(t testing.TB, d *shop, id square.Hash) (sum uint64) {
 	for lane := range uint16(8) {
-		st, err := s.lane(id, lane)
+		st, err := s.lane(t, d, id, lane)
 		if err == nil {
 			sum += st.Charged
 		}
@@ -568,14 +568,39 @@ func TestRouting(t *testing.T) {
 	}
 }
 
+// TestReplicate: that streams are not replicated is said by name, before anything
+// is asked.
+func TestReplicate(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	sell(t, l, 8, toy)
+	d := buy(t, l, nil)
+	for _, p := range []square.Policy{square.PolicyReplicate, square.PolicyAttest, "luck"} {
+		a := ask("toy", 1, 1)
+		a.Route.Policy = p
+		var we *infer.WireError
+		if _, err := d.Do(t.Context(), a, nil); !errors.As(err, &we) || we.Code != infer.CodeBadRequest || !strings.Contains(err.Error(), string(p)) {
+			t.Errorf("policy %s: %v", p, err)
+		}
+		cfg := d.cfg
+		cfg.Policy = p
+		if _, err := buyer.New(cfg); err == nil {
+			t.Errorf("a desk of policy %s", p)
+		}
+	}
+	if n := l.Count("open"); n != 0 {
+		t.Errorf("%d leases were opened", n)
+	}
+}
+
 // TestFunds: a payer without money is told so.
 func TestFunds(t *testing.T) {
 	toy := fake.Toy{Name: "toy"}
 	l := fake.New(toy)
 	sell(t, l, 8, toy)
 	d := buy(t, l, func(c *buyer.Config) {
-		c.Buyer = newKey(t).Address()
-		c.Ledger = fake.Account{Ledger: l, Self: c.Buyer}
+		c.Owner = newKey(t)
+		c.Ledger = fake.Account{Ledger: l, Self: c.Owner.Address()}
 	})
 	if _, err := d.Do(t.Context(), ask("toy", 1, 1), nil); !errors.Is(err, buyer.ErrFunds) {
 		t.Fatalf("%v, want ErrFunds", err)
