@@ -261,6 +261,13 @@ func (s *story) play(words []string) string {
 				judges = append(judges, person(n))
 			}
 			events, err = s.m.Seat(s.store, s.now, id, judges)
+		case "invite":
+			events, err = s.m.Invite(s.store, s.now, id, by)
+		case "pledge": // commit to a receipt
+			events, err = s.m.Commit(s.store, s.now, by, id, s.commitment(s.receipt(id, a)))
+		case "reveal":
+			r := s.receipt(id, a)
+			events, err = s.m.Show(s.store, s.now, by, id, r, s.commitment(r))
 		case "commit":
 			draw := a.num("draw", s.draw(id))
 			ballot := square.Ballot(id, by, draw, square.Verdict(name(2)), a.hash("secret", 1))
@@ -300,6 +307,10 @@ func (s *story) play(words []string) string {
 	for _, e := range events {
 		if e.Kind == EvEnded && !e.Ref.IsZero() {
 			s.names[s.lease(e.Lease)+"'"] = e.Ref
+		}
+		if e.Kind == EvOpened && !e.Ref.IsZero() {
+			l, _ := s.store.Lease(e.Lease)
+			s.names[fmt.Sprintf("%s/%d", s.lease(e.Ref), l.Nth)] = e.Lease
 		}
 		out += s.event(e)
 	}
@@ -344,6 +355,11 @@ func (s *story) receipt(id square.Hash, a args) square.Receipt {
 		r.Units = append(r.Units, n)
 	}
 	return r
+}
+
+// commitment is to a receipt that nobody signs here.
+func (s *story) commitment(r square.Receipt) square.Hash {
+	return square.Commitment(r.Digest(storyDomain), square.Signature{})
 }
 
 func (s *story) named(name string, or square.Hash) square.Hash {
@@ -445,6 +461,12 @@ func (s *story) show(name, denom string) string {
 			out += fmt.Sprintf(", %s: bond=%d cost=%d", d.Way, d.Bond, d.Cost)
 			for _, seat := range d.Seats {
 				out += fmt.Sprintf(" %s=%s", s.who(seat.Judge), seat.Verdict)
+			}
+		}
+		if len(l.Replicas) > 0 {
+			out += ", replicas:"
+			for _, id := range l.Replicas {
+				out += " " + s.lease(id)
 			}
 		}
 		return out
