@@ -30,17 +30,8 @@ func (m Machine) open(s Store, now int64, id square.Hash, o square.Order) (*step
 	if uint64(wait) > m.MaxOrderTTL {
 		return nil, fmt.Errorf("order: expiry is %d s ahead; at most %d", wait, m.MaxOrderTTL)
 	}
-	for _, f := range []struct {
-		name  string
-		value uint64
-		has   bool
-	}{
-		{"start", o.Start, true}, {"idle", o.Idle, o.Mode == square.ModeStream}, {"challenge", o.Challenge, true},
-		{"drain", o.Drain, true}, {"duration", o.Duration, true},
-	} {
-		if f.has && f.value < m.Notice {
-			return nil, fmt.Errorf("order: %s is %d s; at least %d, so that whoever must act in it can be heard", f.name, f.value, m.Notice)
-		}
+	if err := m.CheckTimes(o); err != nil {
+		return nil, err
 	}
 	if _, err := s.Lease(id); err == nil {
 		return nil, fmt.Errorf("order %s: %w; change its salt", id.Short(), ErrUsed)
@@ -61,6 +52,23 @@ func (m Machine) open(s Store, now int64, id square.Hash, o square.Order) (*step
 		}
 	}
 	return t, nil
+}
+
+// CheckTimes refuses an order with a deadline that is too short.
+func (p Params) CheckTimes(o square.Order) error {
+	for _, f := range []struct {
+		name  string
+		value uint64
+		has   bool
+	}{
+		{"start", o.Start, true}, {"idle", o.Idle, o.Mode == square.ModeStream}, {"challenge", o.Challenge, true},
+		{"drain", o.Drain, true}, {"duration", o.Duration, true},
+	} {
+		if f.has && f.value < p.Notice {
+			return fmt.Errorf("order: %s is %d s; at least %d, so that whoever must act in it can be heard", f.name, f.value, p.Notice)
+		}
+	}
+	return nil
 }
 
 // Cancel ends a lease for its buyer before it has started: at no cost while it is

@@ -380,7 +380,7 @@ func (a args) claims() (cs []Claim) {
 
 func (s *story) order(name, buyer string, a args, denom string, ready bool) ([]Event, error) {
 	o := square.Order{
-		Buyer: person(buyer), Authorizer: person(buyer), Trade: "infer", Mode: square.Mode(a.str("mode", "stream")),
+		Buyer: person(buyer), Authorizer: person(a.str("authorizer", buyer)), Trade: "infer", Mode: square.Mode(a.str("mode", "stream")),
 		Spec: a.spec(), Denom: denom, Escrow: a.num("escrow", 10_000), MaxRates: s.rates(a.num("max", 10)),
 		JobValue: a.num("job", 100), Policy: square.Policy(a.str("policy", "audit")), Lanes: a.num("lanes", 2), Units: a.num("units", 1),
 		Start: a.num("start", 20), Idle: a.num("idle", 60), Duration: a.num("duration", 600), Challenge: a.num("challenge", 60),

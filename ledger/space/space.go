@@ -6,8 +6,8 @@
 // their messages; each lane has a share of the block and a price of its own,
 // which every transaction pays for all the gas that it wants. The price rises
 // when a block has more of the lane than the target and falls when it has less,
-// by an eighth for a whole target, as EIP-1559 has it. What the price comes to is
-// burned; what is offered beyond it is the validators'.
+// much as EIP-1559 has it. What the price comes to is burned; what is offered
+// beyond it is the validators'.
 package space
 
 import (
@@ -68,14 +68,18 @@ func need(m sdk.Msg) (Lane, uint64) {
 		return Defend, 500_000 + 60_000*uint64(len(m.Claims))
 	case *channelv1.MsgClaim:
 		return Defend, 400_000 + 120_000*uint64(len(m.Claims))
-	case *marketv1.MsgStart, *marketv1.MsgClaim, *marketv1.MsgWithhold, *marketv1.MsgCommit, *marketv1.MsgVote:
+	case *marketv1.MsgStart, *marketv1.MsgClaim, *marketv1.MsgWithhold, *marketv1.MsgCommit:
 		return Defend, 1_000_000
+	case *marketv1.MsgVote:
+		return Defend, 8_000_000 // the last one frees and pays all judges
 	case *marketv1.MsgAnswer, *marketv1.MsgUnseal, *marketv1.MsgChallenge, *marketv1.MsgProve:
 		return Defend, MaxTxGas
 	case *marketv1.MsgOpenLease, *marketv1.MsgPlaceOrder, *marketv1.MsgMatch, *marketv1.MsgClose, *marketv1.MsgReclaim,
 		*marketv1.MsgAbandon, *marketv1.MsgCancel, *marketv1.MsgTopUp, *marketv1.MsgExtend, *marketv1.MsgAccept, *marketv1.MsgPoke,
 		*channelv1.MsgDeposit, *channelv1.MsgWithdraw, *channelv1.MsgFinish, *channelv1.MsgRefund:
 		return Market, 3_000_000
+	case *marketv1.MsgPublishCard:
+		return Market, 10_000_000 // 64 KiB, carried and stored
 	}
 	return Other, txGas[Other]
 }
@@ -146,19 +150,21 @@ const (
 var (
 	// LeastPrices is what gas costs while a lane is little used. To answer for
 	// one's money is cheaper than to make business.
-	LeastPrices = [Lanes]uint64{2_000, 10_000, 10_000}
+	LeastPrices = [Lanes]uint64{1_000, 10_000, 10_000}
 	// The target of Defend is below what stops the clock, so whoever stops it
 	// pays more with each block.
 	targetGas = [Lanes]uint64{20_000_000, 30_000_000, 10_000_000}
 )
 
-// Moved is the price of a lane after a block that had so much of it.
+// Moved is the price of a lane after a block that had so much of it. It rises by
+// an eighth at most, so that twice the price of today is enough for five blocks,
+// and falls half as fast, so that every other block filled makes it rise.
 func Moved(l Lane, price, used uint64) uint64 {
 	target := targetGas[l]
 	if used > target {
-		return min(MostPrice, price+max(1, price*(used-target)/target/8))
+		return min(MostPrice, price+max(1, price*min(used-target, target)/target/8))
 	}
-	return max(LeastPrices[l], price-price*(target-used)/target/8)
+	return max(LeastPrices[l], price-price*(target-used)/target/16)
 }
 
 // Cost is what gas costs at a price, rounded up.

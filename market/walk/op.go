@@ -9,6 +9,10 @@
 // really was written, and [Oracle.Compare] holds the two against each other
 // and checks the invariants that package market promises.
 //
+// A [Policy] is how an honest provider deals with leases. Its test puts it into a
+// world where blocks are full for minutes and the buyer does its worst, and requires
+// that it loses one interval of vouchers at most.
+//
 // The operations are data, so a ledger can be driven along the same walk:
 // make a message of each [Op] and compare its state with a market.Memory's.
 package walk

@@ -969,7 +969,7 @@ func (w *Walker) twist(op *Op) {
 	case Answer:
 		op.Hash = square.Hash{}
 	case Challenge:
-		switch w.rng.IntN(8) {
+		switch w.rng.IntN(9) {
 		case 0:
 			op.Charge.Evidence = square.Hash{}
 		case 1:
@@ -986,6 +986,10 @@ func (w *Walker) twist(op *Op) {
 			op.Charge.Evidence = w.hash()
 		case 7:
 			op.Charge.Owes = pick(w, w.All())
+		case 8: // a provider against itself
+			if l, err := w.view.Lease(op.Lease); err == nil {
+				op.By, op.Charge.Owes = l.Provider, square.Address{}
+			}
 		}
 	case Judge:
 		op.Verdict = "perhaps"
