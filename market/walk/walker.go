@@ -951,7 +951,7 @@ func (w *Walker) twist(op *Op) {
 	case Show:
 		switch w.rng.IntN(5) {
 		case 0:
-			op.Hash = w.hash()
+			op.Hash, op.Forged = w.hash(), true
 		case 1: // what another has shown
 			if l, err := w.view.Lease(op.Lease); err == nil {
 				op.Receipt = w.answer(l)
