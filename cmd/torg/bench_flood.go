@@ -213,7 +213,7 @@ func openLeases(ctx context.Context, c *client.Client, buyer, provider square.Ke
 			Denom: square.Denom, Escrow: 1_000_000, MaxRates: benchRates, JobValue: 10_000, Policy: square.PolicyAudit, Lanes: 1, Units: 1,
 			Start: 60, Idle: uint64(idle / time.Second), Duration: 86_400, Challenge: 60, Drain: 60, Expiry: now.Add(time.Minute).Unix(),
 			Salt: square.Keccak([]byte("flood"), []byte{byte(i), byte(i >> 8)})}
-		q := square.Quote{Provider: provider.Address(), Order: o.ID(d), Offer: offer.ID(d), Rates: benchRates, Bond: 500_000,
+		q := square.Quote{Provider: provider.Address(), Order: o.ID(d), Offer: offer.ID(d), Spec: offer.Spec, Rates: benchRates, Bond: 500_000,
 			Ready: true, Expiry: now.Add(20 * time.Second).Unix(), Nonce: o.ID(d)}
 		out[i] = benchLease{order: o, id: o.ID(d), provider: provider, buyer: buyer}
 		_, err := c.Account(buyer).OpenLease(ctx, o, q, provider.Sign(q.Digest(d)))
