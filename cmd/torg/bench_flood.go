@@ -136,7 +136,7 @@ func flood(ctx context.Context, blockTime time.Duration, at int, send func(*floo
 	if err != nil {
 		return r, err
 	}
-	if f.leases, err = openLeases(ctx, c, f.key, f.key, floodLeases, time.Hour); err != nil {
+	if f.leases, err = openLeases(ctx, c, devnet.Key(4), f.key, floodLeases, time.Hour); err != nil {
 		return r, err
 	}
 	wealth := func() (float64, error) {
