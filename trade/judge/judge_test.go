@@ -184,7 +184,7 @@ func (v view) Evidence(context.Context, square.Hash, square.Hash) (square.Eviden
 	return v.evidence, nil
 }
 func (v view) Card(context.Context, square.Hash) ([]byte, error)         { return nil, market.ErrNotFound }
-func (v view) Locator(context.Context, square.Hash) (string, error)      { return v.locator, nil }
+func (v view) Locator(context.Context, market.Lease) (string, error)     { return v.locator, nil }
 func (v view) Beacon(context.Context, market.Lease) (square.Hash, error) { return square.Hash{8}, nil }
 func (v view) Events(context.Context, square.Hash) ([]market.Event, error) {
 	v.mu.Lock()
