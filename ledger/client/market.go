@@ -25,7 +25,7 @@ const (
 	gasOpen  = 180_000
 	gasLane  = 100     // each lane that the lease has
 	gasClaim = 24_000  // one voucher
-	gasJudge = 150_000 // freeing and paying one judge
+	gasJudge = 35_000  // freeing and paying one judge
 	gasCard  = 300_000 // reading a model's card: at most 64 KiB, three gas a byte
 )
 
@@ -312,7 +312,7 @@ func (a *Account) Enlist(ctx context.Context, trade, denom string, on bool) (Res
 
 // Commit fixes the account's vote as a judge without showing it.
 func (a *Account) Commit(ctx context.Context, lease, ballot square.Hash) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgCommit{Judge: a.addr.String(), Lease: lease.String(), Ballot: ballot.String()}, gasLease})
+	return a.submit(ctx, call{&marketv1.MsgCommit{Judge: a.addr.String(), Lease: lease.String(), Ballot: ballot.String()}, 2 * gasLease})
 }
 
 // Vote shows what the account has committed to.
