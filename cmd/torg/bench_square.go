@@ -36,7 +36,7 @@ func benchSquare(ctx context.Context, cfg config, report func(measure)) error {
 	}
 	defer os.RemoveAll(dir)
 	for _, step := range []func(context.Context, config, string, func(measure)) error{
-		benchEngine, benchVouchers, benchFirstBlock, benchLedger, benchIdle, benchValidators, benchPackages, benchUp, benchMany,
+		benchEngine, benchVouchers, benchFirstBlock, benchLedger, benchIdle, benchValidators, benchPackages, benchUp, benchMany, benchFlood,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
