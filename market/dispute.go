@@ -38,6 +38,9 @@ func (m Machine) Challenge(s Store, now int64, by square.Address, id square.Hash
 	if err := t.in("challenge", states...); err != nil {
 		return nil, err
 	}
+	if err := t.compared("challenge"); err != nil {
+		return nil, err
+	}
 	if by == l.Provider {
 		return nil, fmt.Errorf("challenge: %w: the provider cannot challenge its own work", ErrParty)
 	}
@@ -181,10 +184,20 @@ func (t *step) uphold() {
 // given up ended at its deadline, whenever somebody pokes.
 func (t *step) resume(kind Kind) {
 	l, d := t.lease, t.lease.Dispute
-	stood := min(t.now, l.Deadline) - d.Since
+	at := min(t.now, l.Deadline)
+	stood := at - d.Since
 	l.Touched += stood
 	l.Ends += stood
 	l.Deadline = d.PriorTime + stood
+	// Who must act again has its notice again: challenges in a row cannot eat it up.
+	if least := at + int64(t.Notice); l.Deadline < least {
+		if d.Prior == Active {
+			l.Touched = max(l.Touched, least-int64(l.Order.Idle))
+			l.Deadline = l.running()
+		} else {
+			l.Deadline = least
+		}
+	}
 	l.Heard++
 	l.State, l.Dispute = d.Prior, nil
 	t.event(kind, d.Evidence)
@@ -203,6 +216,7 @@ func (t *step) slash(why Reason) {
 	t.fromBond(Account(l.Order.Buyer), min(l.Bond, l.Paid))
 	t.fromBond(Account(d.Challenger), square.Share(l.Bond, t.ReporterBps))
 	t.fromBond(Burned, l.Bond)
+	t.forfeit()
 	t.fromChallenge(Account(d.Challenger), l.Dispute.Bond)
 	t.end(Slashed, why)
 }

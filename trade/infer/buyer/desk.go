@@ -103,7 +103,10 @@ type Config struct {
 	Proof   time.Duration // for the proof of an answer; later is too late (2 min)
 	Refresh time.Duration // of the offers (5 s)
 	Shun    time.Duration // a provider that was caught is not asked (30 days)
-	Eager   bool          // open a lease with every provider seen, not at the first request
+	// Own is the provider of the same machine: a lease with it is opened before
+	// there is a request. With any other it waits for one, or everybody who offers
+	// something would have the buyer's money locked.
+	Own square.Address
 
 	// Models re-execute: answers of exact models that are among them are
 	// audited.
@@ -207,6 +210,9 @@ func New(cfg Config) (*Desk, error) {
 	def(&cfg.Shun, 30*24*time.Hour)
 	def(&cfg.Retain, 30*24*time.Hour)
 	def(&cfg.MaxReceipts, 1_000_000)
+	if err := sold(cfg.Policy); err != nil {
+		return nil, fmt.Errorf("buyer: %w", err)
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -232,6 +238,15 @@ func New(cfg Config) (*Desk, error) {
 		}
 	}
 	return d, d.load()
+}
+
+// sold refuses a policy that requests one by one are not sold under.
+func sold(p square.Policy) error {
+	switch p {
+	case square.PolicyNone, square.PolicyAudit, square.PolicyProve:
+		return nil
+	}
+	return fmt.Errorf("policy %q is not for streams of requests; use none, audit or prove", p)
 }
 
 func def[T comparable](v *T, d T) {

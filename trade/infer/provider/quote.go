@@ -57,6 +57,7 @@ func (p *Provider) PostOffers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.readFee(ctx)
 	p.mu.Lock()
 	services := make([]*service, 0, len(p.services))
 	for _, s := range p.services {
@@ -139,7 +140,7 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 	if err != nil || have != nil {
 		return given(have, err)
 	}
-	if err := p.Terms.check(o, rates, p.Fee()); err != nil {
+	if err := p.Terms.check(o, rates, p.fee.Load()); err != nil {
 		return infer.QuoteReply{}, err
 	}
 	p.mu.Lock()
@@ -151,8 +152,8 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 		}
 	}
 	select {
-	case p.fetch <- struct{}{}:
-		defer func() { <-p.fetch }()
+	case p.quoting <- struct{}{}:
+		defer func() { <-p.quoting }()
 	case <-ctx.Done():
 		return infer.QuoteReply{}, ctx.Err()
 	}
@@ -163,6 +164,9 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 	params, err := p.Ledger.Params(ctx)
 	if err != nil {
 		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the ledger's parameters are unknown: %v", err)
+	}
+	if err := params.CheckTimes(o); err != nil {
+		return infer.QuoteReply{}, refuse(infer.CodeTerms, "%v", err)
 	}
 	stake, err := p.Ledger.Stake(ctx, o.Denom)
 	if err != nil {

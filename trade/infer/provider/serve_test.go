@@ -286,6 +286,7 @@ func TestVouchers(t *testing.T) {
 		{"missing", vary(func(r *infer.ServeRequest) { r.Voucher = square.Voucher{} }), infer.CodePayment},
 		{"no such lane", vary(func(r *infer.ServeRequest) { r.Lane = 2 }), infer.CodeUnknown},
 		{"no such lease", vary(func(r *infer.ServeRequest) { r.Lease[0] ^= 1 }), infer.CodeUnknown},
+		{"for more than a job may cost", vary(func(r *infer.ServeRequest) { r.Request, r.Voucher = request("0123456789", 197), b.voucher(0, 600) }), infer.CodePayment},
 		{"out of turn", vary(func(r *infer.ServeRequest) { r.Seq = 2 }), infer.CodeStale},
 		{"request that is none", vary(func(r *infer.ServeRequest) { r.Request = append([]byte{}, req[:20]...) }), infer.CodeBadRequest},
 		{"opaque for an exact model", vary(func(r *infer.ServeRequest) {
@@ -415,9 +416,9 @@ func TestRedeem(t *testing.T) {
 
 // TestIdleRedeem: a charge is redeemed well before the lease would fall idle.
 func TestIdleRedeem(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms.Notice = 3 * time.Second })
+	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms.Notice = 30 * time.Second })
 	o := b.newOrder(1000)
-	o.Idle = 5
+	o.Idle = 60
 	if err := b.openOn(o); err != nil {
 		t.Fatal(err)
 	}
@@ -427,7 +428,7 @@ func TestIdleRedeem(t *testing.T) {
 	if n := b.l.Count("redeem"); n != 0 {
 		t.Errorf("redeemed at once, though it could wait")
 	}
-	b.l.Jump(3 * time.Second)
+	b.l.Jump(45 * time.Second) // two thirds of the notice are left, and less
 	wait(t, "redemption", func() bool { return b.l.Leases()[0].Paid == 20 })
 }
 
