@@ -46,6 +46,12 @@ func benchBalances() (out []ledger.Balance) {
 	return out
 }
 
+// benchClient has transactions wait as long as they may: on a busy machine a
+// block takes its time.
+func benchClient() client.Options {
+	return client.Options{Trades: trades(), TTL: ledger.UnorderedTTL - 10*time.Second}
+}
+
 func newLoad(c *client.Client) *load {
 	l := &load{c: c, seller: devnet.Key(8), sink: devnet.Key(9).Address()}
 	for i := range uint32(8) {
@@ -131,7 +137,7 @@ func benchLedger(ctx context.Context, cfg config, dir string, report func(measur
 	if err := n.WaitHeight(ctx, 1); err != nil {
 		return err
 	}
-	c, err := client.New(ctx, n, client.Options{Trades: trades()})
+	c, err := client.New(ctx, n, benchClient())
 	if err != nil {
 		return err
 	}
@@ -267,7 +273,7 @@ func (v *validators) cpu() (sum float64) {
 // dial waits until the first validator has made a block.
 func (v *validators) dial(ctx context.Context) (*client.Client, error) {
 	for deadline := time.Now().Add(time.Minute); ; {
-		c, err := client.Dial(ctx, v.rpcs[0], client.Options{Trades: trades()})
+		c, err := client.Dial(ctx, v.rpcs[0], benchClient())
 		if err == nil {
 			if err = c.WaitHeight(ctx, 2); err == nil {
 				return c, nil
