@@ -165,6 +165,9 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 	if err != nil {
 		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the ledger's parameters are unknown: %v", err)
 	}
+	if err := params.CheckTimes(o); err != nil {
+		return infer.QuoteReply{}, refuse(infer.CodeTerms, "%v", err)
+	}
 	stake, err := p.Ledger.Stake(ctx, o.Denom)
 	if err != nil {
 		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the provider's stake is unknown: %v", err)
