@@ -1,0 +1,325 @@
+package attacks
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+	"github.com/cosmos/gogoproto/proto"
+
+	"cosmossdk.io/math"
+
+	codectypes "github.com/cosmos/cosmos-sdk/codec/types"
+	sdk "github.com/cosmos/cosmos-sdk/types"
+	txtypes "github.com/cosmos/cosmos-sdk/types/tx"
+	"github.com/cosmos/cosmos-sdk/types/tx/signing"
+	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
+	banktypes "github.com/cosmos/cosmos-sdk/x/bank/types"
+
+	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/ledger/keys"
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+)
+
+// flooder makes transactions of its own, which want what gas and pay what fee it
+// likes, and throws them at the ledger's RPC.
+type flooder struct {
+	th     *thief
+	rpc    *rpchttp.HTTP
+	number uint64
+
+	mu             sync.Mutex
+	until          time.Time
+	taken, refused int
+	why            string // the last refusal
+}
+
+func (th *thief) flooder() *flooder {
+	t := th.p.t
+	t.Helper()
+	h, err := rpchttp.New(th.p.RPC, "/websocket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := authtypes.QueryAccountInfoRequest{Address: th.addr.String()}
+	b, err := q.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := h.ABCIQuery(t.Context(), "/cosmos.auth.v1beta1.Query/AccountInfo", b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var info authtypes.QueryAccountInfoResponse
+	if err := info.Unmarshal(r.Response.Value); err != nil {
+		t.Fatal(err)
+	}
+	return &flooder{th: th, rpc: h, number: info.Info.AccountNumber}
+}
+
+// tx is a signed transaction that wants so much gas, pays so much for it and
+// waits up to a minute for a block.
+func (f *flooder) tx(gas, fee uint64, msgs ...proto.Message) ([]byte, error) {
+	f.mu.Lock()
+	until := time.Now().Add(time.Minute).UTC()
+	if !until.After(f.until) {
+		until = f.until.Add(time.Nanosecond)
+	}
+	f.until = until
+	f.mu.Unlock()
+	body := txtypes.TxBody{Unordered: true, TimeoutTimestamp: &until}
+	for _, m := range msgs {
+		one, err := codectypes.NewAnyWithValue(m)
+		if err != nil {
+			return nil, err
+		}
+		body.Messages = append(body.Messages, one)
+	}
+	pub, err := codectypes.NewAnyWithValue(keys.PubKeyOf(f.th.key))
+	if err != nil {
+		return nil, err
+	}
+	auth := txtypes.AuthInfo{
+		SignerInfos: []*txtypes.SignerInfo{{PublicKey: pub, ModeInfo: &txtypes.ModeInfo{
+			Sum: &txtypes.ModeInfo_Single_{Single: &txtypes.ModeInfo_Single{Mode: signing.SignMode_SIGN_MODE_DIRECT}},
+		}}},
+		Fee: &txtypes.Fee{GasLimit: gas},
+	}
+	if fee > 0 {
+		auth.Fee.Amount = sdk.Coins{{Denom: square.Denom, Amount: math.NewIntFromUint64(fee)}}
+	}
+	doc := txtypes.SignDoc{ChainId: f.th.p.ChainID, AccountNumber: f.number}
+	if doc.BodyBytes, err = body.Marshal(); err != nil {
+		return nil, err
+	}
+	if doc.AuthInfoBytes, err = auth.Marshal(); err != nil {
+		return nil, err
+	}
+	sign, err := doc.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	return (&txtypes.TxRaw{BodyBytes: doc.BodyBytes, AuthInfoBytes: doc.AuthInfoBytes, Signatures: [][]byte{keys.Sign(f.th.key, sign)}}).Marshal()
+}
+
+// self is the cheapest message there is: one base unit to oneself.
+func (f *flooder) self() proto.Message {
+	return &banktypes.MsgSend{
+		FromAddress: f.th.addr.String(), ToAddress: f.th.addr.String(),
+		Amount: sdk.Coins{{Denom: square.Denom, Amount: math.NewInt(1)}},
+	}
+}
+
+// throw posts a transaction without waiting for a block.
+func (f *flooder) throw(raw []byte) {
+	ctx, cancel := context.WithTimeout(f.th.p.t.Context(), 10*time.Second)
+	defer cancel()
+	r, err := f.rpc.BroadcastTxSync(ctx, raw)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case err != nil:
+		f.refused, f.why = f.refused+1, err.Error()
+	case r.Code != 0:
+		f.refused, f.why = f.refused+1, r.Log
+	default:
+		f.taken++
+	}
+}
+
+// most is how much gas a transaction may want, and the fee for it.
+//
+// The thief asks for all of a block, then for less, and pays nothing, then more,
+// until the ledger takes it.
+func (f *flooder) most() (gas, fee uint64) {
+	f.th.p.t.Helper()
+	for _, gas = range []uint64{99_000_000, 49_000_000, 24_000_000, 9_000_000, 4_000_000, 2_000_000, 1_000_000, 400_000, 200_000} {
+		for _, perMillion := range []uint64{0, 100, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000} {
+			fee = gas * perMillion / 1_000_000
+			raw, err := f.tx(gas, fee, f.self())
+			if err != nil {
+				f.th.p.t.Fatal(err)
+			}
+			was := f.taken
+			if f.throw(raw); f.taken > was {
+				f.th.p.t.Logf("a self-send may want %d gas for %d utorg", gas, fee)
+				return gas, fee
+			}
+		}
+	}
+	f.th.p.t.Fatalf("no self-send is taken: %s", f.why)
+	return 0, 0
+}
+
+// keep floods with self-sends until ctx ends: at first with a minute of blocks
+// of 200 ms, so that whoever comes later waits so long, then with as many as
+// blocks take.
+func (f *flooder) keep(ctx context.Context, gas, fee uint64) {
+	const first, tick, more = 330, 4 * time.Second, 20
+	every := time.NewTicker(tick)
+	defer every.Stop()
+	for n := first; ; n = more {
+		for range n {
+			raw, err := f.tx(gas, fee, f.self())
+			if err != nil || ctx.Err() != nil {
+				return
+			}
+			f.throw(raw)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		}
+	}
+}
+
+func (f *flooder) String() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := fmt.Sprintf("%d taken, %d refused", f.taken, f.refused)
+	if f.why != "" {
+		s += fmt.Sprintf(" (%.90s)", f.why)
+	}
+	return s
+}
+
+// honestDelay is the most blocks that an honest transfer may wait in a flood.
+const honestDelay = 20
+
+// TestFloodStopsTheLedger: a stranger with six coins fills blocks with transfers
+// to itself that want all of a block's gas and use little of it (money.md C1).
+func TestFloodStopsTheLedger(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	th := p.thief(6 * torgs)
+	f := th.flooder()
+	bystander := p.ledger.Account(p.thiefless())
+	before, err := p.delay(bystander)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gas, fee := f.most()
+	for range 100 {
+		raw, err := f.tx(gas, fee, f.self())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.throw(raw)
+	}
+	during, err := p.delay(bystander)
+	if err != nil {
+		t.Errorf("an honest transfer in the flood: %v", err)
+	}
+	if during > honestDelay {
+		t.Errorf("an honest transfer took %d blocks in the flood, %d before; at most %d", during, before, honestDelay)
+	}
+	p.awaitFor(2*patience, "the end of the flood", func() error {
+		d, err := p.delay(bystander)
+		if err == nil && d > 3 {
+			err = fmt.Errorf("a transfer takes %d blocks", d)
+		}
+		return err
+	})
+	p.after(outcome{actor: stranger, name: "flood of self-sends that want all gas", note: fmt.Sprintf("honest transfer %d blocks, %d before; flood: %v", during, before, f)})
+}
+
+// thiefless is the key of an honest account that holds one coin.
+func (p *place) thiefless() square.Key {
+	p.t.Helper()
+	key, err := square.NewKey()
+	if err == nil {
+		_, err = p.owner.Send(p.t.Context(), key.Address(), square.Utorg(torgs))
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return key
+}
+
+// TestFloodOverClose: a buyer asks, closes one-sidedly and floods the ledger
+// until its notice is over, so that no redemption finds a block (money.md C1).
+func TestFloodOverClose(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	th := p.thief(20 * torgs)
+	f := th.flooder()
+	gas, fee := f.most()
+	of := p.offer(nano.Name)
+	var s *stolen
+	var err error
+	drain := uint64(60)
+	for ; drain <= 600; drain += 60 {
+		o := th.order(of)
+		o.Drain = drain
+		if s, err = th.lease(o, of); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.fill(5, 750)
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(drain)*time.Second+patience)
+	defer cancel()
+	var floods sync.WaitGroup
+	floods.Go(func() { f.keep(ctx, gas, fee) })
+	var l market.Lease
+	p.awaitFor(time.Duration(drain)*time.Second+3*patience, "the end of the lease", func() error {
+		if l, err = s.market(); err != nil || !l.State.Terminal() && time.Now().Unix() < l.Deadline+1 {
+			return errors.Join(err, errors.New("not over"))
+		}
+		return nil
+	})
+	cancel()
+	floods.Wait()
+	l = s.over(3 * patience)
+	p.after(outcome{actor: buyer, name: "flood over its own close", note: fmt.Sprintf("%d s of notice; charged %d, paid %d; flood: %v", drain, s.charged(), l.Paid, f)})
+}
+
+// junk is bytes that are no transaction.
+func junk(n int) []byte {
+	b := make([]byte, n)
+	h := sha256.Sum256([]byte(time.Now().String()))
+	copy(b, h[:])
+	return b
+}
+
+// TestJunkBytes: a stranger without an account throws bytes that are no
+// transactions at the RPC, some of them large.
+func TestJunkBytes(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	h, err := rpchttp.New(p.RPC, "/websocket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bystander := p.ledger.Account(p.thiefless())
+	taken := 0
+	for i := range 200 {
+		size := 100
+		if i%20 == 0 {
+			size = 900_000
+		}
+		if r, err := h.BroadcastTxSync(t.Context(), junk(size)); err == nil && r.Code == 0 {
+			taken++
+		}
+	}
+	if taken > 0 {
+		t.Errorf("the ledger took %d transactions of junk", taken)
+	}
+	d, err := p.delay(bystander)
+	if err != nil || d > 3 {
+		t.Errorf("an honest transfer took %d blocks: %v", d, err)
+	}
+	p.after(outcome{actor: stranger, name: "junk bytes at the RPC", note: fmt.Sprintf("%d of 200 taken; honest transfer %d blocks", taken, d)})
+}
