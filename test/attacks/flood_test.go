@@ -200,7 +200,7 @@ func TestFloodStopsTheLedger(t *testing.T) {
 	p := open(t)
 	th := p.thief(6 * torgs)
 	f := th.flooder()
-	bystander := p.ledger.Account(p.thiefless())
+	bystander := p.guest(torgs).acct
 	before, err := p.delay(bystander)
 	if err != nil {
 		t.Fatal(err)
@@ -228,19 +228,6 @@ func TestFloodStopsTheLedger(t *testing.T) {
 		return err
 	})
 	p.after(outcome{actor: stranger, name: "flood of self-sends that want all gas", note: fmt.Sprintf("honest transfer %d blocks, %d before; flood: %v", during, before, f)})
-}
-
-// thiefless is the key of an honest account that holds one coin.
-func (p *place) thiefless() square.Key {
-	p.t.Helper()
-	key, err := square.NewKey()
-	if err == nil {
-		_, err = p.owner.Send(p.t.Context(), key.Address(), square.Utorg(torgs))
-	}
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return key
 }
 
 // TestFloodOverClose: a buyer asks, closes one-sidedly and floods the ledger
@@ -303,7 +290,7 @@ func TestJunkBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bystander := p.ledger.Account(p.thiefless())
+	bystander := p.guest(torgs).acct
 	taken := 0
 	for i := range 200 {
 		size := 100

@@ -211,6 +211,19 @@ func (p *place) kill() {
 	p.ledger.Close()
 }
 
+// again kills the square and opens it once more, elsewhere.
+func (p *place) again() {
+	p.t.Helper()
+	p.work.stop()
+	p.kill()
+	p.start()
+	p.owner = p.ledger.Account(p.ownerKey())
+	for _, th := range p.thieves {
+		th.acct = p.ledger.Account(th.key)
+	}
+	p.work = p.honest()
+}
+
 // await asks until the answer is no error.
 func (p *place) await(what string, ask func() error) {
 	p.t.Helper()

@@ -39,6 +39,14 @@ type thief struct {
 // thief is an account that begins with so many utorg, given by the owner.
 func (p *place) thief(units uint64) *thief {
 	p.t.Helper()
+	th := p.guest(units)
+	p.thieves = append(p.thieves, th)
+	return th
+}
+
+// guest is a thief who is honest: another buyer, whose gains are its own.
+func (p *place) guest(units uint64) *thief {
+	p.t.Helper()
 	key, err := square.NewKey()
 	if err != nil {
 		p.t.Fatal(err)
@@ -47,7 +55,6 @@ func (p *place) thief(units uint64) *thief {
 	if _, err := p.owner.Send(p.t.Context(), th.addr, square.Utorg(units)); err != nil {
 		p.t.Fatalf("give the thief its money: %v", err)
 	}
-	p.thieves = append(p.thieves, th)
 	return th
 }
 
@@ -329,4 +336,24 @@ func (th *thief) open() (sum uint64) {
 		}
 	}
 	return sum
+}
+
+// consent is a provider's agreement to end a lease with a sum.
+func consent(paid uint64, c infer.CloseReply) *client.Consent {
+	return &client.Consent{Paid: paid, Sig: c.Sig}
+}
+
+// resync asks the provider how a lane stands, as a buyer does that has lost an
+// answer. What was charged meanwhile was worth its price.
+func (s *stolen) resync(n int) error {
+	ln := s.lanes[n]
+	var r infer.LaneReply
+	if err := call(s.th.p.t.Context(), s.url, "lane", infer.LaneRequest{Lease: s.id, Lane: ln.n}, &r); err != nil {
+		return err
+	}
+	if r.Charged > ln.charged {
+		s.th.got.Add(r.Charged - ln.charged)
+	}
+	ln.seq, ln.charged = r.Seq, r.Charged
+	return nil
 }
