@@ -180,15 +180,9 @@ func TestSlowBodies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var key struct {
-		Secret string `json:"secret"`
-		Key    string `json:"key"`
-	}
+	var key admin.Created
 	if err := json.Unmarshal([]byte(out), &key); err != nil {
 		t.Fatal(err)
-	}
-	if key.Secret == "" {
-		key.Secret = key.Key
 	}
 	addr := strings.TrimSuffix(strings.TrimPrefix(p.BaseURL, "http://"), "/v1")
 	var mu sync.Mutex
@@ -244,9 +238,7 @@ func TestPlacesForACoin(t *testing.T) {
 		o := th.order(of)
 		o.Escrow, o.JobValue, o.Lanes, o.Units, o.Duration, o.Idle = 1, 1, 1, units, 24*3600, 24*3600
 		if _, err := th.lease(o, of); err != nil {
-			if units == 1 {
-				t.Logf("no more: %v", err)
-			}
+			t.Logf("%d places: %v", units, err)
 			units /= 2
 			continue
 		}

@@ -86,11 +86,12 @@ func TestConsentRace(t *testing.T) {
 	d := p.ledger.Domain()
 	agreed := 0
 	for round := range 4 {
-		o := th.order(of)
-		s, err := th.lease(o, of)
-		if err != nil {
-			t.Fatal(err)
-		}
+		var s *stolen
+		var err error
+		p.await("a place for another lease", func() error {
+			s, err = th.lease(th.order(of), of)
+			return err
+		})
 		s.fill(1, 100)
 		sum := s.charged()
 		var work sync.WaitGroup
