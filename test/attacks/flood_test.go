@@ -157,27 +157,42 @@ func (f *flooder) most() (gas, fee uint64) {
 	return 0, 0
 }
 
-// keep floods with self-sends until ctx ends: at first with a minute of blocks
-// of 200 ms, so that whoever comes later waits so long, then with as many as
-// blocks take.
-func (f *flooder) keep(ctx context.Context, gas, fee uint64) {
-	const first, tick, more = 330, 4 * time.Second, 20
+// keep floods with self-sends until ctx ends: at first with so many that whoever
+// comes later has as many blocks to wait, then with as many as blocks take.
+func (f *flooder) keep(ctx context.Context, gas, fee uint64, first int) {
+	const tick, more = 4 * time.Second, 20
 	every := time.NewTicker(tick)
 	defer every.Stop()
 	for n := first; ; n = more {
-		for range n {
-			raw, err := f.tx(gas, fee, f.self())
-			if err != nil || ctx.Err() != nil {
-				return
-			}
-			f.throw(raw)
-		}
+		f.burst(ctx, gas, fee, n)
 		select {
 		case <-ctx.Done():
 			return
 		case <-every.C:
 		}
 	}
+}
+
+// burst throws so many self-sends, as fast as it can.
+func (f *flooder) burst(ctx context.Context, gas, fee uint64, n int) {
+	var throws sync.WaitGroup
+	left := make(chan struct{}, n)
+	for range n {
+		left <- struct{}{}
+	}
+	close(left)
+	for range 8 {
+		throws.Go(func() {
+			for range left {
+				raw, err := f.tx(gas, fee, f.self())
+				if err != nil || ctx.Err() != nil {
+					return
+				}
+				f.throw(raw)
+			}
+		})
+	}
+	throws.Wait()
 }
 
 func (f *flooder) String() string {
@@ -206,13 +221,7 @@ func TestFloodStopsTheLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	gas, fee := f.most()
-	for range 100 {
-		raw, err := f.tx(gas, fee, f.self())
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.throw(raw)
-	}
+	f.burst(t.Context(), gas, fee, 100)
 	during, err := p.delay(bystander)
 	if err != nil {
 		t.Errorf("an honest transfer in the flood: %v", err)
@@ -259,7 +268,7 @@ func TestFloodOverClose(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(drain)*time.Second+patience)
 	defer cancel()
 	var floods sync.WaitGroup
-	floods.Go(func() { f.keep(ctx, gas, fee) })
+	floods.Go(func() { f.keep(ctx, gas, fee, 330) })
 	var l market.Lease
 	p.awaitFor(time.Duration(drain)*time.Second+3*patience, "the end of the lease", func() error {
 		if l, err = s.market(); err != nil || !l.State.Terminal() && time.Now().Unix() < l.Deadline+1 {

@@ -288,3 +288,45 @@ func TestDearer(t *testing.T) {
 		note: fmt.Sprintf("asked %d times in %d leases %v, %d of 10 answered, paid %d", c.asked, len(c.orders), states, answered, sum),
 	})
 }
+
+// TestUnaskedModels: a provider offers many models that nobody asks for, and quotes
+// on them, so that the square's buyer puts escrow into leases with it.
+func TestUnaskedModels(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	before, err := p.ledger.Balance(t.Context(), p.Wallet, square.Denom)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := p.crook(torgs, func(_ *crook, _ *sold, _ infer.ServeRequest, w http.ResponseWriter) { panic(http.ErrAbortHandler) })
+	const models = 30
+	var posts sync.WaitGroup
+	for i := range models {
+		posts.Go(func() {
+			o := c.offer
+			o.Subject, o.Spec = fmt.Sprintf("model %d", i), infer.Subject(fmt.Sprintf("model %d", i))
+			if _, err := c.acct.PostOffer(t.Context(), o); err != nil {
+				t.Logf("offer %d: %v", i, err)
+			}
+		})
+	}
+	posts.Wait()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Second) {
+		if _, locked, _ := c.paid(); locked > 25*10*torgs {
+			break
+		}
+	}
+	_, locked, states := c.paid()
+	after, err := p.ledger.Balance(t.Context(), p.Wallet, square.Denom)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One lease, for the model that the square's buyer asks for, is as it should be.
+	if states[market.Active] > 1 {
+		t.Errorf("for models that nobody asked for the square's buyer has opened %d leases and locked %s", states[market.Active], square.Utorg(locked))
+	}
+	p.after(outcome{
+		actor: provider, name: "models that nobody asks for", interval: 100,
+		note: fmt.Sprintf("%d leases opened, %d locked, the wallet fell by %d", states[market.Active], locked, before.Units-min(before.Units, after.Units)),
+	})
+}

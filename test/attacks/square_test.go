@@ -217,11 +217,10 @@ func (p *place) again() {
 	p.work.stop()
 	p.kill()
 	p.start()
-	p.owner = p.ledger.Account(p.ownerKey())
 	for _, th := range p.thieves {
 		th.acct = p.ledger.Account(th.key)
 	}
-	p.work = p.honest()
+	p.work.again()
 }
 
 // await asks until the answer is no error.
@@ -268,6 +267,7 @@ func (p *place) worth(who square.Address) (sum uint64) {
 
 // workload is the square's own buyer going about its business.
 type workload struct {
+	p                *place
 	stop             func()
 	answered, failed atomic.Int64
 	last             atomic.Value // error
@@ -275,17 +275,23 @@ type workload struct {
 
 // honest asks the square every now and then until it is stopped.
 func (p *place) honest() *workload {
-	w := &workload{}
-	ctx, cancel := context.WithCancel(p.t.Context())
+	w := &workload{p: p}
+	w.again()
+	return w
+}
+
+// again goes on after a stop.
+func (w *workload) again() {
+	ctx, cancel := context.WithCancel(w.p.t.Context())
 	done := make(chan struct{})
 	w.stop = sync.OnceFunc(func() { cancel(); <-done })
-	p.t.Cleanup(w.stop)
+	w.p.t.Cleanup(w.stop)
 	go func() {
 		defer close(done)
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
-			if err := p.ask(ctx, 4); err == nil {
+			if err := w.p.ask(ctx, 4); err == nil {
 				w.answered.Add(1)
 			} else if ctx.Err() == nil {
 				w.failed.Add(1)
@@ -298,7 +304,6 @@ func (p *place) honest() *workload {
 			}
 		}
 	}()
-	return w
 }
 
 // ask asks the gateway for a few tokens of the bundled model, which must be
