@@ -42,14 +42,12 @@ type Genesis struct {
 	Balances   []Balance
 	Validators []Validator
 	Market     *puremarket.Params // market.Default, if nil
-	Judges     []square.Address   // of what the ledger cannot re-execute
-	Models     []Model            // whose work can be proven
+	Cards      []Card             // kept for ever
 }
 
-// Model is the card that proofs about a trade's spec are checked against.
-type Model struct {
+// Card is what proofs of the work of orders that name it are checked against.
+type Card struct {
 	Trade string
-	Spec  square.Hash
 	Card  []byte
 }
 
@@ -165,12 +163,12 @@ func (g Genesis) Doc() (*cmttypes.GenesisDoc, error) {
 	if g.Market != nil {
 		numbers = *g.Market
 	}
-	leases.Params = marketv1.FromParams(numbers, g.Judges)
-	if err := market.CheckParams(leases.Params); err != nil {
+	leases.Params = marketv1.FromParams(numbers)
+	if err := numbers.Check(); err != nil {
 		return nil, fmt.Errorf("genesis: %w", err)
 	}
-	for _, m := range g.Models {
-		leases.Models = append(leases.Models, marketv1.Model{Trade: m.Trade, Spec: m.Spec.String(), Card: m.Card})
+	for _, c := range g.Cards {
+		leases.Cards = append(leases.Cards, marketv1.Card{Trade: c.Trade, Card: c.Card})
 	}
 	put(market.Name, leases)
 

@@ -38,12 +38,13 @@ import (
 // anything is a trade that takes every order and judges nothing.
 type anything string
 
-func (a anything) Name() string                                { return string(a) }
-func (anything) Units() []string                               { return nil }
-func (anything) CheckOffer(square.Offer) error                 { return nil }
-func (anything) CheckOrder(square.Order) error                 { return nil }
-func (anything) JudgeGas(square.Evidence) (uint64, error)      { return 0, trade.ErrNotJudgeable }
-func (anything) Judge(square.Evidence) (square.Verdict, error) { return "", trade.ErrNotJudgeable }
+func (a anything) Name() string                            { return string(a) }
+func (anything) Units() []string                           { return nil }
+func (anything) CheckOffer(square.Offer) error             { return nil }
+func (anything) CheckOrder(square.Order) error             { return nil }
+func (anything) Fits(f square.Offer, o square.Order) error { return walk.Fits(f, o) }
+func (anything) JudgeGas(trade.Case) (uint64, error)       { return 0, trade.ErrNotJudgeable }
+func (anything) Judge(trade.Case) (square.Verdict, error)  { return "", trade.ErrNotJudgeable }
 
 // start applies a genesis without consensus, and returns the context of the
 // block after.
@@ -130,9 +131,12 @@ func walkGenesis(t testing.TB, c cast, p market.Params) *cmttypes.GenesisDoc {
 	return doc
 }
 
+// sealKey is what withheld results would be sealed to.
+var sealKey, _ = square.NewSealKey()
+
 // message makes of an operation what a person would send. It is nil for what
-// nobody sends: a judge's finding comes with evidence that a walk has not got,
-// and forgetting is the ledger's own.
+// nobody sends: a charge, an answer and a proof come with bytes that a walk has not
+// got, and seating judges and forgetting are the ledger's own.
 func (c cast) message(op walk.Op, lease func(square.Hash) (market.Lease, error)) proto.Message {
 	d := square.LedgerDomain(chainID)
 	by, id := op.By.String(), op.Lease.String()
@@ -195,12 +199,34 @@ func (c cast) message(op walk.Op, lease func(square.Hash) (market.Lease, error))
 		return &marketv1.MsgAbandon{Provider: by, Lease: id}
 	case walk.Cancel:
 		return &marketv1.MsgCancel{Buyer: by, Lease: id}
+	case walk.TopUp:
+		return &marketv1.MsgTopUp{Buyer: by, Lease: id, Units: op.Units}
+	case walk.Extend:
+		m := &marketv1.MsgExtend{Buyer: by, Lease: id, Ends: op.Ends, Signature: make([]byte, 65)}
+		if l, err := lease(op.Lease); err == nil && !l.Provider.IsZero() {
+			s := c.keys[l.Provider].Sign(square.ExtensionDigest(d, op.Lease, op.Ends))
+			m.Signature = s[:]
+		}
+		return m
 	case walk.Claim:
-		return &marketv1.MsgClaim{Provider: by, Lease: id, Root: op.Hash.String(), Price: op.Units}
+		m := &marketv1.MsgClaim{Sender: by, Lease: id, Receipt: squarev1.FromReceipt(op.Receipt), Signature: make([]byte, 65)}
+		if l, err := lease(op.Lease); err == nil && !l.Provider.IsZero() {
+			s := c.keys[l.Provider].Sign(op.Receipt.Digest(d))
+			m.Signature = s[:]
+		}
+		return m
+	case walk.Withhold:
+		return &marketv1.MsgWithhold{Buyer: by, Lease: id, Bond: op.Stake, Key: sealKey}
+	case walk.Enlist:
+		return &bondv1.MsgEnlist{Judge: by, Trade: op.Trade, Denom: op.Amount.Denom, On: op.On}
+	case walk.Commit:
+		return &marketv1.MsgCommit{Judge: by, Lease: id, Ballot: op.Hash.String()}
+	case walk.Vote:
+		return &marketv1.MsgVote{Judge: by, Lease: id, Verdict: string(op.Verdict), Secret: op.Hash.String()}
 	case walk.Accept:
 		return &marketv1.MsgAccept{Buyer: by, Lease: id}
 	case walk.Prove:
-		return nil // a proof comes with evidence, like a judge's finding
+		return nil
 	case walk.Poke:
 		return &marketv1.MsgPoke{Sender: by, Lease: id}
 	}
@@ -221,7 +247,7 @@ func TestRefinement(t *testing.T) {
 	a, ctx := start(t, doc)
 	ctx = ctx.WithEventManager(sdk.NewEventManager())
 
-	machine := market.Machine{Params: params}
+	machine := market.Machine{Params: params, Fits: walk.Fits}
 	memory := market.NewMemory()
 	for _, who := range people.All() {
 		for _, d := range []string{square.Denom, "uusd"} {
@@ -306,10 +332,10 @@ func same(t *testing.T, n int, op walk.Op, people walk.People, tap *walk.Tap, me
 		}
 	}
 	for k := range tap.Offers {
-		want, _ := memory.Offer(k)
-		got, err := store.Offer(k)
-		if err != nil || !equal(want, got) {
-			t.Fatalf("step %d, %v: offer\n%+v\nledger\n%+v (%v)", n, op, want, got, err)
+		want, werr := memory.Offer(k)
+		got, gerr := store.Offer(k)
+		if (werr == nil) != (gerr == nil) || !equal(want, got) {
+			t.Fatalf("step %d, %v: offer\n%+v (%v)\nledger\n%+v (%v)", n, op, want, werr, got, gerr)
 		}
 	}
 	for k := range tap.Stakes {
@@ -362,7 +388,7 @@ func TestGenesis(t *testing.T) {
 	}
 	//lint:ignore SA1019 no other context writes to the state itself
 	ctx := a.NewUncachedContext(false, cmtproto.Header{ChainID: chainID, Height: 2, Time: doc.GenesisTime})
-	machine := market.Machine{Params: params}
+	machine := market.Machine{Params: params, Fits: walk.Fits}
 	walker := walk.New(5, params, square.LedgerDomain(chainID), people.People, a.Market.Store(ctx), doc.GenesisTime.Unix())
 	for range 3000 {
 		op := walker.Next()

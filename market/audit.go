@@ -57,13 +57,6 @@ func Drawn(beacon square.Hash, p uint64) bool {
 	return hi < p
 }
 
-// Sizes of a replicated job's panel, and how many of the large one must agree.
-const (
-	Replicas     = 2
-	ReplicasMore = 5
-	ReplicasMost = 4
-)
-
 // Agreement is what replicas of one job have shown so far.
 type Agreement struct {
 	Result square.Hash // the agreed result, if Done
@@ -77,14 +70,14 @@ type Agreement struct {
 // accept more wrong results than two of two. If five do not decide, Done is
 // false and Want is 5: the job is drawn anew.
 func Agree(results []square.Hash) Agreement {
-	if len(results) < Replicas {
-		return Agreement{Want: Replicas}
+	if len(results) < square.Replicas {
+		return Agreement{Want: square.Replicas}
 	}
 	if results[0] == results[1] {
 		return Agreement{Result: results[0], Done: true, Want: len(results)}
 	}
-	if len(results) >= ReplicasMore {
-		results = results[:ReplicasMore]
+	if len(results) >= square.ReplicasMore {
+		results = results[:square.ReplicasMore]
 		for _, r := range results[:2] { // four of five leave at most one out
 			n := 0
 			for _, x := range results {
@@ -92,10 +85,10 @@ func Agree(results []square.Hash) Agreement {
 					n++
 				}
 			}
-			if n >= ReplicasMost {
+			if n >= square.ReplicasMost {
 				return Agreement{Result: r, Done: true, Want: len(results)}
 			}
 		}
 	}
-	return Agreement{Want: ReplicasMore}
+	return Agreement{Want: square.ReplicasMore}
 }

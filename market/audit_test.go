@@ -95,7 +95,7 @@ func FuzzAuditProbability(f *testing.F) {
 func TestDrawn(t *testing.T) {
 	var hits int
 	for i := range 10_000 {
-		if Drawn(square.Beacon(square.Hash{byte(i), byte(i >> 8)}, []byte("audit")), 125_000) {
+		if Drawn(square.Label(square.Hash{byte(i), byte(i >> 8)}, []byte("audit")), 125_000) {
 			hits++
 		}
 	}

@@ -6,20 +6,17 @@ import (
 	"github.com/torg-network/torg/square"
 )
 
-// Close ends a stream for its buyer. With consent, the final sum that the
-// provider signed (the caller has checked it), the lease settles at once on
-// exactly that sum. Without, it drains for the order's Drain seconds, so that
-// the provider can redeem its last voucher; a reclaimed lease drains no longer
-// than it would have, and has no child.
+// Close ends a lease that runs for its buyer. With consent, the final sum that the
+// provider of a stream signed (the caller has checked it), the lease settles at once
+// on exactly that sum. Without, it drains for the order's Drain seconds, so that
+// the provider can redeem its last voucher, or claim a result that is done; a
+// reclaimed lease drains no longer than it would have, and has no child.
 func (m Machine) Close(s Store, now int64, by square.Address, id square.Hash, consent *uint64) ([]Event, error) {
 	t, err := m.begin(s, now, by, id)
 	if err != nil {
 		return nil, err
 	}
 	l := t.lease
-	if err := t.mode("close", square.ModeStream); err != nil {
-		return nil, err
-	}
 	if err := t.in("close", Active, Draining); err != nil {
 		return nil, err
 	}
@@ -27,6 +24,9 @@ func (m Machine) Close(s Store, now int64, by square.Address, id square.Hash, co
 		return nil, err
 	}
 	if consent != nil {
+		if err := t.mode("close with a final sum", square.ModeStream); err != nil {
+			return nil, err
+		}
 		switch final := *consent; {
 		case final < l.Paid:
 			return nil, fmt.Errorf("close: the final sum %d is less than the %d already paid", final, l.Paid)
@@ -46,7 +46,62 @@ func (m Machine) Close(s Store, now int64, by square.Address, id square.Hash, co
 		}
 		until = min(until, l.Deadline)
 	}
+	if l.Order.Mode == square.ModeResult {
+		until = min(until, l.Ends)
+	}
 	t.drain(ReasonClosed, until)
+	return t.commit()
+}
+
+// TopUp adds the buyer's money to the escrow of a stream that runs.
+func (m Machine) TopUp(s Store, now int64, by square.Address, id square.Hash, units uint64) ([]Event, error) {
+	t, err := m.begin(s, now, by, id)
+	if err != nil {
+		return nil, err
+	}
+	l := t.lease
+	if err := t.mode("top up", square.ModeStream); err != nil {
+		return nil, err
+	}
+	if err := t.in("top up", Active); err != nil {
+		return nil, err
+	}
+	if err := t.only("top up", "buyer", l.Order.Buyer); err != nil {
+		return nil, err
+	}
+	if units == 0 || units > square.MaxUnits-l.Funded() {
+		return nil, fmt.Errorf("top up: %d is out of range", units)
+	}
+	l.Added += units
+	l.Escrow += units
+	t.move(Account(by), Escrow(id), units)
+	t.event(EvToppedUp, square.Hash{})
+	return t.commit()
+}
+
+// Extend lets a stream that runs end later, at the buyer's wish and with the
+// provider's signature under exactly that time (the caller has checked it).
+func (m Machine) Extend(s Store, now int64, by square.Address, id square.Hash, ends int64) ([]Event, error) {
+	t, err := m.begin(s, now, by, id)
+	if err != nil {
+		return nil, err
+	}
+	l := t.lease
+	if err := t.mode("extend", square.ModeStream); err != nil {
+		return nil, err
+	}
+	if err := t.in("extend", Active); err != nil {
+		return nil, err
+	}
+	if err := t.only("extend", "buyer", l.Order.Buyer); err != nil {
+		return nil, err
+	}
+	if ends <= l.Ends || ends > now+square.MaxDuration {
+		return nil, fmt.Errorf("extend: ends is %d; later than now's %d, and at most %d s ahead", ends, l.Ends, square.MaxDuration)
+	}
+	l.Ends = ends
+	l.Deadline = l.running()
+	t.event(EvExtended, square.Hash{})
 	return t.commit()
 }
 
@@ -71,8 +126,8 @@ func (m Machine) Reclaim(s Store, now int64, by square.Address, id square.Hash, 
 	if notice < l.Order.Drain {
 		return nil, fmt.Errorf("reclaim: notice is %d s; the order wants %d", notice, l.Order.Drain)
 	}
-	if notice > uint64(l.Ends-now) {
-		return nil, fmt.Errorf("reclaim: the lease ends by itself at %d, before the notice of %d s would", l.Ends, notice)
+	if notice > uint64(l.Ends-now)+l.Order.Drain {
+		return nil, fmt.Errorf("reclaim: the lease ends by itself at %d, and drains for %d s, before the notice of %d s would", l.Ends, l.Order.Drain, notice)
 	}
 	t.drain(ReasonReclaimed, now+int64(notice))
 	return t.commit()
@@ -114,7 +169,7 @@ func (t *step) failover() {
 	t.fromEscrow(Account(t.by), bounty)
 	o := l.Order
 	o.Failover--
-	o.Expiry = t.now + (l.Order.Expiry - l.Opened)
+	o.Expiry = t.wall() + l.Wait
 	o.Escrow = l.Escrow
 	o.JobValue = min(o.JobValue, o.Escrow)
 	if o.Mode == square.ModeStream && l.Started != 0 {
@@ -123,7 +178,7 @@ func (t *step) failover() {
 	}
 	child := Lease{
 		ID: ChildID(l.ID, l.Nth+1), Order: o, State: Open, Parent: l.ID, Nth: l.Nth + 1,
-		Opened: t.now, Deadline: o.Expiry, Escrow: o.Escrow,
+		Wait: l.Wait, Opened: t.now, Deadline: t.now + l.Wait, Escrow: o.Escrow,
 	}
 	l.Child = child.ID
 	t.child = &child

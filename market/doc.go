@@ -1,14 +1,23 @@
 // Package market is the lease machine: how every kind of work on the square is
 // ordered, bonded, paid, disputed and ended. It is pure: a [Machine] turns an
 // operation at a time into reads and writes of a [Store] and returns [Event]s.
-// It does no I/O, has no clock (every operation is given now, in unix seconds)
-// and knows no trade by name. The ledger runs it over consensus state;
-// [Memory] runs it over maps.
+// It does no I/O, has no clock (every operation is given now, in seconds) and knows
+// no trade by name. The ledger runs it over consensus state; [Memory] runs it over
+// maps.
 //
-// The caller authenticates. Signatures of orders, quotes, vouchers, receipts,
-// consents and the standing of judges are checked before an operation is
-// called (square has the bytes), and ids are digests that the caller computed,
-// since they depend on the ledger's domain: a lease's id is its order's.
+// The caller authenticates. Signatures of orders, quotes, vouchers, receipts and
+// consents, what evidence and answers open, and who was drawn as a judge are
+// checked before an operation is called (square has the bytes), and ids are digests
+// that the caller computed, since they depend on the ledger's domain: a lease's id is
+// its order's.
+//
+// # Time
+//
+// There are two clocks. The one that every operation is given, and that all
+// deadlines are on, may stand still: a ledger stops it while blocks have no room, so
+// that nobody loses money for not having been heard. What people sign (the expiry of
+// offers, orders, quotes) is in the wall's time, [Machine.Lag] seconds ahead. No
+// deadline whose passing costs somebody money is shorter than Notice.
 //
 // # States
 //
@@ -19,40 +28,48 @@
 //
 //	a stream:
 //	Active --Redeem--> Active                        --poke--> Failed (idle), Draining (ended)
+//	Active --TopUp, Extend--> Active
 //	Active --Close--> Settled (agreed), Draining (closed)
 //	Active --Reclaim--> Draining (reclaimed)
 //	Draining --Redeem--> Draining, final: Settled    --poke--> Settled (closed, ended, reclaimed)
 //	Draining --Close--> Settled (agreed), Draining (closed)
-//	Active, Draining --Challenge--> Disputed
+//	Active, Draining --Challenge--> Disputed --Redeem--> Disputed
 //
 //	a result:
-//	Active --Claim--> Claimed                        --poke--> Failed (late)
-//	Active --Cancel--> Cancelled
+//	Active, Draining --Claim--> Claimed              --poke--> Failed (late)
+//	Active --Close--> Draining (closed)              --poke--> Settled (closed)
 //	Claimed --Accept--> Settled (accepted)           --poke--> Settled (unchallenged)
+//	Claimed --Withhold, once--> Owed --Answer--> Claimed --poke--> Slashed (withheld)
 //	Claimed --Challenge--> Disputed
 //
-//	Disputed --Judge ok--> Settled (upheld); a stream: back to where it was
-//	Disputed --Judge fraud--> Slashed (fraud)        --poke--> the next draw; after the last, Failed (judges_silent)
-//	a proof is due: Disputed --Prove--> as Judge ok  --poke--> Slashed (unproven)
+//	Disputed --verdict ok--> Settled (upheld); a stream: back to where it was
+//	Disputed --verdict fraud--> Slashed (fraud), unavailable: whoever owed the bytes has lost
+//	by judges: Disputed --Seat, Commit, Vote--> Disputed; a quorum of votes is the verdict
+//	                                                 --poke--> the next draw; after the last, Settled (judges_silent), a stream: back
+//	by the ledger: Disputed --Judge--> the verdict, in the transaction that challenges
+//	by proof: Disputed --Prove--> as verdict ok      --poke--> Slashed (unproven)
 //
 // Every state has a deadline. From it on a lease takes no operation but
 // [Machine.Poke], which carries out the exit in the right column; so what a
 // lease is worth at a time does not depend on who is quicker, and
 // [Machine.Project] can tell it. One poke goes through as many exits as are
-// due. An ended lease is kept for Retention and then pruned.
+// due. An ended lease is kept for Retention and then pruned; an offer that has
+// expired and of which nothing is leased is dropped.
 //
 // # Money
 //
 // A buyer's money waits in the lease's escrow, a provider's in its stake, of
-// which open leases lock their bonds.
+// which open leases lock their bonds and disputes the bonds of judges' seats.
 //
 //	pay: escrow -> fee (FeeBps: treasury, burned) + provider (part of it into stake while the bond is small)
 //	     minted -> provider, at most EmissionBps of what was burned, in the ledger's own denom only
 //	refund: escrow -> buyer
-//	no_start, abandoned, late: bond -> buyer (at most CancelBps of the order's escrow), burned
+//	no_start, abandoned, late, idle: a share of the bond (AbandonBps, LateBps, the order's Silence) -> buyer (at most CancelBps of the order's escrow), burned
 //	Cancel of what a provider has bonded for: escrow -> provider (CancelBps of the order's escrow), then refund
-//	fraud, unproven: refund, then the whole bond -> buyer (up to what it had paid), challenger (ReporterBps of the rest), burned
-//	a challenger's bond -> provider if the work is upheld, else back
+//	fraud, unproven, withheld: refund, then the whole bond -> challenger (the fees of its challenge), judges (JudgeFee a vote), buyer (up to what it had paid), challenger (ReporterBps of the rest), burned
+//	upheld: a challenger's bond -> judges (JudgeFee a vote), provider
+//	answered: a buyer's bond -> provider (the fees of its answer), back
+//	a silent judge's bond -> burned; where a whole draw found nothing, first the fees of the challenge to each side
 //	a poke's bounty: out of the penalty, or of the refund where the provider is not at fault; none from a dispute
 //
 // Every share rounds down; what is left over by the fee's split and by a
@@ -68,17 +85,19 @@
 // # Invariants
 //
 //   - I1 money is conserved: the sum of all pots is what was minted
-//   - I2 what a lease has paid never falls, and with what it holds never exceeds its escrow
+//   - I2 what a lease has paid never falls, and with what it holds never exceeds what was put into its escrow
 //   - I3 an ended lease holds no escrow and no bond, and never changes again
-//   - I4 what a stake has locked is the sum of the bonds of open leases, and with what is unbonding at most the stake
+//   - I4 what a stake has locked is the sum of the bonds of open leases and of seats, and with what is unbonding at most the stake
 //   - I5 a silence and one poke end any lease
 //   - I6 a penalty is exactly the share its exit names
 //   - I7 a stale or equal claim changes nothing, not even T_idle
 //   - I8 an offer's units in use are those of its open leases and at most its capacity
-//   - I9 an honest party loses at most one voucher's interval: every end that a buyer chooses leaves the provider its notice
+//   - I9 an honest party loses at most one voucher's interval: every end that a buyer chooses leaves the provider its notice, and no dispute holds more than what is disputed
 //   - I10 nothing is slashed without the hash of evidence in the lease
 //   - I11 a quote is used once
 //   - I12 a lease never earns more emission than the fee it burned
+//   - I13 nothing is paid for a result without a receipt that its provider signed for the order's request, or after the buyer has said in vain that it was withheld
+//   - I14 a challenge costs its sender, if it is wrong, at least Dispute
 //
 // Package walk checks them, and the money of every exit against a separate
 // account, along random histories.
@@ -88,11 +107,12 @@
 //   - A buyer's close without the provider's consent drains first; settling at
 //     once would cost the provider its last voucher (I9).
 //   - A stream that reaches its duration drains as well, for the same reason.
-//   - A dispute stops the clocks of the lease; an upheld stream gets the time back.
+//   - A dispute stops the clocks of the lease; an upheld stream gets the time back,
+//     and all but the disputed value is redeemed meanwhile.
 //   - A result that is not claimed by its deadline costs LateBps of the bond.
-//   - After Hearings upheld disputes only the buyer may challenge a stream, so
+//   - After Hearings disputes only the buyer may challenge a stream, so
 //     that a provider cannot hold its money by challenging itself.
 //   - Re-draws count from the challenge, not from the poke, so that one poke is enough.
-//   - A challenge may ask the provider for a proof instead of judges for a
-//     verdict. Then silence is the provider's, and it is slashed.
+//   - The price of silence is the provider's to avoid: redeeming a unit counts as a
+//     sign of life, and a buyer that has stopped paying is reclaimed from, with notice.
 package market

@@ -16,6 +16,7 @@ const (
 	Active    State = "active"    // work is being done
 	Draining  State = "draining"  // a stream that is ending; vouchers are still redeemed
 	Claimed   State = "claimed"   // a result is in and may be challenged
+	Owed      State = "owed"      // the buyer says that it has not got the result; the provider is to answer
 	Disputed  State = "disputed"  // judges are looking, or a proof is due; every other clock stands still
 	Settled   State = "settled"   // ended as agreed
 	Failed    State = "failed"    // ended because someone fell silent or left
@@ -34,6 +35,7 @@ type Reason string
 const (
 	ReasonAgreed       Reason = "agreed"        // settled: both sides signed the final sum
 	ReasonClosed       Reason = "closed"        // settled: the buyer closed, the provider had its notice
+	ReasonWithheld     Reason = "withheld"      // slashed: the provider handed over nothing, in time or at all
 	ReasonEnded        Reason = "ended"         // settled: the duration was reached
 	ReasonReclaimed    Reason = "reclaimed"     // settled: the provider gave notice
 	ReasonAccepted     Reason = "accepted"      // settled: the buyer took the result
@@ -45,13 +47,14 @@ const (
 	ReasonIdle         Reason = "idle"          // failed: nothing was redeemed for too long
 	ReasonLate         Reason = "late"          // failed: no result by the job's deadline
 	ReasonAbandoned    Reason = "abandoned"     // failed: the provider walked away
-	ReasonJudgesSilent Reason = "judges_silent" // failed: no draw of judges gave a verdict
+	ReasonJudgesSilent Reason = "judges_silent" // settled: no draw of judges gave a verdict, so that the signed claim stands
 	ReasonFraud        Reason = "fraud"         // slashed: the work was found not to be what its receipt says
 	ReasonUnproven     Reason = "unproven"      // slashed: the provider did not prove challenged work in time
 )
 
 // Lease is an order and what became of it. Money is in base units of
-// Order.Denom, times are unix seconds and 0 when they have not come.
+// Order.Denom, times are seconds on the clock of deadlines (see Machine.Lag) and 0
+// when they have not come.
 type Lease struct {
 	ID     square.Hash  `json:"id"`    // the order's id, or ChildID of the parent
 	Order  square.Order `json:"order"` // of a child: the parent's, with escrow, job value, duration, failover and expiry cut down
@@ -64,8 +67,10 @@ type Lease struct {
 
 	Provider square.Address `json:"provider"` // zero while Open
 	Offer    square.Hash    `json:"offer"`
+	Slot     square.Hash    `json:"slot"` // the spec of the offer
 	Rates    []square.Rate  `json:"rates,omitempty"`
 
+	Added  uint64 `json:"added,string"`  // to the order's escrow, by topping up
 	Escrow uint64 `json:"escrow,string"` // held now
 	Bond   uint64 `json:"bond,string"`   // locked now in the provider's stake
 	Bonded uint64 `json:"bonded,string"` // locked at the match; what the audit law calls S
@@ -74,13 +79,15 @@ type Lease struct {
 	Burned  uint64 `json:"burned,string"`  // of the fees on Paid
 	Emitted uint64 `json:"emitted,string"` // minted to the provider for Burned
 
-	Lanes []uint64    `json:"lanes,omitempty"` // redeemed so far by lane; their sum is at most Paid
-	Root  square.Hash `json:"root"`            // result: what was claimed
-	Price uint64      `json:"price,string"`    // result: for how much
+	Lanes   []uint64        `json:"lanes,omitempty"`   // redeemed so far by lane; their sum is at most Paid
+	Receipt *square.Receipt `json:"receipt,omitempty"` // result: what was claimed, and for how much
+	Asked   bool            `json:"asked,omitempty"`   // result: the buyer has said once that it was withheld
+	Answer  square.Hash     `json:"answer"`            // result: what the provider answered to that
 
-	Heard   uint64   `json:"heard,omitempty"`   // disputes in which a stream was upheld
-	Dispute *Dispute `json:"dispute,omitempty"` // while Disputed, and after it ended the lease
+	Heard   uint64   `json:"heard,omitempty"`   // disputes after which a stream went on
+	Dispute *Dispute `json:"dispute,omitempty"` // while Disputed or Owed, and after it ended the lease
 
+	Wait    int64 `json:"wait"` // how long it waits for a provider
 	Opened  int64 `json:"opened"`
 	Matched int64 `json:"matched"`
 	Started int64 `json:"started"`
@@ -92,23 +99,50 @@ type Lease struct {
 	Deadline int64 `json:"deadline"`
 }
 
-// Dispute is a challenge before its judges, or one that the provider is to answer
-// with a proof.
+// Way is how a dispute is decided.
+type Way string
+
+const (
+	ByJudges Way = "judges" // a draw of the trade's judges votes
+	ByProof  Way = "proof"  // the provider proves a part of the work, or is slashed
+	ByAnswer Way = "answer" // the provider hands the result over, or is slashed
+)
+
+// Dispute is a challenge, or the question after a withheld result.
 type Dispute struct {
+	Way        Way            `json:"way"`
 	Challenger square.Address `json:"challenger"`
 	Bond       uint64         `json:"bond,string"` // held now
+	Cost       uint64         `json:"cost,string"` // what the challenge cost its sender in fees, as far as it is given back
 	Evidence   square.Hash    `json:"evidence"`
 	Value      uint64         `json:"value,string"` // what the work in question was charged at
 	Prior      State          `json:"prior"`        // where an upheld stream goes back to
 	PriorTime  int64          `json:"prior_time"`   // the deadline it had there
 	Since      int64          `json:"since"`
-	Draw       uint64         `json:"draw"`            // which draw of judges sits, from 0
-	Prove      bool           `json:"prove,omitempty"` // no judges: the provider is to prove Part
-	Part       uint64         `json:"part,omitempty"`  // of the work, as its trade counts
+	Part       uint64         `json:"part,omitempty"` // ByProof: of the work, as its trade counts
+	// Owes is who must have the bytes behind the evidence's digests where they are
+	// not on the ledger; zero where they are.
+	Owes   square.Address   `json:"owes"`
+	Draw   uint64           `json:"draw"`             // ByJudges: which draw sits, from 0
+	Seated int64            `json:"seated,omitempty"` // when it sat down; 0: not yet
+	Seats  []Seat           `json:"seats,omitempty"`
+	Stood  []square.Address `json:"stood,omitempty"` // judges of earlier draws
+	Found  square.Verdict   `json:"found,omitempty"` // what a draw found
 }
 
+// Seat is a judge in a dispute.
+type Seat struct {
+	Judge   square.Address `json:"judge"`
+	Bond    uint64         `json:"bond,string"` // locked in its stake
+	Ballot  square.Hash    `json:"ballot"`      // what it committed to; zero: nothing yet
+	Verdict square.Verdict `json:"verdict,omitempty"`
+}
+
+// Funded is all that was ever put into the lease's escrow.
+func (l Lease) Funded() uint64 { return l.Order.Escrow + l.Added }
+
 // OfferKey is where the lease's offer is stored.
-func (l Lease) OfferKey() OfferKey { return OfferKey{l.Provider, l.Order.Trade, l.Order.Spec} }
+func (l Lease) OfferKey() OfferKey { return OfferKey{l.Provider, l.Order.Trade, l.Slot} }
 
 // StakeKey is the stake the lease's bond is locked in.
 func (l Lease) StakeKey() StakeKey { return StakeKey{l.Provider, l.Order.Trade, l.Order.Denom} }

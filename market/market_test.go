@@ -33,6 +33,11 @@ func TestParamsCheck(t *testing.T) {
 		"answer":         func(p *Params) { p.Answer = 0 },
 		"unbonding":      func(p *Params) { p.Unbonding = 1 << 40 },
 		"max_order_ttl":  func(p *Params) { p.MaxOrderTTL = 0 },
+		"dispute_cost":   func(p *Params) { p.DisputeCost = 1 << 63 },
+		"seats":          func(p *Params) { p.Seats = 0 },
+		"judge_fee":      func(p *Params) { p.JudgeFee = 1 << 63 },
+		"seat_bond":      func(p *Params) { p.SeatBond = 1 << 63 },
+		"notice":         func(p *Params) { p.Notice = 0 },
 		"retention":      func(p *Params) { p.Retention = p.MaxOrderTTL - 1 },
 	} {
 		p := Default()
@@ -46,7 +51,8 @@ func TestParamsCheck(t *testing.T) {
 // TestLargest plays with the largest amounts there are: no sum may wrap.
 func TestLargest(t *testing.T) {
 	const most = square.MaxUnits
-	m := Machine{Default()}
+	m := Machine{Params: Default()}
+	m.Notice = 1
 	m.EmissionBps = 9000
 	for _, bond := range []uint64{1, most} {
 		s := NewMemory()
@@ -70,7 +76,7 @@ func TestLargest(t *testing.T) {
 		must(m.PostOffer(s, 1, square.Hash{7}, off))
 		o := square.Order{
 			Buyer: ann, Authorizer: ann, Trade: "infer", Mode: square.ModeStream, Denom: square.Denom, Escrow: most, MaxRates: off.Rates,
-			JobValue: most, Policy: square.PolicyAudit, Lanes: 256, Units: 1 << 63, Start: 1, Idle: 86400, Duration: 366 * 86400,
+			JobValue: most, Policy: square.PolicyReplicate, Lanes: 256, Units: 1 << 63, Start: 1, Idle: 86400, Duration: 366 * 86400,
 			Challenge: 1, Drain: 1, Failover: 8, Expiry: 86401,
 		}
 		id := o.ID(storyDomain)
@@ -213,7 +219,7 @@ func BenchmarkRedeem(b *testing.B) {
 }
 
 func TestBondTrade(t *testing.T) {
-	s, m := NewMemory(), Machine{Default()}
+	s, m := NewMemory(), Machine{Params: Default()}
 	if err := s.Fund(person("bob"), square.Utorg(10)); err != nil {
 		t.Fatal(err)
 	}

@@ -41,12 +41,17 @@ func (t *step) match(q square.Quote, digest square.Hash) error {
 	switch {
 	case q.Order != l.ID:
 		return fmt.Errorf("quote: it is for order %s, not %s", q.Order.Short(), l.ID.Short())
-	case q.Expiry <= t.now:
-		return fmt.Errorf("quote: %w: it expired at %d and it is %d; ask for another", ErrLate, q.Expiry, t.now)
-	case q.Expiry-t.now > square.QuoteTTL:
-		return fmt.Errorf("quote: expiry is %d s ahead; at most %d", q.Expiry-t.now, square.QuoteTTL)
+	case q.Expiry <= t.wall():
+		return fmt.Errorf("quote: %w: it expired at %d and it is %d; ask for another", ErrLate, q.Expiry, t.wall())
+	case q.Expiry-t.wall() > square.QuoteTTL:
+		return fmt.Errorf("quote: expiry is %d s ahead; at most %d", q.Expiry-t.wall(), square.QuoteTTL)
+	case q.Provider == l.Order.Buyer:
+		return fmt.Errorf("quote: %w: the buyer cannot be the provider of its own order", ErrParty)
 	case q.Bond == 0 && l.Order.Policy != square.PolicyReplicate:
 		return fmt.Errorf("quote: bond is 0, which policy %q does not allow; bond something or order with policy %q", l.Order.Policy, square.PolicyReplicate)
+	}
+	if least := t.LeaseBond(l.Order); q.Bond > 0 && q.Bond < least {
+		return fmt.Errorf("quote: bond is %d; under policy %q at least %d, which covers a dispute", q.Bond, l.Order.Policy, least)
 	}
 	if err := square.Within(q.Rates, l.Order.MaxRates); err != nil {
 		return fmt.Errorf("quote: %w", err)
@@ -57,32 +62,42 @@ func (t *step) match(q square.Quote, digest square.Hash) error {
 		return fmt.Errorf("quote: %w; ask for another", ErrUsed)
 	}
 
-	offer, err := t.store.Offer(OfferKey{q.Provider, l.Order.Trade, l.Order.Spec})
+	offer, err := t.store.Offer(OfferKey{q.Provider, l.Order.Trade, q.Spec})
 	switch {
 	case err != nil:
-		return fmt.Errorf("quote: %v offers no %s of spec %s: %w", q.Provider, l.Order.Trade, l.Order.Spec.Short(), err)
+		return fmt.Errorf("quote: %v offers no %s of spec %s: %w", q.Provider, l.Order.Trade, q.Spec.Short(), err)
 	case offer.ID != q.Offer:
 		return fmt.Errorf("quote: offer %s is not the newest, %s; ask for another quote", q.Offer.Short(), offer.ID.Short())
 	case offer.Withdrawn:
 		return fmt.Errorf("quote: %w: offer %s is withdrawn", ErrState, offer.ID.Short())
-	case offer.Expiry <= t.now:
+	case offer.Expiry <= t.wall():
 		return fmt.Errorf("quote: %w: offer %s expired at %d", ErrLate, offer.ID.Short(), offer.Expiry)
 	case offer.Denom != l.Order.Denom:
 		return fmt.Errorf("quote: the offer is in %s, the order in %s", offer.Denom, l.Order.Denom)
 	case l.Order.Units > offer.Capacity-offer.InUse:
 		return fmt.Errorf("quote: the order takes %d units and the offer has %d free of %d", l.Order.Units, offer.Capacity-offer.InUse, offer.Capacity)
 	}
+	if err := t.fits(offer.Offer, l.Order); err != nil {
+		return fmt.Errorf("quote: the offer does not fit the order: %w", err)
+	}
 
-	l.Provider, l.Offer, l.Rates = q.Provider, q.Offer, q.Rates
+	l.Provider, l.Offer, l.Slot, l.Rates = q.Provider, q.Offer, q.Spec, q.Rates
+	stake := t.look(l.StakeKey())
+	if t.err != nil {
+		return t.err
+	}
 	if q.Bond > 0 {
-		free := t.staked().Free()
-		if t.err != nil {
-			return t.err
-		}
-		if q.Bond > free {
+		if free := stake.Free(); q.Bond > free {
 			return fmt.Errorf("quote: bond: %w: %d asked, %d free in the provider's %s stake in %s", ErrFunds, q.Bond, free, l.Order.Denom, l.Order.Trade)
 		}
 		t.bonded().Locked += q.Bond
+	} else {
+		// What a newcomer may have open at once grows with what it has left in its
+		// stake: that is what it would lose by walking away from its name.
+		if most := 1 + (stake.Total-stake.Unbonding)/l.Order.JobValue; stake.Jobs >= most {
+			return fmt.Errorf("quote: bond is 0: %w: the provider has %d such leases open, and at most %d until more of its pay has become stake", ErrFunds, stake.Jobs, most)
+		}
+		t.bonded().Jobs++
 	}
 	l.Bond, l.Bonded = q.Bond, q.Bond
 	l.Matched = t.now
@@ -98,6 +113,16 @@ func (t *step) match(q square.Quote, digest square.Hash) error {
 		t.start()
 	}
 	return nil
+}
+
+// LeaseBond is the least bond of a lease that fills o, if it is bonded at all.
+// Where work may be disputed it covers a whole dispute, so that the loser can pay
+// for it.
+func (p Params) LeaseBond(o square.Order) uint64 {
+	if o.Policy == square.PolicyAudit || o.Policy == square.PolicyProve {
+		return max(1, p.Dispute())
+	}
+	return 1
 }
 
 // Start is the provider's word that it serves a Matched lease.

@@ -115,6 +115,11 @@ func (m *Memory) SetOffer(o Offer) error {
 	return nil
 }
 
+func (m *Memory) DropOffer(k OfferKey) error {
+	drop(m, m.offers, k)
+	return nil
+}
+
 func (m *Memory) Stake(k StakeKey) (Stake, error) { return m.stakes[k], nil }
 
 func (m *Memory) SetStake(k StakeKey, s Stake) error {

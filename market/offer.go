@@ -14,8 +14,8 @@ func (m Machine) PostOffer(s Store, now int64, id square.Hash, o square.Offer) (
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	if o.Expiry <= now {
-		return nil, fmt.Errorf("offer: %w: it expired at %d and it is %d", ErrLate, o.Expiry, now)
+	if wall := now + m.Lag; o.Expiry <= wall {
+		return nil, fmt.Errorf("offer: %w: it expired at %d and it is %d", ErrLate, o.Expiry, wall)
 	}
 	next := Offer{Offer: o, ID: id}
 	old, err := s.Offer(next.Key())
@@ -46,6 +46,20 @@ func (m Machine) WithdrawOffer(s Store, now int64, by square.Address, key OfferK
 	}
 	o.Withdrawn = true
 	return setOffer(s, now, EvWithdrawn, o)
+}
+
+// DropOffer forgets an offer that has expired and of which nothing is leased.
+func (m Machine) DropOffer(s Store, now int64, key OfferKey) ([]Event, error) {
+	o, err := s.Offer(key)
+	switch wall := now + m.Lag; {
+	case err != nil:
+		return nil, fmt.Errorf("drop offer: %w", err)
+	case o.Expiry > wall:
+		return nil, fmt.Errorf("drop offer: %w: it expires at %d and it is %d", ErrEarly, o.Expiry, wall)
+	case o.InUse > 0:
+		return nil, fmt.Errorf("drop offer: %w: %d of its units are leased", ErrState, o.InUse)
+	}
+	return []Event{{Kind: EvDropped, Time: now, Trade: o.Trade, Provider: o.Provider, Ref: o.ID}}, s.DropOffer(key)
 }
 
 func setOffer(s Store, now int64, kind Kind, o Offer) ([]Event, error) {

@@ -22,28 +22,41 @@ func (m Machine) open(s Store, now int64, id square.Hash, o square.Order) (*step
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	if o.Expiry <= now {
-		return nil, fmt.Errorf("order: %w: it expired at %d and it is %d", ErrLate, o.Expiry, now)
+	wait := o.Expiry - (now + m.Lag)
+	if wait <= 0 {
+		return nil, fmt.Errorf("order: %w: it expired at %d and it is %d", ErrLate, o.Expiry, now+m.Lag)
 	}
-	if uint64(o.Expiry-now) > m.MaxOrderTTL {
-		return nil, fmt.Errorf("order: expiry is %d s ahead; at most %d", o.Expiry-now, m.MaxOrderTTL)
+	if uint64(wait) > m.MaxOrderTTL {
+		return nil, fmt.Errorf("order: expiry is %d s ahead; at most %d", wait, m.MaxOrderTTL)
+	}
+	for _, f := range []struct {
+		name  string
+		value uint64
+		has   bool
+	}{
+		{"start", o.Start, true}, {"idle", o.Idle, o.Mode == square.ModeStream}, {"challenge", o.Challenge, true},
+		{"drain", o.Drain, true}, {"duration", o.Duration, true},
+	} {
+		if f.has && f.value < m.Notice {
+			return nil, fmt.Errorf("order: %s is %d s; at least %d, so that whoever must act in it can be heard", f.name, f.value, m.Notice)
+		}
 	}
 	if _, err := s.Lease(id); err == nil {
 		return nil, fmt.Errorf("order %s: %w; change its salt", id.Short(), ErrUsed)
 	} else if !errors.Is(err, ErrNotFound) {
 		return nil, fmt.Errorf("order %s: %w", id.Short(), err)
 	}
-	t := &step{Params: m.Params, store: s, now: now, by: o.Buyer, lease: &Lease{
-		ID: id, Order: o, State: Open, Opened: now, Deadline: o.Expiry, Escrow: o.Escrow,
+	t := &step{Machine: m, store: s, now: now, by: o.Buyer, lease: &Lease{
+		ID: id, Order: o, State: Open, Wait: wait, Opened: now, Deadline: now + wait, Escrow: o.Escrow,
 	}}
 	t.move(Account(o.Buyer), Escrow(id), o.Escrow)
 	t.event(EvOpened, square.Hash{})
 	return t, nil
 }
 
-// Cancel ends a lease for its buyer: at no cost while it is Open, for
-// CancelBps of the order's escrow, to the provider, once it is Matched or, for
-// a result, Active. A stream that runs is closed instead.
+// Cancel ends a lease for its buyer before it has started: at no cost while it is
+// Open, for CancelBps of the order's escrow, to the provider, once it is Matched.
+// One that has started is closed, with notice.
 func (m Machine) Cancel(s Store, now int64, by square.Address, id square.Hash) ([]Event, error) {
 	t, err := m.begin(s, now, by, id)
 	if err != nil {
@@ -53,10 +66,10 @@ func (m Machine) Cancel(s Store, now int64, by square.Address, id square.Hash) (
 	if err := t.only("cancel", "buyer", l.Order.Buyer); err != nil {
 		return nil, err
 	}
-	if l.State == Active && l.Order.Mode == square.ModeStream {
-		return nil, fmt.Errorf("cancel: %w: lease %s is running; close it", ErrState, id.Short())
+	if l.State == Active {
+		return nil, fmt.Errorf("cancel: %w: lease %s is running; close it, which gives its provider notice", ErrState, id.Short())
 	}
-	if err := t.in("cancel", Open, Matched, Active); err != nil {
+	if err := t.in("cancel", Open, Matched); err != nil {
 		return nil, err
 	}
 	if l.State != Open {

@@ -22,14 +22,22 @@ type Params struct {
 	HoldbackBps   uint64 `json:"holdback_bps"`   // of the pay that grows into stake while the bond is small
 	HoldbackTimes uint64 `json:"holdback_times"` // the bond is no longer small at this many job values
 
-	ChallengeBps uint64 `json:"challenge_bps"` // of the disputed value: the least bond of a challenger
-	Verdict      uint64 `json:"verdict"`       // T_verdict: how long one draw of judges has
-	Answer       uint64 `json:"answer"`        // T_answer: how long a provider has to prove what is challenged
-	Redraws      uint64 `json:"redraws"`       // draws after the first, before a dispute is given up
-	Hearings     uint64 `json:"hearings"`      // upheld disputes after which only the buyer may challenge a stream
+	ChallengeBps uint64 `json:"challenge_bps"`       // of the disputed value: the least bond of a challenger
+	DisputeCost  uint64 `json:"dispute_cost,string"` // base units: the most fees that the winner of a dispute gets back
+	Seats        uint64 `json:"seats"`               // judges of one draw, where there are as many
+	JudgeFee     uint64 `json:"judge_fee,string"`    // base units, to each judge that voted for the verdict
+	SeatBond     uint64 `json:"seat_bond,string"`    // base units, what a silent judge loses
+	Verdict      uint64 `json:"verdict"`             // T_verdict: how long one draw of judges has
+	Answer       uint64 `json:"answer"`              // T_answer: how long a provider has to prove what is challenged
+	Redraws      uint64 `json:"redraws"`             // draws after the first, before a dispute is given up
+	Hearings     uint64 `json:"hearings"`            // upheld disputes after which only the buyer may challenge a stream
 
 	PokeBounty uint64 `json:"poke_bounty,string"` // base units, the most a poke earns
 	BountyBps  uint64 `json:"bounty_bps"`         // and the most as a share of what it is taken from
+
+	// Notice is the least of every deadline whose passing costs somebody money:
+	// T_start, T_idle, T_challenge, the notice before a one-sided end, a job's time.
+	Notice uint64 `json:"notice"`
 
 	Unbonding   uint64 `json:"unbonding"`     // from Unbond until stake may leave
 	MaxOrderTTL uint64 `json:"max_order_ttl"` // how far ahead an order may expire
@@ -44,6 +52,8 @@ func Default() Params {
 		CancelBps: 200, AbandonBps: 500, LateBps: 1000, ReporterBps: 3000,
 		HoldbackBps: 5000, HoldbackTimes: 9,
 		ChallengeBps: 1000, Verdict: 120, Answer: 300, Redraws: 2, Hearings: 16,
+		DisputeCost: 50_000, Seats: 32, JudgeFee: 10_000, SeatBond: 100_000,
+		Notice:     60,
 		PokeBounty: 1000, BountyBps: 100,
 		Unbonding: 7 * day, MaxOrderTTL: day, Retention: 7 * day,
 	}
@@ -69,6 +79,11 @@ func (p Params) Check() error {
 		{"hearings", p.Hearings, 1000},
 		{"poke_bounty", p.PokeBounty, square.MaxUnits},
 		{"bounty_bps", p.BountyBps, 1000},
+		{"dispute_cost", p.DisputeCost, square.MaxUnits >> 1},
+		{"seats", p.Seats, MaxSeats},
+		{"judge_fee", p.JudgeFee, square.MaxUnits >> 10},
+		{"seat_bond", p.SeatBond, square.MaxUnits >> 10},
+		{"notice", p.Notice, 24 * 3600},
 		{"verdict", p.Verdict, maxPeriod},
 		{"answer", p.Answer, maxPeriod},
 		{"unbonding", p.Unbonding, maxPeriod},
@@ -80,10 +95,14 @@ func (p Params) Check() error {
 		}
 	}
 	switch {
-	case p.Verdict == 0:
-		return fmt.Errorf("params: verdict is 0: judges need at least a second")
-	case p.Answer == 0:
-		return fmt.Errorf("params: answer is 0: a provider needs at least a second to prove its work")
+	case p.Notice == 0:
+		return fmt.Errorf("params: notice is 0: at least a second")
+	case p.Verdict < 2*p.Notice:
+		return fmt.Errorf("params: verdict is %d: at least %d, a notice to commit and one to vote", p.Verdict, 2*p.Notice)
+	case p.Answer < p.Notice:
+		return fmt.Errorf("params: answer is %d: at least the notice, which is %d", p.Answer, p.Notice)
+	case p.Seats == 0:
+		return fmt.Errorf("params: seats is 0: a draw needs a judge")
 	case p.MaxOrderTTL == 0:
 		return fmt.Errorf("params: max_order_ttl is 0: no order could be opened")
 	case p.Retention < p.MaxOrderTTL:
@@ -93,6 +112,13 @@ func (p Params) Check() error {
 	}
 	return nil
 }
+
+// MaxSeats bounds the judges of one draw.
+const MaxSeats = 64
+
+// Dispute is what one whole dispute may cost: the winner's fees and the judges'.
+// A lease's bond covers it, and so does a challenger's.
+func (p Params) Dispute() uint64 { return p.DisputeCost + p.Seats*p.JudgeFee }
 
 // maxPeriod, ten years, keeps every deadline far from overflow.
 const maxPeriod = 3660 * 24 * 3600

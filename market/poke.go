@@ -51,6 +51,9 @@ func (t *step) expire() {
 		case l.Deadline == l.Ends:
 			t.drain(ReasonEnded, l.Ends+int64(l.Order.Drain))
 		default:
+			if l.Order.Silence > 0 {
+				t.penalty(l.Order.Silence)
+			}
 			t.failover()
 			t.end(Failed, ReasonIdle)
 		}
@@ -63,18 +66,24 @@ func (t *step) expire() {
 		t.end(Settled, l.Reason)
 	case Claimed:
 		t.deliver(ReasonUnchallenged)
+	case Owed:
+		t.slash(ReasonWithheld)
 	case Disputed:
-		d := *l.Dispute
-		if d.Prove {
-			t.poked = false // all of the bond is spoken for, and all of the refund the buyer's
+		if l.Dispute.Way == ByProof {
 			t.slash(ReasonUnproven)
 			return
 		}
+		t.adjourn()
+		d := *l.Dispute
 		if d.Draw >= t.Redraws {
 			t.giveUp()
 			return
 		}
 		d.Draw++
+		for _, s := range d.Seats {
+			d.Stood = append(d.Stood[:len(d.Stood):len(d.Stood)], s.Judge)
+		}
+		d.Seats, d.Seated = nil, 0
 		l.Dispute = &d
 		l.Deadline += int64(t.Params.Verdict)
 		t.event(EvRedrawn, d.Evidence)

@@ -20,6 +20,8 @@ type Claim struct {
 // alone. A claim that is not more than its lane has been paid changes nothing,
 // and if none is, there is no event and no error (I7).
 //
+// While a piece of work is disputed, all but its value is paid.
+//
 // final is the provider's word that no more is to come. It settles at once a
 // lease that drains because the buyer closed it or its time was up.
 func (m Machine) Redeem(s Store, now int64, by square.Address, id square.Hash, claims []Claim, final bool) ([]Event, error) {
@@ -41,7 +43,7 @@ func (t *step) redeem(claims []Claim, final bool) error {
 	if err := t.mode("redeem", square.ModeStream); err != nil {
 		return err
 	}
-	if err := t.in("redeem", Active, Draining); err != nil {
+	if err := t.in("redeem", Active, Draining, Disputed); err != nil {
 		return err
 	}
 	if final {
@@ -53,6 +55,10 @@ func (t *step) redeem(claims []Claim, final bool) error {
 		}
 	}
 	lanes := slices.Clone(l.Lanes)
+	escrow := l.Escrow
+	if l.State == Disputed {
+		escrow -= min(escrow, l.Dispute.Value) // what is disputed stays
+	}
 	var sum uint64
 	for _, c := range claims {
 		if int(c.Lane) >= len(lanes) {
@@ -62,8 +68,8 @@ func (t *step) redeem(claims []Claim, final bool) error {
 			continue
 		}
 		more := c.Cumulative - lanes[c.Lane]
-		if more > l.Escrow-sum {
-			return fmt.Errorf("redeem: lane %d: %w: %d more is claimed and the escrow has %d; claim less", c.Lane, ErrFunds, more, l.Escrow-sum)
+		if more > escrow-sum {
+			return fmt.Errorf("redeem: lane %d: %w: %d more is claimed and the escrow has %d that nobody disputes; claim less", c.Lane, ErrFunds, more, escrow-sum)
 		}
 		sum += more
 		lanes[c.Lane] = c.Cumulative
@@ -72,6 +78,15 @@ func (t *step) redeem(claims []Claim, final bool) error {
 		l.Lanes = lanes
 		t.pay(sum)
 		l.Touched = t.now
+		if l.State == Disputed {
+			// A sign of life, at the moment where the clocks stand.
+			d := *l.Dispute
+			l.Touched = d.Since
+			if d.Prior == Active {
+				d.PriorTime = l.running()
+			}
+			l.Dispute = &d
+		}
 		if l.State == Active {
 			l.Deadline = l.running()
 		}

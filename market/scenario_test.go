@@ -20,10 +20,11 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 // "----", and what they print. A command is a verb, names and key=value pairs;
 // order takes every field of an order, with defaults fit for the story. Each
 // command prints its events with the money they moved, or its refusal. Times
-// are seconds since the file began. -update rewrites what is expected.
+// are seconds since the file began, on the clock of deadlines; full lets the wall go
+// on alone. -update rewrites what is expected.
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) < 8 {
+	if err != nil || len(files) < 13 {
 		t.Fatalf("%d files in testdata: %v", len(files), err)
 	}
 	for _, file := range files {
@@ -76,9 +77,19 @@ type story struct {
 	serial byte
 }
 
-func newStory() *story {
-	return &story{m: Machine{Default()}, store: NewMemory(), now: storyStart, names: map[string]square.Hash{}, orders: map[string]square.Order{}, denoms: map[string]bool{}}
+// storyParams are the defaults with notices and disputes fit for a story.
+func storyParams() Params {
+	p := Default()
+	p.Notice, p.DisputeCost, p.JudgeFee, p.Seats, p.SeatBond = 20, 10, 2, 3, 50
+	return p
 }
+
+func newStory() *story {
+	return &story{m: Machine{Params: storyParams()}, store: NewMemory(), now: storyStart, names: map[string]square.Hash{}, orders: map[string]square.Order{}, denoms: map[string]bool{}}
+}
+
+// wall is the wall's time.
+func (s *story) wall() int64 { return s.now + s.m.Lag }
 
 // person is an address that spells its name.
 func person(name string) (a square.Address) {
@@ -162,12 +173,23 @@ func (s *story) play(words []string) string {
 		switch verb {
 		case "params":
 			p := &s.m.Params
-			p.EmissionBps, p.HoldbackTimes = a.num("emission", p.EmissionBps), a.num("holdback", p.HoldbackTimes)
+			for key, n := range map[string]*uint64{
+				"emission": &p.EmissionBps, "holdback": &p.HoldbackTimes, "notice": &p.Notice, "dispute_cost": &p.DisputeCost,
+				"judge_fee": &p.JudgeFee, "seats": &p.Seats, "seat_bond": &p.SeatBond, "redraws": &p.Redraws, "hearings": &p.Hearings,
+			} {
+				*n = a.num(key, *n)
+			}
 			return p.Check()
 		case "wait":
 			n, err := strconv.ParseInt(name(0), 10, 64)
 			s.now += n
 			return err
+		case "full": // blocks have no room
+			n, err := strconv.ParseInt(name(0), 10, 64)
+			s.m.Lag += n
+			return err
+		case "fits": // the trade says that any offer fits any order
+			s.m.Fits = func(square.Offer, square.Order) error { return nil }
 		case "fund":
 			return s.store.Fund(person(name(0)), amount)
 		case "bond":
@@ -179,13 +201,17 @@ func (s *story) play(words []string) string {
 		case "offer":
 			s.serial++
 			o := square.Offer{
-				Provider: person(name(0)), Trade: "infer", Spec: square.Hash{1}, Denom: amount.Denom,
+				Provider: person(name(0)), Trade: "infer", Spec: a.spec(), Denom: amount.Denom,
 				Rates: s.rates(a.num("rate", 10)), Capacity: a.num("capacity", 4),
-				Expiry: s.now + int64(a.num("ttl", 10_000_000)), Nonce: a.num("nonce", uint64(s.serial)),
+				Expiry: s.wall() + int64(a.num("ttl", 10_000_000)), Nonce: a.num("nonce", uint64(s.serial)),
 			}
 			events, err = s.m.PostOffer(s.store, s.now, o.ID(storyDomain), o)
 		case "withdraw":
-			events, err = s.m.WithdrawOffer(s.store, s.now, by, OfferKey{person(name(0)), "infer", square.Hash{1}})
+			events, err = s.m.WithdrawOffer(s.store, s.now, by, OfferKey{person(name(0)), "infer", a.spec()})
+		case "drop":
+			events, err = s.m.DropOffer(s.store, s.now, OfferKey{person(name(0)), "infer", a.spec()})
+		case "enlist":
+			events, err = s.m.Enlist(s.store, s.now, StakeKey{person(name(0)), "infer", amount.Denom}, name(1) != "off")
 		case "order":
 			events, err = s.order(name(0), name(1), a, amount.Denom, slices.Contains(names, "ready"))
 		case "match":
@@ -210,15 +236,40 @@ func (s *story) play(words []string) string {
 			events, err = s.m.Close(s.store, s.now, by, id, consent)
 		case "reclaim":
 			events, err = s.m.Reclaim(s.store, s.now, by, id, a.num("notice", 30))
+		case "topup":
+			events, err = s.m.TopUp(s.store, s.now, by, id, a.num("units", 0))
+		case "extend":
+			events, err = s.m.Extend(s.store, s.now, by, id, storyStart+int64(a.num("ends", 0)))
 		case "claim":
-			events, err = s.m.Claim(s.store, s.now, by, id, square.Hash{byte(a.num("root", 1))}, a.num("price", 0))
+			events, err = s.m.Claim(s.store, s.now, by, id, s.receipt(id, a))
+		case "withheld":
+			events, err = s.m.Withhold(s.store, s.now, by, id, a.num("bond", 16))
+		case "answer":
+			events, err = s.m.Answer(s.store, s.now, by, id, a.hash("with", 1), a.num("cost", 0))
 		case "challenge":
-			var prove *uint64
-			if _, ok := a["part"]; ok {
-				n := a.num("part", 0)
-				prove = &n
+			c := Charge{
+				Way: Way(a.str("way", string(ByJudges))), Evidence: a.hash("evidence", 1), Value: a.num("value", 100),
+				Owes: person(a.str("owes", "ledger")), Cost: a.num("cost", 0),
 			}
-			events, err = s.m.Challenge(s.store, s.now, by, id, square.Hash{byte(a.num("evidence", 1))}, a.num("value", 100), a.num("bond", 10), prove)
+			if _, ok := a["part"]; ok {
+				c.Way, c.Part = ByProof, a.num("part", 0)
+			}
+			events, err = s.m.Challenge(s.store, s.now, by, id, c, a.num("bond", 16))
+		case "seat":
+			var judges []square.Address
+			for _, n := range names[1:] {
+				judges = append(judges, person(n))
+			}
+			events, err = s.m.Seat(s.store, s.now, id, judges)
+		case "commit":
+			draw := a.num("draw", s.draw(id))
+			ballot := square.Ballot(id, by, draw, square.Verdict(name(2)), a.hash("secret", 1))
+			if name(2) == "nothing" {
+				ballot = square.Hash{}
+			}
+			events, err = s.m.Commit(s.store, s.now, by, id, ballot)
+		case "vote":
+			events, err = s.m.Vote(s.store, s.now, by, id, square.Verdict(name(2)), a.hash("secret", 1))
 		case "prove":
 			events, err = s.m.Prove(s.store, s.now, by, id)
 		case "judge":
@@ -265,6 +316,43 @@ func (w *showing) Write(p []byte) (int, error) {
 
 func (s *story) rates(n uint64) []square.Rate { return []square.Rate{{Unit: "token", PerMillion: n}} }
 
+// spec is what is offered or ordered.
+func (a args) spec() square.Hash { return a.hash("spec", 1) }
+
+// hash is a digest that starts with a number.
+func (a args) hash(key string, or uint64) square.Hash { return square.Hash{byte(a.num(key, or))} }
+
+// draw is which draw of judges sits in a lease.
+func (s *story) draw(id square.Hash) uint64 {
+	if l, err := s.store.Lease(id); err == nil && l.Dispute != nil {
+		return l.Dispute.Draw
+	}
+	return 0
+}
+
+// receipt is one that the provider of a result lease signs: priced as its units are,
+// unless the story says otherwise.
+func (s *story) receipt(id square.Hash, a args) square.Receipt {
+	l, _ := s.store.Lease(id)
+	r := square.Receipt{
+		Lease: s.named(a.str("of", ""), id), Lane: uint16(a.num("lane", 0)), Seq: a.num("seq", 1),
+		Request: a.hash("request", 1), Result: a.hash("result", 1), Price: a.num("price", 0),
+	}
+	r.Cumulative = a.num("cumulative", r.Price)
+	for _, rate := range l.Rates {
+		n := a.num("tokens", r.Price*1_000_000/max(1, rate.PerMillion))
+		r.Units = append(r.Units, n)
+	}
+	return r
+}
+
+func (s *story) named(name string, or square.Hash) square.Hash {
+	if id, ok := s.names[name]; ok {
+		return id
+	}
+	return or
+}
+
 func (a args) claims() (cs []Claim) {
 	for lane := range 300 {
 		if _, ok := a[strconv.Itoa(lane)]; ok {
@@ -277,14 +365,21 @@ func (a args) claims() (cs []Claim) {
 func (s *story) order(name, buyer string, a args, denom string, ready bool) ([]Event, error) {
 	o := square.Order{
 		Buyer: person(buyer), Authorizer: person(buyer), Trade: "infer", Mode: square.Mode(a.str("mode", "stream")),
-		Spec: square.Hash{1}, Denom: denom, Escrow: a.num("escrow", 10_000), MaxRates: s.rates(a.num("max", 10)),
+		Spec: a.spec(), Denom: denom, Escrow: a.num("escrow", 10_000), MaxRates: s.rates(a.num("max", 10)),
 		JobValue: a.num("job", 100), Policy: square.Policy(a.str("policy", "audit")), Lanes: a.num("lanes", 2), Units: a.num("units", 1),
 		Start: a.num("start", 20), Idle: a.num("idle", 60), Duration: a.num("duration", 600), Challenge: a.num("challenge", 60),
-		Drain: a.num("drain", 30), Failover: a.num("failover", 0), Expiry: s.now + int64(a.num("ttl", 100)), Salt: square.Hash{9: 1},
+		Drain: a.num("drain", 30), Silence: a.num("silence", 0), Failover: a.num("failover", 0), Expiry: s.wall() + int64(a.num("ttl", 100)), Salt: square.Hash{9: 1},
 	}
 	copy(o.Salt[:], name)
+	o.Request = a.hash("request", 0)
+	if _, ok := a["job"]; !ok && o.Mode == square.ModeResult {
+		o.JobValue = 400
+	}
 	if o.Mode == square.ModeResult {
-		o.Lanes = 0
+		o.Lanes, o.Request = 0, a.hash("request", 1)
+	}
+	if o.Policy == square.PolicyProve {
+		o.Card = square.Hash{3}
 	}
 	id := o.ID(storyDomain)
 	if like, ok := a["like"]; ok { // the same order once more
@@ -300,13 +395,14 @@ func (s *story) order(name, buyer string, a args, denom string, ready bool) ([]E
 }
 
 func (s *story) quote(id square.Hash, p square.Address, a args, ready bool) square.Quote {
-	o, _ := s.store.Offer(OfferKey{p, "infer", square.Hash{1}})
+	spec := a.hash("of", a.num("spec", 1))
+	o, _ := s.store.Offer(OfferKey{p, "infer", spec})
 	if a["offer"] == "old" {
 		o.ID[0]++
 	}
 	return square.Quote{
-		Provider: p, Order: id, Offer: o.ID, Rates: s.rates(a.num("rate", 10)), Bond: a.num("bond", 2000),
-		Ready: ready, Expiry: s.now + int64(a.num("quote_ttl", 30)),
+		Provider: p, Order: id, Offer: o.ID, Spec: spec, Rates: s.rates(a.num("rate", 10)), Bond: a.num("bond", 2000),
+		Ready: ready, Expiry: s.wall() + int64(a.num("quote_ttl", 30)),
 	}
 }
 
@@ -340,8 +436,18 @@ func (s *story) show(name, denom string) string {
 		if err != nil {
 			return fmt.Sprintf("%s: %v", name, err)
 		}
-		return fmt.Sprintf("%s: %s %s escrow=%d bond=%d paid=%d lanes=%v until %d, order: escrow=%d job=%d duration=%d failover=%d",
+		out := fmt.Sprintf("%s: %s %s escrow=%d bond=%d paid=%d lanes=%v until %d, order: escrow=%d job=%d duration=%d failover=%d",
 			name, l.State, l.Reason, l.Escrow, l.Bond, l.Paid, l.Lanes, l.Deadline-storyStart, l.Order.Escrow, l.Order.JobValue, l.Order.Duration, l.Order.Failover)
+		if l.Added > 0 {
+			out += fmt.Sprintf(", added %d", l.Added)
+		}
+		if d := l.Dispute; d != nil {
+			out += fmt.Sprintf(", %s: bond=%d cost=%d", d.Way, d.Bond, d.Cost)
+			for _, seat := range d.Seats {
+				out += fmt.Sprintf(" %s=%s", s.who(seat.Judge), seat.Verdict)
+			}
+		}
+		return out
 	}
 	switch name {
 	case "treasury", "burned", "minted":
@@ -351,6 +457,12 @@ func (s *story) show(name, denom string) string {
 	out := fmt.Sprintf("%s: %d", name, s.store.Balance(Account(person(name)), denom))
 	if st != (Stake{}) {
 		out += fmt.Sprintf(", stake %d, locked %d, unbonding %d", st.Total, st.Locked, st.Unbonding)
+		if st.Jobs > 0 {
+			out += fmt.Sprintf(", jobs %d", st.Jobs)
+		}
+		if st.Judge {
+			out += ", judge"
+		}
 	}
 	if o, err := s.store.Offer(OfferKey{person(name), "infer", square.Hash{1}}); err == nil {
 		out += fmt.Sprintf(", %d of %d in use", o.InUse, o.Capacity)
@@ -364,7 +476,7 @@ func (s *story) tidy(err error) string {
 	for name, id := range s.names {
 		msg = strings.ReplaceAll(msg, id.Short(), name)
 	}
-	for _, who := range []string{"ann", "bob", "cat", "dan", "ledger"} {
+	for _, who := range []string{"ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal", "ivy", "jon", "ledger"} {
 		msg = strings.ReplaceAll(msg, person(who).String(), who)
 	}
 	for _, o := range s.store.Offers() {

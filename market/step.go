@@ -7,38 +7,68 @@ import (
 	"github.com/torg-network/torg/square"
 )
 
-// Machine is the lease machine: one method per operation. It has no state but
-// its parameters.
-type Machine struct{ Params }
+// Machine is the lease machine: one method per operation. Beside its parameters
+// it has what only its caller knows of the moment and of trades.
+type Machine struct {
+	Params
+	// Lag is how many seconds the clock of deadlines, which is the now that every
+	// operation is given, is behind the wall's. The clock of a ledger stands still
+	// while its blocks have no room, so that nobody loses money for not having been
+	// heard; what people sign (the expiry of offers, orders and quotes) is in the
+	// wall's time.
+	Lag int64
+	// Fits says whether an order may be filled from an offer of its trade; nil:
+	// if it is for the offer's own spec.
+	Fits func(square.Offer, square.Order) error
+}
+
+func (m Machine) fits(f square.Offer, o square.Order) error {
+	if m.Fits != nil {
+		return m.Fits(f, o)
+	}
+	if f.Spec != o.Spec {
+		return fmt.Errorf("the offer is for spec %s, the order for %s", f.Spec.Short(), o.Spec.Short())
+	}
+	return nil
+}
 
 // step is one operation under way. It reads through to the store and holds
 // back everything it would change until commit, so that an operation that
 // fails has changed nothing and one that is never committed is a projection.
 type step struct {
-	Params
+	Machine
 	store Store
 	now   int64
 	by    square.Address
 	poked bool // the deadline has come: whoever asked is owed a bounty
 	err   error
 
-	lease *Lease
-	was   State
-	child *Lease
-	offer *Offer // the lease's, once it changes
-	stake *Stake // the provider's, once it is needed
-	dirty bool   // stake has changed
-	uses  []use
+	lease  *Lease
+	was    State
+	child  *Lease
+	offer  *Offer    // the lease's, once it changes
+	stakes []*staked // those that were needed
+	uses   []use
 
 	moves  []Transfer
 	told   int // moves already in an event
 	events []Event
 }
 
+// staked is a stake within a step.
+type staked struct {
+	StakeKey
+	Stake
+	dirty bool
+}
+
 type use struct {
 	hash  square.Hash
 	until int64
 }
+
+// wall is the wall's time.
+func (t *step) wall() int64 { return t.now + t.Lag }
 
 // begin loads a lease for an operation other than a poke: one that has ended,
 // or whose deadline has come, refuses.
@@ -62,7 +92,7 @@ func (m Machine) load(s Store, now int64, by square.Address, id square.Hash) (*s
 	if err != nil {
 		return nil, fmt.Errorf("lease %s: %w", id.Short(), err)
 	}
-	return &step{Params: m.Params, store: s, now: now, by: by, lease: &l, was: l.State}, nil
+	return &step{Machine: m, store: s, now: now, by: by, lease: &l, was: l.State}, nil
 }
 
 // in refuses unless the lease is in one of states.
@@ -120,20 +150,28 @@ func (t *step) fromBond(to Pot, units uint64) {
 }
 
 // bonded is the provider's stake, about to change.
-func (t *step) bonded() *Stake {
-	t.dirty = true
-	return t.staked()
+func (t *step) bonded() *Stake { return t.change(t.lease.StakeKey()) }
+
+// change is a stake that is about to change.
+func (t *step) change(k StakeKey) *Stake {
+	s := t.look(k)
+	s.dirty = true
+	return &s.Stake
 }
 
-func (t *step) staked() *Stake {
-	if t.stake == nil {
-		s, err := t.store.Stake(t.lease.StakeKey())
-		if err != nil {
-			t.fail(fmt.Errorf("stake of %v in %s: %w", t.lease.Provider, t.lease.Order.Trade, err))
+func (t *step) look(k StakeKey) *staked {
+	for _, s := range t.stakes {
+		if s.StakeKey == k {
+			return s
 		}
-		t.stake = &s
 	}
-	return t.stake
+	s := &staked{StakeKey: k}
+	var err error
+	if s.Stake, err = t.store.Stake(k); err != nil {
+		t.fail(fmt.Errorf("stake of %v in %s: %w", k.Provider, k.Trade, err))
+	}
+	t.stakes = append(t.stakes, s)
+	return s
 }
 
 // pay pays units, of which the escrow has enough, for work.
@@ -179,7 +217,7 @@ func (t *step) holdback(net uint64) uint64 {
 	if t.lease.Bonded >= want {
 		return 0
 	}
-	s := t.staked()
+	s := t.look(t.lease.StakeKey())
 	if have := s.Total - s.Unbonding; have < want {
 		return min(square.Share(net, t.HoldbackBps), want-have)
 	}
@@ -233,6 +271,9 @@ func (t *step) end(state State, reason Reason) {
 		l.Bond = 0
 	}
 	if !l.Provider.IsZero() {
+		if l.Bonded == 0 {
+			t.bonded().Jobs--
+		}
 		o, err := t.store.Offer(l.OfferKey())
 		if err != nil {
 			t.fail(fmt.Errorf("offer of %v: %w", l.Provider, err))
@@ -274,8 +315,10 @@ func (t *step) commit() ([]Event, error) {
 	if t.child != nil {
 		errs = append(errs, t.store.SetLease(*t.child))
 	}
-	if t.dirty {
-		errs = append(errs, t.store.SetStake(t.lease.StakeKey(), *t.stake))
+	for _, s := range t.stakes {
+		if s.dirty {
+			errs = append(errs, t.store.SetStake(s.StakeKey, s.Stake))
+		}
 	}
 	if t.offer != nil {
 		errs = append(errs, t.store.SetOffer(*t.offer))

@@ -34,6 +34,7 @@ type Store interface {
 
 	Offer(OfferKey) (Offer, error)
 	SetOffer(Offer) error
+	DropOffer(OfferKey) error
 
 	Stake(StakeKey) (Stake, error)
 	SetStake(StakeKey, Stake) error
@@ -102,9 +103,11 @@ type StakeKey struct {
 // Stake is a provider's money behind its work in one trade.
 type Stake struct {
 	Total     uint64 `json:"total,string"`
-	Locked    uint64 `json:"locked,string"`    // the sum of its open bonds (I4)
+	Locked    uint64 `json:"locked,string"`    // the sum of its open bonds and seats (I4)
 	Unbonding uint64 `json:"unbonding,string"` // on its way out
 	Until     int64  `json:"until"`            // when Unbonding may leave
+	Jobs      uint64 `json:"jobs,omitempty"`   // open leases with no bond
+	Judge     bool   `json:"judge,omitempty"`  // its owner sits as a judge when drawn
 }
 
 // Free is what may still be locked or unbonded.

@@ -31,7 +31,7 @@
 //   - torg's own domain ([Domain]): name "torg", version "1" and
 //     salt = keccak(ledger chain id), without chainId, because MetaMask refuses
 //     typed data whose chainId is not its active network. [Offer], [Order],
-//     [Quote], [Receipt], [CloseConsent] and [Deposit] are signed under it.
+//     [Quote], [Receipt], [Deposit], close consents and extensions are signed under it.
 //
 // The struct types, as encodeType writes them, are the constants named Type…
 // beside each noun. Lists inside a signed struct are hashed as EIP-712 arrays:

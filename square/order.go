@@ -51,11 +51,14 @@ const (
 	typeAttribute = "Attribute(string key,string value)"
 	// TypeOffer, TypeOrder and TypeQuote are what providers and buyers sign.
 	TypeOffer = "Offer(address provider,string trade,bytes32 spec,string subject,string denom,Rate[] rates,uint256 capacity,Attribute[] attributes,string endpoint,uint256 expiry,uint256 nonce)" + typeAttribute + typeRate
-	TypeOrder = "Order(address buyer,address authorizer,string trade,string mode,bytes32 spec,string denom,uint256 escrow,Rate[] maxRates,uint256 jobValue,string policy,uint256 lanes,uint256 units,uint256 start,uint256 idle,uint256 duration,uint256 challenge,uint256 drain,uint256 failover,uint256 expiry,bytes32 salt)" + typeRate
-	TypeQuote = "Quote(address provider,bytes32 order,bytes32 offer,Rate[] rates,uint256 bond,bool ready,uint256 expiry,bytes32 nonce)" + typeRate
+	TypeOrder = "Order(address buyer,address authorizer,string trade,string mode,bytes32 spec,bytes32 request,bytes32 card,string denom,uint256 escrow,Rate[] maxRates,uint256 jobValue,string policy,uint256 lanes,uint256 units,uint256 start,uint256 idle,uint256 duration,uint256 challenge,uint256 drain,uint256 silence,uint256 failover,uint256 expiry,bytes32 salt)" + typeRate
+	TypeQuote = "Quote(address provider,bytes32 order,bytes32 offer,bytes32 spec,Rate[] rates,uint256 bond,bool ready,uint256 expiry,bytes32 nonce)" + typeRate
 	// TypeCloseConsent is a provider's agreement that a lease ends with this
 	// much paid in all.
 	TypeCloseConsent = "CloseConsent(bytes32 lease,uint256 paid)"
+	// TypeExtension is a provider's agreement that a stream may run until a later
+	// time.
+	TypeExtension = "Extension(bytes32 lease,uint256 ends)"
 )
 
 var (
@@ -65,6 +68,7 @@ var (
 	hashOrder        = Keccak([]byte(TypeOrder))
 	hashQuote        = Keccak([]byte(TypeQuote))
 	hashCloseConsent = Keccak([]byte(TypeCloseConsent))
+	hashExtension    = Keccak([]byte(TypeExtension))
 )
 
 func wordRates(rates []Rate) word {
@@ -161,6 +165,8 @@ type Order struct {
 	Trade      string  `json:"trade"`
 	Mode       Mode    `json:"mode"`
 	Spec       Hash    `json:"spec"`
+	Request    Hash    `json:"request"` // result: SHA-256 of the job's canonical bytes, as the trade defines them; stream: zero
+	Card       Hash    `json:"card"`    // SHA-256 of the card that proofs of the work are checked against; zero: none
 	Denom      string  `json:"denom"`
 	Escrow     uint64  `json:"escrow,string"`
 	MaxRates   []Rate  `json:"max_rates"`
@@ -173,6 +179,7 @@ type Order struct {
 	Duration   uint64  `json:"duration"`  // the lease ends by itself after it; result: the job's deadline
 	Challenge  uint64  `json:"challenge"` // T_challenge after a claim
 	Drain      uint64  `json:"drain"`     // notice before a one-sided end takes effect
+	Silence    uint64  `json:"silence"`   // basis points of the bond that a stream costs its provider if it falls idle
 	Failover   uint64  `json:"failover"`  // child orders that may follow when the provider fails, 0..8
 	Expiry     int64   `json:"expiry"`    // unix seconds: an order not matched by then is cancelled
 	Salt       Hash    `json:"salt"`
@@ -181,9 +188,9 @@ type Order struct {
 // ID is the order's digest; the lease that fills the order has the same id.
 func (o Order) ID(d Domain) Hash {
 	return d.digest(structHash(hashOrder, wordAddress(o.Buyer), wordAddress(o.Authorizer), wordString(o.Trade),
-		wordString(string(o.Mode)), o.Spec, wordString(o.Denom), wordUint(o.Escrow), wordRates(o.MaxRates),
+		wordString(string(o.Mode)), o.Spec, o.Request, o.Card, wordString(o.Denom), wordUint(o.Escrow), wordRates(o.MaxRates),
 		wordUint(o.JobValue), wordString(string(o.Policy)), wordUint(o.Lanes), wordUint(o.Units), wordUint(o.Start), wordUint(o.Idle),
-		wordUint(o.Duration), wordUint(o.Challenge), wordUint(o.Drain), wordUint(o.Failover),
+		wordUint(o.Duration), wordUint(o.Challenge), wordUint(o.Drain), wordUint(o.Silence), wordUint(o.Failover),
 		wordUint(uint64(o.Expiry)), o.Salt))
 }
 
@@ -211,13 +218,25 @@ func (o Order) Check() error {
 		return fmt.Errorf("order: lanes must be 1 to %d", MaxLanes)
 	case o.Mode == ModeResult && o.Lanes != 0:
 		return errors.New("order: a result lease has no lanes")
+	case o.Mode == ModeStream && !o.Request.IsZero():
+		return errors.New("order: request: a stream takes its requests one by one; leave it out")
+	case o.Mode == ModeResult && o.Request.IsZero():
+		return errors.New("order: request is missing: a result is for one job, which the order names by digest")
+	case o.Policy == PolicyAttest:
+		return errors.New("order: policy attest does not exist yet; use audit, replicate or prove")
+	case o.Policy == PolicyProve && o.Card.IsZero():
+		return errors.New("order: card is missing: policy prove needs the card that proofs are checked against")
+	case o.Mode == ModeResult && o.Policy == PolicyReplicate && o.JobValue > o.Escrow/ReplicasMore:
+		return fmt.Errorf("order: escrow must be at least %d times job_value: up to %d replicas are paid", ReplicasMore, ReplicasMore)
+	case o.Mode == ModeResult && o.Silence != 0, o.Silence > 10_000:
+		return errors.New("order: silence is 0 to 10000 basis points of a stream's bond; a late result has its own price")
 	case o.Units == 0:
 		return errors.New("order: units must be positive")
 	case o.Start == 0 || o.Start > day:
 		return errors.New("order: start must be 1 second to 1 day")
-	case o.Mode == ModeStream && (o.Idle == 0 || o.Idle > day):
-		return errors.New("order: idle must be 1 second to 1 day")
-	case o.Duration == 0 || o.Duration > 366*day:
+	case o.Mode == ModeStream && (o.Idle == 0 || o.Idle > 30*day):
+		return errors.New("order: idle must be 1 second to 30 days")
+	case o.Duration == 0 || o.Duration > MaxDuration:
 		return errors.New("order: duration must be 1 second to 366 days")
 	case o.Challenge == 0 || o.Challenge > 30*day:
 		return errors.New("order: challenge must be 1 second to 30 days")
@@ -231,6 +250,17 @@ func (o Order) Check() error {
 	return checkRates("order: max_rates", o.MaxRates)
 }
 
+// MaxDuration is the longest that a lease may run from now on, in seconds.
+const MaxDuration = 366 * 24 * 3600
+
+// Replicas run a replicated job at first; ReplicasMore, those included, if they
+// differ, of which ReplicasMost must agree.
+const (
+	Replicas     = 2
+	ReplicasMore = 5
+	ReplicasMost = 4
+)
+
 // QuoteTTL is the longest a quote may live, in seconds.
 const QuoteTTL = 30
 
@@ -239,6 +269,7 @@ type Quote struct {
 	Provider Address `json:"provider"`
 	Order    Hash    `json:"order"`
 	Offer    Hash    `json:"offer"`
+	Spec     Hash    `json:"spec"` // of the offer: the slot it is in. The trade says whether it fits the order's
 	Rates    []Rate  `json:"rates"`
 	Bond     uint64  `json:"bond,string"` // locked out of the provider's stake while the lease is open
 	Ready    bool    `json:"ready"`       // the provider's acknowledgement is included: the lease starts at once
@@ -248,7 +279,7 @@ type Quote struct {
 
 // Digest is what the provider signs.
 func (q Quote) Digest(d Domain) Hash {
-	return d.digest(structHash(hashQuote, wordAddress(q.Provider), q.Order, q.Offer, wordRates(q.Rates),
+	return d.digest(structHash(hashQuote, wordAddress(q.Provider), q.Order, q.Offer, q.Spec, wordRates(q.Rates),
 		wordUint(q.Bond), wordBool(q.Ready), wordUint(uint64(q.Expiry)), q.Nonce))
 }
 
@@ -300,6 +331,23 @@ func CloseDigest(d Domain, lease Hash, paid uint64) Hash {
 func VerifyClose(d Domain, provider Address, lease Hash, paid uint64, s Signature) error {
 	if err := verify(provider, CloseDigest(d, lease, paid), s); err != nil {
 		return fmt.Errorf("close consent for lease %s: %w", lease.Short(), err)
+	}
+	return nil
+}
+
+// ExtensionDigest is what a provider signs to agree that a stream may run until
+// ends, by the clock of the ledger's deadlines.
+func ExtensionDigest(d Domain, lease Hash, ends int64) Hash {
+	return d.digest(structHash(hashExtension, lease, wordUint(uint64(ends))))
+}
+
+// VerifyExtension checks a provider's agreement to a later end.
+func VerifyExtension(d Domain, provider Address, lease Hash, ends int64, s Signature) error {
+	if ends < 0 {
+		return errors.New("extension: ends is negative")
+	}
+	if err := verify(provider, ExtensionDigest(d, lease, ends), s); err != nil {
+		return fmt.Errorf("extension of lease %s: %w", lease.Short(), err)
 	}
 	return nil
 }

@@ -48,6 +48,22 @@ func (r Receipt) Verify(d Domain, provider Address, s Signature) error {
 	return nil
 }
 
+// Charged checks the receipt's arithmetic against a lease's rates: a provider that
+// signs a price that its own units do not give has committed provable fraud.
+func (r Receipt) Charged(rates []Rate) error {
+	want, err := Price(rates, r.Units)
+	if err != nil {
+		return fmt.Errorf("receipt units: %w", err)
+	}
+	if r.Price != want {
+		return fmt.Errorf("receipt price: %d charged, the units cost %d", r.Price, want)
+	}
+	if r.Cumulative < r.Price {
+		return fmt.Errorf("receipt cumulative: %d is below its own price %d", r.Cumulative, r.Price)
+	}
+	return nil
+}
+
 // Evidence opens a receipt: the bytes whose digests the provider signed.
 type Evidence struct {
 	Receipt Receipt   `json:"receipt"`
@@ -78,14 +94,45 @@ type Verdict string
 const (
 	VerdictOK    Verdict = "ok"    // the work is what the receipt says
 	VerdictFraud Verdict = "fraud" // it is not
+	// VerdictUnavailable says that the bytes behind the receipt's digests were not
+	// to be had from the party that owed them, which loses.
+	VerdictUnavailable Verdict = "unavailable"
 )
 
-// Beacon is randomness nobody could know when the work it judges was
-// committed: SHA-256 of a block hash from after the commitment and a label.
-func Beacon(block Hash, label []byte) (out Hash) {
+// Valid reports whether v is one of the three.
+func (v Verdict) Valid() bool {
+	return v == VerdictOK || v == VerdictFraud || v == VerdictUnavailable
+}
+
+// Opens reports whether request and result are the bytes that the receipt names
+// by their SHA-256.
+func (e Evidence) Opens() bool {
+	return sha256.Sum256(e.Request) == e.Receipt.Request && sha256.Sum256(e.Result) == e.Receipt.Result
+}
+
+// Ballot is the digest that a judge commits to before it votes: SHA-256 of
+// "torg ballot/1", the lease, the judge, the draw as a big-endian 64-bit number,
+// the verdict behind its length in one byte, and 32 secret bytes. So nobody can
+// vote as another does before it has shown its own vote.
+func Ballot(lease Hash, judge Address, draw uint64, v Verdict, secret Hash) (out Hash) {
+	h := sha256.New()
+	h.Write([]byte("torg ballot/1"))
+	h.Write(lease[:])
+	h.Write(judge[:])
+	h.Write(binary.BigEndian.AppendUint64(nil, draw))
+	h.Write([]byte{byte(len(v))})
+	h.Write([]byte(v))
+	h.Write(secret[:])
+	h.Sum(out[:0])
+	return out
+}
+
+// Label is the randomness that a beacon gives for one purpose: SHA-256 of "torg
+// beacon", the beacon and a label. Two purposes share no bits.
+func Label(beacon Hash, label []byte) (out Hash) {
 	h := sha256.New()
 	h.Write([]byte("torg beacon"))
-	h.Write(block[:])
+	h.Write(beacon[:])
 	h.Write(label)
 	h.Sum(out[:0])
 	return out

@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -139,8 +140,11 @@ func vectors(t testing.TB) map[string]any {
 		Attributes: []Attribute{{"context", "128"}}, Endpoint: "http://127.0.0.1:1", Expiry: 1_800_000_000, Nonce: 3}
 	ord := Order{Buyer: k.Address(), Authorizer: k.Address(), Trade: "infer", Mode: ModeStream, Spec: Hash{0: 9}, Denom: Denom,
 		Escrow: 1_000_000, MaxRates: rates, JobValue: 10_000, Policy: PolicyAudit, Lanes: 8, Units: 8, Start: 20, Idle: 60,
-		Duration: 3600, Challenge: 60, Drain: 900, Expiry: 1_800_000_000, Salt: Hash{5: 5}}
-	quo := Quote{Provider: you, Order: ord.ID(ld), Offer: off.ID(ld), Rates: rates, Bond: 90_000, Ready: true, Expiry: 1_800_000_000, Nonce: Hash{1: 1}}
+		Duration: 3600, Challenge: 60, Drain: 900, Silence: 500, Expiry: 1_800_000_000, Salt: Hash{5: 5}}
+	job := Order{Buyer: k.Address(), Authorizer: k.Address(), Trade: "infer", Mode: ModeResult, Spec: Hash{0: 9}, Request: Hash{1: 1}, Card: Hash{3: 3},
+		Denom: Denom, Escrow: 1_000_000, MaxRates: rates, JobValue: 10_000, Policy: PolicyProve, Units: 1, Start: 60,
+		Duration: 3600, Challenge: 60, Drain: 900, Failover: 1, Expiry: 1_800_000_000, Salt: Hash{5: 6}}
+	quo := Quote{Provider: you, Order: ord.ID(ld), Offer: off.ID(ld), Spec: off.Spec, Rates: rates, Bond: 90_000, Ready: true, Expiry: 1_800_000_000, Nonce: Hash{1: 1}}
 	rec := Receipt{Lease: ord.ID(ld), Lane: 3, Seq: 1, Subject: Hash{0: 9}, Request: Hash{1: 1}, Result: Hash{2: 2}, Units: []uint64{10, 20}, Price: 21, Cumulative: 21, Time: 1_700_000_000_000}
 	return map[string]any{
 		"chain_id": chain, "network_id": NetworkID(chain), "private_key": "0x" + hex.EncodeToString(k.Bytes()),
@@ -150,6 +154,10 @@ func vectors(t testing.TB) map[string]any {
 		"offer": off, "offer_id": off.ID(ld), "order": ord, "order_id": ord.ID(ld),
 		"quote": quo, "quote_digest": quo.Digest(ld), "receipt": rec, "receipt_id": rec.Digest(ld),
 		"close_consent_digest": CloseDigest(ld, ord.ID(ld), 777),
+		"extension_digest":     ExtensionDigest(ld, ord.ID(ld), 1_800_003_600),
+		"job":                  job, "job_id": job.ID(ld),
+		"ballot": Ballot(ord.ID(ld), you, 2, VerdictUnavailable, Hash{4: 4}),
+		"label":  Label(Hash{6: 6}, []byte("audit")),
 	}
 }
 
@@ -176,25 +184,89 @@ func TestVectors(t *testing.T) {
 // Every field must be bound by the digest: changing it changes the id.
 func TestEveryFieldIsSigned(t *testing.T) {
 	d := LedgerDomain("t")
-	o := Order{Buyer: Address{1}, Escrow: 1}
-	base := o.ID(d)
-	for name, change := range map[string]func(*Order){
-		"buyer": func(o *Order) { o.Buyer[1] = 1 }, "authorizer": func(o *Order) { o.Authorizer[1] = 1 },
-		"trade": func(o *Order) { o.Trade = "x" }, "mode": func(o *Order) { o.Mode = "x" }, "spec": func(o *Order) { o.Spec[1] = 1 },
-		"denom": func(o *Order) { o.Denom = "x" }, "escrow": func(o *Order) { o.Escrow++ }, "rates": func(o *Order) { o.MaxRates = []Rate{{"a", 1}} },
-		"job": func(o *Order) { o.JobValue++ }, "policy": func(o *Order) { o.Policy = "x" }, "lanes": func(o *Order) { o.Lanes++ },
-		"units": func(o *Order) { o.Units++ }, "start": func(o *Order) { o.Start++ }, "idle": func(o *Order) { o.Idle++ },
-		"duration": func(o *Order) { o.Duration++ }, "challenge": func(o *Order) { o.Challenge++ }, "drain": func(o *Order) { o.Drain++ },
-		"failover": func(o *Order) { o.Failover++ }, "expiry": func(o *Order) { o.Expiry++ }, "salt": func(o *Order) { o.Salt[1] = 1 },
+	rates := []Rate{{"a", 1}}
+	for _, noun := range []any{
+		&Offer{Rates: rates, Attributes: []Attribute{{"a", "b"}}}, &Order{MaxRates: rates}, &Quote{Rates: rates}, &Receipt{Units: []uint64{1}},
 	} {
-		c := o
-		change(&c)
-		if c.ID(d) == base {
-			t.Errorf("%s is not signed", name)
+		digest := func(d Domain) Hash {
+			switch n := noun.(type) {
+			case *Offer:
+				return n.ID(d)
+			case *Order:
+				return n.ID(d)
+			case *Quote:
+				return n.Digest(d)
+			default:
+				return noun.(*Receipt).Digest(d)
+			}
+		}
+		base := digest(d)
+		if base == digest(LedgerDomain("u")) {
+			t.Errorf("%T for one ledger is one for another", noun)
+		}
+		v := reflect.ValueOf(noun).Elem()
+		for i := range v.NumField() {
+			f, name := v.Field(i), v.Type().Field(i).Name
+			old := reflect.ValueOf(f.Interface())
+			switch f.Kind() {
+			case reflect.String:
+				f.SetString("x")
+			case reflect.Bool:
+				f.SetBool(true)
+			case reflect.Int64:
+				f.SetInt(7)
+			case reflect.Uint16, reflect.Uint64:
+				f.SetUint(7)
+			case reflect.Array:
+				f.Index(1).SetUint(7)
+			case reflect.Slice:
+				f.Set(reflect.AppendSlice(f, f))
+			default:
+				t.Fatalf("%T.%s is a %s", noun, name, f.Kind())
+			}
+			if digest(d) == base {
+				t.Errorf("%T.%s is not signed", noun, name)
+			}
+			f.Set(old)
+		}
+		if digest(d) != base {
+			t.Errorf("%T was not put back", noun)
 		}
 	}
-	if o.ID(d) == o.ID(LedgerDomain("u")) {
-		t.Error("an order for one ledger is an order for another")
+}
+
+// TestBallot requires that a ballot binds all that it commits to: nobody can vote
+// with another's ballot, an earlier draw's, or another verdict than its own.
+func TestBallot(t *testing.T) {
+	base := Ballot(Hash{1}, Address{2}, 3, VerdictOK, Hash{4})
+	for name, other := range map[string]Hash{
+		"lease": Ballot(Hash{9}, Address{2}, 3, VerdictOK, Hash{4}), "judge": Ballot(Hash{1}, Address{9}, 3, VerdictOK, Hash{4}),
+		"draw": Ballot(Hash{1}, Address{2}, 9, VerdictOK, Hash{4}), "verdict": Ballot(Hash{1}, Address{2}, 3, VerdictFraud, Hash{4}),
+		"secret": Ballot(Hash{1}, Address{2}, 3, VerdictOK, Hash{9}),
+	} {
+		if other == base {
+			t.Errorf("%s is not in the ballot", name)
+		}
+	}
+	if Label(Hash{1}, []byte("a")) == Label(Hash{1}, []byte("b")) || Label(Hash{1}, nil) == Label(Hash{2}, nil) {
+		t.Error("two purposes share a beacon's bits")
+	}
+}
+
+func TestExtension(t *testing.T) {
+	k, d := testKey(t), LedgerDomain("t")
+	s := k.Sign(ExtensionDigest(d, Hash{1}, 99))
+	if err := VerifyExtension(d, k.Address(), Hash{1}, 99, s); err != nil {
+		t.Error(err)
+	}
+	for name, err := range map[string]error{
+		"another time": VerifyExtension(d, k.Address(), Hash{1}, 100, s), "another lease": VerifyExtension(d, k.Address(), Hash{2}, 99, s),
+		"another ledger": VerifyExtension(LedgerDomain("u"), k.Address(), Hash{1}, 99, s), "another provider": VerifyExtension(d, Address{1}, Hash{1}, 99, s),
+		"a negative time": VerifyExtension(d, k.Address(), Hash{1}, -99, k.Sign(ExtensionDigest(d, Hash{1}, -99))),
+	} {
+		if err == nil {
+			t.Errorf("%s was accepted", name)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
 
@@ -22,19 +23,55 @@ type Rules interface {
 	// CheckOffer and CheckOrder refuse what the trade could not serve or judge.
 	CheckOffer(square.Offer) error
 	CheckOrder(square.Order) error
-	// JudgeGas bounds the gas Judge will need for the evidence, from its header
+	// Fits says why an order may not be filled from an offer; nil if it may.
+	Fits(square.Offer, square.Order) error
+	// JudgeGas bounds the gas Judge will need, from the sizes of the evidence
 	// alone, before any work. It returns ErrNotJudgeable for work that the
 	// ledger cannot re-execute.
-	JudgeGas(square.Evidence) (uint64, error)
+	JudgeGas(Case) (uint64, error)
 	// Judge decides by re-execution whether the work is what its receipt says.
-	// The caller has verified the receipt's signature and lease.
-	Judge(square.Evidence) (square.Verdict, error)
+	Judge(Case) (square.Verdict, error)
+}
+
+// Case is what there is to judge by. Its caller has verified that the lease's
+// provider signed the evidence's receipt, and that its request and result are the
+// bytes that the receipt names.
+type Case struct {
+	square.Evidence
+	// Lease is the lease that the work was done in: its order, its parties, when it
+	// was claimed and challenged.
+	Lease market.Lease
+	// Card is the card that the order names; nil if it names none.
+	Card []byte
+	// Beacon is randomness from after the challenge, by which judges may draw
+	// samples; zero where the ledger judges at once.
+	Beacon square.Hash
+}
+
+// Panelled are rules of a trade whose work people or machines judge that the ledger
+// is not: the judges that are drawn from its stakers.
+type Panelled interface {
+	Rules
+	// Panel says why no judge could decide a case either, with ErrNotJudgeable,
+	// wrapped. Where the evidence is detached, its bytes are missing.
+	Panel(c Case, detached bool) error
+}
+
+// Answerable are rules of a trade that takes something smaller than the result as
+// an answer to the word that it was withheld, an opening of it for example.
+type Answerable interface {
+	Rules
+	// AnswerGas bounds the gas of CheckAnswer, before any work.
+	AnswerGas(c Case, answer []byte) (uint64, error)
+	// CheckAnswer refuses what does not show that the provider has the result of
+	// the case's receipt.
+	CheckAnswer(c Case, answer []byte) error
 }
 
 // Provable are rules whose work a provider can prove, so that the ledger can
 // check it without doing it. A card is what checking needs to know of the work of
-// one spec; work is proven in parts, numbered from 0. The caller has verified the
-// evidence's receipt.
+// one spec; an order names its card by SHA-256, so that both sides have agreed on
+// it. Work is proven in parts, numbered from 0.
 type Provable interface {
 	Rules
 	// CheckCard refuses a card that no proof could be checked against.
@@ -42,13 +79,21 @@ type Provable interface {
 	// Parts finds on what needs no proof: a verdict of fraud for work whose form
 	// alone is wrong, else how many parts the work has. It returns
 	// ErrNotJudgeable for work that cannot be proven.
-	Parts(card []byte, e square.Evidence) (parts uint64, v square.Verdict, err error)
+	Parts(Case) (parts uint64, v square.Verdict, err error)
 	// ProofGas bounds the gas CheckProof will need, from the proof's header,
 	// before any work.
-	ProofGas(card []byte, e square.Evidence, part uint64, proof []byte) (uint64, error)
+	ProofGas(c Case, part uint64, proof []byte) (uint64, error)
 	// CheckProof says whether the proof shows that the part of the work is what
 	// its receipt says. A proof that does not is ErrProof, wrapped.
-	CheckProof(card []byte, e square.Evidence, part uint64, proof []byte) error
+	CheckProof(c Case, part uint64, proof []byte) error
+}
+
+// SameSpec is Fits for trades whose offers and orders name the same spec.
+func SameSpec(f square.Offer, o square.Order) error {
+	if f.Spec != o.Spec {
+		return fmt.Errorf("the offer is for spec %s, the order for %s", f.Spec.Short(), o.Spec.Short())
+	}
+	return nil
 }
 
 // ErrProof says that a proof does not prove what it should.
@@ -59,7 +104,7 @@ var ErrProof = errors.New("the proof does not hold")
 const MaxJudgeGas = 50_000_000
 
 // ErrNotJudgeable says that the ledger cannot decide this evidence by itself;
-// it goes to a committee.
+// it is for judges, where the trade has any.
 var ErrNotJudgeable = errors.New("the ledger cannot re-execute this work")
 
 // CheckRates refuses rates whose units are not the trade's, in its order.
@@ -70,22 +115,6 @@ func CheckRates(r Rules, rates []square.Rate) error {
 	}
 	if !slices.Equal(names, r.Units()) {
 		return fmt.Errorf("rates: trade %s meters %v, not %v", r.Name(), r.Units(), names)
-	}
-	return nil
-}
-
-// Charged checks a receipt's arithmetic against the lease's rates: a provider
-// that signs a price its own units do not give has committed provable fraud.
-func Charged(rates []square.Rate, r square.Receipt) error {
-	want, err := square.Price(rates, r.Units)
-	if err != nil {
-		return fmt.Errorf("receipt units: %w", err)
-	}
-	if r.Price != want {
-		return fmt.Errorf("receipt price: %d charged, the units cost %d", r.Price, want)
-	}
-	if r.Cumulative < r.Price {
-		return fmt.Errorf("receipt cumulative: %d is below its own price %d", r.Cumulative, r.Price)
 	}
 	return nil
 }

@@ -23,9 +23,7 @@ import (
 	"github.com/torg-network/torg/ledger/history"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/proof"
 )
 
 // openConsole makes the pages. The gateway that serves them answers their
@@ -34,7 +32,7 @@ func (s *openSquare) openConsole() (err error) {
 	s.console, err = console.New(console.Config{
 		Owner: s.keyring.owner.Address(), Ledger: consoleLedger{s.client}, History: consoleHistory{s.history},
 		Desk: consoleDesk{s.desk}, Keys: s.keys, Bank: consoleBank{s}, OwnerKey: s.run.APIKey,
-		Models: consoleModels{s.client}, Provider: s.node.Provider,
+		Models: consoleModels{}, Provider: s.node.Provider,
 		API: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.gateway.ServeHTTP(w, r) }),
 		Log: s.log.With("part", "console"),
 	})
@@ -122,9 +120,9 @@ func (l consoleLedger) Watch(ctx context.Context) <-chan source.Event {
 }
 
 // consoleModels tells of models what offers cannot make up.
-type consoleModels struct{ client *client.Client }
+type consoleModels struct{}
 
-func (m consoleModels) Model(ctx context.Context, digest square.Hash) (source.Model, error) {
+func (consoleModels) Model(_ context.Context, digest square.Hash) (source.Model, error) {
 	if digest == nano.Model().Digest() {
 		p, err := bundledProver()
 		if err != nil {
@@ -135,15 +133,7 @@ func (m consoleModels) Model(ctx context.Context, digest square.Hash) (source.Mo
 			Card: p.ID(), CardBytes: len(p.Encode()), About: nano.Card, File: "exact/nano/CARD.md",
 		}, nil
 	}
-	b, err := m.client.Card(ctx, infer.Name, digest)
-	if err != nil {
-		return source.Model{}, seen(err)
-	}
-	card, err := proof.DecodeModel(b)
-	if err != nil {
-		return source.Model{}, fmt.Errorf("card on the ledger: %w", err)
-	}
-	return source.Model{Name: card.Name, From: "the ledger, which checks proofs against this card", Card: card.ID(), CardBytes: len(b)}, nil
+	return source.Model{}, source.ErrNotFound
 }
 
 // consoleHistory is the past as the console reads it.

@@ -60,6 +60,13 @@ func (v chainView) Poke(ctx context.Context, lease square.Hash) error {
 	return told(err)
 }
 
+func (v chainView) Params(ctx context.Context) (market.Params, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	p, err := v.client.Params(ctx)
+	return p, told(err)
+}
+
 // providerView is the ledger as a provider acts on it.
 type providerView struct{ chainView }
 
@@ -145,17 +152,15 @@ func (v buyerView) Challenge(ctx context.Context, lease square.Hash, e square.Ev
 	return told(err)
 }
 
-// Card is the bundled model's, made here, or else what the ledger has.
-func (v buyerView) Card(ctx context.Context, spec square.Hash) ([]byte, error) {
-	if spec == nano.Model().Digest() {
-		p, err := bundledProver()
-		if err != nil {
-			return nil, err
-		}
-		return p.Encode(), nil
+// Card is the bundled model's, made here. A card that somebody else made is not
+// believed: only who has the model can tell whether it is of it.
+func (v buyerView) Card(_ context.Context, spec square.Hash) ([]byte, error) {
+	if spec != nano.Model().Digest() {
+		return nil, market.ErrNotFound
 	}
-	ctx, cancel := context.WithTimeout(ctx, queryTime)
-	defer cancel()
-	card, err := v.client.Card(ctx, infer.Name, spec)
-	return card, told(err)
+	p, err := bundledProver()
+	if err != nil {
+		return nil, err
+	}
+	return p.Encode(), nil
 }

@@ -245,10 +245,15 @@ func (l leaseView) print(w io.Writer) {
 	row("escrow", "%s left of %s", money(l.Escrow, d), money(l.Order.Escrow, d))
 	row("paid", "%s, of which %s was burned", money(l.Paid, d), money(l.Burned, d))
 	row("bond", "%s locked (%s at the start)", money(l.Bond, d), money(l.Bonded, d))
-	if d := l.Dispute; l.State == market.Disputed && d != nil && d.Prove {
-		row("dispute", "the provider is to prove part %d of challenged work until %s, or loses its bond", d.Part, clock(l.Deadline*1000))
-	} else if l.State == market.Disputed {
-		row("dispute", "before judges, who have until %s", clock(l.Deadline*1000))
+	if d := l.Dispute; d != nil && !l.State.Terminal() {
+		switch d.Way {
+		case market.ByProof:
+			row("dispute", "the provider is to prove part %d of challenged work until %s, or loses its bond", d.Part, clock(l.Deadline*1000))
+		case market.ByAnswer:
+			row("dispute", "the provider is to hand the result over until %s, or loses its bond", clock(l.Deadline*1000))
+		case market.ByJudges:
+			row("dispute", "before %d judges, who have until %s", len(d.Seats), clock(l.Deadline*1000))
+		}
 	}
 	if !l.State.Terminal() {
 		row("if silent", "%s%s at %s: %s to the buyer, %s to the provider", l.Then, reasonWords(string(l.Why)), clock(l.At*1000), money(l.ToBuyer, d), money(l.ToProvider, d))

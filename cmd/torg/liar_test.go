@@ -16,6 +16,7 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/node"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
@@ -191,7 +192,7 @@ func TestLiarLosesMoney(t *testing.T) {
 		}
 		var full story
 		s.torg("receipt", "show", r.Receipt.ID.String(), "-o", "json").read(t, &full)
-		verdict, err := judge.Judge(*full.Receipt.Evidence)
+		verdict, err := judge.Judge(trade.Case{Evidence: *full.Receipt.Evidence, Lease: market.Lease{Order: square.Order{Spec: full.Receipt.Evidence.Receipt.Subject}}})
 		if err != nil {
 			t.Fatal(err)
 		}

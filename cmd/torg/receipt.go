@@ -14,7 +14,9 @@ import (
 
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/gateway/admin"
+	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/replay"
 )
@@ -292,9 +294,12 @@ func audit(c *cobra.Command, cfg config, r admin.Receipt) error {
 		return &codedError{exitNotFound, errors.New("the receipt's request and answer are no longer kept, so there is nothing to re-execute")}
 	}
 	e := *r.Evidence
+	if !e.Opens() {
+		return &codedError{exitVerify, errors.New("request and answer are not the bytes that the provider signed for")}
+	}
 	rules := infer.Rules{Models: []infer.Replayer{replay.Model{Model: nano.Model()}}}
 	start := time.Now()
-	verdict, err := rules.Judge(e)
+	verdict, err := rules.Judge(trade.Case{Evidence: e, Lease: market.Lease{ID: e.Receipt.Lease, Order: square.Order{Spec: e.Receipt.Subject}}})
 	res := auditResult{Receipt: r.ID, Model: e.Receipt.Subject, Verdict: verdict, Seconds: time.Since(start).Seconds()}
 	if err != nil {
 		return &codedError{exitVerify, fmt.Errorf("cannot tell: %w", err)}

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -73,13 +73,13 @@ func trades() []trade.Rules {
 	return []trade.Rules{infer.Rules{Models: replayers(), Verifier: proof.Verifier{}}}
 }
 
-// cards are what a new ledger checks proofs against.
-func cards() ([]ledger.Model, error) {
+// cards are on a new ledger from the start.
+func cards() ([]ledger.Card, error) {
 	p, err := bundledProver()
 	if err != nil {
 		return nil, err
 	}
-	return []ledger.Model{{Trade: infer.Name, Spec: nano.Model().Digest(), Card: p.Encode()}}, nil
+	return []ledger.Card{{Trade: infer.Name, Card: p.Encode()}}, nil
 }
 
 // provenTimes is how many times as much an answer with a proof costs here, which
@@ -113,10 +113,10 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (s *openSquare, er
 
 // newLedger is what a new square's ledger begins with.
 func newLedger(k keyring, blockTime time.Duration) (devnet.Spec, error) {
-	models, err := cards()
+	made, err := cards()
 	return devnet.Spec{
 		ChainID: "torg-local-" + randomToken()[:8],
-		Trades:  trades(), Models: models,
+		Trades:  trades(), Cards: made,
 		Balances: []ledger.Balance{
 			{Owner: k.owner.Address(), Amount: square.Utorg(walletFunds * square.UnitsPerTorg)},
 			{Owner: k.provider.Address(), Amount: square.Utorg(providerFunds * square.UnitsPerTorg)},
@@ -214,7 +214,7 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 	// Two leases' worth of lanes, since a lease is renewed before it ends; and
 	// room for leases of a few lanes under another policy.
 	price := node.Price{Rates: rates, Capacity: 2*lanes + 4}
-	if s.provesHere(ctx) {
+	if s.provesHere(ctx, account) {
 		for _, r := range rates {
 			price.Proven = append(price.Proven, square.Rate{Unit: r.Unit, PerMillion: min(r.PerMillion, square.MaxUnits/provenTimes) * provenTimes})
 		}
@@ -252,22 +252,16 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 	return nil
 }
 
-// provesHere reports whether proofs made here hold on the ledger. A ledger that
-// another version of torg began may have a card of the bundled model that this
-// one's proofs do not fit, and then a provider that sold them could not answer a
-// challenge.
-func (s *openSquare) provesHere(ctx context.Context) bool {
+// provesHere reports whether answers can be sold with proofs: whether the card that
+// they are checked against is on the ledger. One that another version of torg began
+// may not have it yet.
+func (s *openSquare) provesHere(ctx context.Context, account *client.Account) bool {
 	made, err := bundledProver()
-	if err != nil {
-		s.log.Warn("answers are not sold with proofs", "err", err)
-		return false
-	}
-	card, err := s.client.Card(ctx, infer.Name, nano.Model().Digest())
-	if errors.Is(err, client.ErrNotFound) {
-		return true // challenges are decided by running the model again
-	}
-	if err == nil && !bytes.Equal(card, made.Encode()) {
-		err = errors.New("the ledger has a card of the bundled model from another version of torg")
+	if err == nil {
+		card := made.Encode()
+		if _, err = s.client.Card(ctx, sha256.Sum256(card)); errors.Is(err, client.ErrNotFound) {
+			_, err = account.PublishCard(ctx, infer.Name, card)
+		}
 	}
 	if err != nil {
 		s.log.Warn("answers are not sold with proofs", "err", err)

@@ -212,7 +212,7 @@ func (c *Client) Beacon(ctx context.Context, height int64, label []byte) (square
 	if err != nil {
 		return h, err
 	}
-	return square.Beacon(h, label), nil
+	return square.Label(h, label), nil
 }
 
 // Tx looks up what became of a transaction: its result, a *Refused if it

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -120,9 +121,66 @@ func (a *Account) Cancel(ctx context.Context, lease square.Hash) (Result, error)
 	return a.submit(ctx, call{&marketv1.MsgCancel{Buyer: a.addr.String(), Lease: lease.String()}, gasLease})
 }
 
-// ClaimResult commits the account to its result and its price.
-func (a *Account) ClaimResult(ctx context.Context, lease, root square.Hash, price uint64) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgClaim{Provider: a.addr.String(), Lease: lease.String(), Root: root.String(), Price: price}, gasLease})
+// TopUp adds to the escrow of the account's lease.
+func (a *Account) TopUp(ctx context.Context, lease square.Hash, units uint64) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgTopUp{Buyer: a.addr.String(), Lease: lease.String(), Units: units}, gasLease})
+}
+
+// Extend lets the account's lease end later, as its provider has signed.
+func (a *Account) Extend(ctx context.Context, lease square.Hash, ends int64, sig square.Signature) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgExtend{Buyer: a.addr.String(), Lease: lease.String(), Ends: ends, Signature: sig[:]}, gasLease})
+}
+
+// ClaimResult hands in the receipt that a lease's provider has signed.
+func (a *Account) ClaimResult(ctx context.Context, r square.Receipt, sig square.Signature) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgClaim{
+		Sender: a.addr.String(), Lease: r.Lease.String(), Receipt: squarev1.FromReceipt(r), Signature: sig[:],
+	}, gasLease})
+}
+
+// Withhold is the account's word, as buyer, that a claimed result was not handed
+// over, with the least bond there may be. The provider is to seal it to the key.
+func (a *Account) Withhold(ctx context.Context, lease square.Hash, key []byte) (Result, error) {
+	bond, err := a.bond(ctx, lease)
+	if err != nil {
+		return Result{}, err
+	}
+	return a.submit(ctx, call{&marketv1.MsgWithhold{Buyer: a.addr.String(), Lease: lease.String(), Bond: bond, Key: key}, gasLease})
+}
+
+// bond is the least bond with which the account may dispute a claimed result.
+func (a *Account) bond(ctx context.Context, lease square.Hash) (uint64, error) {
+	l, err := a.c.Lease(ctx, lease)
+	if err != nil {
+		return 0, err
+	}
+	if l.Receipt == nil {
+		return 0, fmt.Errorf("lease %s: %w: no result is claimed; it is %s", lease.Short(), market.ErrState, l.State)
+	}
+	p, err := a.c.Params(ctx)
+	return p.LeastBond(l.Order, l.Receipt.Price), err
+}
+
+// Answer hands over a result that was said to be withheld: the bytes for the ledger,
+// or, where they are too many for it, where they may be fetched.
+func (a *Account) Answer(ctx context.Context, lease square.Hash, answer []byte, locator string) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgAnswer{Provider: a.addr.String(), Lease: lease.String(), Answer: answer, Locator: locator},
+		2*gasLease + uint64(len(answer))*60})
+}
+
+// Unseal shows the private half of the key that an answer was sealed to, for the
+// ledger to see that it is not the result.
+func (a *Account) Unseal(ctx context.Context, lease square.Hash, key []byte) (Result, error) {
+	bond, err := a.bond(ctx, lease)
+	if err != nil {
+		return Result{}, err
+	}
+	q, err := a.c.Question(ctx, lease)
+	if err != nil {
+		return Result{}, err
+	}
+	return a.submit(ctx, call{&marketv1.MsgUnseal{Buyer: a.addr.String(), Lease: lease.String(), Bond: bond, Key: key},
+		2*gasLease + uint64(len(q.Answer))*40})
 }
 
 // Accept is the account's word, as buyer, that a result is right.
@@ -133,7 +191,8 @@ func (a *Account) Accept(ctx context.Context, lease square.Hash) (Result, error)
 // Challenge brings evidence against a lease's provider, with the least bond
 // there may be. If Options.Trades has the trade's rules, the transaction
 // carries the gas for the ledger to judge at once. part is what the provider is
-// to prove, where the ledger asks for a proof.
+// to prove, where the ledger asks for a proof. Evidence without its bytes is
+// detached: judges fetch them by the receipt's digests.
 func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evidence, part uint64) (Result, error) {
 	l, err := a.c.Lease(ctx, lease)
 	if err != nil {
@@ -143,27 +202,27 @@ func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evi
 	if err != nil {
 		return Result{}, err
 	}
+	detached := len(e.Request)+len(e.Result) == 0
 	gas := uint64(2*gasLease + keys.VerifyGas)
 	for _, r := range a.c.opt.Trades {
-		if r.Name() != l.Order.Trade {
+		if r.Name() != l.Order.Trade || detached {
 			continue
 		}
-		judge, err := r.JudgeGas(e)
+		judge, err := r.JudgeGas(trade.Case{Evidence: e, Lease: l})
 		if err != nil && !errors.Is(err, trade.ErrNotJudgeable) {
 			return Result{}, err
 		}
-		if judge > trade.MaxJudgeGas {
-			if _, err := a.c.Card(ctx, r.Name(), e.Receipt.Subject); err == nil {
-				judge = 0 // it is for the provider to prove
-			}
+		if judge > trade.MaxJudgeGas && !l.Order.Card.IsZero() {
+			judge = 0 // it is for the provider to prove
 		}
 		gas += judge
 	}
 	// Evidence is stored: thirty gas a byte, beside what its transport costs; and
 	// read, with the model's card, where a proof is asked for.
-	gas += uint64(len(e.Request)+len(e.Result))*70 + gasCard
+	gas += uint64(len(e.Request)+len(e.Result))*90 + gasCard
 	return a.submit(ctx, call{&marketv1.MsgChallenge{
-		Challenger: a.addr.String(), Lease: lease.String(), Evidence: squarev1.FromEvidence(e), Bond: p.LeastBond(l.Order, e.Receipt.Price), Part: part,
+		Challenger: a.addr.String(), Lease: lease.String(), Evidence: squarev1.FromEvidence(e), Bond: p.LeastBond(l.Order, e.Receipt.Price),
+		Part: part, Detached: detached,
 	}, gas})
 }
 
@@ -181,7 +240,7 @@ func (a *Account) Prove(ctx context.Context, lease, evidence square.Hash, proof 
 	if err != nil {
 		return Result{}, err
 	}
-	card, err := a.c.Card(ctx, l.Order.Trade, e.Receipt.Subject)
+	card, err := a.c.Card(ctx, l.Order.Card)
 	if err != nil {
 		return Result{}, err
 	}
@@ -191,7 +250,7 @@ func (a *Account) Prove(ctx context.Context, lease, evidence square.Hash, proof 
 		if !ok || r.Name() != l.Order.Trade {
 			continue
 		}
-		check, err := p.ProofGas(card, e, l.Dispute.Part, proof)
+		check, err := p.ProofGas(trade.Case{Evidence: e, Lease: l, Card: card}, l.Dispute.Part, proof)
 		if err != nil {
 			return Result{}, err
 		}
@@ -200,9 +259,24 @@ func (a *Account) Prove(ctx context.Context, lease, evidence square.Hash, proof 
 	return a.submit(ctx, call{&marketv1.MsgProve{Sender: a.addr.String(), Lease: lease.String(), Evidence: evidence.String(), Proof: proof}, gas})
 }
 
-// Verdict is the account's vote as a judge.
-func (a *Account) Verdict(ctx context.Context, lease, evidence square.Hash, v square.Verdict) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgVerdict{Judge: a.addr.String(), Lease: lease.String(), Evidence: evidence.String(), Verdict: string(v)}, 2 * gasLease})
+// Enlist says whether the account's stake in a trade sits as a judge when drawn.
+func (a *Account) Enlist(ctx context.Context, trade, denom string, on bool) (Result, error) {
+	return a.submit(ctx, call{&bondv1.MsgEnlist{Judge: a.addr.String(), Trade: trade, Denom: denom, On: on}, 2 * gasLease})
+}
+
+// Commit fixes the account's vote as a judge without showing it.
+func (a *Account) Commit(ctx context.Context, lease, ballot square.Hash) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgCommit{Judge: a.addr.String(), Lease: lease.String(), Ballot: ballot.String()}, gasLease})
+}
+
+// Vote shows what the account has committed to.
+func (a *Account) Vote(ctx context.Context, lease square.Hash, v square.Verdict, secret square.Hash) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgVote{Judge: a.addr.String(), Lease: lease.String(), Verdict: string(v), Secret: secret.String()}, 4 * gasLease})
+}
+
+// PublishCard stores a card on the ledger for a year, for orders to name.
+func (a *Account) PublishCard(ctx context.Context, trade string, card []byte) (Result, error) {
+	return a.submit(ctx, call{&marketv1.MsgPublishCard{Sender: a.addr.String(), Trade: trade, Card: card}, gasLease + uint64(len(card))*60})
 }
 
 // Poke carries out what a lease's deadline demands, for a bounty.
@@ -390,14 +464,34 @@ func (c *Client) Evidence(ctx context.Context, lease, hash square.Hash) (square.
 	return r.Evidence.Square()
 }
 
-// Card is what proofs about a trade's spec are checked against; ErrNotFound where
-// none is registered.
-func (c *Client) Card(ctx context.Context, trade string, spec square.Hash) ([]byte, error) {
-	r, err := marketv1.NewQueryClient(conn{c.rpc}).Model(ctx, &marketv1.QueryModelRequest{Trade: trade, Spec: spec.String()})
+// Card is a card by its SHA-256; ErrNotFound where it is not published.
+func (c *Client) Card(ctx context.Context, hash square.Hash) ([]byte, error) {
+	r, err := marketv1.NewQueryClient(conn{c.rpc}).Card(ctx, &marketv1.QueryCardRequest{Hash: hash.String()})
 	if err != nil {
-		return nil, fmt.Errorf("card of %s: %w", spec.Short(), err)
+		return nil, fmt.Errorf("card %s: %w", hash.Short(), err)
 	}
-	return r.Model.Card, nil
+	if sha256.Sum256(r.Card.Card) != hash {
+		return nil, fmt.Errorf("card %s: the ledger's node answered with another", hash.Short())
+	}
+	return r.Card.Card, nil
+}
+
+// Question is what a buyer asked for when it said that a result was withheld, and
+// what was answered.
+type Question struct {
+	Key     []byte `json:"key"`
+	Answer  []byte `json:"answer,omitempty"`
+	Locator string `json:"locator,omitempty"`
+}
+
+// Question is that of a lease; ErrNotFound where nothing was asked.
+func (c *Client) Question(ctx context.Context, lease square.Hash) (Question, error) {
+	r, err := marketv1.NewQueryClient(conn{c.rpc}).Answer(ctx, &marketv1.QueryAnswerRequest{Lease: lease.String()})
+	if err != nil {
+		return Question{}, fmt.Errorf("question of lease %s: %w", lease.Short(), err)
+	}
+	q := r.Question
+	return Question{Key: q.Key, Answer: q.Answer, Locator: q.Locator}, nil
 }
 
 // Supply is every pot of money of one denom.

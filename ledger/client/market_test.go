@@ -25,17 +25,19 @@ func (echo) Units() []string                   { return []string{"byte"} }
 func (e echo) CheckOffer(o square.Offer) error { return trade.CheckRates(e, o.Rates) }
 func (e echo) CheckOrder(o square.Order) error { return trade.CheckRates(e, o.MaxRates) }
 
-func (echo) JudgeGas(e square.Evidence) (uint64, error) {
+func (echo) Fits(f square.Offer, o square.Order) error { return trade.SameSpec(f, o) }
+
+// Panel lets judges decide what is too much for the ledger, bytes or not.
+func (echo) Panel(trade.Case, bool) error { return nil }
+
+func (echo) JudgeGas(e trade.Case) (uint64, error) {
 	if len(e.Request) > 1000 {
 		return 0, fmt.Errorf("echo: %w", trade.ErrNotJudgeable)
 	}
 	return uint64(len(e.Request)) * 1000, nil
 }
 
-func (echo) Judge(e square.Evidence) (square.Verdict, error) {
-	if sha256.Sum256(e.Request) != e.Receipt.Request || sha256.Sum256(e.Result) != e.Receipt.Result {
-		return "", errors.New("echo: not what the receipt names")
-	}
+func (echo) Judge(e trade.Case) (square.Verdict, error) {
 	if string(e.Request) != string(e.Result) {
 		return square.VerdictFraud, nil
 	}
@@ -58,11 +60,12 @@ type fair struct {
 
 func newFair(t *testing.T) *fair {
 	p := market.Default()
-	p.Unbonding, p.Retention, p.MaxOrderTTL, p.Verdict = 2, 60, 60, 30
+	p.Unbonding, p.Retention, p.MaxOrderTTL, p.Verdict, p.Notice = 2, 60, 60, 6, 1
+	p.DisputeCost, p.JudgeFee, p.SeatBond = 1000, 100, 5000
 	f := &fair{T: t, bkey: devnet.Key(1), pkey: devnet.Key(2), jkey: devnet.Key(3), numbers: p}
 	f.n, f.c = openWith(t, devnet.Spec{
 		Settings: node.Settings{BlockTime: 20 * time.Millisecond}, Trades: []trade.Rules{echo{}},
-		Market: &p, Judges: []square.Address{f.jkey.Address()},
+		Market: &p,
 	}, client.Options{Trades: []trade.Rules{echo{}}})
 	f.buyer, f.provider = f.c.Account(f.bkey), f.c.Account(f.pkey)
 	var err error
@@ -117,7 +120,7 @@ func (f *fair) order(escrow, lanes uint64) square.Order {
 func (f *fair) quote(o square.Order) (square.Quote, square.Signature) {
 	d := f.c.Domain()
 	q := square.Quote{
-		Provider: f.provider.Address(), Order: o.ID(d), Offer: f.offer.ID(d), Rates: f.rates, Bond: 100_000, Ready: true,
+		Provider: f.provider.Address(), Order: o.ID(d), Offer: f.offer.ID(d), Spec: f.offer.Spec, Rates: f.rates, Bond: 100_000, Ready: true,
 		Expiry: time.Now().Unix() + 20, Nonce: square.Hash{f.salt, 1},
 	}
 	return q, f.pkey.Sign(q.Digest(d))
@@ -475,23 +478,6 @@ func TestDisputes(t *testing.T) {
 		t.Fatalf("overcharged: %+v, %v", l, err)
 	}
 
-	// What the ledger cannot re-execute waits for the judges.
-	_, id = f.open(10_000, 1)
-	long := string(make([]byte, 2000))
-	big := f.evidence(id, long, long+"!", 5, 5)
-	f.must(f.buyer.Challenge(ctx, id, big, 0))
-	if l, err := f.c.Lease(ctx, id); err != nil || l.State != market.Disputed {
-		t.Fatalf("%+v: %v", l, err)
-	}
-	hash := big.Hash(f.c.Domain())
-	f.refused("a verdict by nobody", market.ErrParty, func() (client.Result, error) { return f.buyer.Verdict(ctx, id, hash, square.VerdictFraud) })
-	f.refused("a verdict on other evidence", nil, func() (client.Result, error) {
-		return f.c.Account(f.jkey).Verdict(ctx, id, square.Hash{1}, square.VerdictFraud)
-	})
-	f.must(f.c.Account(f.jkey).Verdict(ctx, id, hash, square.VerdictFraud))
-	if l, err := f.c.Lease(ctx, id); err != nil || l.State != market.Slashed {
-		t.Fatalf("%+v: %v", l, err)
-	}
 	f.audit()
 }
 

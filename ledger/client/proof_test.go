@@ -35,12 +35,13 @@ var prover = sync.OnceValue(func() *proof.Prover {
 // models, and the bundled model's card. A provider has so many seconds to prove.
 func newInferFair(t *testing.T, answer uint64, models ...infer.Replayer) *fair {
 	p := market.Default()
-	p.Answer = answer
+	p.Answer, p.Notice, p.Verdict = answer, 1, 600
+	p.DisputeCost, p.JudgeFee = 50, 0
 	f := &fair{T: t, bkey: devnet.Key(1), pkey: devnet.Key(2), jkey: devnet.Key(3), numbers: p}
 	trades := []trade.Rules{infer.Rules{Models: models, Verifier: proof.Verifier{}}}
 	f.n, f.c = openWith(t, devnet.Spec{
-		Settings: node.Settings{BlockTime: 20 * time.Millisecond}, Trades: trades, Market: &p, Judges: []square.Address{f.jkey.Address()},
-		Models: []ledger.Model{{Trade: infer.Name, Spec: nano.Model().Digest(), Card: prover().Encode()}},
+		Settings: node.Settings{BlockTime: 20 * time.Millisecond}, Trades: trades, Market: &p,
+		Cards: []ledger.Card{{Trade: infer.Name, Card: prover().Encode()}},
 	}, client.Options{Trades: trades})
 	f.buyer, f.provider = f.c.Account(f.bkey), f.c.Account(f.pkey)
 	var err error
@@ -65,7 +66,7 @@ func (f *fair) sell(spec square.Hash) {
 func (f *fair) lease(policy square.Policy) square.Hash {
 	f.Helper()
 	o := f.order(10_000, 1)
-	o.Trade, o.Policy = infer.Name, policy
+	o.Trade, o.Policy, o.Card = infer.Name, policy, sha256.Sum256(prover().Encode())
 	q, sig := f.quote(o)
 	f.must(f.buyer.OpenLease(f.Context(), o, q, sig))
 	return o.ID(f.c.Domain())
@@ -139,12 +140,12 @@ func TestFalseChallengeProven(t *testing.T) {
 	earned := balance(t, f.c, f.provider.Address())
 	r := f.must(f.buyer.Challenge(ctx, id, e, 2))
 	l := f.state(id)
-	if l.State != market.Disputed || !l.Dispute.Prove || l.Dispute.Part != 2 || l.Deadline != l.Dispute.Since+600 {
+	if l.State != market.Disputed || l.Dispute.Way != market.ByProof || l.Dispute.Part != 2 || l.Deadline != l.Dispute.Since+600 {
 		t.Fatalf("challenged: %+v, %+v", l, l.Dispute)
 	}
 	t.Logf("challenge: %d gas", r.Gas)
 	f.refused("a judge's word", market.ErrState, func() (client.Result, error) {
-		return f.c.Account(f.jkey).Verdict(ctx, id, hash, square.VerdictFraud)
+		return f.c.Account(f.jkey).Commit(ctx, id, square.Hash{1})
 	})
 	f.refused("a poke before the time is up", market.ErrEarly, func() (client.Result, error) { return f.buyer.Poke(ctx, id) })
 
@@ -292,7 +293,7 @@ func TestWaysToDecide(t *testing.T) {
 			continue
 		}
 		l := f.state(id)
-		if l.State != c.state || l.State == market.Disputed && l.Dispute.Prove != c.proof {
+		if l.State != c.state || l.State == market.Disputed && (l.Dispute.Way == market.ByProof) != c.proof {
 			t.Errorf("%s: %s (%s), %+v", c.what, l.State, l.Reason, l.Dispute)
 		}
 	}
@@ -306,18 +307,43 @@ func TestWaysToDecide(t *testing.T) {
 	if l := f.state(id); l.State != market.Slashed || l.Reason != market.ReasonFraud {
 		t.Errorf("counted wrongly: %s (%s)", l.State, l.Reason)
 	}
-	// A model nobody has registered.
-	f.sell(square.Hash{77})
+	// Another model's answer, which is right for that model.
 	id = f.lease(square.PolicyProve)
-	f.must(f.buyer.Challenge(ctx, id, f.receipt(id, short, res), 0))
-	if l := f.state(id); l.State != market.Disputed || l.Dispute.Prove {
-		t.Errorf("an unknown model: %s, %+v", l.State, l.Dispute)
+	_, e = f.answered(id, short, nil)
+	e.Receipt.Subject = square.Hash{76}
+	e.Sig = f.pkey.Sign(e.Receipt.Digest(f.c.Domain()))
+	f.must(f.buyer.Challenge(ctx, id, e, 0))
+	if l := f.state(id); l.State != market.Slashed || l.Reason != market.ReasonFraud {
+		t.Errorf("another model's answer: %s (%s)", l.State, l.Reason)
 	}
-	if card, err := f.c.Card(ctx, infer.Name, nano.Model().Digest()); err != nil || !bytes.Equal(card, prover().Encode()) {
-		t.Errorf("the card: %d bytes, %v", len(card), err)
+	// A model that the ledger has not got, and nobody sits as a judge.
+	f.sell(square.Hash{77})
+	o := f.order(10_000, 1)
+	o.Trade = infer.Name
+	q, sig := f.quote(o)
+	f.must(f.buyer.OpenLease(ctx, o, q, sig))
+	id = o.ID(f.c.Domain())
+	f.refused("work that nobody here can judge", market.ErrNotFound, func() (client.Result, error) {
+		return f.buyer.Challenge(ctx, id, f.receipt(id, short, res), 0)
+	})
+	if l := f.state(id); l.State != market.Active {
+		t.Errorf("a challenge that nobody can decide: %s", l.State)
 	}
-	if _, err := f.c.Card(ctx, infer.Name, square.Hash{77}); !errors.Is(err, client.ErrNotFound) {
-		t.Errorf("a card nobody registered: %v", err)
+	// A card that is not on the ledger is published by whoever wants a proof.
+	card := prover().Encode()
+	other := bytes.Clone(card)
+	other[9] ^= 1 // a letter of the name
+	if got, err := f.c.Card(ctx, sha256.Sum256(card)); err != nil || !bytes.Equal(got, card) {
+		t.Errorf("the card: %d bytes, %v", len(got), err)
 	}
+	if _, err := f.c.Card(ctx, sha256.Sum256(other)); !errors.Is(err, client.ErrNotFound) {
+		t.Errorf("a card nobody published: %v", err)
+	}
+	f.must(f.buyer.PublishCard(ctx, infer.Name, other))
+	f.must(f.buyer.PublishCard(ctx, infer.Name, other)) // again: kept longer
+	if got, err := f.c.Card(ctx, sha256.Sum256(other)); err != nil || !bytes.Equal(got, other) {
+		t.Errorf("the published card: %d bytes, %v", len(got), err)
+	}
+	f.refused("junk as a card", nil, func() (client.Result, error) { return f.buyer.PublishCard(ctx, infer.Name, card[:40]) })
 	f.audit()
 }

@@ -32,8 +32,7 @@ type Spec struct {
 	Trades   []trade.Rules
 	Settings node.Settings
 	Market   *market.Params   // market.Default, if nil
-	Judges   []square.Address // of what the ledger cannot re-execute
-	Models   []ledger.Model   // whose work can be proven, by Trades
+	Cards    []ledger.Card    // of work that can be proven, by Trades
 	// Operators own the validators, one each. Missing ones get a key of their
 	// own, whose mnemonic is kept in the home.
 	Operators []square.Address
@@ -80,7 +79,7 @@ func Memory(ctx context.Context, s Spec) (*node.Node, error) {
 		operator = s.Operators[0]
 	}
 	doc, err := ledger.Genesis{
-		ChainID: s.ChainID, Time: time.Now(), Balances: s.Balances, Market: s.Market, Judges: s.Judges, Models: s.Models,
+		ChainID: s.ChainID, Time: time.Now(), Balances: s.Balances, Market: s.Market, Cards: s.Cards,
 		Validators: []ledger.Validator{{Name: "validator-0", Operator: operator, Key: validator.PubKey(), Stake: stake}},
 	}.Doc()
 	if err != nil {
@@ -107,7 +106,7 @@ func InitHomes(dir string, n int, s Spec) ([]node.Home, error) {
 		return nil, fmt.Errorf("%d validators need %d hosts (host:port) to reach each other at", n, n)
 	}
 	s = s.filled()
-	g := ledger.Genesis{ChainID: s.ChainID, Time: time.Now(), Balances: s.Balances, Market: s.Market, Judges: s.Judges, Models: s.Models}
+	g := ledger.Genesis{ChainID: s.ChainID, Time: time.Now(), Balances: s.Balances, Market: s.Market, Cards: s.Cards}
 	homes := make([]node.Home, n)
 	words := make([]string, n)
 	consensus := make([]ed25519.PrivKey, n)

@@ -16,6 +16,9 @@ import (
 // EndBlock carries out what is due: deadlines of leases, stake on its way out,
 // and what need not be remembered any more; at most Cap of each.
 func (k *Keeper) EndBlock(ctx context.Context) error {
+	if err := k.seatJudges(ctx); err != nil {
+		return err
+	}
 	due, err := k.due(ctx)
 	if err != nil {
 		return err
@@ -41,7 +44,44 @@ func (k *Keeper) EndBlock(ctx context.Context) error {
 			return m.FinishUnbond(s, now, key)
 		})
 	}
+	lapsed, err := k.lapsed(ctx)
+	if err != nil {
+		return err
+	}
+	for _, key := range lapsed {
+		k.attempt(ctx, "offer of "+key.Provider.String(), func(m pure.Machine, s pure.Store, now int64) ([]pure.Event, error) {
+			return m.DropOffer(s, now, key)
+		})
+	}
+	if err := k.forgetCards(ctx); err != nil {
+		return err
+	}
 	return k.forgetUsed(ctx)
+}
+
+// lapsed are offers that have expired and of which nothing is leased.
+func (k *Keeper) lapsed(ctx context.Context) (keys []pure.OfferKey, err error) {
+	it, err := k.offers.Indexes.Expiry.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now(ctx)+lag(ctx)))
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for ; it.Valid() && len(keys) < Cap; it.Next() {
+		pk, err := it.PrimaryKey()
+		if err != nil {
+			return nil, err
+		}
+		m, err := k.offers.Get(ctx, pk)
+		if err != nil {
+			return nil, err
+		}
+		o, err := m.Market()
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, o.Key())
+	}
+	return keys, nil
 }
 
 // attempt runs an operation that nobody asked for: if it fails, which only a
@@ -100,27 +140,43 @@ func (k *Keeper) unbonded(ctx context.Context) (keys []pure.StakeKey, err error)
 }
 
 func (k *Keeper) forgetUsed(ctx context.Context) error {
-	it, err := k.forget.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now(ctx)))
+	return k.forgetOld(ctx, k.forget, func(h []byte) error { return k.used.Remove(ctx, h) })
+}
+
+func (k *Keeper) forgetCards(ctx context.Context) error {
+	return k.forgetOld(ctx, k.lapse, func(h []byte) error { return k.cards.Remove(ctx, h) })
+}
+
+// forgetOld takes at most Cap entries whose time has come out of a queue.
+func (k *Keeper) forgetOld(ctx context.Context, queue collections.KeySet[collections.Pair[int64, []byte]], remove func([]byte) error) error {
+	old, err := k.upTo(ctx, queue, now(ctx))
 	if err != nil {
 		return err
 	}
-	var old []collections.Pair[int64, []byte]
-	for ; it.Valid() && len(old) < Cap; it.Next() {
-		p, err := it.Key()
-		if err != nil {
-			it.Close()
-			return err
-		}
-		old = append(old, p)
-	}
-	it.Close()
 	for _, p := range old {
-		if err := k.forget.Remove(ctx, p); err != nil {
+		if err := queue.Remove(ctx, p); err != nil {
 			return err
 		}
-		if err := k.used.Remove(ctx, p.K2()); err != nil {
-			return fmt.Errorf("used %x: %w", p.K2(), err)
+		if err := remove(p.K2()); err != nil {
+			return fmt.Errorf("forget %x: %w", p.K2(), err)
 		}
 	}
 	return nil
+}
+
+// upTo are the first Cap entries of a queue whose number is at most n.
+func (k *Keeper) upTo(ctx context.Context, queue collections.KeySet[collections.Pair[int64, []byte]], n int64) (out []collections.Pair[int64, []byte], err error) {
+	it, err := queue.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](n))
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for ; it.Valid() && len(out) < Cap; it.Next() {
+		p, err := it.Key()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }

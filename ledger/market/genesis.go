@@ -13,14 +13,13 @@ import (
 	pure "github.com/torg-network/torg/market"
 )
 
-// DefaultGenesis is an empty market under the default parameters, without
-// judges.
+// DefaultGenesis is an empty market under the default parameters.
 func DefaultGenesis() *marketv1.GenesisState {
-	return &marketv1.GenesisState{Params: marketv1.FromParams(pure.Default(), nil)}
+	return &marketv1.GenesisState{Params: marketv1.FromParams(pure.Default())}
 }
 
 func (k *Keeper) initGenesis(ctx context.Context, g *marketv1.GenesisState) error {
-	if err := CheckParams(g.Params); err != nil {
+	if err := g.Params.Market().Check(); err != nil {
 		return err
 	}
 	s := state{k, ctx}
@@ -77,18 +76,28 @@ func (k *Keeper) initGenesis(ctx context.Context, g *marketv1.GenesisState) erro
 			return err
 		}
 	}
-	for _, v := range g.Votes {
+	for _, q := range g.Questions {
 		var r squarev1.Reader
-		lease, judge := r.Hash("vote: lease", v.Lease), r.Address("vote: judge", v.Judge)
+		lease := r.Hash("question: lease", q.Lease)
 		if r.Err != nil {
 			return r.Err
 		}
-		if err := k.votes.Set(ctx, collections.Join(lease[:], judge[:]), v); err != nil {
+		if err := k.asked.Set(ctx, lease[:], q); err != nil {
 			return err
 		}
 	}
-	for _, m := range g.Models {
-		if err := k.register(ctx, m); err != nil {
+	for _, c := range g.Cards {
+		if _, err := k.publish(ctx, c); err != nil {
+			return err
+		}
+	}
+	for _, d := range g.Draws {
+		var r squarev1.Reader
+		lease := r.Hash("draw: lease", d.Lease)
+		if r.Err != nil {
+			return r.Err
+		}
+		if err := k.draws.Set(ctx, collections.Join(d.Height, lease[:])); err != nil {
 			return err
 		}
 	}
@@ -117,12 +126,10 @@ func (k *Keeper) exportGenesis(ctx context.Context) (*marketv1.GenesisState, err
 			g.Evidence = append(g.Evidence, marketv1.StoredEvidence{Lease: fmt.Sprintf("%x", p.K1()), Hash: fmt.Sprintf("%x", p.K2()), Evidence: e})
 			return false, nil
 		}),
-		k.votes.Walk(ctx, nil, func(_ collections.Pair[[]byte, []byte], v marketv1.Vote) (bool, error) {
-			g.Votes = append(g.Votes, v)
-			return false, nil
-		}),
-		k.models.Walk(ctx, nil, func(_ collections.Pair[string, []byte], m marketv1.Model) (bool, error) {
-			g.Models = append(g.Models, m)
+		k.asked.Walk(ctx, nil, func(_ []byte, q marketv1.Question) (bool, error) { g.Questions = append(g.Questions, q); return false, nil }),
+		k.cards.Walk(ctx, nil, func(_ []byte, c marketv1.Card) (bool, error) { g.Cards = append(g.Cards, c); return false, nil }),
+		k.draws.Walk(ctx, nil, func(p collections.Pair[int64, []byte]) (bool, error) {
+			g.Draws = append(g.Draws, marketv1.Draw{Height: p.K1(), Lease: fmt.Sprintf("%x", p.K2())})
 			return false, nil
 		}),
 	)

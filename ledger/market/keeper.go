@@ -13,6 +13,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"cosmossdk.io/collections"
 	"cosmossdk.io/collections/indexes"
@@ -71,9 +72,12 @@ type Keeper struct {
 	forget   collections.KeySet[collections.Pair[int64, []byte]] // used, by until
 	totals   collections.Map[string, marketv1.Total]
 	evidence collections.Map[collections.Pair[[]byte, []byte], squarev1.Evidence] // lease, hash
-	votes    collections.Map[collections.Pair[[]byte, []byte], marketv1.Vote]     // lease, judge
+	asked    collections.Map[[]byte, marketv1.Question]                           // by lease
 	pruned   collections.Item[marketv1.Pruned]
-	models   collections.Map[collections.Pair[string, []byte], marketv1.Model] // trade, spec
+	cards    collections.Map[[]byte, marketv1.Card]               // by SHA-256
+	lapse    collections.KeySet[collections.Pair[int64, []byte]]  // cards, by until
+	draws    collections.KeySet[collections.Pair[int64, []byte]]  // height, lease that waits for judges
+	judges   collections.KeySet[collections.Pair[string, []byte]] // who has enlisted, by trade and denom
 }
 
 type leaseIndexes struct {
@@ -88,11 +92,20 @@ func (i leaseIndexes) IndexesList() []collections.Index[[]byte, marketv1.Lease] 
 }
 
 type offerIndexes struct {
-	Trade *indexes.Multi[string, []byte, marketv1.Offer]
+	Trade  *indexes.Multi[string, []byte, marketv1.Offer]
+	Expiry *indexes.Multi[int64, []byte, marketv1.Offer] // never, while some of it is leased
+}
+
+// lapses is when an offer may be dropped.
+func lapses(o marketv1.Offer) int64 {
+	if o.InUse > 0 {
+		return math.MaxInt64
+	}
+	return o.Offer.Expiry
 }
 
 func (i offerIndexes) IndexesList() []collections.Index[[]byte, marketv1.Offer] {
-	return []collections.Index[[]byte, marketv1.Offer]{i.Trade}
+	return []collections.Index[[]byte, marketv1.Offer]{i.Trade, i.Expiry}
 }
 
 type stakeIndexes struct {
@@ -119,7 +132,8 @@ func NewKeeper(cdc codec.BinaryCodec, service store.KVStoreService, bank Bank, a
 			State:    indexes.NewMulti(sb, prefix(5), "leases_by_state", collections.StringKey, id, func(_ []byte, l marketv1.Lease) (string, error) { return l.State, nil }),
 		}),
 		offers: collections.NewIndexedMap(sb, prefix(6), "offers", id, codec.CollValue[marketv1.Offer](cdc), offerIndexes{
-			Trade: indexes.NewMulti(sb, prefix(7), "offers_by_trade", collections.StringKey, id, func(_ []byte, o marketv1.Offer) (string, error) { return o.Offer.Trade, nil }),
+			Trade:  indexes.NewMulti(sb, prefix(7), "offers_by_trade", collections.StringKey, id, func(_ []byte, o marketv1.Offer) (string, error) { return o.Offer.Trade, nil }),
+			Expiry: indexes.NewMulti(sb, prefix(20), "offers_by_expiry", collections.Int64Key, id, func(_ []byte, o marketv1.Offer) (int64, error) { return lapses(o), nil }),
 		}),
 		stakes: collections.NewIndexedMap(sb, prefix(8), "stakes", id, codec.CollValue[bondv1.Stake](cdc), stakeIndexes{
 			Until: indexes.NewMulti(sb, prefix(9), "stakes_by_until", collections.Int64Key, id, func(_ []byte, s bondv1.Stake) (int64, error) { return s.Until, nil }),
@@ -128,9 +142,12 @@ func NewKeeper(cdc codec.BinaryCodec, service store.KVStoreService, bank Bank, a
 		forget:   collections.NewKeySet(sb, prefix(11), "used_until", collections.PairKeyCodec(collections.Int64Key, id)),
 		totals:   collections.NewMap(sb, prefix(12), "totals", collections.StringKey, codec.CollValue[marketv1.Total](cdc)),
 		evidence: collections.NewMap(sb, prefix(13), "evidence", collections.PairKeyCodec(id, id), codec.CollValue[squarev1.Evidence](cdc)),
-		votes:    collections.NewMap(sb, prefix(14), "votes", collections.PairKeyCodec(id, id), codec.CollValue[marketv1.Vote](cdc)),
+		asked:    collections.NewMap(sb, prefix(14), "questions", id, codec.CollValue[marketv1.Question](cdc)),
 		pruned:   collections.NewItem(sb, prefix(15), "pruned", codec.CollValue[marketv1.Pruned](cdc)),
-		models:   collections.NewMap(sb, prefix(16), "models", collections.PairKeyCodec(collections.StringKey, id), codec.CollValue[marketv1.Model](cdc)),
+		cards:    collections.NewMap(sb, prefix(16), "cards", id, codec.CollValue[marketv1.Card](cdc)),
+		lapse:    collections.NewKeySet(sb, prefix(17), "cards_until", collections.PairKeyCodec(collections.Int64Key, id)),
+		draws:    collections.NewKeySet(sb, prefix(18), "draws", collections.PairKeyCodec(collections.Int64Key, id)),
+		judges:   collections.NewKeySet(sb, prefix(19), "judges", collections.PairKeyCodec(collections.StringKey, id)),
 	}
 	for _, r := range trades {
 		if _, twice := k.trades[r.Name()]; twice {
@@ -152,37 +169,39 @@ func (k *Keeper) rules(name string) (trade.Rules, error) {
 	return r, nil
 }
 
-// provable is how proofs about a spec are checked: the trade's rules, and the
-// registered card. It is ErrNotFound where proofs cannot be.
-func (k *Keeper) provable(ctx context.Context, name string, spec square.Hash) (trade.Provable, []byte, error) {
-	r, err := k.rules(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	m, err := k.models.Get(ctx, collections.Join(name, spec[:]))
-	if err != nil {
-		return nil, nil, fmt.Errorf("model %s: %w", spec.Short(), missing(err))
-	}
-	p, ok := r.(trade.Provable)
-	if !ok {
-		return nil, nil, fmt.Errorf("proofs in trade %s: %w", name, pure.ErrNotFound)
-	}
-	return p, m.Card, nil
-}
-
 // Run carries out one operation of the lease machine at the block's time and
 // reports its events. An error has a code, and the transaction it fails undoes
 // the rest.
 func (k *Keeper) Run(ctx context.Context, op func(m pure.Machine, s pure.Store, now int64) ([]pure.Event, error)) error {
-	p, err := k.params.Get(ctx)
+	m, err := k.machine(ctx)
 	if err != nil {
 		return err
 	}
-	events, err := op(pure.Machine{Params: p.Market()}, state{k, ctx}, now(ctx))
+	events, err := op(m, state{k, ctx}, now(ctx))
 	if err != nil {
 		return marketv1.Code(err)
 	}
+	if err := k.queue(ctx, events); err != nil {
+		return err
+	}
 	return k.report(ctx, events)
+}
+
+// machine is the lease machine at this moment.
+func (k *Keeper) machine(ctx context.Context) (pure.Machine, error) {
+	p, err := k.params.Get(ctx)
+	if err != nil {
+		return pure.Machine{}, err
+	}
+	return pure.Machine{Params: p.Market(), Lag: lag(ctx), Fits: k.fits}, nil
+}
+
+func (k *Keeper) fits(f square.Offer, o square.Order) error {
+	r, err := k.rules(o.Trade)
+	if err != nil {
+		return err
+	}
+	return r.Fits(f, o)
 }
 
 func (k *Keeper) report(ctx context.Context, events []pure.Event) error {
@@ -204,6 +223,9 @@ func (k *Keeper) report(ctx context.Context, events []pure.Event) error {
 }
 
 func now(ctx context.Context) int64 { return sdk.UnwrapSDKContext(ctx).BlockTime().Unix() }
+
+// lag is how far the clock of deadlines is behind the block's time.
+func lag(context.Context) int64 { return 0 }
 
 func ledgerDomain(ctx context.Context) square.Domain {
 	return square.LedgerDomain(sdk.UnwrapSDKContext(ctx).ChainID())

@@ -59,7 +59,7 @@ func (Module) ValidateGenesis(cdc codec.JSONCodec, _ client.TxEncodingConfig, ra
 	if err := cdc.UnmarshalJSON(raw, &g); err != nil {
 		return fmt.Errorf("market genesis: %w", err)
 	}
-	return CheckParams(g.Params)
+	return g.Params.Market().Check()
 }
 
 // InitGenesis panics on a state that cannot be stored, as the module manager

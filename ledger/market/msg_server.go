@@ -19,3 +19,9 @@ var _ marketv1.MsgServer = msgServer{}
 func charge(ctx context.Context, n int) {
 	sdk.UnwrapSDKContext(ctx).GasMeter().ConsumeGas(uint64(n)*keys.VerifyGas, "signatures")
 }
+
+// spent is what the message under way has cost its sender in fees so far, in base
+// units of the ledger's own denom, and more gas that is still to come.
+func (k *Keeper) spent(ctx context.Context, more uint64) uint64 {
+	return (sdk.UnwrapSDKContext(ctx).GasMeter().GasConsumed() + more) / 100
+}

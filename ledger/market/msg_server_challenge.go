@@ -21,7 +21,8 @@ import (
 // for gas that is charged before any of it is done. Of work that can be proven
 // the provider is to prove a part: where the order says so, and where the ledger
 // has not got the model or the work is much for a block. The rest waits for
-// judges.
+// judges, if the trade says that they can decide it and there are any; what nobody
+// can decide is refused, for it would only hold somebody's money.
 func (s msgServer) Challenge(ctx context.Context, m *marketv1.MsgChallenge) (*marketv1.MsgChallengeResponse, error) {
 	var r squarev1.Reader
 	by, id := r.Address("challenger", m.Challenger), r.Hash("lease", m.Lease)
@@ -39,14 +40,28 @@ func (s msgServer) Challenge(ctx context.Context, m *marketv1.MsgChallenge) (*ma
 		if err != nil {
 			return nil, fmt.Errorf("lease %s: %w", id.Short(), err)
 		}
-		if err := admissible(ctx, l, e); err != nil {
+		if err := admissible(ctx, l, e, m.Detached); err != nil {
 			return nil, err
 		}
-		way, err := s.way(ctx, l, e, m.Part)
+		card, err := s.card(ctx, l.Order)
 		if err != nil {
 			return nil, err
 		}
-		events, err := machine.Challenge(st, now, by, id, hash, e.Receipt.Price, m.Bond, way.prove)
+		way, err := s.way(ctx, machine, trade.Case{Evidence: e, Lease: l, Card: card}, m.Detached, m.Part)
+		if err != nil {
+			return nil, err
+		}
+		charge := pure.Charge{Way: pure.ByJudges, Evidence: hash, Value: e.Receipt.Price, Cost: s.spent(ctx, way.gas)}
+		switch {
+		case way.prove:
+			charge.Way, charge.Part = pure.ByProof, m.Part
+		case m.Detached:
+			charge.Owes = by
+			if q, err := s.asked.Get(ctx, id[:]); err == nil && q.Locator != "" {
+				charge.Owes = l.Provider // it has said where the result may be fetched
+			}
+		}
+		events, err := machine.Challenge(st, now, by, id, charge, m.Bond)
 		if err != nil {
 			return nil, err
 		}
@@ -55,15 +70,11 @@ func (s msgServer) Challenge(ctx context.Context, m *marketv1.MsgChallenge) (*ma
 		}
 		verdict := way.verdict
 		if way.execute != nil {
-			verdict, err = way.execute()
-			if errors.Is(err, trade.ErrNotJudgeable) {
-				return events, nil
-			}
-			if err != nil {
+			if verdict, err = way.execute(); err != nil {
 				return nil, err
 			}
 		}
-		resp.Verdict, resp.Prove = string(verdict), way.prove != nil
+		resp.Verdict, resp.Prove = string(verdict), way.prove
 		if verdict == "" {
 			return events, nil
 		}
@@ -72,17 +83,23 @@ func (s msgServer) Challenge(ctx context.Context, m *marketv1.MsgChallenge) (*ma
 	})
 }
 
-// admissible refuses what is not a receipt of the lease's provider for the
-// lease's work.
-func admissible(ctx context.Context, l pure.Lease, e square.Evidence) error {
-	if e.Receipt.Lease != l.ID {
+// admissible refuses what is not a receipt of the lease's provider for the lease's
+// work, opened: the bytes must be those that the provider signed for, or anybody
+// could bring junk against anyone.
+func admissible(ctx context.Context, l pure.Lease, e square.Evidence, detached bool) error {
+	d := ledgerDomain(ctx)
+	switch {
+	case e.Receipt.Lease != l.ID:
 		return fmt.Errorf("evidence: the receipt is of lease %s", e.Receipt.Lease.Short())
-	}
-	if l.Order.Mode == square.ModeResult && e.Receipt.Result != l.Root {
-		return errors.New("evidence: the receipt is not of the result that was claimed")
+	case l.Receipt != nil && e.Receipt.Digest(d) != l.Receipt.Digest(d):
+		return errors.New("evidence: the receipt is not the one that was claimed")
+	case detached && len(e.Request)+len(e.Result) > 0:
+		return errors.New("evidence: it is detached, and has bytes")
+	case !detached && !e.Opens():
+		return errors.New("evidence: request and result are not the bytes that the receipt names by SHA-256")
 	}
 	charge(ctx, 1)
-	return e.Receipt.Verify(ledgerDomain(ctx), l.Provider, e.Sig)
+	return e.Receipt.Verify(d, l.Provider, e.Sig)
 }
 
 // way is how a challenge is decided: by a verdict that took no work, by
@@ -90,56 +107,77 @@ func admissible(ctx context.Context, l pure.Lease, e square.Evidence) error {
 type way struct {
 	verdict square.Verdict
 	execute func() (square.Verdict, error)
-	prove   *uint64
+	gas     uint64 // of execute
+	prove   bool
 }
 
 // gasPerByte of card, request and result pays for reading them.
 const gasPerByte = 20
 
 // way finds how evidence is decided, without doing any of the work.
-func (k *Keeper) way(ctx context.Context, l pure.Lease, e square.Evidence, part uint64) (w way, err error) {
+func (k *Keeper) way(ctx context.Context, machine pure.Machine, c trade.Case, detached bool, part uint64) (way, error) {
 	// A price that its own units do not give needs no re-execution.
-	if trade.Charged(l.Rates, e.Receipt) != nil {
+	if c.Receipt.Charged(c.Lease.Rates) != nil {
 		return way{verdict: square.VerdictFraud}, nil
 	}
-	rules, err := k.rules(l.Order.Trade)
+	rules, err := k.rules(c.Lease.Order.Trade)
 	if err != nil {
-		return w, err
+		return way{}, err
 	}
-	gas, err := rules.JudgeGas(e)
-	if err != nil && !errors.Is(err, trade.ErrNotJudgeable) {
-		return w, err
+	if detached {
+		return way{}, k.judgeable(ctx, machine, rules, c, true)
 	}
 	meter := sdk.UnwrapSDKContext(ctx).GasMeter()
-	if err == nil {
-		w.execute = func() (square.Verdict, error) {
+	meter.ConsumeGas(uint64(len(c.Request)+len(c.Result))*gasPerByte, "read evidence")
+	gas, err := rules.JudgeGas(c)
+	if err != nil && !errors.Is(err, trade.ErrNotJudgeable) {
+		return way{}, err
+	}
+	if err == nil && gas <= trade.MaxJudgeGas && c.Lease.Order.Policy != square.PolicyProve {
+		return way{gas: gas, execute: func() (square.Verdict, error) {
 			meter.ConsumeGas(gas, "judge")
-			return rules.Judge(e)
+			return rules.Judge(c)
+		}}, nil
+	}
+	prover, ok := rules.(trade.Provable)
+	if ok && !c.Lease.Order.Card.IsZero() {
+		if c.Card == nil {
+			return way{}, fmt.Errorf("challenge: card %s, which the order names: %w on the ledger; publish it first", c.Lease.Order.Card.Short(), pure.ErrNotFound)
 		}
-		if gas <= trade.MaxJudgeGas && l.Order.Policy != square.PolicyProve {
-			return w, nil
+		meter.ConsumeGas(uint64(len(c.Card))*gasPerByte, "read card")
+		n, verdict, err := prover.Parts(c)
+		switch {
+		case errors.Is(err, trade.ErrNotJudgeable):
+		case err != nil:
+			return way{}, err
+		case verdict != "":
+			return way{verdict: verdict}, nil
+		case n == 0: // nothing was said, and of that nothing is wrong
+			return way{verdict: square.VerdictOK}, nil
+		case part >= n:
+			return way{}, fmt.Errorf("challenge: part %d: the work has %d", part, n)
+		default:
+			return way{prove: true}, nil
 		}
 	}
-	prover, card, err := k.provable(ctx, l.Order.Trade, e.Receipt.Subject)
-	if errors.Is(err, pure.ErrNotFound) {
-		return w, nil
+	return way{}, k.judgeable(ctx, machine, rules, c, false)
+}
+
+// judgeable refuses a case that no judge could decide, or for which there is none.
+func (k *Keeper) judgeable(ctx context.Context, machine pure.Machine, rules trade.Rules, c trade.Case, detached bool) error {
+	p, ok := rules.(trade.Panelled)
+	if !ok {
+		return fmt.Errorf("challenge: %w, and trade %s has no judges", trade.ErrNotJudgeable, rules.Name())
 	}
+	if err := p.Panel(c, detached); err != nil {
+		return fmt.Errorf("challenge: no judge could decide this: %w", err)
+	}
+	bench, err := k.candidates(ctx, machine, c.Lease)
 	if err != nil {
-		return w, err
+		return err
 	}
-	meter.ConsumeGas(uint64(len(card)+len(e.Request)+len(e.Result))*gasPerByte, "read evidence")
-	n, verdict, err := prover.Parts(card, e)
-	switch {
-	case errors.Is(err, trade.ErrNotJudgeable):
-		return w, nil
-	case err != nil:
-		return w, err
-	case verdict != "":
-		return way{verdict: verdict}, nil
-	case n == 0: // nothing was said, and of that nothing is wrong
-		return way{verdict: square.VerdictOK}, nil
-	case part >= n:
-		return w, fmt.Errorf("challenge: part %d: the work has %d", part, n)
+	if len(bench) == 0 {
+		return fmt.Errorf("challenge: %w: no staker of trade %s sits as a judge", pure.ErrNotFound, rules.Name())
 	}
-	return way{prove: &part}, nil
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/ledger/api/squarev1"
 	pure "github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/trade"
 )
 
 // Prove answers a challenge with a proof of the part that it is about. Gas is
@@ -50,16 +51,28 @@ func (k *Keeper) check(ctx context.Context, l pure.Lease, proof []byte) error {
 	if err != nil {
 		return err
 	}
-	prover, card, err := k.provable(ctx, l.Order.Trade, e.Receipt.Subject)
+	rules, err := k.rules(l.Order.Trade)
 	if err != nil {
 		return err
 	}
+	prover, ok := rules.(trade.Provable)
+	if !ok {
+		return fmt.Errorf("proofs in trade %s: %w", l.Order.Trade, pure.ErrNotFound)
+	}
+	card, err := k.card(ctx, l.Order)
+	if err != nil {
+		return err
+	}
+	if card == nil {
+		return fmt.Errorf("card %s: %w on the ledger; publish it first", l.Order.Card.Short(), pure.ErrNotFound)
+	}
+	c := trade.Case{Evidence: e, Lease: l, Card: card}
 	meter := sdk.UnwrapSDKContext(ctx).GasMeter()
 	meter.ConsumeGas(uint64(len(card)+len(e.Request)+len(e.Result))*gasPerByte, "read evidence")
-	gas, err := prover.ProofGas(card, e, l.Dispute.Part, proof)
+	gas, err := prover.ProofGas(c, l.Dispute.Part, proof)
 	if err != nil {
 		return err
 	}
 	meter.ConsumeGas(gas, "check proof")
-	return prover.CheckProof(card, e, l.Dispute.Part, proof)
+	return prover.CheckProof(c, l.Dispute.Part, proof)
 }

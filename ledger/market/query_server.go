@@ -90,11 +90,11 @@ func (q queryServer) projected(ctx context.Context, m marketv1.Lease) (*marketv1
 	if err != nil {
 		return nil, err
 	}
-	params, err := q.params.Get(ctx)
+	machine, err := q.machine(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p, err := pure.Machine{Params: params.Market()}.Project(state{q.Keeper, ctx}, now(ctx), l.ID)
+	p, err := machine.Project(state{q.Keeper, ctx}, now(ctx), l.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +170,7 @@ func (q queryServer) Offers(ctx context.Context, r *marketv1.QueryOffersRequest)
 	}
 	out := &marketv1.QueryOffersResponse{}
 	looked := 0
-	at := now(ctx)
+	at := now(ctx) + lag(ctx)
 	visit := func(key []byte) (bool, error) {
 		if len(out.Offers) == limit || looked == limit*scan {
 			out.Next = hex.EncodeToString(after)
@@ -272,18 +272,30 @@ func (q queryServer) Evidence(ctx context.Context, r *marketv1.QueryEvidenceRequ
 	return &marketv1.QueryEvidenceResponse{Evidence: e}, nil
 }
 
-// Model answers with the card that proofs about a spec are checked against.
-func (q queryServer) Model(ctx context.Context, r *marketv1.QueryModelRequest) (*marketv1.QueryModelResponse, error) {
-	var rd squarev1.Reader
-	spec := rd.Hash("spec", r.Spec)
-	if rd.Err != nil {
-		return nil, status.Error(codes.InvalidArgument, rd.Err.Error())
+// Answer is what was answered to the word that a result was withheld.
+func (q queryServer) Answer(ctx context.Context, r *marketv1.QueryAnswerRequest) (*marketv1.QueryAnswerResponse, error) {
+	id, err := square.ParseHash(r.Lease)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	m, err := q.models.Get(ctx, collections.Join(r.Trade, spec[:]))
+	question, err := q.asked.Get(ctx, id[:])
 	if err != nil {
 		return nil, notFound(err)
 	}
-	return &marketv1.QueryModelResponse{Model: m}, nil
+	return &marketv1.QueryAnswerResponse{Question: question}, nil
+}
+
+// Card answers with a card by its hash.
+func (q queryServer) Card(ctx context.Context, r *marketv1.QueryCardRequest) (*marketv1.QueryCardResponse, error) {
+	h, err := square.ParseHash(r.Hash)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	c, err := q.cards.Get(ctx, h[:])
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return &marketv1.QueryCardResponse{Card: c}, nil
 }
 
 // Supply walks every balance, lease and stake. It costs what the ledger is

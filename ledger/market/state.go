@@ -70,7 +70,7 @@ func (s state) DropLease(id square.Hash) error {
 	return errors.Join(
 		s.pruned.Set(s.ctx, p),
 		s.evidence.Clear(s.ctx, of),
-		s.votes.Clear(s.ctx, collections.NewPrefixedPairRange[[]byte, []byte](id[:])),
+		s.asked.Remove(s.ctx, id[:]),
 		s.leases.Remove(s.ctx, id[:]))
 }
 
@@ -89,6 +89,8 @@ func (s state) Offer(k pure.OfferKey) (pure.Offer, error) {
 func (s state) SetOffer(o pure.Offer) error {
 	return s.offers.Set(s.ctx, offerKey(o.Key()), marketv1.FromOffer(o))
 }
+
+func (s state) DropOffer(k pure.OfferKey) error { return s.offers.Remove(s.ctx, offerKey(k)) }
 
 func stakeKey(k pure.StakeKey) []byte {
 	b := append([]byte{}, k.Provider[:]...)
@@ -111,7 +113,23 @@ func (s state) Stake(k pure.StakeKey) (pure.Stake, error) {
 	return st, err
 }
 
+// panel is where the judges of a trade's leases in a denom are listed.
+func panel(trade, denom string) string { return trade + "/" + denom }
+
 func (s state) SetStake(k pure.StakeKey, st pure.Stake) error {
+	bench := collections.Join(panel(k.Trade, k.Denom), k.Provider[:])
+	had, err := s.judges.Has(s.ctx, bench)
+	switch {
+	case err != nil:
+		return err
+	case st.Judge && !had:
+		err = s.judges.Set(s.ctx, bench)
+	case !st.Judge && had:
+		err = s.judges.Remove(s.ctx, bench)
+	}
+	if err != nil {
+		return err
+	}
 	if st == (pure.Stake{}) {
 		return s.stakes.Remove(s.ctx, stakeKey(k))
 	}

@@ -27,21 +27,30 @@ const (
 	Bond        Verb = "bond"
 	Unbond      Verb = "unbond"
 	Unbonded    Verb = "unbonded" // FinishUnbond
+	Enlist      Verb = "enlist"
 	Offer       Verb = "offer"
 	Withdraw    Verb = "withdraw"
+	Drop        Verb = "drop" // DropOffer
 	Open        Verb = "open"
 	OpenMatched Verb = "openmatched"
 	Match       Verb = "match"
 	Start       Verb = "start"
 	Redeem      Verb = "redeem"
+	TopUp       Verb = "topup"
+	Extend      Verb = "extend"
 	Close       Verb = "close"
 	Reclaim     Verb = "reclaim"
 	Abandon     Verb = "abandon"
 	Cancel      Verb = "cancel"
 	Claim       Verb = "claim"
+	Withhold    Verb = "withhold"
+	Answer      Verb = "answer"
 	Accept      Verb = "accept"
 	Challenge   Verb = "challenge"
 	Judge       Verb = "judge"
+	Seat        Verb = "seat"
+	Commit      Verb = "commit"
+	Vote        Verb = "vote"
 	Prove       Verb = "prove"
 	Poke        Verb = "poke"
 	Prune       Verb = "prune"
@@ -51,16 +60,18 @@ const (
 // the verb has.
 type Op struct {
 	Verb  Verb
-	Now   int64
-	By    square.Address // also the provider of Bond, Unbond and Unbonded
+	Now   int64          // by the clock of deadlines
+	Lag   int64          // that the clock of deadlines is behind the wall's
+	By    square.Address // also the provider of Bond, Unbond, Unbonded and Enlist
 	Lease square.Hash    // of every verb from Match on; of Open and OpenMatched, the order's id
 
-	Trade  string        // Bond, Unbond, Unbonded
-	Amount square.Amount // Bond, Unbond; of Unbonded, the denom
+	Trade  string        // Bond, Unbond, Unbonded, Enlist
+	Amount square.Amount // Bond, Unbond; of Unbonded and Enlist, the denom
+	On     bool          // Enlist
 
 	Offer   square.Offer    // Offer
 	OfferID square.Hash     // Offer
-	Slot    market.OfferKey // Withdraw
+	Slot    market.OfferKey // Withdraw, Drop
 
 	Order  square.Order // Open, OpenMatched
 	Quote  square.Quote // Match, OpenMatched
@@ -69,18 +80,31 @@ type Op struct {
 	// carry it; a driver that computes digests skips the operation.
 	Forged bool
 
-	Claims  []market.Claim // Redeem
-	Final   bool           // Redeem
-	Consent *uint64        // Close
-	Hash    square.Hash    // Claim: the root; Challenge: the evidence
-	Units   uint64         // Reclaim: the notice; Claim: the price; Challenge: the value
-	Stake   uint64         // Challenge: the bond
-	Part    *uint64        // Challenge: to be proven
-	Verdict square.Verdict // Judge
+	Claims  []market.Claim   // Redeem
+	Final   bool             // Redeem
+	Consent *uint64          // Close
+	Ends    int64            // Extend
+	Units   uint64           // Reclaim: the notice; TopUp: how much
+	Receipt square.Receipt   // Claim; Challenge: what the evidence opens
+	Charge  market.Charge    // Challenge; of Answer, the cost
+	Stake   uint64           // Challenge, Withhold: the bond
+	Hash    square.Hash      // Answer: its digest; Commit: the ballot; Vote: the secret
+	Verdict square.Verdict   // Judge, Vote
+	Judges  []square.Address // Seat
+}
+
+// Fits is the walk's rule for which offers fill which orders: what is labelled may
+// be of any spec.
+func Fits(f square.Offer, o square.Order) error {
+	if f.Spec != o.Spec && o.Trade != "label" {
+		return fmt.Errorf("another spec")
+	}
+	return nil
 }
 
 // Apply carries the operation out.
 func (op Op) Apply(m market.Machine, s market.Store) ([]market.Event, error) {
+	m.Lag = op.Lag
 	switch op.Verb {
 	case Bond:
 		return m.Bond(s, op.Now, op.By, op.Trade, op.Amount)
@@ -88,10 +112,14 @@ func (op Op) Apply(m market.Machine, s market.Store) ([]market.Event, error) {
 		return m.Unbond(s, op.Now, op.By, op.Trade, op.Amount)
 	case Unbonded:
 		return m.FinishUnbond(s, op.Now, op.stakeKey())
+	case Enlist:
+		return m.Enlist(s, op.Now, op.stakeKey(), op.On)
 	case Offer:
 		return m.PostOffer(s, op.Now, op.OfferID, op.Offer)
 	case Withdraw:
 		return m.WithdrawOffer(s, op.Now, op.By, op.Slot)
+	case Drop:
+		return m.DropOffer(s, op.Now, op.Slot)
 	case Open:
 		return m.Open(s, op.Now, op.Lease, op.Order)
 	case OpenMatched:
@@ -102,6 +130,10 @@ func (op Op) Apply(m market.Machine, s market.Store) ([]market.Event, error) {
 		return m.Start(s, op.Now, op.By, op.Lease)
 	case Redeem:
 		return m.Redeem(s, op.Now, op.By, op.Lease, op.Claims, op.Final)
+	case TopUp:
+		return m.TopUp(s, op.Now, op.By, op.Lease, op.Units)
+	case Extend:
+		return m.Extend(s, op.Now, op.By, op.Lease, op.Ends)
 	case Close:
 		return m.Close(s, op.Now, op.By, op.Lease, op.Consent)
 	case Reclaim:
@@ -111,15 +143,25 @@ func (op Op) Apply(m market.Machine, s market.Store) ([]market.Event, error) {
 	case Cancel:
 		return m.Cancel(s, op.Now, op.By, op.Lease)
 	case Claim:
-		return m.Claim(s, op.Now, op.By, op.Lease, op.Hash, op.Units)
+		return m.Claim(s, op.Now, op.By, op.Lease, op.Receipt)
+	case Withhold:
+		return m.Withhold(s, op.Now, op.By, op.Lease, op.Stake)
+	case Answer:
+		return m.Answer(s, op.Now, op.By, op.Lease, op.Hash, op.Charge.Cost)
 	case Accept:
 		return m.Accept(s, op.Now, op.By, op.Lease)
 	case Challenge:
-		return m.Challenge(s, op.Now, op.By, op.Lease, op.Hash, op.Units, op.Stake, op.Part)
+		return m.Challenge(s, op.Now, op.By, op.Lease, op.Charge, op.Stake)
 	case Prove:
 		return m.Prove(s, op.Now, op.By, op.Lease)
 	case Judge:
 		return m.Judge(s, op.Now, op.Lease, op.Verdict)
+	case Seat:
+		return m.Seat(s, op.Now, op.Lease, op.Judges)
+	case Commit:
+		return m.Commit(s, op.Now, op.By, op.Lease, op.Hash)
+	case Vote:
+		return m.Vote(s, op.Now, op.By, op.Lease, op.Verdict, op.Hash)
 	case Poke:
 		return m.Poke(s, op.Now, op.By, op.Lease)
 	case Prune:
@@ -134,7 +176,7 @@ func (op Op) stakeKey() market.StakeKey {
 
 // String is the operation in one line.
 func (op Op) String() string {
-	s := fmt.Sprintf("%d %s by %s", op.Now, op.Verb, op.By.Hex()[:10])
+	s := fmt.Sprintf("%d+%d %s by %s", op.Now, op.Lag, op.Verb, op.By.Hex()[:10])
 	if !op.Lease.IsZero() {
 		s += " lease " + op.Lease.Short()
 	}
@@ -145,13 +187,22 @@ func (op Op) String() string {
 		s += fmt.Sprintf(" %v final=%v", op.Claims, op.Final)
 	case Match, OpenMatched:
 		s += fmt.Sprintf(" bond=%d ready=%v", op.Quote.Bond, op.Quote.Ready)
-	case Reclaim, Claim, Challenge:
-		s += fmt.Sprintf(" %d stake=%d", op.Units, op.Stake)
-		if op.Part != nil {
-			s += fmt.Sprintf(" prove=%d", *op.Part)
-		}
-	case Judge:
+	case Reclaim, TopUp:
+		s += fmt.Sprintf(" %d", op.Units)
+	case Extend:
+		s += fmt.Sprintf(" to %d", op.Ends)
+	case Claim:
+		s += fmt.Sprintf(" %+v", op.Receipt)
+	case Withhold:
+		s += fmt.Sprintf(" stake=%d", op.Stake)
+	case Answer:
+		s += fmt.Sprintf(" %s cost=%d", op.Hash.Short(), op.Charge.Cost)
+	case Challenge:
+		s += fmt.Sprintf(" %+v stake=%d", op.Charge, op.Stake)
+	case Judge, Vote:
 		s += " " + string(op.Verdict)
+	case Seat:
+		s += fmt.Sprintf(" of %d", len(op.Judges))
 	case Close:
 		if op.Consent != nil {
 			s += fmt.Sprintf(" consent=%d", *op.Consent)
@@ -203,6 +254,11 @@ func (t *Tap) DropLease(id square.Hash) error {
 func (t *Tap) SetOffer(o market.Offer) error {
 	t.Offers[o.Key()] = true
 	return t.Store.SetOffer(o)
+}
+
+func (t *Tap) DropOffer(k market.OfferKey) error {
+	t.Offers[k] = true
+	return t.Store.DropOffer(k)
 }
 
 func (t *Tap) SetStake(k market.StakeKey, s market.Stake) error {

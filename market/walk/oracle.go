@@ -3,6 +3,7 @@ package walk
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/torg-network/torg/market"
@@ -28,6 +29,7 @@ type Oracle struct {
 	tLeases map[square.Hash]bool
 	tStakes map[market.StakeKey]bool
 	tOffers map[market.OfferKey]bool
+	stale   bool // nothing at all
 
 	Seen map[string]int // transitions, "active/stream -> settled (agreed)", and refusals, "close refused"
 }
@@ -35,10 +37,12 @@ type Oracle struct {
 type stake struct {
 	total, unbonding uint64
 	until            int64
+	judge            bool
 }
 
 type offer struct {
 	id        square.Hash
+	spec      square.Hash
 	denom     string
 	capacity  uint64
 	expiry    int64
@@ -53,12 +57,18 @@ type file struct {
 	state    market.State
 	reason   market.Reason
 	provider square.Address
+	slot     square.Hash
+	rates    []square.Rate
+	added    uint64
 	bonded   uint64
 	lanes    []uint64
 	rest     uint64 // paid outside the lanes: by consent, for a result
-	price    uint64
+	receipt  *square.Receipt
+	asked    bool
+	answer   square.Hash
 	nth      uint64
 	child    square.Hash
+	wait     int64
 	opened   int64
 	matched  int64
 	started  int64
@@ -67,8 +77,10 @@ type file struct {
 	due      int64
 	hearing  *hearing
 	heard    map[point]bool
-	upheld   uint64
-	finished bool // the money is out
+	survived uint64 // hearings after which it went on
+	finished bool   // the money is out
+	sealed   bool   // and it was compared so
+	most     uint64 // that was ever seen paid
 }
 
 // point is what is heard once: evidence, and the part of it to be proven, from
@@ -79,14 +91,28 @@ type point struct {
 }
 
 type hearing struct {
+	way      market.Way
 	who      square.Address
-	bond     uint64
+	bond     uint64 // still held
+	cost     uint64 // still owed to who asked, if it is right
 	evidence square.Hash
+	value    uint64
+	part     uint64
+	owes     square.Address
 	since    int64
 	from     market.State
-	due      int64
+	due      int64 // of the state it came from
 	draw     uint64
-	point    point
+	seated   int64
+	seats    []seat
+	stood    []square.Address
+	found    square.Verdict
+}
+
+type seat struct {
+	judge   square.Address
+	ballot  square.Hash
+	verdict square.Verdict
 }
 
 // NewOracle knows what the accounts hold at first.
@@ -127,11 +153,13 @@ func (f *file) paid() (sum uint64) {
 	return sum + f.rest
 }
 
+func (f *file) funded() uint64 { return f.order.Escrow + f.added }
+
 func (f *file) escrow() uint64 {
 	if f.finished {
 		return 0
 	}
-	return f.order.Escrow - f.paid()
+	return f.funded() - f.paid()
 }
 
 func (f *file) bond() uint64 {
@@ -141,30 +169,57 @@ func (f *file) bond() uint64 {
 	return f.bonded
 }
 
-func (f *file) key() market.StakeKey {
-	return market.StakeKey{Provider: f.provider, Trade: f.order.Trade, Denom: f.order.Denom}
+func (f *file) key() market.StakeKey { return f.stakeOf(f.provider) }
+
+func (f *file) stakeOf(a square.Address) market.StakeKey {
+	return market.StakeKey{Provider: a, Trade: f.order.Trade, Denom: f.order.Denom}
 }
 
-func (f *file) slot() market.OfferKey {
-	return market.OfferKey{Provider: f.provider, Trade: f.order.Trade, Spec: f.order.Spec}
+func (f *file) offer() market.OfferKey {
+	return market.OfferKey{Provider: f.provider, Trade: f.order.Trade, Spec: f.slot}
 }
 
 func (f *file) stream() bool { return f.order.Mode == square.ModeStream }
 
-// locked is the sum of the bonds of a stake's open leases.
+// locked is the sum of the bonds of a stake's open leases and of its seats.
 func (o *Oracle) locked(k market.StakeKey) (sum uint64) {
 	for _, f := range o.open {
-		if f.key() == k {
+		if f.order.Trade != k.Trade || f.order.Denom != k.Denom {
+			continue
+		}
+		if f.provider == k.Provider {
 			sum += f.bond()
+		}
+		if f.hearing != nil {
+			for _, s := range f.hearing.seats {
+				if s.judge == k.Provider {
+					sum += o.p.SeatBond
+				}
+			}
 		}
 	}
 	return sum
 }
 
+func (o *Oracle) free(k market.StakeKey) uint64 {
+	st := o.stake(k)
+	return st.total - st.unbonding - o.locked(k)
+}
+
+// jobs is how many leases a provider has open with nothing bonded.
+func (o *Oracle) jobs(k market.StakeKey) (n uint64) {
+	for _, f := range o.open {
+		if !f.provider.IsZero() && f.key() == k && f.bonded == 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // inUse is the sum of the units of a slot's open leases.
 func (o *Oracle) inUse(k market.OfferKey) (sum uint64) {
 	for _, f := range o.open {
-		if !f.provider.IsZero() && f.slot() == k {
+		if !f.provider.IsZero() && f.offer() == k {
 			sum += f.order.Units
 		}
 	}
@@ -178,12 +233,22 @@ func (o *Oracle) stake(k market.StakeKey) *stake {
 	return o.stakes[k]
 }
 
+// dispute is what one whole dispute may cost.
+func (o *Oracle) dispute() uint64 { return o.p.DisputeCost + o.p.Seats*o.p.JudgeFee }
+
+// enough says whether a challenger's bond is: it covers a dispute and a share of
+// what is in dispute.
+func (o *Oracle) enough(bond, value uint64, f *file) bool {
+	return bond >= 1 && bond >= o.dispute() && bond*10_000 >= max(value, f.order.JobValue)*o.p.ChallengeBps
+}
+
 // Expect says whether op is legal and, if it is, takes it into account.
 func (o *Oracle) Expect(op Op) bool {
 	clear(o.tPots)
 	clear(o.tLeases)
 	clear(o.tStakes)
 	clear(o.tOffers)
+	o.stale = false
 	ok := o.expect(op)
 	if !ok {
 		o.Seen[string(op.Verb)+" refused"]++
@@ -192,17 +257,18 @@ func (o *Oracle) Expect(op Op) bool {
 }
 
 func (o *Oracle) expect(op Op) bool {
+	wall := op.Now + op.Lag
 	switch op.Verb {
-	case Bond, Unbond, Unbonded:
+	case Bond, Unbond, Unbonded, Enlist:
 		return o.expectStake(op)
 	case Offer:
 		n := op.Offer
 		k := market.OfferKey{Provider: n.Provider, Trade: n.Trade, Spec: n.Spec}
 		old := o.offers[k]
-		if n.Check() != nil || n.Expiry <= op.Now || old != nil && n.Nonce <= old.nonce || n.Capacity < o.inUse(k) {
+		if n.Check() != nil || n.Expiry <= wall || old != nil && n.Nonce <= old.nonce || old != nil && n.Capacity < o.inUse(k) {
 			return false
 		}
-		o.offers[k] = &offer{id: op.OfferID, denom: n.Denom, capacity: n.Capacity, expiry: n.Expiry, nonce: n.Nonce}
+		o.offers[k] = &offer{id: op.OfferID, spec: n.Spec, denom: n.Denom, capacity: n.Capacity, expiry: n.Expiry, nonce: n.Nonce}
 		o.tOffers[k] = true
 		o.Seen["offer"]++
 		return true
@@ -214,6 +280,15 @@ func (o *Oracle) expect(op Op) bool {
 		old.withdrawn = true
 		o.tOffers[op.Slot] = true
 		o.Seen["withdraw"]++
+		return true
+	case Drop:
+		old := o.offers[op.Slot]
+		if old == nil || old.expiry > wall || o.inUse(op.Slot) > 0 {
+			return false
+		}
+		delete(o.offers, op.Slot)
+		o.tOffers[op.Slot] = true
+		o.Seen["drop"]++
 		return true
 	case Open, OpenMatched:
 		return o.expectOpen(op)
@@ -261,7 +336,7 @@ func (o *Oracle) expectStake(op Op) bool {
 		st.total += n
 		o.flow(own, pot, n, k.Denom)
 	case Unbond:
-		if n == 0 || n > st.total-st.unbonding-o.locked(k) {
+		if n == 0 || n > o.free(k) {
 			return false
 		}
 		st.unbonding += n
@@ -272,7 +347,12 @@ func (o *Oracle) expectStake(op Op) bool {
 		}
 		o.flow(pot, own, st.unbonding, k.Denom)
 		st.total -= st.unbonding
-		*st = stake{total: st.total}
+		st.unbonding, st.until = 0, 0
+	case Enlist:
+		if op.On == st.judge || op.On && (o.free(k) == 0 || o.free(k) < o.p.SeatBond) {
+			return false
+		}
+		st.judge = op.On
 	}
 	o.tStakes[k] = true
 	o.Seen[string(op.Verb)]++
@@ -280,12 +360,16 @@ func (o *Oracle) expectStake(op Op) bool {
 }
 
 func (o *Oracle) expectOpen(op Op) bool {
-	d := op.Order
-	if d.Check() != nil || d.Expiry <= op.Now || d.Expiry > op.Now+int64(o.p.MaxOrderTTL) || o.files[op.Lease] != nil ||
+	d, wait := op.Order, op.Order.Expiry-op.Now-op.Lag
+	least := min(d.Start, d.Challenge, d.Drain, d.Duration)
+	if d.Mode == square.ModeStream {
+		least = min(least, d.Idle)
+	}
+	if d.Check() != nil || wait <= 0 || wait > int64(o.p.MaxOrderTTL) || least < o.p.Notice || o.files[op.Lease] != nil ||
 		d.Escrow > o.pots[Purse{market.Account(d.Buyer), d.Denom}] {
 		return false
 	}
-	f := &file{id: op.Lease, order: d, state: market.Open, opened: op.Now, due: d.Expiry, heard: map[point]bool{}}
+	f := &file{id: op.Lease, order: d, state: market.Open, opened: op.Now, wait: wait, due: op.Now + wait, heard: map[point]bool{}}
 	if op.Verb == OpenMatched && !o.canMatch(op, f) {
 		return false
 	}
@@ -300,10 +384,12 @@ func (o *Oracle) expectOpen(op Op) bool {
 }
 
 func (o *Oracle) canMatch(op Op, f *file) bool {
-	q := op.Quote
-	off := o.offers[market.OfferKey{Provider: q.Provider, Trade: f.order.Trade, Spec: f.order.Spec}]
-	if off == nil || q.Order != f.id || q.Offer != off.id || off.withdrawn || off.expiry <= op.Now || off.denom != f.order.Denom ||
-		o.used[op.Digest] || q.Expiry <= op.Now || q.Expiry > op.Now+30 || len(q.Rates) != len(f.order.MaxRates) {
+	q, wall := op.Quote, op.Now+op.Lag
+	slot := market.OfferKey{Provider: q.Provider, Trade: f.order.Trade, Spec: q.Spec}
+	off := o.offers[slot]
+	if off == nil || q.Order != f.id || q.Offer != off.id || off.withdrawn || off.expiry <= wall || off.denom != f.order.Denom ||
+		off.spec != f.order.Spec && f.order.Trade != "label" || q.Provider == f.order.Buyer ||
+		o.used[op.Digest] || q.Expiry <= wall || q.Expiry > wall+30 || len(q.Rates) != len(f.order.MaxRates) {
 		return false
 	}
 	for i, r := range q.Rates {
@@ -311,25 +397,38 @@ func (o *Oracle) canMatch(op Op, f *file) bool {
 			return false
 		}
 	}
-	k := market.StakeKey{Provider: q.Provider, Trade: f.order.Trade, Denom: f.order.Denom}
-	st := o.stake(k)
-	if q.Bond > st.total-st.unbonding-o.locked(k) || q.Bond == 0 && f.order.Policy != "replicate" {
+	if o.inUse(slot)+f.order.Units > off.capacity {
 		return false
 	}
-	return o.inUse(market.OfferKey{Provider: q.Provider, Trade: f.order.Trade, Spec: f.order.Spec})+f.order.Units <= off.capacity
+	k := f.stakeOf(q.Provider)
+	if q.Bond == 0 {
+		if f.order.Policy != "replicate" {
+			return false
+		}
+		st := o.stake(k)
+		if have := (st.total - st.unbonding) / f.order.JobValue; o.jobs(k) > have {
+			o.Seen["too many without a bond"]++
+			return false
+		}
+		return true
+	}
+	disputed := f.order.Policy == "audit" || f.order.Policy == "prove"
+	return q.Bond <= o.free(k) && (!disputed || q.Bond >= o.dispute())
 }
 
 func (o *Oracle) match(op Op, f *file) {
-	f.provider, f.bonded = op.Quote.Provider, op.Quote.Bond
+	f.provider, f.slot, f.bonded = op.Quote.Provider, op.Quote.Spec, op.Quote.Bond
+	f.rates = op.Quote.Rates
 	f.lanes = make([]uint64, f.order.Lanes)
 	o.used[op.Digest] = true
-	o.tOffers[f.slot()] = true
-	if f.bonded > 0 {
-		o.tStakes[f.key()] = true
-	}
+	o.tOffers[f.offer()] = true
+	o.tStakes[f.key()] = true
 	f.matched = op.Now
 	o.to(f, market.Matched)
 	f.due = op.Now + int64(f.order.Start)
+	if f.slot != f.order.Spec {
+		o.Seen["another spec"]++
+	}
 	if op.Quote.Ready {
 		o.start(op, f)
 	}
@@ -352,7 +451,7 @@ func (f *file) running() int64 {
 // to notes a change of state.
 func (o *Oracle) to(f *file, s market.State) {
 	from := string(f.state)
-	if f.state == market.Active || f.state == market.Disputed {
+	if f.state == market.Active || f.state == market.Disputed || f.state == market.Draining {
 		from += "/" + string(f.order.Mode)
 	}
 	to := string(s)
@@ -366,11 +465,9 @@ func (o *Oracle) to(f *file, s market.State) {
 
 // finish takes the lease out of the open ones, once all its money is out.
 func (o *Oracle) finish(f *file, now int64, s market.State, why market.Reason) {
-	if f.bonded > 0 {
-		o.tStakes[f.key()] = true
-	}
 	if !f.provider.IsZero() {
-		o.tOffers[f.slot()] = true
+		o.tStakes[f.key()] = true
+		o.tOffers[f.offer()] = true
 	}
 	f.reason = why
 	o.to(f, s)
@@ -423,15 +520,16 @@ func (o *Oracle) bounty(poker, sum uint64) uint64 {
 // refund returns what is left, once extra has left the escrow besides what was
 // paid.
 func (o *Oracle) refund(f *file, extra uint64, by square.Address, poker uint64) {
-	rest := f.order.Escrow - f.paid() - extra
+	rest := f.funded() - f.paid() - extra
 	b := o.bounty(poker, rest)
 	o.flow(market.Escrow(f.id), market.Account(by), b, f.order.Denom)
 	o.flow(market.Escrow(f.id), market.Account(f.order.Buyer), rest-b, f.order.Denom)
 }
 
 // succeed hands what is left to a child if the order allows one.
-func (o *Oracle) succeed(f *file, now int64, by square.Address, poker uint64) {
-	rest := f.order.Escrow - f.paid()
+func (o *Oracle) succeed(f *file, op Op, poker uint64) {
+	now, by := op.Now, op.By
+	rest := f.funded() - f.paid()
 	b := o.bounty(poker, rest)
 	if f.order.Failover == 0 || rest == b {
 		o.refund(f, 0, by, poker)
@@ -439,14 +537,14 @@ func (o *Oracle) succeed(f *file, now int64, by square.Address, poker uint64) {
 	}
 	o.flow(market.Escrow(f.id), market.Account(by), b, f.order.Denom)
 	rest -= b
-	c := &file{id: market.ChildID(f.id, f.nth+1), order: f.order, state: market.Open, opened: now, nth: f.nth + 1, heard: map[point]bool{}}
+	c := &file{id: market.ChildID(f.id, f.nth+1), order: f.order, state: market.Open, opened: now, nth: f.nth + 1, wait: f.wait, heard: map[point]bool{}}
 	c.order.Escrow = rest
 	c.order.Failover = f.order.Failover - 1
 	if c.order.JobValue > rest {
 		c.order.JobValue = rest
 	}
-	c.due = now + f.order.Expiry - f.opened
-	c.order.Expiry = c.due
+	c.due = now + f.wait
+	c.order.Expiry = c.due + op.Lag
 	if f.stream() && f.started > 0 {
 		c.order.Duration = 1
 		if f.ends > now {
@@ -478,10 +576,11 @@ func (o *Oracle) fromStake(f *file, to market.Pot, units uint64) {
 	o.stake(f.key()).total -= units
 }
 
-// deliver pays for a result.
+// deliver pays for a result what its receipt says.
 func (o *Oracle) deliver(f *file, now int64, why market.Reason, by square.Address, poker uint64) {
-	o.pay(f, 0, f.price)
-	f.rest = f.price
+	price := f.receipt.Price
+	o.pay(f, 0, price)
+	f.rest = price
 	o.refund(f, 0, by, poker)
 	o.finish(f, now, market.Settled, why)
 }
@@ -497,12 +596,11 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 		o.start(op, f)
 
 	case Cancel:
-		mayPay := f.state == market.Matched || f.state == market.Active && !f.stream()
-		if !buyer || f.state != market.Open && !mayPay {
+		if !buyer || f.state != market.Open && f.state != market.Matched {
 			return false
 		}
 		var cost uint64
-		if mayPay {
+		if f.state == market.Matched {
 			cost = f.order.Escrow * o.p.CancelBps / 10_000
 			o.flow(market.Escrow(f.id), market.Account(f.provider), cost, f.order.Denom)
 		}
@@ -510,15 +608,33 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 		o.finish(f, op.Now, market.Cancelled, market.ReasonCancelled)
 
 	case Redeem:
-		return o.redeem(op, f, running, provider)
+		return o.redeem(op, f, provider)
+
+	case TopUp:
+		if !f.stream() || f.state != market.Active || !buyer || op.Units == 0 || op.Units > o.pots[Purse{market.Account(op.By), f.order.Denom}] {
+			return false
+		}
+		f.added += op.Units
+		o.flow(market.Account(op.By), market.Escrow(f.id), op.Units, f.order.Denom)
+		o.tLeases[f.id] = true
+		o.Seen["top up"]++
+
+	case Extend:
+		if !f.stream() || f.state != market.Active || !buyer || op.Ends <= f.ends || op.Ends > op.Now+366*86400 {
+			return false
+		}
+		f.ends = op.Ends
+		f.due = f.running()
+		o.tLeases[f.id] = true
+		o.Seen["extend"]++
 
 	case Close:
-		if !f.stream() || !running || !buyer {
+		if !running || !buyer || op.Consent != nil && !f.stream() {
 			return false
 		}
 		if op.Consent != nil {
 			paid := f.paid()
-			if *op.Consent < paid || *op.Consent > f.order.Escrow {
+			if *op.Consent < paid || *op.Consent > f.funded() {
 				return false
 			}
 			o.pay(f, paid, *op.Consent-paid)
@@ -534,11 +650,14 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 			}
 			due = min(due, f.due)
 		}
+		if !f.stream() {
+			due = min(due, f.ends)
+		}
 		f.reason, f.due = market.ReasonClosed, due
 		o.to(f, market.Draining)
 
 	case Reclaim:
-		if !f.stream() || f.state != market.Active || !provider || op.Units < f.order.Drain || op.Now+int64(op.Units) > f.ends {
+		if !f.stream() || f.state != market.Active || !provider || op.Units < f.order.Drain || op.Now+int64(op.Units) > f.ends+int64(f.order.Drain) {
 			return false
 		}
 		f.reason, f.due = market.ReasonReclaimed, op.Now+int64(op.Units)
@@ -549,16 +668,43 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 			return false
 		}
 		o.fine(f, o.p.AbandonBps, op.By, 0)
-		o.succeed(f, op.Now, op.By, 0)
+		o.succeed(f, op, 0)
 		o.finish(f, op.Now, market.Failed, market.ReasonAbandoned)
 
 	case Claim:
-		if f.stream() || f.state != market.Active || !provider || op.Hash.IsZero() || op.Units > f.order.Escrow {
+		r := op.Receipt
+		if f.stream() || !running || !provider && !buyer || r.Lease != f.id || r.Request != f.order.Request || r.Result.IsZero() ||
+			r.Lane != 0 || r.Seq != 1 || r.Cumulative != r.Price || r.Price > f.order.JobValue || !charged(r, f.rates) {
 			return false
 		}
-		f.price = op.Units
+		f.receipt = &r
+		f.reason = ""
 		o.to(f, market.Claimed)
 		f.due = op.Now + int64(f.order.Challenge)
+		if buyer {
+			o.Seen["claimed by the buyer"]++
+		}
+
+	case Withhold:
+		if f.state != market.Claimed || !buyer || f.asked || !o.enough(op.Stake, f.receipt.Price, f) ||
+			op.Stake > o.pots[Purse{market.Account(op.By), f.order.Denom}] {
+			return false
+		}
+		f.asked = true
+		o.hear(f, op, hearing{way: market.ByAnswer, evidence: f.receipt.Result, value: f.receipt.Price})
+		o.to(f, market.Owed)
+
+	case Answer:
+		if f.state != market.Owed || !provider || op.Hash.IsZero() {
+			return false
+		}
+		h := f.hearing
+		fees := min(op.Charge.Cost, o.p.DisputeCost)
+		o.flow(market.ChallengeBond(f.id), market.Account(f.provider), fees, f.order.Denom)
+		o.flow(market.ChallengeBond(f.id), market.Account(f.order.Buyer), h.bond-fees, f.order.Denom)
+		f.hearing, f.answer = nil, op.Hash
+		f.due = op.Now + int64(f.order.Challenge)
+		o.to(f, market.Claimed)
 
 	case Accept:
 		if f.state != market.Claimed || !buyer {
@@ -567,55 +713,235 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 		o.deliver(f, op.Now, market.ReasonAccepted, op.By, 0)
 
 	case Challenge:
-		value := max(op.Units, f.order.JobValue)
-		at, wait := point{evidence: op.Hash}, o.p.Verdict
-		if op.Part != nil {
-			at.part, wait = *op.Part+1, o.p.Answer
+		c := op.Charge
+		at := point{evidence: c.Evidence}
+		if c.Way == market.ByProof {
+			at.part = c.Part + 1
 		}
-		if f.stream() != running || f.state != market.Claimed && !running || provider || op.Hash.IsZero() || f.heard[at] ||
-			f.upheld >= o.p.Hearings && !buyer || op.Units > f.order.Escrow || op.Stake == 0 || op.Stake*10_000 < value*o.p.ChallengeBps ||
+		if f.stream() != running || f.state != market.Claimed && !running || provider || c.Way != market.ByProof && c.Way != market.ByJudges ||
+			c.Evidence.IsZero() || !c.Owes.IsZero() && c.Owes != f.provider && c.Owes != op.By || f.heard[at] || f.survived >= o.p.Hearings && !buyer || c.Value > f.funded() || !o.enough(op.Stake, c.Value, f) ||
 			op.Stake > o.pots[Purse{market.Account(op.By), f.order.Denom}] {
 			return false
 		}
 		f.heard[at] = true
-		f.hearing = &hearing{who: op.By, bond: op.Stake, evidence: op.Hash, since: op.Now, from: f.state, due: f.due, point: at}
-		o.flow(market.Account(op.By), market.ChallengeBond(f.id), op.Stake, f.order.Denom)
-		f.due = op.Now + int64(wait)
+		o.hear(f, op, hearing{way: c.Way, evidence: c.Evidence, value: c.Value, part: c.Part, owes: c.Owes, cost: min(c.Cost, o.p.DisputeCost)})
 		o.to(f, market.Disputed)
 
-	case Judge, Prove:
+	case Judge:
 		h := f.hearing
-		if f.state != market.Disputed || (op.Verb == Prove) != (h.point.part > 0) ||
-			op.Verb == Judge && op.Verdict != "ok" && op.Verdict != "fraud" {
+		if f.state != market.Disputed || h.way != market.ByJudges || h.seated != 0 || op.Verdict != "ok" && op.Verdict != "fraud" {
 			return false
 		}
-		if op.Verb == Judge && op.Verdict == "fraud" {
+		if op.Verdict == "fraud" {
 			o.slash(f, op, market.ReasonFraud)
-			return true
+		} else {
+			o.uphold(f, op)
 		}
-		o.flow(market.ChallengeBond(f.id), market.Account(f.provider), h.bond, f.order.Denom)
-		h.bond = 0
-		if op.Verb == Prove {
-			o.Seen["proved"]++
+
+	case Prove:
+		if f.state != market.Disputed || f.hearing.way != market.ByProof {
+			return false
 		}
-		if h.from == market.Claimed {
-			o.deliver(f, op.Now, market.ReasonUpheld, op.By, 0)
-			return true
-		}
-		stood := op.Now - h.since
-		f.touched += stood
-		f.ends += stood
-		f.due = h.due + stood
-		f.hearing = nil
-		if f.upheld++; f.upheld == o.p.Hearings {
-			o.Seen["heard enough"]++
-		}
-		o.to(f, h.from)
+		o.Seen["proved"]++
+		o.uphold(f, op)
+
+	case Seat:
+		return o.seat(op, f)
+
+	case Commit, Vote:
+		return o.vote(op, f)
 
 	default:
 		return false
 	}
 	return true
+}
+
+// charged works a receipt's price out.
+func charged(r square.Receipt, rates []square.Rate) bool {
+	if len(r.Units) != len(rates) {
+		return false
+	}
+	var sum uint64
+	for i, n := range r.Units {
+		sum += n * rates[i].PerMillion
+	}
+	return (sum+999_999)/1_000_000 == r.Price
+}
+
+// hear stops a lease's clocks for a hearing.
+func (o *Oracle) hear(f *file, op Op, h hearing) {
+	h.who, h.bond, h.since, h.from, h.due = op.By, op.Stake, op.Now, f.state, f.due
+	f.hearing = &h
+	o.flow(market.Account(op.By), market.ChallengeBond(f.id), op.Stake, f.order.Denom)
+	f.due = op.Now + int64(o.p.Answer)
+	if h.way == market.ByJudges {
+		f.due = op.Now + int64(o.p.Verdict)
+	}
+}
+
+// seat seats judges.
+func (o *Oracle) seat(op Op, f *file) bool {
+	h := f.hearing
+	if f.state != market.Disputed || h.way != market.ByJudges || h.seated != 0 || len(op.Judges) == 0 || uint64(len(op.Judges)) > o.p.Seats {
+		return false
+	}
+	for i, j := range op.Judges {
+		if j == f.order.Buyer || j == f.order.Authorizer || j == f.provider || j == h.who || slices.Contains(h.stood, j) || slices.Contains(op.Judges[:i], j) ||
+			!o.stake(f.stakeOf(j)).judge || o.free(f.stakeOf(j)) < o.p.SeatBond {
+			return false
+		}
+	}
+	for _, j := range op.Judges {
+		h.seats = append(h.seats, seat{judge: j})
+		o.tStakes[f.stakeOf(j)] = true
+	}
+	h.seated = op.Now
+	f.due = op.Now + int64(o.p.Verdict)
+	o.tLeases[f.id] = true
+	o.Seen["seated"]++
+	if uint64(len(h.seats)) < o.p.Seats {
+		o.Seen["fewer judges than seats"]++
+	}
+	return true
+}
+
+// vote takes a judge's ballot, or its vote.
+func (o *Oracle) vote(op Op, f *file) bool {
+	if f.state != market.Disputed || f.hearing.way != market.ByJudges {
+		return false
+	}
+	h := f.hearing
+	i := slices.IndexFunc(h.seats, func(s seat) bool { return s.judge == op.By })
+	if i < 0 {
+		return false
+	}
+	show := h.seated + int64(o.p.Verdict)/2
+	o.tLeases[f.id] = true
+	if op.Verb == Commit {
+		if op.Now >= show || op.Hash.IsZero() {
+			return false
+		}
+		if !h.seats[i].ballot.IsZero() {
+			o.Seen["commit again"]++
+		}
+		h.seats[i].ballot = op.Hash
+		o.Seen["commit"]++
+		return true
+	}
+	v := op.Verdict
+	if op.Now < show || v != "ok" && v != "fraud" && v != "unavailable" || v == "unavailable" && h.owes.IsZero() ||
+		h.seats[i].verdict != "" || h.seats[i].ballot != square.Ballot(f.id, op.By, h.draw, v, op.Hash) {
+		return false
+	}
+	h.seats[i].verdict = v
+	o.Seen["vote"]++
+	same := 0
+	for _, s := range h.seats {
+		if s.verdict == v {
+			same++
+		}
+	}
+	all := len(h.seats)
+	if uint64(all) < o.p.Seats && same < all || same*3 < all*2 {
+		return true
+	}
+	h.found = v
+	o.dismiss(f, op.Now)
+	switch {
+	case v == "fraud":
+		o.Seen["found fraud"]++
+		o.slash(f, op, market.ReasonFraud)
+	case v == "unavailable" && h.owes == f.provider:
+		o.Seen["found that the provider owes"]++
+		o.slash(f, op, market.ReasonWithheld)
+	case v == "unavailable":
+		o.Seen["found that another owes"]++
+		o.uphold(f, op)
+	default:
+		o.Seen["found ok"]++
+		o.uphold(f, op)
+	}
+	return true
+}
+
+// dismiss lets judges go, and takes the bonds of those that did not do what was
+// asked of them by now.
+func (o *Oracle) dismiss(f *file, now int64) {
+	h := f.hearing
+	challenger, provider := uint64(0), uint64(0)
+	if h.found == "" {
+		challenger, provider = h.cost, h.cost
+	}
+	for _, s := range h.seats {
+		k := f.stakeOf(s.judge)
+		o.tStakes[k] = true
+		silent := s.verdict == "" && (s.ballot.IsZero() || now >= f.due)
+		if !silent {
+			continue
+		}
+		o.Seen["silent judge"]++
+		o.stake(k).total -= o.p.SeatBond
+		pot, left := market.StakePot(s.judge, f.order.Trade), o.p.SeatBond
+		one := min(left, challenger)
+		o.flow(pot, market.Account(h.who), one, f.order.Denom)
+		left, challenger = left-one, challenger-one
+		two := min(left, provider)
+		o.flow(pot, market.Account(f.provider), two, f.order.Denom)
+		left, provider = left-two, provider-two
+		o.flow(pot, market.Burned, left, f.order.Denom)
+		if one > 0 {
+			o.Seen["a silent judge pays the challenger"]++
+		}
+		if two > 0 {
+			o.Seen["a silent judge pays the provider"]++
+		}
+	}
+	if h.found == "" {
+		h.cost = challenger
+	}
+}
+
+// agreeing are the judges that voted for what was found.
+func (h *hearing) agreeing() (js []square.Address) {
+	for _, s := range h.seats {
+		if h.found != "" && s.verdict == h.found {
+			js = append(js, s.judge)
+		}
+	}
+	return js
+}
+
+// uphold takes the challenger's bond.
+func (o *Oracle) uphold(f *file, op Op) {
+	h := f.hearing
+	pot := market.ChallengeBond(f.id)
+	for _, j := range h.agreeing() {
+		fee := min(h.bond, o.p.JudgeFee)
+		h.bond -= fee
+		o.flow(pot, market.Account(j), fee, f.order.Denom)
+	}
+	o.flow(pot, market.Account(f.provider), h.bond, f.order.Denom)
+	h.bond = 0
+	if h.from == market.Claimed {
+		o.deliver(f, op.Now, market.ReasonUpheld, op.By, 0)
+		return
+	}
+	o.goOn(f, op.Now)
+}
+
+// goOn lets a stream go on where it was, with its clocks moved.
+func (o *Oracle) goOn(f *file, now int64) {
+	h := f.hearing
+	stood := min(now, f.due) - h.since
+	f.touched += stood
+	f.ends += stood
+	f.due = h.due + stood
+	f.hearing = nil
+	if f.survived++; f.survived == o.p.Hearings {
+		o.Seen["heard enough"]++
+	}
+	o.to(f, h.from)
 }
 
 // slash takes the whole bond.
@@ -624,17 +950,31 @@ func (o *Oracle) slash(f *file, op Op, why market.Reason) {
 	o.flow(market.ChallengeBond(f.id), market.Account(h.who), h.bond, f.order.Denom)
 	h.bond = 0
 	o.refund(f, 0, op.By, 0)
-	whole := min(f.paid(), f.bonded)
-	reporter := (f.bonded - whole) * o.p.ReporterBps / 10_000
-	o.fromStake(f, market.Account(f.order.Buyer), whole)
-	o.fromStake(f, market.Account(h.who), reporter)
-	o.fromStake(f, market.Burned, f.bonded-whole-reporter)
+	left := f.bonded
+	take := func(to market.Pot, units uint64) {
+		units = min(units, left)
+		left -= units
+		o.fromStake(f, to, units)
+	}
+	take(market.Account(h.who), h.cost)
+	for _, j := range h.agreeing() {
+		take(market.Account(j), o.p.JudgeFee)
+	}
+	take(market.Account(f.order.Buyer), f.paid())
+	take(market.Account(h.who), left*o.p.ReporterBps/10_000)
+	take(market.Burned, left)
 	o.finish(f, op.Now, market.Slashed, why)
 }
 
-func (o *Oracle) redeem(op Op, f *file, running, provider bool) bool {
-	if !f.stream() || !running || op.Final && (!provider || f.state != market.Draining || f.reason == market.ReasonReclaimed) {
+func (o *Oracle) redeem(op Op, f *file, provider bool) bool {
+	if !f.stream() || f.state != market.Active && f.state != market.Draining && f.state != market.Disputed ||
+		op.Final && (!provider || f.state != market.Draining || f.reason == market.ReasonReclaimed) {
 		return false
+	}
+	most := f.funded()
+	if f.state == market.Disputed {
+		// What is disputed stays; where more is paid than that leaves, nothing moves.
+		most = max(f.paid(), most-min(most, f.hearing.value))
 	}
 	lanes := slices.Clone(f.lanes)
 	for _, c := range op.Claims {
@@ -646,7 +986,7 @@ func (o *Oracle) redeem(op Op, f *file, running, provider bool) bool {
 		for _, l := range lanes {
 			sum += l
 		}
-		if sum > f.order.Escrow {
+		if sum > most {
 			return false
 		}
 	}
@@ -655,12 +995,19 @@ func (o *Oracle) redeem(op Op, f *file, running, provider bool) bool {
 	if more := f.paid() - paid; more > 0 {
 		o.pay(f, paid, more)
 		f.touched = op.Now
+		if h := f.hearing; h != nil { // a sign of life when the clocks stopped
+			f.touched = h.since
+			if h.from == market.Active {
+				h.due = f.running()
+			}
+		}
 		if f.state == market.Active {
 			f.due = f.running()
 		}
 		o.Seen["redeem in "+string(f.state)]++
 	} else {
 		o.Seen["redeem stale"]++
+		o.stale = !op.Final
 	}
 	if op.Final {
 		o.refund(f, 0, op.By, 0)
@@ -684,14 +1031,20 @@ func (o *Oracle) poke(op Op, f *file) {
 			o.finish(f, op.Now, market.Cancelled, market.ReasonExpired)
 		case f.state == market.Matched:
 			o.fine(f, o.p.AbandonBps, op.By, poker)
-			o.succeed(f, op.Now, op.By, 0)
+			o.succeed(f, op, 0)
 			o.finish(f, op.Now, market.Failed, market.ReasonNoStart)
 		case f.state == market.Active && !f.stream():
 			o.fine(f, o.p.LateBps, op.By, poker)
-			o.succeed(f, op.Now, op.By, 0)
+			o.succeed(f, op, 0)
 			o.finish(f, op.Now, market.Failed, market.ReasonLate)
 		case f.state == market.Active && f.touched+int64(f.order.Idle) < f.ends:
-			o.succeed(f, op.Now, op.By, poker)
+			if f.order.Silence > 0 {
+				o.fine(f, f.order.Silence, op.By, poker)
+				o.succeed(f, op, 0)
+				o.Seen["fine for silence"]++
+			} else {
+				o.succeed(f, op, poker)
+			}
 			o.finish(f, op.Now, market.Failed, market.ReasonIdle)
 		case f.state == market.Active:
 			f.reason = market.ReasonEnded
@@ -699,24 +1052,40 @@ func (o *Oracle) poke(op Op, f *file) {
 			o.to(f, market.Draining)
 		case f.state == market.Draining:
 			if f.reason == market.ReasonReclaimed {
-				o.succeed(f, op.Now, op.By, poker)
+				o.succeed(f, op, poker)
 			} else {
 				o.refund(f, 0, op.By, poker)
 			}
 			o.finish(f, op.Now, market.Settled, f.reason)
 		case f.state == market.Claimed:
 			o.deliver(f, op.Now, market.ReasonUnchallenged, op.By, poker)
-		case f.state == market.Disputed && f.hearing.point.part > 0:
+		case f.state == market.Owed:
+			o.slash(f, op, market.ReasonWithheld)
+		case f.hearing.way == market.ByProof:
 			o.slash(f, op, market.ReasonUnproven)
-		case f.state == market.Disputed && f.hearing.draw == o.p.Redraws:
-			o.refund(f, 0, op.By, 0)
-			o.flow(market.ChallengeBond(f.id), market.Account(f.hearing.who), f.hearing.bond, f.order.Denom)
-			f.hearing.bond = 0
-			o.finish(f, op.Now, market.Failed, market.ReasonJudgesSilent)
-		case f.state == market.Disputed:
-			f.hearing.draw++
-			f.due = f.hearing.since + int64(o.p.Verdict*(f.hearing.draw+1))
+		default:
+			h := f.hearing
+			o.dismiss(f, op.Now)
+			if h.draw == o.p.Redraws {
+				o.flow(market.ChallengeBond(f.id), market.Account(h.who), h.bond, f.order.Denom)
+				h.bond = 0
+				if h.from == market.Claimed {
+					o.deliver(f, op.Now, market.ReasonJudgesSilent, op.By, 0)
+				} else {
+					o.Seen["given up, and goes on"]++
+					o.goOn(f, op.Now)
+				}
+				// Nobody pays for a poke of this.
+				continue
+			}
+			for _, s := range h.seats {
+				h.stood = append(h.stood, s.judge)
+			}
+			h.seats, h.seated = nil, 0
+			h.draw++
+			f.due += int64(o.p.Verdict)
 			o.tLeases[f.id] = true
+			o.Seen["redrawn"]++
 		}
 	}
 }
@@ -727,6 +1096,9 @@ func (o *Oracle) poke(op Op, f *file) {
 func (o *Oracle) Compare(op Op, legal bool, err error, m *market.Memory, tap *Tap) error {
 	if legal != (err == nil) {
 		return fmt.Errorf("%v: legal %v, but the machine says: %v", op, legal, err)
+	}
+	if wrote := len(tap.Leases) + len(tap.Stakes) + len(tap.Offers) + len(tap.Pots); legal && o.stale && wrote > 0 {
+		return fmt.Errorf("I7: %v: a stale claim changed something", op)
 	}
 	// What must not come twice is remembered until it could not.
 	until := int64(0)
@@ -746,6 +1118,9 @@ func (o *Oracle) Compare(op Op, legal bool, err error, m *market.Memory, tap *Ta
 	}
 	for id := range tap.Leases {
 		o.tLeases[id] = true
+		if f := o.files[id]; f != nil && f.sealed {
+			return fmt.Errorf("I3: %v: lease %s had ended and was written again", op, id.Short())
+		}
 	}
 	for k := range tap.Stakes {
 		o.tStakes[k] = true
@@ -792,20 +1167,33 @@ func (o *Oracle) compareLease(m *market.Memory, id square.Hash) error {
 	if err := Check(o.p, m, l); err != nil {
 		return err
 	}
+	if l.Paid < f.most {
+		return fmt.Errorf("I2: %d paid, and it was %d", l.Paid, f.most)
+	}
+	f.most, f.sealed = l.Paid, f.finished
 	type facts struct {
 		state                market.State
 		reason               market.Reason
 		provider             square.Address
+		slot, answer         square.Hash
 		escrow, bond, bonded uint64
-		paid                 uint64
+		paid, added          uint64
 		child                square.Hash
-		due                  int64
+		due, wait, expiry    int64
 		units, failover, nth uint64
 		jobValue             uint64
 		duration             uint64
+		asked                bool
+		heard                uint64
 	}
-	got := facts{l.State, l.Reason, l.Provider, l.Escrow, l.Bond, l.Bonded, l.Paid, l.Child, l.Deadline, l.Order.Units, l.Order.Failover, l.Nth, l.Order.JobValue, l.Order.Duration}
-	want := facts{f.state, f.reason, f.provider, f.escrow(), f.bond(), f.bonded, f.paid(), f.child, f.due, f.order.Units, f.order.Failover, f.nth, f.order.JobValue, f.order.Duration}
+	got := facts{
+		l.State, l.Reason, l.Provider, l.Slot, l.Answer, l.Escrow, l.Bond, l.Bonded, l.Paid, l.Added, l.Child, l.Deadline, l.Wait, l.Order.Expiry,
+		l.Order.Units, l.Order.Failover, l.Nth, l.Order.JobValue, l.Order.Duration, l.Asked, l.Heard,
+	}
+	want := facts{
+		f.state, f.reason, f.provider, f.slot, f.answer, f.escrow(), f.bond(), f.bonded, f.paid(), f.added, f.child, f.due, f.wait, f.order.Expiry,
+		f.order.Units, f.order.Failover, f.nth, f.order.JobValue, f.order.Duration, f.asked, f.survived,
+	}
 	if got != want {
 		return fmt.Errorf("is\n\t%+v, should be\n\t%+v", got, want)
 	}
@@ -820,27 +1208,53 @@ func (o *Oracle) compareLease(m *market.Memory, id square.Hash) error {
 	if !slices.Equal(l.Lanes, f.lanes) {
 		return fmt.Errorf("lanes are %v, should be %v", l.Lanes, f.lanes)
 	}
+	if !slices.Equal(l.Rates, f.rates) {
+		return fmt.Errorf("rates are %v, should be %v", l.Rates, f.rates)
+	}
+	if (l.Receipt == nil) != (f.receipt == nil) || l.Receipt != nil && !reflect.DeepEqual(*l.Receipt, *f.receipt) {
+		return fmt.Errorf("receipt is %+v, should be %+v", l.Receipt, f.receipt)
+	}
 	if _, burned, minted := o.fees(f, f.paid()); l.Burned != burned || l.Emitted != minted {
 		return fmt.Errorf("burned %d and emitted %d, should be %d and %d", l.Burned, l.Emitted, burned, minted)
 	}
-	if h := f.hearing; (h == nil) != (l.Dispute == nil) {
-		return fmt.Errorf("dispute: %v, should be: %v", l.Dispute, h)
-	} else if h != nil {
-		if d := *l.Dispute; d.Challenger != h.who || d.Bond != h.bond || d.Evidence != h.evidence || d.Since != h.since || d.Draw != h.draw || d.Prior != h.from ||
-			d.Prove != (h.point.part > 0) || d.Prove && d.Part != h.point.part-1 {
-			return fmt.Errorf("dispute is %+v, should be %+v", d, *h)
+	if (f.hearing == nil) != (l.Dispute == nil) {
+		return fmt.Errorf("dispute: %v, should be: %v", l.Dispute, f.hearing)
+	}
+	if f.hearing != nil {
+		if want := f.hearing.stored(o.p); !sameDispute(*l.Dispute, want) {
+			return fmt.Errorf("dispute is\n\t%+v, should be\n\t%+v", *l.Dispute, want)
 		}
 	}
 	return nil
 }
 
+// stored is how a lease keeps the hearing.
+func (h *hearing) stored(p market.Params) market.Dispute {
+	d := market.Dispute{
+		Way: h.way, Challenger: h.who, Bond: h.bond, Cost: h.cost, Evidence: h.evidence, Value: h.value, Prior: h.from, PriorTime: h.due,
+		Since: h.since, Part: h.part, Owes: h.owes, Draw: h.draw, Seated: h.seated, Stood: h.stood, Found: h.found,
+	}
+	for _, s := range h.seats {
+		d.Seats = append(d.Seats, market.Seat{Judge: s.judge, Bond: p.SeatBond, Ballot: s.ballot, Verdict: s.verdict})
+	}
+	return d
+}
+
+func sameDispute(a, b market.Dispute) bool {
+	if !slices.Equal(a.Seats, b.Seats) || !slices.Equal(a.Stood, b.Stood) {
+		return false
+	}
+	a.Seats, a.Stood, b.Seats, b.Stood = nil, nil, nil, nil
+	return reflect.DeepEqual(a, b)
+}
+
 func (o *Oracle) compareStake(m *market.Memory, k market.StakeKey, s market.Stake) error {
-	want := market.Stake{Locked: o.locked(k)}
+	want := market.Stake{Locked: o.locked(k), Jobs: o.jobs(k)}
 	if x := o.stakes[k]; x != nil {
-		want.Total, want.Unbonding, want.Until = x.total, x.unbonding, x.until
+		want.Total, want.Unbonding, want.Until, want.Judge = x.total, x.unbonding, x.until, x.judge
 	}
 	if s != want {
-		return fmt.Errorf("is %+v, should be %+v", s, want)
+		return fmt.Errorf("I4: is %+v, should be %+v", s, want)
 	}
 	if s.Locked+s.Unbonding > s.Total {
 		return fmt.Errorf("I4: %d locked and %d unbonding of %d", s.Locked, s.Unbonding, s.Total)
@@ -854,6 +1268,9 @@ func (o *Oracle) compareStake(m *market.Memory, k market.StakeKey, s market.Stak
 func (o *Oracle) compareOffer(m *market.Memory, k market.OfferKey) error {
 	got, err := m.Offer(k)
 	want := o.offers[k]
+	if want == nil && errors.Is(err, market.ErrNotFound) {
+		return nil
+	}
 	if err != nil || want == nil {
 		return fmt.Errorf("stored: %v, should be: %v", err == nil, want != nil)
 	}
@@ -878,13 +1295,14 @@ func Check(p market.Params, m *market.Memory, l market.Lease) error {
 	if l.Dispute != nil {
 		held = l.Dispute.Bond
 	}
+	heard := l.State == market.Disputed || l.State == market.Owed
 	switch {
 	case pot != l.Escrow:
 		return fmt.Errorf("I1: the escrow's pot has %d, the lease says %d", pot, l.Escrow)
 	case challenge != held:
 		return fmt.Errorf("I1: the challenge's pot has %d, the lease says %d", challenge, held)
-	case l.Paid+l.Escrow > l.Order.Escrow || l.Paid > l.Order.Escrow:
-		return fmt.Errorf("I2: %d paid and %d held of %d", l.Paid, l.Escrow, l.Order.Escrow)
+	case l.Paid+l.Escrow > l.Order.Escrow+l.Added || l.Paid > l.Order.Escrow+l.Added:
+		return fmt.Errorf("I2: %d paid and %d held of %d and %d added", l.Paid, l.Escrow, l.Order.Escrow, l.Added)
 	case lanes > l.Paid:
 		return fmt.Errorf("I2: the lanes sum to %d, paid is %d", lanes, l.Paid)
 	case l.State.Terminal() && (l.Escrow != 0 || l.Bond != 0 || held != 0):
@@ -893,10 +1311,14 @@ func Check(p market.Params, m *market.Memory, l market.Lease) error {
 		return fmt.Errorf("I3: %s ended at %d for reason %q", l.State, l.Ended, l.Reason)
 	case l.Deadline == 0:
 		return fmt.Errorf("I5: %s has no deadline", l.State)
-	case (l.State == market.Disputed || l.State == market.Slashed) && (l.Dispute == nil || l.Dispute.Evidence.IsZero()):
+	case (heard || l.State == market.Slashed) && (l.Dispute == nil || l.Dispute.Evidence.IsZero()):
 		return fmt.Errorf("I10: %s without evidence", l.State)
 	case l.Emitted > l.Burned*p.EmissionBps/10_000 || l.Emitted > l.Burned:
 		return fmt.Errorf("I12: emitted %d, burned %d", l.Emitted, l.Burned)
+	case l.Order.Mode == square.ModeResult && l.Paid > 0 && (l.Receipt == nil || l.Receipt.Request != l.Order.Request || l.Receipt.Price != l.Paid):
+		return fmt.Errorf("I13: %d paid for a result with receipt %+v", l.Paid, l.Receipt)
+	case heard && held < p.DisputeCost+p.Seats*p.JudgeFee:
+		return fmt.Errorf("I14: a dispute is heard for %d", held)
 	}
 	return nil
 }

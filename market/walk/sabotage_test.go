@@ -203,30 +203,30 @@ var saboteurs = []saboteur{
 		}
 	}},
 	{name: "hears a challenge without evidence", op: func(op *Op) {
-		if op.Verb == Challenge && op.Hash.IsZero() {
-			op.Hash = square.Hash{1}
+		if op.Verb == Challenge && op.Charge.Evidence.IsZero() {
+			op.Charge.Evidence = square.Hash{1}
 		}
 	}},
 	{name: "hears the same evidence again", used: func(op Op, was bool) bool { return was && op.Verb != Challenge }},
 	{name: "uses a quote again", used: func(op Op, was bool) bool { return was && op.Verb == Challenge }},
 	{name: "lets judges find on what is to be proven", lease: func(op Op, l *market.Lease) {
-		if op.Verb == Judge && l.Dispute != nil && l.Dispute.Prove {
+		if op.Verb == Judge && l.Dispute != nil && l.Dispute.Way == market.ByProof {
 			d := *l.Dispute
-			d.Prove = false
+			d.Way = market.ByJudges
 			l.Dispute = &d
 		}
 	}},
 	{name: "takes a proof for a verdict", lease: func(op Op, l *market.Lease) {
 		if op.Verb == Prove && l.Dispute != nil {
 			d := *l.Dispute
-			d.Prove = true
+			d.Way = market.ByProof
 			l.Dispute = &d
 		}
 	}},
 	{name: "forgives a provider that proves nothing", lease: func(op Op, l *market.Lease) {
-		if op.Verb == Poke && l.State == market.Disputed && l.Dispute.Prove {
+		if op.Verb == Poke && l.State == market.Disputed && l.Dispute.Way == market.ByProof {
 			d := *l.Dispute
-			d.Prove, d.Draw = false, 9
+			d.Way, d.Draw = market.ByJudges, 9
 			l.Dispute = &d
 		}
 	}},
@@ -238,9 +238,8 @@ var saboteurs = []saboteur{
 		return once(t)
 	}},
 	{name: "hears only one part of the evidence", op: func(op *Op) {
-		if op.Verb == Challenge && op.Part != nil {
-			zero := uint64(0)
-			op.Part = &zero
+		if op.Verb == Challenge {
+			op.Charge.Part = 0
 		}
 	}},
 	{name: "hears anyone for ever", params: func(p *market.Params) { p.Hearings = 3 }},

@@ -40,10 +40,10 @@ func newHistory(seed uint64) *history {
 	if err := p.Check(); err != nil {
 		panic(err)
 	}
-	h := &history{machine: market.Machine{Params: p}, memory: market.NewMemory(), oracle: NewOracle(p)}
+	h := &history{machine: market.Machine{Params: p, Fits: Fits}, memory: market.NewMemory(), oracle: NewOracle(p)}
 	h.tap = NewTap(h.memory)
 	h.store = h.tap
-	people := Somebody(4, 4, 3)
+	people := Somebody(4, 4, 3, 10)
 	h.walker = New(seed, p, square.LedgerDomain("walk-1"), people, h.memory, start)
 	for _, a := range people.All() {
 		for _, d := range h.walker.Denoms {
@@ -106,7 +106,7 @@ func TestWalk(t *testing.T) {
 		}
 		h.walker.now += 100_000
 		for _, id := range slices.Collect(maps.Keys(h.oracle.open)) {
-			op := Op{Verb: Poke, Lease: id, Now: h.walker.now}
+			op := Op{Verb: Poke, Lease: id, Now: h.walker.now, Lag: h.walker.lag}
 			h.tap.Reset()
 			legal := h.oracle.Expect(op)
 			_, err := op.Apply(h.machine, h.tap)
@@ -143,24 +143,35 @@ func TestWalk(t *testing.T) {
 var exits = []string{
 	"open -> matched", "open -> cancelled (cancelled)", "open -> cancelled (expired)",
 	"matched -> active", "matched -> cancelled (cancelled)", "matched -> failed (no_start)", "matched -> failed (abandoned)",
+
 	"active/stream -> failed (idle)", "active/stream -> failed (abandoned)",
 	"active/stream -> draining (ended)", "active/stream -> draining (closed)", "active/stream -> draining (reclaimed)",
 	"active/stream -> settled (agreed)", "active/stream -> disputed",
-	"draining -> settled (closed)", "draining -> settled (ended)", "draining -> settled (reclaimed)", "draining -> settled (agreed)",
-	"draining -> draining (closed)", "draining -> disputed",
-	"active/result -> claimed", "active/result -> failed (late)", "active/result -> failed (abandoned)", "active/result -> cancelled (cancelled)",
-	"claimed -> settled (accepted)", "claimed -> settled (unchallenged)", "claimed -> disputed",
-	"disputed/result -> settled (upheld)", "disputed/result -> slashed (fraud)", "disputed/result -> slashed (unproven)", "disputed/result -> failed (judges_silent)",
+	"draining/stream -> settled (closed)", "draining/stream -> settled (ended)", "draining/stream -> settled (reclaimed)", "draining/stream -> settled (agreed)",
+	"draining/stream -> draining (closed)", "draining/stream -> disputed",
 	"disputed/stream -> active", "disputed/stream -> draining (closed)", "disputed/stream -> draining (ended)", "disputed/stream -> draining (reclaimed)",
-	"disputed/stream -> slashed (fraud)", "disputed/stream -> slashed (unproven)", "disputed/stream -> failed (judges_silent)",
+	"disputed/stream -> slashed (fraud)", "disputed/stream -> slashed (unproven)", "disputed/stream -> slashed (withheld)",
 
-	"bond", "unbond", "unbonded", "offer", "withdraw", "open", "prune", "holdback", "heard enough", "proved",
-	"redeem in active", "redeem in draining", "redeem stale", "redeem final",
+	"active/result -> claimed", "active/result -> draining (closed)", "active/result -> failed (late)", "active/result -> failed (abandoned)",
+	"draining/result -> claimed", "draining/result -> settled (closed)",
+	"claimed -> settled (accepted)", "claimed -> settled (unchallenged)", "claimed -> owed", "claimed -> disputed",
+	"owed -> claimed", "owed -> slashed (withheld)",
+	"disputed/result -> settled (upheld)", "disputed/result -> settled (judges_silent)",
+	"disputed/result -> slashed (fraud)", "disputed/result -> slashed (unproven)", "disputed/result -> slashed (withheld)",
+
+	"bond", "unbond", "unbonded", "enlist", "offer", "withdraw", "drop", "open", "prune", "holdback", "another spec", "too many without a bond",
+	"heard enough", "proved", "seated", "fewer judges than seats", "commit", "commit again", "vote", "redrawn", "given up, and goes on",
+	"found ok", "found fraud", "found that the provider owes", "found that another owes",
+	"silent judge", "a silent judge pays the challenger", "a silent judge pays the provider",
+	"claimed by the buyer", "top up", "extend", "fine for silence",
+	"redeem in active", "redeem in draining", "redeem in disputed", "redeem stale", "redeem final",
 	"failover after matched", "failover after active", "failover after draining",
-	"poke open", "poke matched", "poke active", "poke draining", "poke claimed", "poke disputed",
-	"bond refused", "unbond refused", "unbonded refused", "offer refused", "open refused", "openmatched refused",
-	"match refused", "start refused", "redeem refused", "close refused", "reclaim refused", "abandon refused", "cancel refused",
-	"claim refused", "accept refused", "challenge refused", "judge refused", "prove refused", "poke refused", "prune refused",
+	"poke open", "poke matched", "poke active", "poke draining", "poke claimed", "poke owed", "poke disputed",
+
+	"bond refused", "unbond refused", "unbonded refused", "enlist refused", "offer refused", "drop refused", "open refused", "openmatched refused",
+	"match refused", "start refused", "redeem refused", "topup refused", "extend refused", "close refused", "reclaim refused", "abandon refused", "cancel refused",
+	"claim refused", "withhold refused", "answer refused", "accept refused", "challenge refused", "judge refused", "seat refused", "commit refused", "vote refused",
+	"prove refused", "poke refused", "prune refused",
 }
 
 // TestEventsCarryTheMoney replays the transfers that events report and requires
@@ -223,7 +234,9 @@ func TestProjection(t *testing.T) {
 		if op.Verb != Poke || err != nil || l.State.Terminal() || !op.By.IsZero() {
 			return apply(op)
 		}
-		p, err := h.machine.Project(h.memory, op.Now, op.Lease)
+		m := h.machine
+		m.Lag = op.Lag
+		p, err := m.Project(h.memory, op.Now, op.Lease)
 		if err != nil {
 			t.Fatalf("%v: project: %v", op, err)
 		}

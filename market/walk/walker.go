@@ -3,6 +3,7 @@ package walk
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
@@ -21,29 +22,31 @@ type People struct {
 	Buyers    []square.Address
 	Providers []square.Address
 	Others    []square.Address // carry vouchers, poke, challenge
+	Judges    []square.Address // of every five, one is silent and one votes against what it finds
 }
 
 // Somebody is a cast with made-up addresses, for walks where nobody signs.
-func Somebody(buyers, providers, others int) (p People) {
+func Somebody(buyers, providers, others, judges int) (p People) {
 	make := func(kind byte, n int) (as []square.Address) {
 		for i := range n {
 			as = append(as, square.Address{0: kind, 18: byte(i >> 8), 19: byte(i + 1)})
 		}
 		return as
 	}
-	return People{make(0xb0, buyers), make(0x90, providers), make(0x0e, others)}
+	return People{make(0xb0, buyers), make(0x90, providers), make(0x0e, others), make(0x1d, judges)}
 }
 
 // All is everyone.
 func (p People) All() []square.Address {
-	return append(append(append([]square.Address(nil), p.Buyers...), p.Providers...), p.Others...)
+	return slices.Concat(p.Buyers, p.Providers, p.Others, p.Judges)
 }
 
 // Params are parameters under which a walk meets every exit often.
 func Params() market.Params {
 	p := market.Default()
 	p.EmissionBps = 9000
-	p.Verdict, p.Answer, p.Hearings = 40, 50, 2
+	p.Verdict, p.Answer, p.Hearings, p.Notice = 80, 50, 2, 3
+	p.Seats, p.DisputeCost, p.JudgeFee, p.SeatBond = 4, 300, 40, 500
 	p.PokeBounty = 50
 	p.Unbonding, p.MaxOrderTTL, p.Retention = 300, 400, 500
 	return p
@@ -53,15 +56,18 @@ func Params() market.Params {
 // outcomes make the same walk.
 type Walker struct {
 	People
-	Trades []string
-	Denoms []string
-	Most   int // leases open at once, about
+	Trades   []string
+	Denoms   []string
+	Policies []square.Policy
+	Most     int // leases open at once, about
+	Full     int // how often, in a hundred, time goes by in which blocks have no room, so that the clock of deadlines stands still
 
 	params market.Params
 	domain square.Domain
 	view   View
 	rng    *rand.Rand
 	now    int64
+	lag    int64
 	salt   uint64
 	live   []square.Hash
 	ended  []square.Hash // to be pruned, and to be tried in vain
@@ -72,15 +78,17 @@ type Walker struct {
 // New is a walker over view from the given time on.
 func New(seed uint64, params market.Params, domain square.Domain, people People, view View, now int64) *Walker {
 	return &Walker{
-		People: people, Trades: []string{"infer", "label"}, Denoms: []string{square.Denom, "uusd"}, Most: 24,
-		params: params, domain: domain, view: view, now: now,
+		People: people, Trades: []string{"infer", "label"}, Denoms: []string{square.Denom, "uusd"}, Most: 24, Full: 20,
+		Policies: []square.Policy{square.PolicyAudit, square.PolicyAudit, square.PolicyReplicate, square.PolicyProve, square.PolicyNone},
+		params:   params, domain: domain, view: view, now: now,
 		rng:   rand.New(rand.NewPCG(seed, 1)),
 		specs: []square.Hash{{1}, {2}},
 	}
 }
 
-// Now is the walk's time.
-func (w *Walker) Now() int64 { return w.now }
+// Now is the walk's time, by the clock of deadlines, and Wall the wall's.
+func (w *Walker) Now() int64  { return w.now }
+func (w *Walker) Wall() int64 { return w.now + w.lag }
 
 // Saw tells the walker what became of its operation.
 func (w *Walker) Saw(op Op, events []market.Event, err error) {
@@ -154,18 +162,30 @@ func (w *Walker) Next() Op {
 	case len(w.ended) > 0 && w.chance(min(40, 5+len(w.ended)/10)):
 		op = w.after(pick(w, w.ended[:min(len(w.ended), 1+w.rng.IntN(20))])) // the first to end most often
 	default:
-		op = w.act(pick(w, w.live))
+		id := pick(w, w.live)
+		for range 4 { // disputes take many steps
+			if l, err := w.view.Lease(id); err == nil && l.State == market.Disputed || w.chance(60) {
+				break
+			}
+			id = pick(w, w.live)
+		}
+		op = w.act(id)
 	}
 	if w.chance(10) {
 		w.spoil(&op)
 	}
-	op.Now = w.now
+	op.Now, op.Lag = w.now, w.lag
 	return op
 }
 
 // tick lets a little time pass, mostly none.
 func (w *Walker) tick() {
-	if w.chance(12) {
+	if !w.chance(12) {
+		return
+	}
+	if w.chance(w.Full) {
+		w.lag += 1 + w.rng.Int64N(20)
+	} else {
 		w.now += 1 + w.rng.Int64N(3)
 	}
 }
@@ -177,20 +197,42 @@ func (w *Walker) rates(scale uint64) []square.Rate {
 // side is an operation on a stake or an offer.
 func (w *Walker) side() Op {
 	p, trade, denom := pick(w, w.Providers), pick(w, w.Trades), pick(w, w.Denoms)
+	if w.chance(30) {
+		p = pick(w, w.Judges)
+	}
 	op := Op{By: p, Trade: trade, Amount: square.Amount{Denom: denom}}
 	st, _ := w.view.Stake(market.StakeKey{Provider: p, Trade: trade, Denom: denom})
+	slot := market.OfferKey{Provider: p, Trade: trade, Spec: pick(w, w.specs)}
+	off, err := w.view.Offer(slot)
 	switch n := w.rng.IntN(100); {
-	case n < 40 && st.Free() > 0:
+	case n < 30 && st.Free() > 0:
 		op.Verb, op.Amount.Units = Unbond, w.upto(st.Free())
-	case n < 65 && st.Unbonding > 0:
+	case n < 50 && st.Unbonding > 0:
 		op.Verb = Unbonded
 		if w.chance(70) && st.Until > w.now {
 			w.now += st.Until - w.now
 		}
-	case n < 80:
-		op.Verb, op.Slot = Withdraw, market.OfferKey{Provider: p, Trade: trade, Spec: pick(w, w.specs)}
+	case n < 65:
+		op.Verb, op.On = Enlist, !st.Judge
+	case n < 80 && err == nil && (off.Expiry <= w.Wall() || w.chance(20)):
+		op.Verb, op.Slot = Drop, slot
+	case n < 85:
+		op.Verb, op.Slot = Withdraw, slot
 	default:
-		return w.offer(p, trade, pick(w, w.specs), denom)
+		return w.offer(pick(w, w.Providers), trade, slot.Spec, denom)
+	}
+	return op
+}
+
+// recruit is what a judge does to be drawn: it bonds something, then it enlists.
+func (w *Walker) recruit(trade, denom string) Op {
+	j := pick(w, w.Judges)
+	op := Op{By: j, Trade: trade, Amount: square.Amount{Denom: denom}}
+	st, _ := w.view.Stake(market.StakeKey{Provider: j, Trade: trade, Denom: denom})
+	if st.Free() < max(1, w.params.SeatBond) {
+		op.Verb, op.Amount.Units = Bond, w.params.SeatBond*(1+w.rng.Uint64N(8))+w.upto(1000)
+	} else {
+		op.Verb, op.On = Enlist, true
 	}
 	return op
 }
@@ -198,7 +240,7 @@ func (w *Walker) side() Op {
 func (w *Walker) offer(p square.Address, trade string, spec square.Hash, denom string) Op {
 	o := square.Offer{
 		Provider: p, Trade: trade, Spec: spec, Subject: "a thing", Denom: denom, Rates: w.rates(1),
-		Capacity: 1 + w.rng.Uint64N(12), Endpoint: "https://example.net", Expiry: w.now + 1 + w.rng.Int64N(4000),
+		Capacity: 1 + w.rng.Uint64N(12), Endpoint: "https://example.net", Expiry: w.Wall() + 1 + w.rng.Int64N(4000),
 	}
 	if old, err := w.view.Offer(market.OfferKey{Provider: p, Trade: trade, Spec: spec}); err == nil {
 		o.Nonce = old.Nonce
@@ -217,28 +259,41 @@ func (w *Walker) open() Op {
 	w.tick()
 	p, trade, spec := pick(w, w.Providers), pick(w, w.Trades), pick(w, w.specs)
 	off, err := w.view.Offer(market.OfferKey{Provider: p, Trade: trade, Spec: spec})
-	if err != nil || off.Expiry <= w.now || off.Withdrawn && w.chance(50) {
+	if err != nil || off.Expiry <= w.Wall() || off.Withdrawn && w.chance(50) {
 		return w.offer(p, trade, spec, pick(w, w.Denoms))
 	}
 	st, _ := w.view.Stake(market.StakeKey{Provider: p, Trade: trade, Denom: off.Denom})
 	if st.Free() < 1000 && w.chance(60) {
 		return Op{Verb: Bond, By: p, Trade: trade, Amount: square.Amount{Units: w.upto(1_000_000), Denom: off.Denom}}
 	}
+	notice := w.params.Notice
 	o := square.Order{
 		Buyer: pick(w, w.Buyers), Trade: trade, Mode: square.ModeStream, Spec: spec, Denom: off.Denom,
-		Escrow: w.upto(1_000_000), MaxRates: w.rates(1 + w.rng.Uint64N(2)), Policy: square.PolicyAudit,
+		Escrow: w.upto(1_000_000), MaxRates: w.rates(1 + w.rng.Uint64N(2)), Policy: pick(w, w.Policies),
 		Lanes: 1 + w.rng.Uint64N(4), Units: 1 + w.rng.Uint64N(3),
-		Start: 1 + w.rng.Uint64N(30), Idle: 1 + w.rng.Uint64N(120), Duration: 1 + w.rng.Uint64N(200),
-		Challenge: 1 + w.rng.Uint64N(60), Drain: 1 + w.rng.Uint64N(40), Failover: w.rng.Uint64N(3),
-		Expiry: w.now + 1 + w.rng.Int64N(int64(w.params.MaxOrderTTL)), Salt: w.hash(),
+		Start: notice + w.rng.Uint64N(30), Idle: notice + w.rng.Uint64N(120), Duration: notice + w.rng.Uint64N(200),
+		Challenge: notice + w.rng.Uint64N(60), Drain: notice + w.rng.Uint64N(40), Failover: w.rng.Uint64N(3),
+		Expiry: w.Wall() + 1 + w.rng.Int64N(int64(w.params.MaxOrderTTL)), Salt: w.hash(),
+	}
+	if w.chance(2) {
+		o.Buyer = p // its own customer
 	}
 	o.Authorizer = o.Buyer
 	o.JobValue = w.upto(o.Escrow)
-	if w.chance(40) {
-		o.Mode, o.Lanes = square.ModeResult, 0
+	if o.Policy == square.PolicyProve {
+		o.Card = square.Hash{3}
 	}
-	if w.chance(20) {
-		o.Policy = square.PolicyReplicate
+	if w.chance(40) {
+		o.Mode, o.Lanes, o.Request = square.ModeResult, 0, w.hash()
+		if o.Policy == square.PolicyReplicate {
+			o.Escrow = max(o.Escrow, square.ReplicasMore)
+			o.JobValue = max(1, o.JobValue/square.ReplicasMore)
+		}
+	} else if w.chance(40) {
+		o.Silence = w.upto(10_000)
+	}
+	if trade == "label" && w.chance(50) {
+		o.Spec = pick(w, w.specs)
 	}
 	op := Op{Verb: Open, By: o.Buyer, Order: o, Lease: o.ID(w.domain)}
 	if w.chance(50) {
@@ -251,11 +306,11 @@ func (w *Walker) open() Op {
 // quote adds a provider's quote for o to op.
 func (w *Walker) quote(op *Op, o square.Order, off market.Offer, st market.Stake) {
 	q := square.Quote{
-		Provider: off.Provider, Order: op.Lease, Offer: off.ID, Rates: w.rates(1),
-		Ready: w.chance(60), Expiry: w.now + 1 + w.rng.Int64N(square.QuoteTTL), Nonce: w.hash(),
+		Provider: off.Provider, Order: op.Lease, Offer: off.ID, Spec: off.Spec, Rates: w.rates(1),
+		Ready: w.chance(60), Expiry: w.Wall() + 1 + w.rng.Int64N(square.QuoteTTL), Nonce: w.hash(),
 	}
 	if o.Policy != square.PolicyReplicate || w.chance(40) {
-		q.Bond = min(w.upto(o.Escrow*2), max(1, st.Free()))
+		q.Bond = min(max(w.upto(o.Escrow*2), w.params.LeaseBond(o)), max(1, st.Free()))
 	}
 	op.Quote, op.Digest = q, q.Digest(w.domain)
 }
@@ -281,10 +336,12 @@ func (w *Walker) after(id square.Hash) Op {
 	return op
 }
 
-var verbs = []Verb{Match, Start, Redeem, Close, Reclaim, Abandon, Cancel, Claim, Accept, Challenge, Judge, Prove, Poke}
+var verbs = []Verb{
+	Match, Start, Redeem, TopUp, Extend, Close, Reclaim, Abandon, Cancel, Claim, Withhold, Answer, Accept, Challenge, Judge, Seat, Commit, Vote, Prove, Poke,
+}
 
 // sensible are the operations that a state may take, likely ones repeated.
-func sensible(l market.Lease) []Verb {
+func (w *Walker) sensible(l market.Lease) []Verb {
 	stream := l.Order.Mode == square.ModeStream
 	switch l.State {
 	case market.Open:
@@ -293,18 +350,36 @@ func sensible(l market.Lease) []Verb {
 		return []Verb{Start, Start, Start, Start, Start, Cancel, Abandon}
 	case market.Active:
 		if stream {
-			return []Verb{Redeem, Redeem, Redeem, Redeem, Redeem, Redeem, Redeem, Redeem, Close, Close, Reclaim, Abandon, Challenge, Challenge}
+			return []Verb{Redeem, Redeem, Redeem, Redeem, Redeem, Redeem, Redeem, Redeem, TopUp, Extend, Close, Close, Reclaim, Abandon, Challenge, Challenge}
 		}
-		return []Verb{Claim, Claim, Claim, Claim, Claim, Claim, Cancel, Abandon}
+		return []Verb{Claim, Claim, Claim, Claim, Claim, Claim, Close, Abandon}
 	case market.Draining:
-		return []Verb{Redeem, Redeem, Redeem, Close, Challenge, Challenge}
-	case market.Claimed:
-		return []Verb{Accept, Accept, Challenge, Challenge}
-	case market.Disputed:
-		if l.Dispute != nil && l.Dispute.Prove {
-			return []Verb{Prove, Prove, Prove, Judge}
+		if stream {
+			return []Verb{Redeem, Redeem, Redeem, Close, Challenge, Challenge}
 		}
-		return []Verb{Judge, Judge, Judge, Prove}
+		return []Verb{Claim, Claim, Claim, Close}
+	case market.Claimed:
+		return []Verb{Accept, Accept, Challenge, Challenge, Challenge, Withhold, Withhold}
+	case market.Owed:
+		return []Verb{Answer, Answer, Answer, Accept}
+	case market.Disputed:
+		var vs []Verb
+		switch d := l.Dispute; {
+		case d == nil || d.Way == market.ByProof:
+			vs = []Verb{Prove, Prove, Prove, Judge}
+		case d.Seated == 0 && d.Draw == 0:
+			vs = []Verb{Seat, Seat, Seat, Seat, Judge, Prove}
+		case d.Seated == 0:
+			vs = []Verb{Seat}
+		case w.now < d.Votes(w.params):
+			vs = []Verb{Commit, Commit, Commit, Commit, Commit, Commit, Vote}
+		default:
+			vs = []Verb{Vote, Vote, Vote, Vote, Vote, Vote, Commit}
+		}
+		if stream {
+			vs = append(vs, Redeem)
+		}
+		return vs
 	}
 	return verbs
 }
@@ -327,8 +402,11 @@ func (w *Walker) act(id square.Hash) Op {
 		w.now += 2000
 		return w.verb(Poke, l)
 	}
+	if d := l.Dispute; l.State == market.Disputed && d != nil && d.Seated > 0 && w.chance(20) && !slices.ContainsFunc(d.Seats, func(s market.Seat) bool { return s.Ballot.IsZero() }) {
+		w.now = max(w.now, min(d.Votes(w.params), l.Deadline-1)) // all have committed
+	}
 	w.tick()
-	return w.verb(pick(w, sensible(l)), l)
+	return w.verb(pick(w, w.sensible(l)), l)
 }
 
 // verb is an operation on a lease with arguments that suit it.
@@ -338,10 +416,13 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 	case Match:
 		key := market.OfferKey{Provider: pick(w, w.Providers), Trade: l.Order.Trade, Spec: l.Order.Spec}
 		for range 4 { // look for one that has room
-			if o, err := w.view.Offer(key); err == nil && o.Denom == l.Order.Denom && o.Expiry > w.now && !o.Withdrawn && o.Capacity-o.InUse >= l.Order.Units {
+			if o, err := w.view.Offer(key); err == nil && o.Denom == l.Order.Denom && o.Expiry > w.Wall() && !o.Withdrawn && o.Capacity-o.InUse >= l.Order.Units {
 				break
 			}
 			key.Provider = pick(w, w.Providers)
+			if key.Trade == "label" {
+				key.Spec = pick(w, w.specs)
+			}
 		}
 		off, err := w.view.Offer(key)
 		if err != nil {
@@ -390,21 +471,115 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 		}
 	case Reclaim:
 		op.Units = l.Order.Drain + w.rng.Uint64N(10)
+		if w.chance(10) { // about as long as there is
+			op.Units = uint64(max(0, l.Ends-w.now)) + l.Order.Drain - min(l.Order.Drain, w.rng.Uint64N(3)) + 1
+		}
 	case Cancel, Accept:
 		op.By = l.Order.Buyer
+	case TopUp:
+		op.By, op.Units = l.Order.Buyer, w.upto(100_000)
+	case Extend:
+		op.By, op.Ends = l.Order.Buyer, l.Ends+1+w.rng.Int64N(100)
 	case Claim:
-		op.Hash, op.Units = w.hash(), w.upto(l.Escrow)
+		op.Receipt = w.receipt(l, w.upto(l.Order.JobValue))
 		if w.chance(10) {
-			op.Units = l.Escrow
+			op.Receipt = w.receipt(l, l.Order.JobValue)
 		}
+		if w.chance(20) {
+			op.By = l.Order.Buyer
+		}
+	case Withhold:
+		op.By = l.Order.Buyer
+		if l.Receipt != nil {
+			op.Stake = w.params.LeastBond(l.Order, l.Receipt.Price) + w.rng.Uint64N(100)
+		}
+	case Answer:
+		op.Hash, op.Charge.Cost = w.hash(), w.rng.Uint64N(2*w.params.DisputeCost)
 	case Challenge:
 		op.By = pick(w, []square.Address{l.Order.Buyer, pick(w, w.Others), pick(w, w.Others)})
-		op.Units = w.upto(l.Order.Escrow)
-		op.Stake = max(op.Units, l.Order.JobValue)/10 + 1 + w.upto(100)
-		op.Hash = square.Hash{31: byte(w.rng.IntN(3)) + 1} // few, so that some come twice
-		if w.chance(50) {
-			part := w.rng.Uint64N(2)
-			op.Part = &part
+		// Evidence is of the receipt that was claimed, or of one of the few that a
+		// stream has, so that some comes twice.
+		if l.Receipt != nil {
+			op.Receipt = *l.Receipt
+		} else {
+			n := w.rng.Uint64N(3)
+			op.Receipt = square.Receipt{
+				Lease: l.ID, Seq: 1 + n, Request: square.Hash{31: byte(n + 1)}, Result: square.Hash{30: byte(n + 1)},
+				Units: w.units(1+l.Order.Escrow>>(1+2*n), l.Rates), Time: int64(n),
+			}
+			op.Receipt.Price, _ = square.Price(l.Rates, op.Receipt.Units)
+			op.Receipt.Cumulative = op.Receipt.Price
+		}
+		op.Charge = market.Charge{Way: market.ByJudges, Evidence: op.Receipt.Digest(w.domain), Value: op.Receipt.Price, Cost: w.rng.Uint64N(2 * w.params.DisputeCost)}
+		switch n := w.rng.IntN(100); {
+		case n < 30:
+			op.Charge.Way, op.Charge.Part = market.ByProof, w.rng.Uint64N(2)
+		case n < 50:
+			op.Charge.Owes = l.Provider
+		case n < 65:
+			op.Charge.Owes = op.By
+		}
+		op.Stake = w.params.LeastBond(l.Order, op.Charge.Value) + w.rng.Uint64N(100)
+	case Seat:
+		var cs []market.Candidate
+		for _, a := range w.All() {
+			st, _ := w.view.Stake(market.StakeKey{Provider: a, Trade: l.Order.Trade, Denom: l.Order.Denom})
+			if st.Judge && st.Free() >= w.params.SeatBond && l.Barred(a) == "" {
+				cs = append(cs, market.Candidate{Judge: a, Weight: st.Total})
+			}
+		}
+		if len(cs) == 0 || uint64(len(cs)) < w.params.Seats && w.chance(70) {
+			return w.recruit(l.Order.Trade, l.Order.Denom)
+		}
+		op.Judges = market.Draw(w.hash(), cs, int(w.params.Seats))
+	case Commit:
+		if l.Dispute == nil || len(l.Dispute.Seats) == 0 {
+			break
+		}
+		d := *l.Dispute
+		i := w.rng.IntN(len(d.Seats))
+		for n := range d.Seats { // one that has not
+			if j := (i + n) % len(d.Seats); d.Seats[j].Ballot.IsZero() {
+				i = j
+				break
+			}
+		}
+		op.By = d.Seats[i].Judge
+		v := Truth(d)
+		switch w.character(op.By) {
+		case silent:
+			if w.chance(60) {
+				return w.verb(Redeem, l)
+			}
+		case colluding:
+			if v = square.VerdictFraud; v == Truth(d) {
+				v = square.VerdictOK
+			}
+		}
+		if w.chance(3) {
+			v = pick(w, verdicts)
+		}
+		op.Hash = square.Ballot(l.ID, op.By, d.Draw, v, secret(l.ID, op.By))
+	case Vote:
+		if l.Dispute == nil || len(l.Dispute.Seats) == 0 {
+			break
+		}
+		d := *l.Dispute
+		i := w.rng.IntN(len(d.Seats))
+		for n := range d.Seats { // one that has not, but could
+			if j := (i + n) % len(d.Seats); d.Seats[j].Verdict == "" && !d.Seats[j].Ballot.IsZero() {
+				i = j
+				break
+			}
+		}
+		op.By, op.Hash, op.Verdict = d.Seats[i].Judge, secret(l.ID, d.Seats[i].Judge), square.VerdictOK
+		for _, v := range verdicts {
+			if square.Ballot(l.ID, op.By, d.Draw, v, op.Hash) == d.Seats[i].Ballot {
+				op.Verdict = v
+			}
+		}
+		if w.character(op.By) == silent && w.chance(60) {
+			return w.verb(Redeem, l)
 		}
 	case Prove:
 		op.By = pick(w, []square.Address{l.Provider, pick(w, w.Others)})
@@ -422,58 +597,87 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 	return op
 }
 
+var verdicts = []square.Verdict{square.VerdictOK, square.VerdictFraud, square.VerdictUnavailable}
+
+// Truth is what an honest judge finds in a dispute of a walk.
+func Truth(d market.Dispute) square.Verdict {
+	switch n := d.Evidence[31]; {
+	case !d.Owes.IsZero() && n%2 == 0:
+		return square.VerdictUnavailable
+	case n%3 == 0:
+		return square.VerdictFraud
+	}
+	return square.VerdictOK
+}
+
+type character int
+
+const (
+	honest character = iota
+	silent
+	colluding
+)
+
+// character is how somebody judges.
+func (w *Walker) character(a square.Address) character {
+	switch slices.Index(w.Judges, a) % 5 {
+	case 3:
+		return silent
+	case 4:
+		return colluding
+	}
+	return honest
+}
+
+// secret is what hides a judge's ballot.
+func secret(lease square.Hash, judge square.Address) square.Hash {
+	return square.Ballot(lease, judge, 0, "secret", square.Hash{})
+}
+
+// units are such as cost price, about.
+func (w *Walker) units(price uint64, rates []square.Rate) (units []uint64) {
+	for i, r := range rates {
+		part := price
+		if i < len(rates)-1 {
+			part = w.rng.Uint64N(price + 1)
+		}
+		price -= part
+		units = append(units, part*1_000_000/max(1, r.PerMillion))
+	}
+	return units
+}
+
+// receipt is what a provider signs for the result of a lease.
+func (w *Walker) receipt(l market.Lease, price uint64) square.Receipt {
+	r := square.Receipt{Lease: l.ID, Seq: 1, Subject: l.Order.Spec, Request: l.Order.Request, Result: w.hash(), Units: w.units(price, l.Rates), Time: w.Wall() * 1000}
+	r.Price, _ = square.Price(l.Rates, r.Units)
+	r.Cumulative = r.Price
+	return r
+}
+
 // spoil makes one thing about the operation wrong, or at least odd.
 func (w *Walker) spoil(op *Op) {
 	switch op.Verb {
 	case Bond, Unbond:
 		op.Amount.Units *= uint64(w.rng.IntN(3)) << w.rng.IntN(50)
 		return
-	case Unbonded:
-		op.By = pick(w, w.Providers)
+	case Unbonded, Enlist:
+		op.By = pick(w, w.All())
+		op.On = w.chance(50)
 		return
 	}
-	switch n := w.rng.IntN(14); {
-	case n == 0 && len(w.live) > 0:
+	n := w.rng.IntN(100)
+	switch {
+	case n < 7 && len(w.live) > 0:
 		op.Lease = pick(w, w.live)
-	case n == 1 && len(w.ended) > 0:
+	case n < 14 && len(w.ended) > 0:
 		op.Lease = pick(w, w.ended)
-	case n == 2:
+	case n < 18:
 		op.Lease = w.hash()
-	case n == 3:
+	case n < 30:
 		op.By = pick(w, w.All())
-	case n == 4 && op.Verb == Challenge:
-		op.Hash = square.Hash{}
-	case n == 4 && op.Verb == Claim:
-		op.Hash = square.Hash{}
-	case n == 5:
-		op.Units = op.Units * 3 / 2
-	case n == 6:
-		op.Stake /= 2
-	case n == 7 && (op.Verb == Match || op.Verb == OpenMatched):
-		w.forge(op)
-	case n >= 8 && op.Verb == Offer:
-		op.Offer.Nonce -= w.rng.Uint64N(2)
-		op.Offer.Capacity = w.rng.Uint64N(3)
-		op.OfferID = op.Offer.ID(w.domain)
-	case n == 10 && (op.Verb == Open || op.Verb == OpenMatched):
-		switch w.rng.IntN(3) {
-		case 0:
-			op.Order.Expiry = w.now + int64(w.params.MaxOrderTTL) + 1
-		case 1:
-			op.Order.Escrow = 1 << 60
-		case 2:
-			op.Order.Units = 100
-		}
-		op.Lease = op.Order.ID(w.domain)
-		op.Quote.Order = op.Lease
-		op.Digest = op.Quote.Digest(w.domain)
-	case n == 11 && op.Verb == Judge:
-		op.Verdict = "perhaps"
-	case n == 12 && op.Consent != nil:
-		*op.Consent += uint64(w.rng.IntN(1000))
-	case n == 13 && op.Verb == Redeem:
-		op.Final = true
-		op.Claims = append(op.Claims, market.Claim{Lane: uint16(w.rng.IntN(300))})
+	case n < 75:
+		w.twist(op)
 	default:
 		if l := op.Lease; !l.IsZero() && len(w.live) > 0 {
 			if x, err := w.view.Lease(l); err == nil {
@@ -486,13 +690,161 @@ func (w *Walker) spoil(op *Op) {
 	}
 }
 
+// twist spoils an argument of the verb.
+func (w *Walker) twist(op *Op) {
+	switch op.Verb {
+	case Match:
+		w.forge(op)
+	case OpenMatched, Open:
+		if op.Verb == OpenMatched && w.chance(40) {
+			w.forge(op)
+			return
+		}
+		o := &op.Order
+		switch w.rng.IntN(12) {
+		case 0:
+			o.Expiry = w.Wall() + int64(w.params.MaxOrderTTL) + w.rng.Int64N(2)
+		case 1:
+			o.Expiry = w.Wall() + w.rng.Int64N(2)
+		case 2:
+			o.Escrow = 1 << 60
+		case 3:
+			o.Units = 100
+		case 4:
+			o.Start = w.params.Notice - w.rng.Uint64N(2)
+		case 5:
+			o.Idle = w.params.Notice - w.rng.Uint64N(2)
+		case 6:
+			o.Duration = w.params.Notice - w.rng.Uint64N(2)
+		case 7:
+			o.Challenge = w.params.Notice - w.rng.Uint64N(2)
+		case 8:
+			o.Drain = w.params.Notice - w.rng.Uint64N(2)
+		case 9:
+			o.Silence = 10_000 + w.rng.Uint64N(2)
+		case 10:
+			o.Spec = w.hash()
+		case 11:
+			o.Request = square.Hash{}
+		}
+		op.Lease = op.Order.ID(w.domain)
+		op.Quote.Order = op.Lease
+		op.Digest = op.Quote.Digest(w.domain)
+	case Offer:
+		op.Offer.Nonce -= w.rng.Uint64N(2)
+		op.Offer.Capacity = w.rng.Uint64N(3)
+		if w.chance(30) {
+			op.Offer.Expiry = w.Wall() + w.rng.Int64N(2)
+		}
+		op.OfferID = op.Offer.ID(w.domain)
+	case Redeem:
+		op.Final = w.chance(50)
+		op.Claims = append(op.Claims, market.Claim{Lane: uint16(w.rng.IntN(300))})
+	case TopUp:
+		op.Units *= uint64(w.rng.IntN(2)) << 50
+	case Extend:
+		op.Ends += pick(w, []int64{-200, -100, -50, -1, square.MaxDuration - 200, square.MaxDuration})
+	case Close:
+		if op.Consent != nil {
+			*op.Consent += w.rng.Uint64N(1000)
+		}
+	case Reclaim:
+		op.Units = op.Units*3/2 - w.rng.Uint64N(op.Units+1)
+	case Claim:
+		r := &op.Receipt
+		switch w.rng.IntN(13) {
+		case 0:
+			r.Lease = pick(w, w.live)
+		case 1:
+			r.Request = w.hash() // a stranger's question
+		case 2:
+			r.Request = square.Hash{}
+		case 3:
+			r.Result = square.Hash{}
+		case 4:
+			r.Lane = 1
+		case 5:
+			r.Seq = w.rng.Uint64N(3)
+		case 6:
+			r.Cumulative += w.rng.Uint64N(2)
+		case 7:
+			r.Price++ // an overcharger
+			r.Cumulative++
+		case 8:
+			r.Price = max(1, r.Price) - 1
+			r.Cumulative = r.Price
+		case 9:
+			r.Units = nil
+		case 10:
+			r.Units = append(r.Units, 0)
+		case 11:
+			if len(r.Units) > 0 {
+				r.Units[0] += w.rng.Uint64N(1_000_000)
+			}
+		case 12:
+			if x, err := w.view.Lease(op.Lease); err == nil {
+				*r = w.receipt(x, x.Order.JobValue+1+w.rng.Uint64N(2))
+			}
+		}
+	case Withhold:
+		op.Stake /= 2
+	case Answer:
+		op.Hash = square.Hash{}
+	case Challenge:
+		switch w.rng.IntN(8) {
+		case 0:
+			op.Charge.Evidence = square.Hash{}
+		case 1:
+			op.Charge.Value = op.Charge.Value*3/2 + 1
+		case 2:
+			op.Charge.Way = market.ByAnswer
+		case 3:
+			op.Stake /= 2
+		case 4:
+			op.Stake -= min(op.Stake, 110)
+		case 5:
+			op.Stake = w.params.Dispute() - 1
+		case 6:
+			op.Charge.Evidence = w.hash()
+		case 7:
+			op.Charge.Owes = pick(w, w.All())
+		}
+	case Judge:
+		op.Verdict = "perhaps"
+	case Seat:
+		// Some judge too many: a party, one that sat before, the same once more, anybody.
+		more := pick(w, w.All())
+		if l, err := w.view.Lease(op.Lease); err == nil {
+			if d := l.Dispute; d != nil {
+				more = pick(w, slices.Concat([]square.Address{more, l.Order.Buyer, l.Provider, d.Challenger}, d.Stood, op.Judges))
+			}
+		}
+		if len(op.Judges) > 1 && w.chance(80) {
+			op.Judges[0] = more
+		} else {
+			op.Judges = append(op.Judges, more)
+		}
+		if w.chance(10) {
+			op.Judges = nil
+		}
+	case Commit:
+		op.Hash = pick(w, []square.Hash{{}, w.hash()})
+	case Vote:
+		if w.chance(50) {
+			op.Verdict = pick(w, append(verdicts, "perhaps"))
+		} else {
+			op.Hash = w.hash()
+		}
+	}
+}
+
 // forge spoils a quote.
 func (w *Walker) forge(op *Op) {
-	switch w.rng.IntN(6) {
+	switch w.rng.IntN(9) {
 	case 0:
-		op.Quote.Expiry = w.now + square.QuoteTTL + 1
+		op.Quote.Expiry = w.Wall() + square.QuoteTTL + 1
 	case 1:
-		op.Quote.Expiry = w.now
+		op.Quote.Expiry = w.Wall()
 	case 2:
 		op.Quote.Bond = 0
 	case 3:
@@ -501,6 +853,12 @@ func (w *Walker) forge(op *Op) {
 		op.Quote.Rates = w.rates(3)
 	case 5:
 		op.Quote.Offer = w.hash()
+	case 6:
+		op.Quote.Expiry = w.now + 1 // by the wrong clock
+	case 7:
+		op.Quote.Spec = pick(w, append(w.specs, w.hash()))
+	case 8:
+		op.Quote.Bond = w.params.Dispute() - w.rng.Uint64N(2)
 	}
 	op.Digest = op.Quote.Digest(w.domain)
 	if len(w.quotes) > 0 && w.chance(40) {

@@ -303,5 +303,3 @@ func DecodeResult(b []byte) (Result, error) {
 // without a digest of its own (an upstream server's): the SHA-256 of
 // "torg model name " and the name.
 func Subject(name string) square.Hash { return sha256.Sum256([]byte("torg model name " + name)) }
-
-func hash(b []byte) square.Hash { return sha256.Sum256(b) }

@@ -2,10 +2,12 @@ package infer
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"reflect"
 	"testing"
 
+	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
 )
@@ -103,10 +105,13 @@ func (m *parrot) Replay(q Request, r Result) (bool, uint64, error) {
 	return reflect.DeepEqual(want, r.Tokens), uint64(len(q.Prompt)), nil
 }
 
-func evidence(q Request, r Result, units ...uint64) square.Evidence {
-	return square.Evidence{
-		Receipt: square.Receipt{Subject: square.Hash{42}, Request: q.Digest(), Result: r.Digest(), Units: units},
-		Request: q.Encode(), Result: r.Encode(),
+func evidence(q Request, r Result, units ...uint64) trade.Case {
+	return trade.Case{
+		Evidence: square.Evidence{
+			Receipt: square.Receipt{Subject: square.Hash{42}, Request: q.Digest(), Result: r.Digest(), Units: units},
+			Request: q.Encode(), Result: r.Encode(),
+		},
+		Lease: market.Lease{Order: square.Order{Spec: square.Hash{42}}},
 	}
 }
 
@@ -117,9 +122,9 @@ func TestJudge(t *testing.T) {
 	lie := Result{Kind: Exact, Finish: FinishStop, Tokens: []uint16{'a', 'c'}}
 	junk := evidence(q, good, 2, 2)
 	junk.Result = []byte("nonsense")
-	junk.Receipt.Result = hash(junk.Result)
+	junk.Receipt.Result = sha256.Sum256(junk.Result)
 	for name, c := range map[string]struct {
-		e    square.Evidence
+		e    trade.Case
 		want square.Verdict
 	}{
 		"true":                 {evidence(q, good, 2, 2), square.VerdictOK},
@@ -135,16 +140,10 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: %s, %v; want %s", name, got, err, c.want)
 		}
 	}
-	// Bytes the provider did not sign for convict nobody.
-	for name, change := range map[string]func(*square.Evidence){
-		"another request": func(e *square.Evidence) { e.Request = sampleRequests[1].Encode() },
-		"another result":  func(e *square.Evidence) { e.Result = lie.Encode() },
-	} {
-		e := evidence(q, good, 2, 2)
-		change(&e)
-		if v, err := rules.Judge(e); err == nil {
-			t.Errorf("%s was judged %s", name, v)
-		}
+	other := evidence(q, good, 2, 2)
+	other.Lease.Order.Spec = square.Hash{43}
+	if v, err := rules.Judge(other); err != nil || v != square.VerdictFraud {
+		t.Errorf("another model's answer was judged %s, %v", v, err)
 	}
 	opaque := evidence(sampleRequests[3], sampleResults[3], 3, 4)
 	if _, err := rules.Judge(opaque); !errors.Is(err, trade.ErrNotJudgeable) {
@@ -152,6 +151,7 @@ func TestJudge(t *testing.T) {
 	}
 	unknown := evidence(q, good, 2, 2)
 	unknown.Receipt.Subject = square.Hash{1}
+	unknown.Lease.Order.Spec = square.Hash{1}
 	if _, err := rules.JudgeGas(unknown); !errors.Is(err, trade.ErrNotJudgeable) {
 		t.Errorf("gas for an unknown model: %v", err)
 	}

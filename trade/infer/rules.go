@@ -46,7 +46,10 @@ type Rules struct {
 	Verifier Verifier // nil: none
 }
 
-var _ trade.Provable = Rules{}
+var (
+	_ trade.Provable = Rules{}
+	_ trade.Panelled = Rules{}
+)
 
 // MACsPerGas is how many multiply-accumulates one unit of gas buys. A million
 // gas is then about a hundredth of a CPU-second.
@@ -77,6 +80,9 @@ func (r Rules) CheckOrder(o square.Order) error {
 	return trade.CheckRates(r, o.MaxRates)
 }
 
+// Fits wants an offer of exactly the order's model.
+func (Rules) Fits(f square.Offer, o square.Order) error { return trade.SameSpec(f, o) }
+
 func (r Rules) model(subject square.Hash) Replayer {
 	for _, m := range r.Models {
 		if m.Subject() == subject {
@@ -88,7 +94,10 @@ func (r Rules) model(subject square.Hash) Replayer {
 
 // JudgeGas bounds the re-execution by the sizes of request and result. The
 // result's token count is read from its length, so nothing is decoded.
-func (r Rules) JudgeGas(e square.Evidence) (uint64, error) {
+func (r Rules) JudgeGas(e trade.Case) (uint64, error) {
+	if e.Receipt.Subject != e.Lease.Order.Spec {
+		return 0, nil // Judge need not run it
+	}
 	m := r.model(e.Receipt.Subject)
 	if m == nil {
 		return 0, fmt.Errorf("model %s: %w", e.Receipt.Subject.Short(), trade.ErrNotJudgeable)
@@ -99,10 +108,12 @@ func (r Rules) JudgeGas(e square.Evidence) (uint64, error) {
 	return m.Cost(len(e.Request), len(e.Result)/2+1) / MACsPerGas, nil
 }
 
-// Judge re-executes. Bytes that do not match the digests in the receipt are not
-// evidence and fail; bytes that match but are not what the request gives, or
-// that were metered wrongly, are fraud.
-func (r Rules) Judge(e square.Evidence) (square.Verdict, error) {
+// Judge re-executes. What is not what the request gives, or was metered wrongly, is
+// fraud.
+func (r Rules) Judge(e trade.Case) (square.Verdict, error) {
+	if e.Receipt.Subject != e.Lease.Order.Spec {
+		return square.VerdictFraud, nil // another model's answer, signed for
+	}
 	m := r.model(e.Receipt.Subject)
 	if m == nil {
 		return "", fmt.Errorf("model %s: %w", e.Receipt.Subject.Short(), trade.ErrNotJudgeable)
@@ -127,14 +138,20 @@ func (r Rules) Judge(e square.Evidence) (square.Verdict, error) {
 // errNoResult says that a provider has signed what is no result of the request.
 var errNoResult = errors.New("the receipt is not for a result of the request")
 
+// Panel lets judges decide on exact work, which whoever holds the model can do
+// again, and on nothing else: what an upstream server answers is nobody's to judge.
+func (r Rules) Panel(c trade.Case, detached bool) error {
+	if detached {
+		return fmt.Errorf("evidence without its bytes: %w; a request and its answer fit into a transaction", trade.ErrNotJudgeable)
+	}
+	if _, _, err := open(c); err != nil && !errors.Is(err, errNoResult) {
+		return err
+	}
+	return nil
+}
+
 // open takes evidence apart, and refuses what is none.
-func open(e square.Evidence) (req Request, res Result, err error) {
-	if hash(e.Request) != e.Receipt.Request {
-		return req, res, errors.New("evidence: the request is not the one the receipt names")
-	}
-	if hash(e.Result) != e.Receipt.Result {
-		return req, res, errors.New("evidence: the result is not the one the receipt names")
-	}
+func open(e trade.Case) (req Request, res Result, err error) {
 	if req, err = DecodeRequest(e.Request); err != nil {
 		// The buyer sent these bytes; a provider that signs for them has not
 		// lied about an answer.
@@ -163,10 +180,12 @@ func (r Rules) CheckCard(card []byte) error {
 }
 
 // Parts counts the windows of an exact completion, after what needs no proof was
-// looked at: digests, form, units.
-func (r Rules) Parts(card []byte, e square.Evidence) (uint64, square.Verdict, error) {
+// looked at: form, units, and whether the card is of the receipt's model.
+func (r Rules) Parts(e trade.Case) (uint64, square.Verdict, error) {
 	req, res, err := open(e)
 	switch {
+	case e.Receipt.Subject != e.Lease.Order.Spec:
+		return 0, square.VerdictFraud, nil // another model's answer, signed for
 	case errors.Is(err, errNoResult):
 		return 0, square.VerdictFraud, nil
 	case err != nil:
@@ -174,7 +193,7 @@ func (r Rules) Parts(card []byte, e square.Evidence) (uint64, square.Verdict, er
 	case r.Verifier == nil || req.Kind != Exact:
 		return 0, "", fmt.Errorf("no proof can be asked for: %w", trade.ErrNotJudgeable)
 	}
-	n, prompt, err := r.Verifier.Parts(card, req, res)
+	n, prompt, err := r.Verifier.Parts(e.Card, req, res)
 	switch {
 	case errors.Is(err, trade.ErrProof):
 		return 0, square.VerdictFraud, nil
@@ -187,7 +206,7 @@ func (r Rules) Parts(card []byte, e square.Evidence) (uint64, square.Verdict, er
 }
 
 // provable opens evidence that Parts has counted.
-func (r Rules) provable(e square.Evidence, part uint64) (Request, Result, error) {
+func (r Rules) provable(e trade.Case, part uint64) (Request, Result, error) {
 	req, res, err := open(e)
 	if err == nil && (r.Verifier == nil || part > MaxTokens) {
 		err = trade.ErrNotJudgeable
@@ -196,19 +215,19 @@ func (r Rules) provable(e square.Evidence, part uint64) (Request, Result, error)
 }
 
 // ProofGas bounds the gas of checking a proof of one window, by its header.
-func (r Rules) ProofGas(card []byte, e square.Evidence, part uint64, proof []byte) (uint64, error) {
+func (r Rules) ProofGas(e trade.Case, part uint64, proof []byte) (uint64, error) {
 	req, res, err := r.provable(e, part)
 	if err != nil {
 		return 0, err
 	}
-	return r.Verifier.Gas(card, req, res, int(part), proof)
+	return r.Verifier.Gas(e.Card, req, res, int(part), proof)
 }
 
 // CheckProof checks a proof of one window.
-func (r Rules) CheckProof(card []byte, e square.Evidence, part uint64, proof []byte) error {
+func (r Rules) CheckProof(e trade.Case, part uint64, proof []byte) error {
 	req, res, err := r.provable(e, part)
 	if err != nil {
 		return err
 	}
-	return r.Verifier.Check(card, req, res, int(part), proof)
+	return r.Verifier.Check(e.Card, req, res, int(part), proof)
 }

@@ -1220,18 +1220,218 @@ func (m *MsgCancelResponse) XXX_DiscardUnknown() {
 
 var xxx_messageInfo_MsgCancelResponse proto.InternalMessageInfo
 
+type MsgTopUp struct {
+	Buyer string `protobuf:"bytes,1,opt,name=buyer,proto3" json:"buyer,omitempty"`
+	Lease string `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	Units uint64 `protobuf:"varint,3,opt,name=units,proto3" json:"units,omitempty"`
+}
+
+func (m *MsgTopUp) Reset()         { *m = MsgTopUp{} }
+func (m *MsgTopUp) String() string { return proto.CompactTextString(m) }
+func (*MsgTopUp) ProtoMessage()    {}
+func (*MsgTopUp) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{24}
+}
+func (m *MsgTopUp) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgTopUp) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgTopUp.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *MsgTopUp) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgTopUp.Merge(m, src)
+}
+func (m *MsgTopUp) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgTopUp) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgTopUp.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgTopUp proto.InternalMessageInfo
+
+func (m *MsgTopUp) GetBuyer() string {
+	if m != nil {
+		return m.Buyer
+	}
+	return ""
+}
+
+func (m *MsgTopUp) GetLease() string {
+	if m != nil {
+		return m.Lease
+	}
+	return ""
+}
+
+func (m *MsgTopUp) GetUnits() uint64 {
+	if m != nil {
+		return m.Units
+	}
+	return 0
+}
+
+type MsgTopUpResponse struct {
+}
+
+func (m *MsgTopUpResponse) Reset()         { *m = MsgTopUpResponse{} }
+func (m *MsgTopUpResponse) String() string { return proto.CompactTextString(m) }
+func (*MsgTopUpResponse) ProtoMessage()    {}
+func (*MsgTopUpResponse) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{25}
+}
+func (m *MsgTopUpResponse) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgTopUpResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgTopUpResponse.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *MsgTopUpResponse) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgTopUpResponse.Merge(m, src)
+}
+func (m *MsgTopUpResponse) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgTopUpResponse) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgTopUpResponse.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgTopUpResponse proto.InternalMessageInfo
+
+type MsgExtend struct {
+	Buyer     string `protobuf:"bytes,1,opt,name=buyer,proto3" json:"buyer,omitempty"`
+	Lease     string `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	Ends      int64  `protobuf:"varint,3,opt,name=ends,proto3" json:"ends,omitempty"`
+	Signature []byte `protobuf:"bytes,4,opt,name=signature,proto3" json:"signature,omitempty"`
+}
+
+func (m *MsgExtend) Reset()         { *m = MsgExtend{} }
+func (m *MsgExtend) String() string { return proto.CompactTextString(m) }
+func (*MsgExtend) ProtoMessage()    {}
+func (*MsgExtend) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{26}
+}
+func (m *MsgExtend) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgExtend) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgExtend.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *MsgExtend) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgExtend.Merge(m, src)
+}
+func (m *MsgExtend) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgExtend) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgExtend.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgExtend proto.InternalMessageInfo
+
+func (m *MsgExtend) GetBuyer() string {
+	if m != nil {
+		return m.Buyer
+	}
+	return ""
+}
+
+func (m *MsgExtend) GetLease() string {
+	if m != nil {
+		return m.Lease
+	}
+	return ""
+}
+
+func (m *MsgExtend) GetEnds() int64 {
+	if m != nil {
+		return m.Ends
+	}
+	return 0
+}
+
+func (m *MsgExtend) GetSignature() []byte {
+	if m != nil {
+		return m.Signature
+	}
+	return nil
+}
+
+type MsgExtendResponse struct {
+}
+
+func (m *MsgExtendResponse) Reset()         { *m = MsgExtendResponse{} }
+func (m *MsgExtendResponse) String() string { return proto.CompactTextString(m) }
+func (*MsgExtendResponse) ProtoMessage()    {}
+func (*MsgExtendResponse) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{27}
+}
+func (m *MsgExtendResponse) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgExtendResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgExtendResponse.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *MsgExtendResponse) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgExtendResponse.Merge(m, src)
+}
+func (m *MsgExtendResponse) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgExtendResponse) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgExtendResponse.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgExtendResponse proto.InternalMessageInfo
+
 type MsgClaim struct {
-	Provider string `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
-	Lease    string `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
-	Root     string `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
-	Price    uint64 `protobuf:"varint,4,opt,name=price,proto3" json:"price,omitempty"`
+	Sender    string           `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	Lease     string           `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	Receipt   squarev1.Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt"`
+	Signature []byte           `protobuf:"bytes,4,opt,name=signature,proto3" json:"signature,omitempty"`
 }
 
 func (m *MsgClaim) Reset()         { *m = MsgClaim{} }
 func (m *MsgClaim) String() string { return proto.CompactTextString(m) }
 func (*MsgClaim) ProtoMessage()    {}
 func (*MsgClaim) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{24}
+	return fileDescriptor_ffca155cde38bda4, []int{28}
 }
 func (m *MsgClaim) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -1260,9 +1460,9 @@ func (m *MsgClaim) XXX_DiscardUnknown() {
 
 var xxx_messageInfo_MsgClaim proto.InternalMessageInfo
 
-func (m *MsgClaim) GetProvider() string {
+func (m *MsgClaim) GetSender() string {
 	if m != nil {
-		return m.Provider
+		return m.Sender
 	}
 	return ""
 }
@@ -1274,18 +1474,18 @@ func (m *MsgClaim) GetLease() string {
 	return ""
 }
 
-func (m *MsgClaim) GetRoot() string {
+func (m *MsgClaim) GetReceipt() squarev1.Receipt {
 	if m != nil {
-		return m.Root
+		return m.Receipt
 	}
-	return ""
+	return squarev1.Receipt{}
 }
 
-func (m *MsgClaim) GetPrice() uint64 {
+func (m *MsgClaim) GetSignature() []byte {
 	if m != nil {
-		return m.Price
+		return m.Signature
 	}
-	return 0
+	return nil
 }
 
 type MsgClaimResponse struct {
@@ -1295,7 +1495,7 @@ func (m *MsgClaimResponse) Reset()         { *m = MsgClaimResponse{} }
 func (m *MsgClaimResponse) String() string { return proto.CompactTextString(m) }
 func (*MsgClaimResponse) ProtoMessage()    {}
 func (*MsgClaimResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{25}
+	return fileDescriptor_ffca155cde38bda4, []int{29}
 }
 func (m *MsgClaimResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -1324,6 +1524,326 @@ func (m *MsgClaimResponse) XXX_DiscardUnknown() {
 
 var xxx_messageInfo_MsgClaimResponse proto.InternalMessageInfo
 
+type MsgWithhold struct {
+	Buyer string `protobuf:"bytes,1,opt,name=buyer,proto3" json:"buyer,omitempty"`
+	Lease string `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	Bond  uint64 `protobuf:"varint,3,opt,name=bond,proto3" json:"bond,omitempty"`
+	Key   []byte `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+}
+
+func (m *MsgWithhold) Reset()         { *m = MsgWithhold{} }
+func (m *MsgWithhold) String() string { return proto.CompactTextString(m) }
+func (*MsgWithhold) ProtoMessage()    {}
+func (*MsgWithhold) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{30}
+}
+func (m *MsgWithhold) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgWithhold) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgWithhold.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *MsgWithhold) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgWithhold.Merge(m, src)
+}
+func (m *MsgWithhold) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgWithhold) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgWithhold.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgWithhold proto.InternalMessageInfo
+
+func (m *MsgWithhold) GetBuyer() string {
+	if m != nil {
+		return m.Buyer
+	}
+	return ""
+}
+
+func (m *MsgWithhold) GetLease() string {
+	if m != nil {
+		return m.Lease
+	}
+	return ""
+}
+
+func (m *MsgWithhold) GetBond() uint64 {
+	if m != nil {
+		return m.Bond
+	}
+	return 0
+}
+
+func (m *MsgWithhold) GetKey() []byte {
+	if m != nil {
+		return m.Key
+	}
+	return nil
+}
+
+type MsgWithholdResponse struct {
+}
+
+func (m *MsgWithholdResponse) Reset()         { *m = MsgWithholdResponse{} }
+func (m *MsgWithholdResponse) String() string { return proto.CompactTextString(m) }
+func (*MsgWithholdResponse) ProtoMessage()    {}
+func (*MsgWithholdResponse) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{31}
+}
+func (m *MsgWithholdResponse) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgWithholdResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgWithholdResponse.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *MsgWithholdResponse) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgWithholdResponse.Merge(m, src)
+}
+func (m *MsgWithholdResponse) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgWithholdResponse) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgWithholdResponse.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgWithholdResponse proto.InternalMessageInfo
+
+type MsgAnswer struct {
+	Provider string `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	Lease    string `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	Answer   []byte `protobuf:"bytes,3,opt,name=answer,proto3" json:"answer,omitempty"`
+	Locator  string `protobuf:"bytes,4,opt,name=locator,proto3" json:"locator,omitempty"`
+}
+
+func (m *MsgAnswer) Reset()         { *m = MsgAnswer{} }
+func (m *MsgAnswer) String() string { return proto.CompactTextString(m) }
+func (*MsgAnswer) ProtoMessage()    {}
+func (*MsgAnswer) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{32}
+}
+func (m *MsgAnswer) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgAnswer) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgAnswer.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *MsgAnswer) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgAnswer.Merge(m, src)
+}
+func (m *MsgAnswer) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgAnswer) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgAnswer.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgAnswer proto.InternalMessageInfo
+
+func (m *MsgAnswer) GetProvider() string {
+	if m != nil {
+		return m.Provider
+	}
+	return ""
+}
+
+func (m *MsgAnswer) GetLease() string {
+	if m != nil {
+		return m.Lease
+	}
+	return ""
+}
+
+func (m *MsgAnswer) GetAnswer() []byte {
+	if m != nil {
+		return m.Answer
+	}
+	return nil
+}
+
+func (m *MsgAnswer) GetLocator() string {
+	if m != nil {
+		return m.Locator
+	}
+	return ""
+}
+
+type MsgAnswerResponse struct {
+}
+
+func (m *MsgAnswerResponse) Reset()         { *m = MsgAnswerResponse{} }
+func (m *MsgAnswerResponse) String() string { return proto.CompactTextString(m) }
+func (*MsgAnswerResponse) ProtoMessage()    {}
+func (*MsgAnswerResponse) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{33}
+}
+func (m *MsgAnswerResponse) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgAnswerResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgAnswerResponse.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *MsgAnswerResponse) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgAnswerResponse.Merge(m, src)
+}
+func (m *MsgAnswerResponse) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgAnswerResponse) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgAnswerResponse.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgAnswerResponse proto.InternalMessageInfo
+
+type MsgUnseal struct {
+	Buyer string `protobuf:"bytes,1,opt,name=buyer,proto3" json:"buyer,omitempty"`
+	Lease string `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	Bond  uint64 `protobuf:"varint,3,opt,name=bond,proto3" json:"bond,omitempty"`
+	Key   []byte `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+}
+
+func (m *MsgUnseal) Reset()         { *m = MsgUnseal{} }
+func (m *MsgUnseal) String() string { return proto.CompactTextString(m) }
+func (*MsgUnseal) ProtoMessage()    {}
+func (*MsgUnseal) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{34}
+}
+func (m *MsgUnseal) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgUnseal) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgUnseal.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *MsgUnseal) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgUnseal.Merge(m, src)
+}
+func (m *MsgUnseal) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgUnseal) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgUnseal.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgUnseal proto.InternalMessageInfo
+
+func (m *MsgUnseal) GetBuyer() string {
+	if m != nil {
+		return m.Buyer
+	}
+	return ""
+}
+
+func (m *MsgUnseal) GetLease() string {
+	if m != nil {
+		return m.Lease
+	}
+	return ""
+}
+
+func (m *MsgUnseal) GetBond() uint64 {
+	if m != nil {
+		return m.Bond
+	}
+	return 0
+}
+
+func (m *MsgUnseal) GetKey() []byte {
+	if m != nil {
+		return m.Key
+	}
+	return nil
+}
+
+type MsgUnsealResponse struct {
+	Verdict string `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
+}
+
+func (m *MsgUnsealResponse) Reset()         { *m = MsgUnsealResponse{} }
+func (m *MsgUnsealResponse) String() string { return proto.CompactTextString(m) }
+func (*MsgUnsealResponse) ProtoMessage()    {}
+func (*MsgUnsealResponse) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{35}
+}
+func (m *MsgUnsealResponse) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgUnsealResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgUnsealResponse.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *MsgUnsealResponse) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgUnsealResponse.Merge(m, src)
+}
+func (m *MsgUnsealResponse) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgUnsealResponse) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgUnsealResponse.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgUnsealResponse proto.InternalMessageInfo
+
+func (m *MsgUnsealResponse) GetVerdict() string {
+	if m != nil {
+		return m.Verdict
+	}
+	return ""
+}
+
 type MsgAccept struct {
 	Buyer string `protobuf:"bytes,1,opt,name=buyer,proto3" json:"buyer,omitempty"`
 	Lease string `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
@@ -1333,7 +1853,7 @@ func (m *MsgAccept) Reset()         { *m = MsgAccept{} }
 func (m *MsgAccept) String() string { return proto.CompactTextString(m) }
 func (*MsgAccept) ProtoMessage()    {}
 func (*MsgAccept) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{26}
+	return fileDescriptor_ffca155cde38bda4, []int{36}
 }
 func (m *MsgAccept) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -1383,7 +1903,7 @@ func (m *MsgAcceptResponse) Reset()         { *m = MsgAcceptResponse{} }
 func (m *MsgAcceptResponse) String() string { return proto.CompactTextString(m) }
 func (*MsgAcceptResponse) ProtoMessage()    {}
 func (*MsgAcceptResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{27}
+	return fileDescriptor_ffca155cde38bda4, []int{37}
 }
 func (m *MsgAcceptResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -1418,13 +1938,14 @@ type MsgChallenge struct {
 	Evidence   squarev1.Evidence `protobuf:"bytes,3,opt,name=evidence,proto3" json:"evidence"`
 	Bond       uint64            `protobuf:"varint,4,opt,name=bond,proto3" json:"bond,omitempty"`
 	Part       uint64            `protobuf:"varint,5,opt,name=part,proto3" json:"part,omitempty"`
+	Detached   bool              `protobuf:"varint,6,opt,name=detached,proto3" json:"detached,omitempty"`
 }
 
 func (m *MsgChallenge) Reset()         { *m = MsgChallenge{} }
 func (m *MsgChallenge) String() string { return proto.CompactTextString(m) }
 func (*MsgChallenge) ProtoMessage()    {}
 func (*MsgChallenge) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{28}
+	return fileDescriptor_ffca155cde38bda4, []int{38}
 }
 func (m *MsgChallenge) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -1488,6 +2009,13 @@ func (m *MsgChallenge) GetPart() uint64 {
 	return 0
 }
 
+func (m *MsgChallenge) GetDetached() bool {
+	if m != nil {
+		return m.Detached
+	}
+	return false
+}
+
 type MsgChallengeResponse struct {
 	Evidence string `protobuf:"bytes,1,opt,name=evidence,proto3" json:"evidence,omitempty"`
 	Verdict  string `protobuf:"bytes,2,opt,name=verdict,proto3" json:"verdict,omitempty"`
@@ -1498,7 +2026,7 @@ func (m *MsgChallengeResponse) Reset()         { *m = MsgChallengeResponse{} }
 func (m *MsgChallengeResponse) String() string { return proto.CompactTextString(m) }
 func (*MsgChallengeResponse) ProtoMessage()    {}
 func (*MsgChallengeResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{29}
+	return fileDescriptor_ffca155cde38bda4, []int{39}
 }
 func (m *MsgChallengeResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -1559,7 +2087,7 @@ func (m *MsgProve) Reset()         { *m = MsgProve{} }
 func (m *MsgProve) String() string { return proto.CompactTextString(m) }
 func (*MsgProve) ProtoMessage()    {}
 func (*MsgProve) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{30}
+	return fileDescriptor_ffca155cde38bda4, []int{40}
 }
 func (m *MsgProve) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -1623,7 +2151,7 @@ func (m *MsgProveResponse) Reset()         { *m = MsgProveResponse{} }
 func (m *MsgProveResponse) String() string { return proto.CompactTextString(m) }
 func (*MsgProveResponse) ProtoMessage()    {}
 func (*MsgProveResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{31}
+	return fileDescriptor_ffca155cde38bda4, []int{41}
 }
 func (m *MsgProveResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -1652,25 +2180,24 @@ func (m *MsgProveResponse) XXX_DiscardUnknown() {
 
 var xxx_messageInfo_MsgProveResponse proto.InternalMessageInfo
 
-type MsgVerdict struct {
-	Judge    string `protobuf:"bytes,1,opt,name=judge,proto3" json:"judge,omitempty"`
-	Lease    string `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
-	Evidence string `protobuf:"bytes,3,opt,name=evidence,proto3" json:"evidence,omitempty"`
-	Verdict  string `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"`
+type MsgCommit struct {
+	Judge  string `protobuf:"bytes,1,opt,name=judge,proto3" json:"judge,omitempty"`
+	Lease  string `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	Ballot string `protobuf:"bytes,3,opt,name=ballot,proto3" json:"ballot,omitempty"`
 }
 
-func (m *MsgVerdict) Reset()         { *m = MsgVerdict{} }
-func (m *MsgVerdict) String() string { return proto.CompactTextString(m) }
-func (*MsgVerdict) ProtoMessage()    {}
-func (*MsgVerdict) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{32}
+func (m *MsgCommit) Reset()         { *m = MsgCommit{} }
+func (m *MsgCommit) String() string { return proto.CompactTextString(m) }
+func (*MsgCommit) ProtoMessage()    {}
+func (*MsgCommit) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{42}
 }
-func (m *MsgVerdict) XXX_Unmarshal(b []byte) error {
+func (m *MsgCommit) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
 }
-func (m *MsgVerdict) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+func (m *MsgCommit) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
 	if deterministic {
-		return xxx_messageInfo_MsgVerdict.Marshal(b, m, deterministic)
+		return xxx_messageInfo_MsgCommit.Marshal(b, m, deterministic)
 	} else {
 		b = b[:cap(b)]
 		n, err := m.MarshalToSizedBuffer(b)
@@ -1680,62 +2207,54 @@ func (m *MsgVerdict) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
 		return b[:n], nil
 	}
 }
-func (m *MsgVerdict) XXX_Merge(src proto.Message) {
-	xxx_messageInfo_MsgVerdict.Merge(m, src)
+func (m *MsgCommit) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgCommit.Merge(m, src)
 }
-func (m *MsgVerdict) XXX_Size() int {
+func (m *MsgCommit) XXX_Size() int {
 	return m.Size()
 }
-func (m *MsgVerdict) XXX_DiscardUnknown() {
-	xxx_messageInfo_MsgVerdict.DiscardUnknown(m)
+func (m *MsgCommit) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgCommit.DiscardUnknown(m)
 }
 
-var xxx_messageInfo_MsgVerdict proto.InternalMessageInfo
+var xxx_messageInfo_MsgCommit proto.InternalMessageInfo
 
-func (m *MsgVerdict) GetJudge() string {
+func (m *MsgCommit) GetJudge() string {
 	if m != nil {
 		return m.Judge
 	}
 	return ""
 }
 
-func (m *MsgVerdict) GetLease() string {
+func (m *MsgCommit) GetLease() string {
 	if m != nil {
 		return m.Lease
 	}
 	return ""
 }
 
-func (m *MsgVerdict) GetEvidence() string {
+func (m *MsgCommit) GetBallot() string {
 	if m != nil {
-		return m.Evidence
+		return m.Ballot
 	}
 	return ""
 }
 
-func (m *MsgVerdict) GetVerdict() string {
-	if m != nil {
-		return m.Verdict
-	}
-	return ""
+type MsgCommitResponse struct {
 }
 
-type MsgVerdictResponse struct {
-	Decided bool `protobuf:"varint,1,opt,name=decided,proto3" json:"decided,omitempty"`
+func (m *MsgCommitResponse) Reset()         { *m = MsgCommitResponse{} }
+func (m *MsgCommitResponse) String() string { return proto.CompactTextString(m) }
+func (*MsgCommitResponse) ProtoMessage()    {}
+func (*MsgCommitResponse) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{43}
 }
-
-func (m *MsgVerdictResponse) Reset()         { *m = MsgVerdictResponse{} }
-func (m *MsgVerdictResponse) String() string { return proto.CompactTextString(m) }
-func (*MsgVerdictResponse) ProtoMessage()    {}
-func (*MsgVerdictResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{33}
-}
-func (m *MsgVerdictResponse) XXX_Unmarshal(b []byte) error {
+func (m *MsgCommitResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
 }
-func (m *MsgVerdictResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+func (m *MsgCommitResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
 	if deterministic {
-		return xxx_messageInfo_MsgVerdictResponse.Marshal(b, m, deterministic)
+		return xxx_messageInfo_MsgCommitResponse.Marshal(b, m, deterministic)
 	} else {
 		b = b[:cap(b)]
 		n, err := m.MarshalToSizedBuffer(b)
@@ -1745,24 +2264,121 @@ func (m *MsgVerdictResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, 
 		return b[:n], nil
 	}
 }
-func (m *MsgVerdictResponse) XXX_Merge(src proto.Message) {
-	xxx_messageInfo_MsgVerdictResponse.Merge(m, src)
+func (m *MsgCommitResponse) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgCommitResponse.Merge(m, src)
 }
-func (m *MsgVerdictResponse) XXX_Size() int {
+func (m *MsgCommitResponse) XXX_Size() int {
 	return m.Size()
 }
-func (m *MsgVerdictResponse) XXX_DiscardUnknown() {
-	xxx_messageInfo_MsgVerdictResponse.DiscardUnknown(m)
+func (m *MsgCommitResponse) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgCommitResponse.DiscardUnknown(m)
 }
 
-var xxx_messageInfo_MsgVerdictResponse proto.InternalMessageInfo
+var xxx_messageInfo_MsgCommitResponse proto.InternalMessageInfo
 
-func (m *MsgVerdictResponse) GetDecided() bool {
-	if m != nil {
-		return m.Decided
+type MsgVote struct {
+	Judge   string `protobuf:"bytes,1,opt,name=judge,proto3" json:"judge,omitempty"`
+	Lease   string `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	Verdict string `protobuf:"bytes,3,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Secret  string `protobuf:"bytes,4,opt,name=secret,proto3" json:"secret,omitempty"`
+}
+
+func (m *MsgVote) Reset()         { *m = MsgVote{} }
+func (m *MsgVote) String() string { return proto.CompactTextString(m) }
+func (*MsgVote) ProtoMessage()    {}
+func (*MsgVote) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{44}
+}
+func (m *MsgVote) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgVote) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgVote.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
 	}
-	return false
 }
+func (m *MsgVote) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgVote.Merge(m, src)
+}
+func (m *MsgVote) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgVote) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgVote.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgVote proto.InternalMessageInfo
+
+func (m *MsgVote) GetJudge() string {
+	if m != nil {
+		return m.Judge
+	}
+	return ""
+}
+
+func (m *MsgVote) GetLease() string {
+	if m != nil {
+		return m.Lease
+	}
+	return ""
+}
+
+func (m *MsgVote) GetVerdict() string {
+	if m != nil {
+		return m.Verdict
+	}
+	return ""
+}
+
+func (m *MsgVote) GetSecret() string {
+	if m != nil {
+		return m.Secret
+	}
+	return ""
+}
+
+type MsgVoteResponse struct {
+}
+
+func (m *MsgVoteResponse) Reset()         { *m = MsgVoteResponse{} }
+func (m *MsgVoteResponse) String() string { return proto.CompactTextString(m) }
+func (*MsgVoteResponse) ProtoMessage()    {}
+func (*MsgVoteResponse) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{45}
+}
+func (m *MsgVoteResponse) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgVoteResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgVoteResponse.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *MsgVoteResponse) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgVoteResponse.Merge(m, src)
+}
+func (m *MsgVoteResponse) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgVoteResponse) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgVoteResponse.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgVoteResponse proto.InternalMessageInfo
 
 type MsgPoke struct {
 	Sender string `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
@@ -1773,7 +2389,7 @@ func (m *MsgPoke) Reset()         { *m = MsgPoke{} }
 func (m *MsgPoke) String() string { return proto.CompactTextString(m) }
 func (*MsgPoke) ProtoMessage()    {}
 func (*MsgPoke) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{34}
+	return fileDescriptor_ffca155cde38bda4, []int{46}
 }
 func (m *MsgPoke) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -1823,7 +2439,7 @@ func (m *MsgPokeResponse) Reset()         { *m = MsgPokeResponse{} }
 func (m *MsgPokeResponse) String() string { return proto.CompactTextString(m) }
 func (*MsgPokeResponse) ProtoMessage()    {}
 func (*MsgPokeResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{35}
+	return fileDescriptor_ffca155cde38bda4, []int{47}
 }
 func (m *MsgPokeResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -1861,7 +2477,7 @@ func (m *MsgUpdateParams) Reset()         { *m = MsgUpdateParams{} }
 func (m *MsgUpdateParams) String() string { return proto.CompactTextString(m) }
 func (*MsgUpdateParams) ProtoMessage()    {}
 func (*MsgUpdateParams) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{36}
+	return fileDescriptor_ffca155cde38bda4, []int{48}
 }
 func (m *MsgUpdateParams) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -1911,7 +2527,7 @@ func (m *MsgUpdateParamsResponse) Reset()         { *m = MsgUpdateParamsResponse
 func (m *MsgUpdateParamsResponse) String() string { return proto.CompactTextString(m) }
 func (*MsgUpdateParamsResponse) ProtoMessage()    {}
 func (*MsgUpdateParamsResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{37}
+	return fileDescriptor_ffca155cde38bda4, []int{49}
 }
 func (m *MsgUpdateParamsResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -1940,23 +2556,24 @@ func (m *MsgUpdateParamsResponse) XXX_DiscardUnknown() {
 
 var xxx_messageInfo_MsgUpdateParamsResponse proto.InternalMessageInfo
 
-type MsgRegisterModel struct {
-	Authority string `protobuf:"bytes,1,opt,name=authority,proto3" json:"authority,omitempty"`
-	Model     Model  `protobuf:"bytes,2,opt,name=model,proto3" json:"model"`
+type MsgPublishCard struct {
+	Sender string `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	Trade  string `protobuf:"bytes,2,opt,name=trade,proto3" json:"trade,omitempty"`
+	Card   []byte `protobuf:"bytes,3,opt,name=card,proto3" json:"card,omitempty"`
 }
 
-func (m *MsgRegisterModel) Reset()         { *m = MsgRegisterModel{} }
-func (m *MsgRegisterModel) String() string { return proto.CompactTextString(m) }
-func (*MsgRegisterModel) ProtoMessage()    {}
-func (*MsgRegisterModel) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{38}
+func (m *MsgPublishCard) Reset()         { *m = MsgPublishCard{} }
+func (m *MsgPublishCard) String() string { return proto.CompactTextString(m) }
+func (*MsgPublishCard) ProtoMessage()    {}
+func (*MsgPublishCard) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{50}
 }
-func (m *MsgRegisterModel) XXX_Unmarshal(b []byte) error {
+func (m *MsgPublishCard) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
 }
-func (m *MsgRegisterModel) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+func (m *MsgPublishCard) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
 	if deterministic {
-		return xxx_messageInfo_MsgRegisterModel.Marshal(b, m, deterministic)
+		return xxx_messageInfo_MsgPublishCard.Marshal(b, m, deterministic)
 	} else {
 		b = b[:cap(b)]
 		n, err := m.MarshalToSizedBuffer(b)
@@ -1966,158 +2583,177 @@ func (m *MsgRegisterModel) XXX_Marshal(b []byte, deterministic bool) ([]byte, er
 		return b[:n], nil
 	}
 }
-func (m *MsgRegisterModel) XXX_Merge(src proto.Message) {
-	xxx_messageInfo_MsgRegisterModel.Merge(m, src)
+func (m *MsgPublishCard) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgPublishCard.Merge(m, src)
 }
-func (m *MsgRegisterModel) XXX_Size() int {
+func (m *MsgPublishCard) XXX_Size() int {
 	return m.Size()
 }
-func (m *MsgRegisterModel) XXX_DiscardUnknown() {
-	xxx_messageInfo_MsgRegisterModel.DiscardUnknown(m)
+func (m *MsgPublishCard) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgPublishCard.DiscardUnknown(m)
 }
 
-var xxx_messageInfo_MsgRegisterModel proto.InternalMessageInfo
+var xxx_messageInfo_MsgPublishCard proto.InternalMessageInfo
 
-func (m *MsgRegisterModel) GetAuthority() string {
+func (m *MsgPublishCard) GetSender() string {
 	if m != nil {
-		return m.Authority
+		return m.Sender
 	}
 	return ""
 }
 
-func (m *MsgRegisterModel) GetModel() Model {
-	if m != nil {
-		return m.Model
-	}
-	return Model{}
-}
-
-type MsgRegisterModelResponse struct {
-}
-
-func (m *MsgRegisterModelResponse) Reset()         { *m = MsgRegisterModelResponse{} }
-func (m *MsgRegisterModelResponse) String() string { return proto.CompactTextString(m) }
-func (*MsgRegisterModelResponse) ProtoMessage()    {}
-func (*MsgRegisterModelResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{39}
-}
-func (m *MsgRegisterModelResponse) XXX_Unmarshal(b []byte) error {
-	return m.Unmarshal(b)
-}
-func (m *MsgRegisterModelResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
-	if deterministic {
-		return xxx_messageInfo_MsgRegisterModelResponse.Marshal(b, m, deterministic)
-	} else {
-		b = b[:cap(b)]
-		n, err := m.MarshalToSizedBuffer(b)
-		if err != nil {
-			return nil, err
-		}
-		return b[:n], nil
-	}
-}
-func (m *MsgRegisterModelResponse) XXX_Merge(src proto.Message) {
-	xxx_messageInfo_MsgRegisterModelResponse.Merge(m, src)
-}
-func (m *MsgRegisterModelResponse) XXX_Size() int {
-	return m.Size()
-}
-func (m *MsgRegisterModelResponse) XXX_DiscardUnknown() {
-	xxx_messageInfo_MsgRegisterModelResponse.DiscardUnknown(m)
-}
-
-var xxx_messageInfo_MsgRegisterModelResponse proto.InternalMessageInfo
-
-// Model is what checking proofs about a spec needs.
-type Model struct {
-	Trade string `protobuf:"bytes,1,opt,name=trade,proto3" json:"trade,omitempty"`
-	Spec  string `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
-	Card  []byte `protobuf:"bytes,3,opt,name=card,proto3" json:"card,omitempty"`
-}
-
-func (m *Model) Reset()         { *m = Model{} }
-func (m *Model) String() string { return proto.CompactTextString(m) }
-func (*Model) ProtoMessage()    {}
-func (*Model) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{40}
-}
-func (m *Model) XXX_Unmarshal(b []byte) error {
-	return m.Unmarshal(b)
-}
-func (m *Model) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
-	if deterministic {
-		return xxx_messageInfo_Model.Marshal(b, m, deterministic)
-	} else {
-		b = b[:cap(b)]
-		n, err := m.MarshalToSizedBuffer(b)
-		if err != nil {
-			return nil, err
-		}
-		return b[:n], nil
-	}
-}
-func (m *Model) XXX_Merge(src proto.Message) {
-	xxx_messageInfo_Model.Merge(m, src)
-}
-func (m *Model) XXX_Size() int {
-	return m.Size()
-}
-func (m *Model) XXX_DiscardUnknown() {
-	xxx_messageInfo_Model.DiscardUnknown(m)
-}
-
-var xxx_messageInfo_Model proto.InternalMessageInfo
-
-func (m *Model) GetTrade() string {
+func (m *MsgPublishCard) GetTrade() string {
 	if m != nil {
 		return m.Trade
 	}
 	return ""
 }
 
-func (m *Model) GetSpec() string {
-	if m != nil {
-		return m.Spec
-	}
-	return ""
-}
-
-func (m *Model) GetCard() []byte {
+func (m *MsgPublishCard) GetCard() []byte {
 	if m != nil {
 		return m.Card
 	}
 	return nil
 }
 
-// Params are market.Params and who judges what the ledger cannot re-execute.
+type MsgPublishCardResponse struct {
+	Card string `protobuf:"bytes,1,opt,name=card,proto3" json:"card,omitempty"`
+}
+
+func (m *MsgPublishCardResponse) Reset()         { *m = MsgPublishCardResponse{} }
+func (m *MsgPublishCardResponse) String() string { return proto.CompactTextString(m) }
+func (*MsgPublishCardResponse) ProtoMessage()    {}
+func (*MsgPublishCardResponse) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{51}
+}
+func (m *MsgPublishCardResponse) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *MsgPublishCardResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_MsgPublishCardResponse.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *MsgPublishCardResponse) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_MsgPublishCardResponse.Merge(m, src)
+}
+func (m *MsgPublishCardResponse) XXX_Size() int {
+	return m.Size()
+}
+func (m *MsgPublishCardResponse) XXX_DiscardUnknown() {
+	xxx_messageInfo_MsgPublishCardResponse.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_MsgPublishCardResponse proto.InternalMessageInfo
+
+func (m *MsgPublishCardResponse) GetCard() string {
+	if m != nil {
+		return m.Card
+	}
+	return ""
+}
+
+// Card is what proofs of the work of orders that name it are checked against.
+type Card struct {
+	Trade string `protobuf:"bytes,1,opt,name=trade,proto3" json:"trade,omitempty"`
+	Card  []byte `protobuf:"bytes,2,opt,name=card,proto3" json:"card,omitempty"`
+	Until int64  `protobuf:"varint,3,opt,name=until,proto3" json:"until,omitempty"`
+}
+
+func (m *Card) Reset()         { *m = Card{} }
+func (m *Card) String() string { return proto.CompactTextString(m) }
+func (*Card) ProtoMessage()    {}
+func (*Card) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{52}
+}
+func (m *Card) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *Card) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_Card.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *Card) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_Card.Merge(m, src)
+}
+func (m *Card) XXX_Size() int {
+	return m.Size()
+}
+func (m *Card) XXX_DiscardUnknown() {
+	xxx_messageInfo_Card.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_Card proto.InternalMessageInfo
+
+func (m *Card) GetTrade() string {
+	if m != nil {
+		return m.Trade
+	}
+	return ""
+}
+
+func (m *Card) GetCard() []byte {
+	if m != nil {
+		return m.Card
+	}
+	return nil
+}
+
+func (m *Card) GetUntil() int64 {
+	if m != nil {
+		return m.Until
+	}
+	return 0
+}
+
+// Params are market.Params.
 type Params struct {
-	FeeBps        uint64   `protobuf:"varint,1,opt,name=fee_bps,json=feeBps,proto3" json:"fee_bps,omitempty"`
-	TreasuryBps   uint64   `protobuf:"varint,2,opt,name=treasury_bps,json=treasuryBps,proto3" json:"treasury_bps,omitempty"`
-	EmissionBps   uint64   `protobuf:"varint,3,opt,name=emission_bps,json=emissionBps,proto3" json:"emission_bps,omitempty"`
-	CancelBps     uint64   `protobuf:"varint,4,opt,name=cancel_bps,json=cancelBps,proto3" json:"cancel_bps,omitempty"`
-	AbandonBps    uint64   `protobuf:"varint,5,opt,name=abandon_bps,json=abandonBps,proto3" json:"abandon_bps,omitempty"`
-	LateBps       uint64   `protobuf:"varint,6,opt,name=late_bps,json=lateBps,proto3" json:"late_bps,omitempty"`
-	ReporterBps   uint64   `protobuf:"varint,7,opt,name=reporter_bps,json=reporterBps,proto3" json:"reporter_bps,omitempty"`
-	HoldbackBps   uint64   `protobuf:"varint,8,opt,name=holdback_bps,json=holdbackBps,proto3" json:"holdback_bps,omitempty"`
-	HoldbackTimes uint64   `protobuf:"varint,9,opt,name=holdback_times,json=holdbackTimes,proto3" json:"holdback_times,omitempty"`
-	ChallengeBps  uint64   `protobuf:"varint,10,opt,name=challenge_bps,json=challengeBps,proto3" json:"challenge_bps,omitempty"`
-	Verdict       uint64   `protobuf:"varint,11,opt,name=verdict,proto3" json:"verdict,omitempty"`
-	Redraws       uint64   `protobuf:"varint,12,opt,name=redraws,proto3" json:"redraws,omitempty"`
-	PokeBounty    uint64   `protobuf:"varint,13,opt,name=poke_bounty,json=pokeBounty,proto3" json:"poke_bounty,omitempty"`
-	BountyBps     uint64   `protobuf:"varint,14,opt,name=bounty_bps,json=bountyBps,proto3" json:"bounty_bps,omitempty"`
-	Unbonding     uint64   `protobuf:"varint,15,opt,name=unbonding,proto3" json:"unbonding,omitempty"`
-	MaxOrderTtl   uint64   `protobuf:"varint,16,opt,name=max_order_ttl,json=maxOrderTtl,proto3" json:"max_order_ttl,omitempty"`
-	Retention     uint64   `protobuf:"varint,17,opt,name=retention,proto3" json:"retention,omitempty"`
-	Judges        []string `protobuf:"bytes,18,rep,name=judges,proto3" json:"judges,omitempty"`
-	Hearings      uint64   `protobuf:"varint,19,opt,name=hearings,proto3" json:"hearings,omitempty"`
-	Answer        uint64   `protobuf:"varint,20,opt,name=answer,proto3" json:"answer,omitempty"`
+	FeeBps        uint64 `protobuf:"varint,1,opt,name=fee_bps,json=feeBps,proto3" json:"fee_bps,omitempty"`
+	TreasuryBps   uint64 `protobuf:"varint,2,opt,name=treasury_bps,json=treasuryBps,proto3" json:"treasury_bps,omitempty"`
+	EmissionBps   uint64 `protobuf:"varint,3,opt,name=emission_bps,json=emissionBps,proto3" json:"emission_bps,omitempty"`
+	CancelBps     uint64 `protobuf:"varint,4,opt,name=cancel_bps,json=cancelBps,proto3" json:"cancel_bps,omitempty"`
+	AbandonBps    uint64 `protobuf:"varint,5,opt,name=abandon_bps,json=abandonBps,proto3" json:"abandon_bps,omitempty"`
+	LateBps       uint64 `protobuf:"varint,6,opt,name=late_bps,json=lateBps,proto3" json:"late_bps,omitempty"`
+	ReporterBps   uint64 `protobuf:"varint,7,opt,name=reporter_bps,json=reporterBps,proto3" json:"reporter_bps,omitempty"`
+	HoldbackBps   uint64 `protobuf:"varint,8,opt,name=holdback_bps,json=holdbackBps,proto3" json:"holdback_bps,omitempty"`
+	HoldbackTimes uint64 `protobuf:"varint,9,opt,name=holdback_times,json=holdbackTimes,proto3" json:"holdback_times,omitempty"`
+	ChallengeBps  uint64 `protobuf:"varint,10,opt,name=challenge_bps,json=challengeBps,proto3" json:"challenge_bps,omitempty"`
+	Verdict       uint64 `protobuf:"varint,11,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Redraws       uint64 `protobuf:"varint,12,opt,name=redraws,proto3" json:"redraws,omitempty"`
+	PokeBounty    uint64 `protobuf:"varint,13,opt,name=poke_bounty,json=pokeBounty,proto3" json:"poke_bounty,omitempty"`
+	BountyBps     uint64 `protobuf:"varint,14,opt,name=bounty_bps,json=bountyBps,proto3" json:"bounty_bps,omitempty"`
+	Unbonding     uint64 `protobuf:"varint,15,opt,name=unbonding,proto3" json:"unbonding,omitempty"`
+	MaxOrderTtl   uint64 `protobuf:"varint,16,opt,name=max_order_ttl,json=maxOrderTtl,proto3" json:"max_order_ttl,omitempty"`
+	Retention     uint64 `protobuf:"varint,17,opt,name=retention,proto3" json:"retention,omitempty"`
+	Hearings      uint64 `protobuf:"varint,18,opt,name=hearings,proto3" json:"hearings,omitempty"`
+	Answer        uint64 `protobuf:"varint,19,opt,name=answer,proto3" json:"answer,omitempty"`
+	DisputeCost   uint64 `protobuf:"varint,20,opt,name=dispute_cost,json=disputeCost,proto3" json:"dispute_cost,omitempty"`
+	Seats         uint64 `protobuf:"varint,21,opt,name=seats,proto3" json:"seats,omitempty"`
+	JudgeFee      uint64 `protobuf:"varint,22,opt,name=judge_fee,json=judgeFee,proto3" json:"judge_fee,omitempty"`
+	SeatBond      uint64 `protobuf:"varint,23,opt,name=seat_bond,json=seatBond,proto3" json:"seat_bond,omitempty"`
+	Notice        uint64 `protobuf:"varint,24,opt,name=notice,proto3" json:"notice,omitempty"`
 }
 
 func (m *Params) Reset()         { *m = Params{} }
 func (m *Params) String() string { return proto.CompactTextString(m) }
 func (*Params) ProtoMessage()    {}
 func (*Params) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{41}
+	return fileDescriptor_ffca155cde38bda4, []int{53}
 }
 func (m *Params) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -2265,13 +2901,6 @@ func (m *Params) GetRetention() uint64 {
 	return 0
 }
 
-func (m *Params) GetJudges() []string {
-	if m != nil {
-		return m.Judges
-	}
-	return nil
-}
-
 func (m *Params) GetHearings() uint64 {
 	if m != nil {
 		return m.Hearings
@@ -2282,6 +2911,41 @@ func (m *Params) GetHearings() uint64 {
 func (m *Params) GetAnswer() uint64 {
 	if m != nil {
 		return m.Answer
+	}
+	return 0
+}
+
+func (m *Params) GetDisputeCost() uint64 {
+	if m != nil {
+		return m.DisputeCost
+	}
+	return 0
+}
+
+func (m *Params) GetSeats() uint64 {
+	if m != nil {
+		return m.Seats
+	}
+	return 0
+}
+
+func (m *Params) GetJudgeFee() uint64 {
+	if m != nil {
+		return m.JudgeFee
+	}
+	return 0
+}
+
+func (m *Params) GetSeatBond() uint64 {
+	if m != nil {
+		return m.SeatBond
+	}
+	return 0
+}
+
+func (m *Params) GetNotice() uint64 {
+	if m != nil {
+		return m.Notice
 	}
 	return 0
 }
@@ -2298,7 +2962,7 @@ func (m *Offer) Reset()         { *m = Offer{} }
 func (m *Offer) String() string { return proto.CompactTextString(m) }
 func (*Offer) ProtoMessage()    {}
 func (*Offer) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{42}
+	return fileDescriptor_ffca155cde38bda4, []int{54}
 }
 func (m *Offer) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -2355,24 +3019,98 @@ func (m *Offer) GetWithdrawn() bool {
 	return false
 }
 
+type Seat struct {
+	Judge   string `protobuf:"bytes,1,opt,name=judge,proto3" json:"judge,omitempty"`
+	Bond    uint64 `protobuf:"varint,2,opt,name=bond,proto3" json:"bond,omitempty"`
+	Ballot  string `protobuf:"bytes,3,opt,name=ballot,proto3" json:"ballot,omitempty"`
+	Verdict string `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"`
+}
+
+func (m *Seat) Reset()         { *m = Seat{} }
+func (m *Seat) String() string { return proto.CompactTextString(m) }
+func (*Seat) ProtoMessage()    {}
+func (*Seat) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{55}
+}
+func (m *Seat) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *Seat) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_Seat.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *Seat) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_Seat.Merge(m, src)
+}
+func (m *Seat) XXX_Size() int {
+	return m.Size()
+}
+func (m *Seat) XXX_DiscardUnknown() {
+	xxx_messageInfo_Seat.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_Seat proto.InternalMessageInfo
+
+func (m *Seat) GetJudge() string {
+	if m != nil {
+		return m.Judge
+	}
+	return ""
+}
+
+func (m *Seat) GetBond() uint64 {
+	if m != nil {
+		return m.Bond
+	}
+	return 0
+}
+
+func (m *Seat) GetBallot() string {
+	if m != nil {
+		return m.Ballot
+	}
+	return ""
+}
+
+func (m *Seat) GetVerdict() string {
+	if m != nil {
+		return m.Verdict
+	}
+	return ""
+}
+
 type Dispute struct {
-	Challenger string `protobuf:"bytes,1,opt,name=challenger,proto3" json:"challenger,omitempty"`
-	Bond       uint64 `protobuf:"varint,2,opt,name=bond,proto3" json:"bond,omitempty"`
-	Evidence   string `protobuf:"bytes,3,opt,name=evidence,proto3" json:"evidence,omitempty"`
-	Value      uint64 `protobuf:"varint,4,opt,name=value,proto3" json:"value,omitempty"`
-	Prior      string `protobuf:"bytes,5,opt,name=prior,proto3" json:"prior,omitempty"`
-	PriorTime  int64  `protobuf:"varint,6,opt,name=prior_time,json=priorTime,proto3" json:"prior_time,omitempty"`
-	Since      int64  `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`
-	Draw       uint64 `protobuf:"varint,8,opt,name=draw,proto3" json:"draw,omitempty"`
-	Prove      bool   `protobuf:"varint,9,opt,name=prove,proto3" json:"prove,omitempty"`
-	Part       uint64 `protobuf:"varint,10,opt,name=part,proto3" json:"part,omitempty"`
+	Challenger string   `protobuf:"bytes,1,opt,name=challenger,proto3" json:"challenger,omitempty"`
+	Bond       uint64   `protobuf:"varint,2,opt,name=bond,proto3" json:"bond,omitempty"`
+	Evidence   string   `protobuf:"bytes,3,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	Value      uint64   `protobuf:"varint,4,opt,name=value,proto3" json:"value,omitempty"`
+	Prior      string   `protobuf:"bytes,5,opt,name=prior,proto3" json:"prior,omitempty"`
+	PriorTime  int64    `protobuf:"varint,6,opt,name=prior_time,json=priorTime,proto3" json:"prior_time,omitempty"`
+	Since      int64    `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`
+	Draw       uint64   `protobuf:"varint,8,opt,name=draw,proto3" json:"draw,omitempty"`
+	Way        string   `protobuf:"bytes,9,opt,name=way,proto3" json:"way,omitempty"`
+	Part       uint64   `protobuf:"varint,10,opt,name=part,proto3" json:"part,omitempty"`
+	Cost       uint64   `protobuf:"varint,11,opt,name=cost,proto3" json:"cost,omitempty"`
+	Owes       string   `protobuf:"bytes,12,opt,name=owes,proto3" json:"owes,omitempty"`
+	Seated     int64    `protobuf:"varint,13,opt,name=seated,proto3" json:"seated,omitempty"`
+	Seats      []Seat   `protobuf:"bytes,14,rep,name=seats,proto3" json:"seats"`
+	Stood      []string `protobuf:"bytes,15,rep,name=stood,proto3" json:"stood,omitempty"`
+	Found      string   `protobuf:"bytes,16,opt,name=found,proto3" json:"found,omitempty"`
 }
 
 func (m *Dispute) Reset()         { *m = Dispute{} }
 func (m *Dispute) String() string { return proto.CompactTextString(m) }
 func (*Dispute) ProtoMessage()    {}
 func (*Dispute) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{43}
+	return fileDescriptor_ffca155cde38bda4, []int{56}
 }
 func (m *Dispute) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -2457,11 +3195,11 @@ func (m *Dispute) GetDraw() uint64 {
 	return 0
 }
 
-func (m *Dispute) GetProve() bool {
+func (m *Dispute) GetWay() string {
 	if m != nil {
-		return m.Prove
+		return m.Way
 	}
-	return false
+	return ""
 }
 
 func (m *Dispute) GetPart() uint64 {
@@ -2471,42 +3209,88 @@ func (m *Dispute) GetPart() uint64 {
 	return 0
 }
 
+func (m *Dispute) GetCost() uint64 {
+	if m != nil {
+		return m.Cost
+	}
+	return 0
+}
+
+func (m *Dispute) GetOwes() string {
+	if m != nil {
+		return m.Owes
+	}
+	return ""
+}
+
+func (m *Dispute) GetSeated() int64 {
+	if m != nil {
+		return m.Seated
+	}
+	return 0
+}
+
+func (m *Dispute) GetSeats() []Seat {
+	if m != nil {
+		return m.Seats
+	}
+	return nil
+}
+
+func (m *Dispute) GetStood() []string {
+	if m != nil {
+		return m.Stood
+	}
+	return nil
+}
+
+func (m *Dispute) GetFound() string {
+	if m != nil {
+		return m.Found
+	}
+	return ""
+}
+
 type Lease struct {
-	Id       string          `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Order    squarev1.Order  `protobuf:"bytes,2,opt,name=order,proto3" json:"order"`
-	State    string          `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
-	Reason   string          `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	Parent   string          `protobuf:"bytes,5,opt,name=parent,proto3" json:"parent,omitempty"`
-	Child    string          `protobuf:"bytes,6,opt,name=child,proto3" json:"child,omitempty"`
-	Nth      uint64          `protobuf:"varint,7,opt,name=nth,proto3" json:"nth,omitempty"`
-	Provider string          `protobuf:"bytes,8,opt,name=provider,proto3" json:"provider,omitempty"`
-	Offer    string          `protobuf:"bytes,9,opt,name=offer,proto3" json:"offer,omitempty"`
-	Rates    []squarev1.Rate `protobuf:"bytes,10,rep,name=rates,proto3" json:"rates"`
-	Escrow   uint64          `protobuf:"varint,11,opt,name=escrow,proto3" json:"escrow,omitempty"`
-	Bond     uint64          `protobuf:"varint,12,opt,name=bond,proto3" json:"bond,omitempty"`
-	Bonded   uint64          `protobuf:"varint,13,opt,name=bonded,proto3" json:"bonded,omitempty"`
-	Paid     uint64          `protobuf:"varint,14,opt,name=paid,proto3" json:"paid,omitempty"`
-	Burned   uint64          `protobuf:"varint,15,opt,name=burned,proto3" json:"burned,omitempty"`
-	Emitted  uint64          `protobuf:"varint,16,opt,name=emitted,proto3" json:"emitted,omitempty"`
-	Lanes    []uint64        `protobuf:"varint,17,rep,packed,name=lanes,proto3" json:"lanes,omitempty"`
-	Root     string          `protobuf:"bytes,18,opt,name=root,proto3" json:"root,omitempty"`
-	Price    uint64          `protobuf:"varint,19,opt,name=price,proto3" json:"price,omitempty"`
-	Dispute  *Dispute        `protobuf:"bytes,20,opt,name=dispute,proto3" json:"dispute,omitempty"`
-	Opened   int64           `protobuf:"varint,21,opt,name=opened,proto3" json:"opened,omitempty"`
-	Matched  int64           `protobuf:"varint,22,opt,name=matched,proto3" json:"matched,omitempty"`
-	Started  int64           `protobuf:"varint,23,opt,name=started,proto3" json:"started,omitempty"`
-	Touched  int64           `protobuf:"varint,24,opt,name=touched,proto3" json:"touched,omitempty"`
-	Ends     int64           `protobuf:"varint,25,opt,name=ends,proto3" json:"ends,omitempty"`
-	Ended    int64           `protobuf:"varint,26,opt,name=ended,proto3" json:"ended,omitempty"`
-	Deadline int64           `protobuf:"varint,27,opt,name=deadline,proto3" json:"deadline,omitempty"`
-	Heard    uint64          `protobuf:"varint,28,opt,name=heard,proto3" json:"heard,omitempty"`
+	Id       string            `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Order    squarev1.Order    `protobuf:"bytes,2,opt,name=order,proto3" json:"order"`
+	State    string            `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	Reason   string            `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Parent   string            `protobuf:"bytes,5,opt,name=parent,proto3" json:"parent,omitempty"`
+	Child    string            `protobuf:"bytes,6,opt,name=child,proto3" json:"child,omitempty"`
+	Nth      uint64            `protobuf:"varint,7,opt,name=nth,proto3" json:"nth,omitempty"`
+	Provider string            `protobuf:"bytes,8,opt,name=provider,proto3" json:"provider,omitempty"`
+	Offer    string            `protobuf:"bytes,9,opt,name=offer,proto3" json:"offer,omitempty"`
+	Rates    []squarev1.Rate   `protobuf:"bytes,10,rep,name=rates,proto3" json:"rates"`
+	Escrow   uint64            `protobuf:"varint,11,opt,name=escrow,proto3" json:"escrow,omitempty"`
+	Bond     uint64            `protobuf:"varint,12,opt,name=bond,proto3" json:"bond,omitempty"`
+	Bonded   uint64            `protobuf:"varint,13,opt,name=bonded,proto3" json:"bonded,omitempty"`
+	Paid     uint64            `protobuf:"varint,14,opt,name=paid,proto3" json:"paid,omitempty"`
+	Burned   uint64            `protobuf:"varint,15,opt,name=burned,proto3" json:"burned,omitempty"`
+	Emitted  uint64            `protobuf:"varint,16,opt,name=emitted,proto3" json:"emitted,omitempty"`
+	Lanes    []uint64          `protobuf:"varint,17,rep,packed,name=lanes,proto3" json:"lanes,omitempty"`
+	Receipt  *squarev1.Receipt `protobuf:"bytes,18,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Added    uint64            `protobuf:"varint,19,opt,name=added,proto3" json:"added,omitempty"`
+	Dispute  *Dispute          `protobuf:"bytes,20,opt,name=dispute,proto3" json:"dispute,omitempty"`
+	Opened   int64             `protobuf:"varint,21,opt,name=opened,proto3" json:"opened,omitempty"`
+	Matched  int64             `protobuf:"varint,22,opt,name=matched,proto3" json:"matched,omitempty"`
+	Started  int64             `protobuf:"varint,23,opt,name=started,proto3" json:"started,omitempty"`
+	Touched  int64             `protobuf:"varint,24,opt,name=touched,proto3" json:"touched,omitempty"`
+	Ends     int64             `protobuf:"varint,25,opt,name=ends,proto3" json:"ends,omitempty"`
+	Ended    int64             `protobuf:"varint,26,opt,name=ended,proto3" json:"ended,omitempty"`
+	Deadline int64             `protobuf:"varint,27,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Heard    uint64            `protobuf:"varint,28,opt,name=heard,proto3" json:"heard,omitempty"`
+	Wait     int64             `protobuf:"varint,29,opt,name=wait,proto3" json:"wait,omitempty"`
+	Asked    bool              `protobuf:"varint,30,opt,name=asked,proto3" json:"asked,omitempty"`
+	Answer   string            `protobuf:"bytes,31,opt,name=answer,proto3" json:"answer,omitempty"`
+	Slot     string            `protobuf:"bytes,32,opt,name=slot,proto3" json:"slot,omitempty"`
 }
 
 func (m *Lease) Reset()         { *m = Lease{} }
 func (m *Lease) String() string { return proto.CompactTextString(m) }
 func (*Lease) ProtoMessage()    {}
 func (*Lease) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{44}
+	return fileDescriptor_ffca155cde38bda4, []int{57}
 }
 func (m *Lease) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -2654,16 +3438,16 @@ func (m *Lease) GetLanes() []uint64 {
 	return nil
 }
 
-func (m *Lease) GetRoot() string {
+func (m *Lease) GetReceipt() *squarev1.Receipt {
 	if m != nil {
-		return m.Root
+		return m.Receipt
 	}
-	return ""
+	return nil
 }
 
-func (m *Lease) GetPrice() uint64 {
+func (m *Lease) GetAdded() uint64 {
 	if m != nil {
-		return m.Price
+		return m.Added
 	}
 	return 0
 }
@@ -2731,6 +3515,34 @@ func (m *Lease) GetHeard() uint64 {
 	return 0
 }
 
+func (m *Lease) GetWait() int64 {
+	if m != nil {
+		return m.Wait
+	}
+	return 0
+}
+
+func (m *Lease) GetAsked() bool {
+	if m != nil {
+		return m.Asked
+	}
+	return false
+}
+
+func (m *Lease) GetAnswer() string {
+	if m != nil {
+		return m.Answer
+	}
+	return ""
+}
+
+func (m *Lease) GetSlot() string {
+	if m != nil {
+		return m.Slot
+	}
+	return ""
+}
+
 type QueryParamsRequest struct {
 }
 
@@ -2738,7 +3550,7 @@ func (m *QueryParamsRequest) Reset()         { *m = QueryParamsRequest{} }
 func (m *QueryParamsRequest) String() string { return proto.CompactTextString(m) }
 func (*QueryParamsRequest) ProtoMessage()    {}
 func (*QueryParamsRequest) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{45}
+	return fileDescriptor_ffca155cde38bda4, []int{58}
 }
 func (m *QueryParamsRequest) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -2775,7 +3587,7 @@ func (m *QueryParamsResponse) Reset()         { *m = QueryParamsResponse{} }
 func (m *QueryParamsResponse) String() string { return proto.CompactTextString(m) }
 func (*QueryParamsResponse) ProtoMessage()    {}
 func (*QueryParamsResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{46}
+	return fileDescriptor_ffca155cde38bda4, []int{59}
 }
 func (m *QueryParamsResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -2824,7 +3636,7 @@ func (m *Projection) Reset()         { *m = Projection{} }
 func (m *Projection) String() string { return proto.CompactTextString(m) }
 func (*Projection) ProtoMessage()    {}
 func (*Projection) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{47}
+	return fileDescriptor_ffca155cde38bda4, []int{60}
 }
 func (m *Projection) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -2896,7 +3708,7 @@ func (m *QueryLeaseRequest) Reset()         { *m = QueryLeaseRequest{} }
 func (m *QueryLeaseRequest) String() string { return proto.CompactTextString(m) }
 func (*QueryLeaseRequest) ProtoMessage()    {}
 func (*QueryLeaseRequest) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{48}
+	return fileDescriptor_ffca155cde38bda4, []int{61}
 }
 func (m *QueryLeaseRequest) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -2941,7 +3753,7 @@ func (m *QueryLeaseResponse) Reset()         { *m = QueryLeaseResponse{} }
 func (m *QueryLeaseResponse) String() string { return proto.CompactTextString(m) }
 func (*QueryLeaseResponse) ProtoMessage()    {}
 func (*QueryLeaseResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{49}
+	return fileDescriptor_ffca155cde38bda4, []int{62}
 }
 func (m *QueryLeaseResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -2997,7 +3809,7 @@ func (m *QueryLeasesRequest) Reset()         { *m = QueryLeasesRequest{} }
 func (m *QueryLeasesRequest) String() string { return proto.CompactTextString(m) }
 func (*QueryLeasesRequest) ProtoMessage()    {}
 func (*QueryLeasesRequest) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{50}
+	return fileDescriptor_ffca155cde38bda4, []int{63}
 }
 func (m *QueryLeasesRequest) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -3077,7 +3889,7 @@ func (m *QueryLeasesResponse) Reset()         { *m = QueryLeasesResponse{} }
 func (m *QueryLeasesResponse) String() string { return proto.CompactTextString(m) }
 func (*QueryLeasesResponse) ProtoMessage()    {}
 func (*QueryLeasesResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{51}
+	return fileDescriptor_ffca155cde38bda4, []int{64}
 }
 func (m *QueryLeasesResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -3133,7 +3945,7 @@ func (m *QueryOffersRequest) Reset()         { *m = QueryOffersRequest{} }
 func (m *QueryOffersRequest) String() string { return proto.CompactTextString(m) }
 func (*QueryOffersRequest) ProtoMessage()    {}
 func (*QueryOffersRequest) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{52}
+	return fileDescriptor_ffca155cde38bda4, []int{65}
 }
 func (m *QueryOffersRequest) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -3213,7 +4025,7 @@ func (m *QueryOffersResponse) Reset()         { *m = QueryOffersResponse{} }
 func (m *QueryOffersResponse) String() string { return proto.CompactTextString(m) }
 func (*QueryOffersResponse) ProtoMessage()    {}
 func (*QueryOffersResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{53}
+	return fileDescriptor_ffca155cde38bda4, []int{66}
 }
 func (m *QueryOffersResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -3265,7 +4077,7 @@ func (m *QueryEvidenceRequest) Reset()         { *m = QueryEvidenceRequest{} }
 func (m *QueryEvidenceRequest) String() string { return proto.CompactTextString(m) }
 func (*QueryEvidenceRequest) ProtoMessage()    {}
 func (*QueryEvidenceRequest) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{54}
+	return fileDescriptor_ffca155cde38bda4, []int{67}
 }
 func (m *QueryEvidenceRequest) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -3316,7 +4128,7 @@ func (m *QueryEvidenceResponse) Reset()         { *m = QueryEvidenceResponse{} }
 func (m *QueryEvidenceResponse) String() string { return proto.CompactTextString(m) }
 func (*QueryEvidenceResponse) ProtoMessage()    {}
 func (*QueryEvidenceResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{55}
+	return fileDescriptor_ffca155cde38bda4, []int{68}
 }
 func (m *QueryEvidenceResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -3352,23 +4164,22 @@ func (m *QueryEvidenceResponse) GetEvidence() squarev1.Evidence {
 	return squarev1.Evidence{}
 }
 
-type QueryModelRequest struct {
-	Trade string `protobuf:"bytes,1,opt,name=trade,proto3" json:"trade,omitempty"`
-	Spec  string `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+type QueryAnswerRequest struct {
+	Lease string `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
 }
 
-func (m *QueryModelRequest) Reset()         { *m = QueryModelRequest{} }
-func (m *QueryModelRequest) String() string { return proto.CompactTextString(m) }
-func (*QueryModelRequest) ProtoMessage()    {}
-func (*QueryModelRequest) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{56}
+func (m *QueryAnswerRequest) Reset()         { *m = QueryAnswerRequest{} }
+func (m *QueryAnswerRequest) String() string { return proto.CompactTextString(m) }
+func (*QueryAnswerRequest) ProtoMessage()    {}
+func (*QueryAnswerRequest) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{69}
 }
-func (m *QueryModelRequest) XXX_Unmarshal(b []byte) error {
+func (m *QueryAnswerRequest) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
 }
-func (m *QueryModelRequest) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+func (m *QueryAnswerRequest) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
 	if deterministic {
-		return xxx_messageInfo_QueryModelRequest.Marshal(b, m, deterministic)
+		return xxx_messageInfo_QueryAnswerRequest.Marshal(b, m, deterministic)
 	} else {
 		b = b[:cap(b)]
 		n, err := m.MarshalToSizedBuffer(b)
@@ -3378,48 +4189,41 @@ func (m *QueryModelRequest) XXX_Marshal(b []byte, deterministic bool) ([]byte, e
 		return b[:n], nil
 	}
 }
-func (m *QueryModelRequest) XXX_Merge(src proto.Message) {
-	xxx_messageInfo_QueryModelRequest.Merge(m, src)
+func (m *QueryAnswerRequest) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_QueryAnswerRequest.Merge(m, src)
 }
-func (m *QueryModelRequest) XXX_Size() int {
+func (m *QueryAnswerRequest) XXX_Size() int {
 	return m.Size()
 }
-func (m *QueryModelRequest) XXX_DiscardUnknown() {
-	xxx_messageInfo_QueryModelRequest.DiscardUnknown(m)
+func (m *QueryAnswerRequest) XXX_DiscardUnknown() {
+	xxx_messageInfo_QueryAnswerRequest.DiscardUnknown(m)
 }
 
-var xxx_messageInfo_QueryModelRequest proto.InternalMessageInfo
+var xxx_messageInfo_QueryAnswerRequest proto.InternalMessageInfo
 
-func (m *QueryModelRequest) GetTrade() string {
+func (m *QueryAnswerRequest) GetLease() string {
 	if m != nil {
-		return m.Trade
+		return m.Lease
 	}
 	return ""
 }
 
-func (m *QueryModelRequest) GetSpec() string {
-	if m != nil {
-		return m.Spec
-	}
-	return ""
+type QueryAnswerResponse struct {
+	Question Question `protobuf:"bytes,1,opt,name=question,proto3" json:"question"`
 }
 
-type QueryModelResponse struct {
-	Model Model `protobuf:"bytes,1,opt,name=model,proto3" json:"model"`
+func (m *QueryAnswerResponse) Reset()         { *m = QueryAnswerResponse{} }
+func (m *QueryAnswerResponse) String() string { return proto.CompactTextString(m) }
+func (*QueryAnswerResponse) ProtoMessage()    {}
+func (*QueryAnswerResponse) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{70}
 }
-
-func (m *QueryModelResponse) Reset()         { *m = QueryModelResponse{} }
-func (m *QueryModelResponse) String() string { return proto.CompactTextString(m) }
-func (*QueryModelResponse) ProtoMessage()    {}
-func (*QueryModelResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{57}
-}
-func (m *QueryModelResponse) XXX_Unmarshal(b []byte) error {
+func (m *QueryAnswerResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
 }
-func (m *QueryModelResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+func (m *QueryAnswerResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
 	if deterministic {
-		return xxx_messageInfo_QueryModelResponse.Marshal(b, m, deterministic)
+		return xxx_messageInfo_QueryAnswerResponse.Marshal(b, m, deterministic)
 	} else {
 		b = b[:cap(b)]
 		n, err := m.MarshalToSizedBuffer(b)
@@ -3429,23 +4233,111 @@ func (m *QueryModelResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, 
 		return b[:n], nil
 	}
 }
-func (m *QueryModelResponse) XXX_Merge(src proto.Message) {
-	xxx_messageInfo_QueryModelResponse.Merge(m, src)
+func (m *QueryAnswerResponse) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_QueryAnswerResponse.Merge(m, src)
 }
-func (m *QueryModelResponse) XXX_Size() int {
+func (m *QueryAnswerResponse) XXX_Size() int {
 	return m.Size()
 }
-func (m *QueryModelResponse) XXX_DiscardUnknown() {
-	xxx_messageInfo_QueryModelResponse.DiscardUnknown(m)
+func (m *QueryAnswerResponse) XXX_DiscardUnknown() {
+	xxx_messageInfo_QueryAnswerResponse.DiscardUnknown(m)
 }
 
-var xxx_messageInfo_QueryModelResponse proto.InternalMessageInfo
+var xxx_messageInfo_QueryAnswerResponse proto.InternalMessageInfo
 
-func (m *QueryModelResponse) GetModel() Model {
+func (m *QueryAnswerResponse) GetQuestion() Question {
 	if m != nil {
-		return m.Model
+		return m.Question
 	}
-	return Model{}
+	return Question{}
+}
+
+type QueryCardRequest struct {
+	Hash string `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+}
+
+func (m *QueryCardRequest) Reset()         { *m = QueryCardRequest{} }
+func (m *QueryCardRequest) String() string { return proto.CompactTextString(m) }
+func (*QueryCardRequest) ProtoMessage()    {}
+func (*QueryCardRequest) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{71}
+}
+func (m *QueryCardRequest) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *QueryCardRequest) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_QueryCardRequest.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *QueryCardRequest) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_QueryCardRequest.Merge(m, src)
+}
+func (m *QueryCardRequest) XXX_Size() int {
+	return m.Size()
+}
+func (m *QueryCardRequest) XXX_DiscardUnknown() {
+	xxx_messageInfo_QueryCardRequest.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_QueryCardRequest proto.InternalMessageInfo
+
+func (m *QueryCardRequest) GetHash() string {
+	if m != nil {
+		return m.Hash
+	}
+	return ""
+}
+
+type QueryCardResponse struct {
+	Card Card `protobuf:"bytes,1,opt,name=card,proto3" json:"card"`
+}
+
+func (m *QueryCardResponse) Reset()         { *m = QueryCardResponse{} }
+func (m *QueryCardResponse) String() string { return proto.CompactTextString(m) }
+func (*QueryCardResponse) ProtoMessage()    {}
+func (*QueryCardResponse) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{72}
+}
+func (m *QueryCardResponse) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *QueryCardResponse) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_QueryCardResponse.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *QueryCardResponse) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_QueryCardResponse.Merge(m, src)
+}
+func (m *QueryCardResponse) XXX_Size() int {
+	return m.Size()
+}
+func (m *QueryCardResponse) XXX_DiscardUnknown() {
+	xxx_messageInfo_QueryCardResponse.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_QueryCardResponse proto.InternalMessageInfo
+
+func (m *QueryCardResponse) GetCard() Card {
+	if m != nil {
+		return m.Card
+	}
+	return Card{}
 }
 
 type QuerySupplyRequest struct {
@@ -3456,7 +4348,7 @@ func (m *QuerySupplyRequest) Reset()         { *m = QuerySupplyRequest{} }
 func (m *QuerySupplyRequest) String() string { return proto.CompactTextString(m) }
 func (*QuerySupplyRequest) ProtoMessage()    {}
 func (*QuerySupplyRequest) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{58}
+	return fileDescriptor_ffca155cde38bda4, []int{73}
 }
 func (m *QuerySupplyRequest) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -3512,7 +4404,7 @@ func (m *QuerySupplyResponse) Reset()         { *m = QuerySupplyResponse{} }
 func (m *QuerySupplyResponse) String() string { return proto.CompactTextString(m) }
 func (*QuerySupplyResponse) ProtoMessage()    {}
 func (*QuerySupplyResponse) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{59}
+	return fileDescriptor_ffca155cde38bda4, []int{74}
 }
 func (m *QuerySupplyResponse) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -3641,7 +4533,7 @@ func (m *Used) Reset()         { *m = Used{} }
 func (m *Used) String() string { return proto.CompactTextString(m) }
 func (*Used) ProtoMessage()    {}
 func (*Used) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{60}
+	return fileDescriptor_ffca155cde38bda4, []int{75}
 }
 func (m *Used) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -3694,7 +4586,7 @@ func (m *Total) Reset()         { *m = Total{} }
 func (m *Total) String() string { return proto.CompactTextString(m) }
 func (*Total) ProtoMessage()    {}
 func (*Total) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{61}
+	return fileDescriptor_ffca155cde38bda4, []int{76}
 }
 func (m *Total) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -3754,7 +4646,7 @@ func (m *StoredEvidence) Reset()         { *m = StoredEvidence{} }
 func (m *StoredEvidence) String() string { return proto.CompactTextString(m) }
 func (*StoredEvidence) ProtoMessage()    {}
 func (*StoredEvidence) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{62}
+	return fileDescriptor_ffca155cde38bda4, []int{77}
 }
 func (m *StoredEvidence) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -3804,25 +4696,27 @@ func (m *StoredEvidence) GetEvidence() squarev1.Evidence {
 	return squarev1.Evidence{}
 }
 
-type Vote struct {
+// Question is what a buyer asked for when it said that a result was withheld, and
+// what the provider answered.
+type Question struct {
 	Lease   string `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
-	Judge   string `protobuf:"bytes,2,opt,name=judge,proto3" json:"judge,omitempty"`
-	Draw    uint64 `protobuf:"varint,3,opt,name=draw,proto3" json:"draw,omitempty"`
-	Verdict string `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Key     []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Answer  []byte `protobuf:"bytes,3,opt,name=answer,proto3" json:"answer,omitempty"`
+	Locator string `protobuf:"bytes,4,opt,name=locator,proto3" json:"locator,omitempty"`
 }
 
-func (m *Vote) Reset()         { *m = Vote{} }
-func (m *Vote) String() string { return proto.CompactTextString(m) }
-func (*Vote) ProtoMessage()    {}
-func (*Vote) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{63}
+func (m *Question) Reset()         { *m = Question{} }
+func (m *Question) String() string { return proto.CompactTextString(m) }
+func (*Question) ProtoMessage()    {}
+func (*Question) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{78}
 }
-func (m *Vote) XXX_Unmarshal(b []byte) error {
+func (m *Question) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
 }
-func (m *Vote) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+func (m *Question) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
 	if deterministic {
-		return xxx_messageInfo_Vote.Marshal(b, m, deterministic)
+		return xxx_messageInfo_Question.Marshal(b, m, deterministic)
 	} else {
 		b = b[:cap(b)]
 		n, err := m.MarshalToSizedBuffer(b)
@@ -3832,42 +4726,95 @@ func (m *Vote) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
 		return b[:n], nil
 	}
 }
-func (m *Vote) XXX_Merge(src proto.Message) {
-	xxx_messageInfo_Vote.Merge(m, src)
+func (m *Question) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_Question.Merge(m, src)
 }
-func (m *Vote) XXX_Size() int {
+func (m *Question) XXX_Size() int {
 	return m.Size()
 }
-func (m *Vote) XXX_DiscardUnknown() {
-	xxx_messageInfo_Vote.DiscardUnknown(m)
+func (m *Question) XXX_DiscardUnknown() {
+	xxx_messageInfo_Question.DiscardUnknown(m)
 }
 
-var xxx_messageInfo_Vote proto.InternalMessageInfo
+var xxx_messageInfo_Question proto.InternalMessageInfo
 
-func (m *Vote) GetLease() string {
+func (m *Question) GetLease() string {
 	if m != nil {
 		return m.Lease
 	}
 	return ""
 }
 
-func (m *Vote) GetJudge() string {
+func (m *Question) GetKey() []byte {
 	if m != nil {
-		return m.Judge
+		return m.Key
+	}
+	return nil
+}
+
+func (m *Question) GetAnswer() []byte {
+	if m != nil {
+		return m.Answer
+	}
+	return nil
+}
+
+func (m *Question) GetLocator() string {
+	if m != nil {
+		return m.Locator
 	}
 	return ""
 }
 
-func (m *Vote) GetDraw() uint64 {
+// Draw is a dispute that waits for judges.
+type Draw struct {
+	Height int64  `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"`
+	Lease  string `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+}
+
+func (m *Draw) Reset()         { *m = Draw{} }
+func (m *Draw) String() string { return proto.CompactTextString(m) }
+func (*Draw) ProtoMessage()    {}
+func (*Draw) Descriptor() ([]byte, []int) {
+	return fileDescriptor_ffca155cde38bda4, []int{79}
+}
+func (m *Draw) XXX_Unmarshal(b []byte) error {
+	return m.Unmarshal(b)
+}
+func (m *Draw) XXX_Marshal(b []byte, deterministic bool) ([]byte, error) {
+	if deterministic {
+		return xxx_messageInfo_Draw.Marshal(b, m, deterministic)
+	} else {
+		b = b[:cap(b)]
+		n, err := m.MarshalToSizedBuffer(b)
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
+func (m *Draw) XXX_Merge(src proto.Message) {
+	xxx_messageInfo_Draw.Merge(m, src)
+}
+func (m *Draw) XXX_Size() int {
+	return m.Size()
+}
+func (m *Draw) XXX_DiscardUnknown() {
+	xxx_messageInfo_Draw.DiscardUnknown(m)
+}
+
+var xxx_messageInfo_Draw proto.InternalMessageInfo
+
+func (m *Draw) GetHeight() int64 {
 	if m != nil {
-		return m.Draw
+		return m.Height
 	}
 	return 0
 }
 
-func (m *Vote) GetVerdict() string {
+func (m *Draw) GetLease() string {
 	if m != nil {
-		return m.Verdict
+		return m.Lease
 	}
 	return ""
 }
@@ -3883,7 +4830,7 @@ func (m *Pruned) Reset()         { *m = Pruned{} }
 func (m *Pruned) String() string { return proto.CompactTextString(m) }
 func (*Pruned) ProtoMessage()    {}
 func (*Pruned) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{64}
+	return fileDescriptor_ffca155cde38bda4, []int{80}
 }
 func (m *Pruned) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -3927,23 +4874,24 @@ func (m *Pruned) GetRoot() []byte {
 }
 
 type GenesisState struct {
-	Params   Params           `protobuf:"bytes,1,opt,name=params,proto3" json:"params"`
-	Offers   []Offer          `protobuf:"bytes,2,rep,name=offers,proto3" json:"offers"`
-	Leases   []Lease          `protobuf:"bytes,3,rep,name=leases,proto3" json:"leases"`
-	Stakes   []bondv1.Stake   `protobuf:"bytes,4,rep,name=stakes,proto3" json:"stakes"`
-	Used     []Used           `protobuf:"bytes,5,rep,name=used,proto3" json:"used"`
-	Totals   []Total          `protobuf:"bytes,6,rep,name=totals,proto3" json:"totals"`
-	Evidence []StoredEvidence `protobuf:"bytes,7,rep,name=evidence,proto3" json:"evidence"`
-	Votes    []Vote           `protobuf:"bytes,8,rep,name=votes,proto3" json:"votes"`
-	Pruned   Pruned           `protobuf:"bytes,9,opt,name=pruned,proto3" json:"pruned"`
-	Models   []Model          `protobuf:"bytes,10,rep,name=models,proto3" json:"models"`
+	Params    Params           `protobuf:"bytes,1,opt,name=params,proto3" json:"params"`
+	Offers    []Offer          `protobuf:"bytes,2,rep,name=offers,proto3" json:"offers"`
+	Leases    []Lease          `protobuf:"bytes,3,rep,name=leases,proto3" json:"leases"`
+	Stakes    []bondv1.Stake   `protobuf:"bytes,4,rep,name=stakes,proto3" json:"stakes"`
+	Used      []Used           `protobuf:"bytes,5,rep,name=used,proto3" json:"used"`
+	Totals    []Total          `protobuf:"bytes,6,rep,name=totals,proto3" json:"totals"`
+	Evidence  []StoredEvidence `protobuf:"bytes,7,rep,name=evidence,proto3" json:"evidence"`
+	Questions []Question       `protobuf:"bytes,8,rep,name=questions,proto3" json:"questions"`
+	Pruned    Pruned           `protobuf:"bytes,9,opt,name=pruned,proto3" json:"pruned"`
+	Cards     []Card           `protobuf:"bytes,10,rep,name=cards,proto3" json:"cards"`
+	Draws     []Draw           `protobuf:"bytes,11,rep,name=draws,proto3" json:"draws"`
 }
 
 func (m *GenesisState) Reset()         { *m = GenesisState{} }
 func (m *GenesisState) String() string { return proto.CompactTextString(m) }
 func (*GenesisState) ProtoMessage()    {}
 func (*GenesisState) Descriptor() ([]byte, []int) {
-	return fileDescriptor_ffca155cde38bda4, []int{65}
+	return fileDescriptor_ffca155cde38bda4, []int{81}
 }
 func (m *GenesisState) XXX_Unmarshal(b []byte) error {
 	return m.Unmarshal(b)
@@ -4021,9 +4969,9 @@ func (m *GenesisState) GetEvidence() []StoredEvidence {
 	return nil
 }
 
-func (m *GenesisState) GetVotes() []Vote {
+func (m *GenesisState) GetQuestions() []Question {
 	if m != nil {
-		return m.Votes
+		return m.Questions
 	}
 	return nil
 }
@@ -4035,9 +4983,16 @@ func (m *GenesisState) GetPruned() Pruned {
 	return Pruned{}
 }
 
-func (m *GenesisState) GetModels() []Model {
+func (m *GenesisState) GetCards() []Card {
 	if m != nil {
-		return m.Models
+		return m.Cards
+	}
+	return nil
+}
+
+func (m *GenesisState) GetDraws() []Draw {
+	if m != nil {
+		return m.Draws
 	}
 	return nil
 }
@@ -4067,25 +5022,38 @@ func init() {
 	proto.RegisterType((*MsgAbandonResponse)(nil), "torg.market.v1.MsgAbandonResponse")
 	proto.RegisterType((*MsgCancel)(nil), "torg.market.v1.MsgCancel")
 	proto.RegisterType((*MsgCancelResponse)(nil), "torg.market.v1.MsgCancelResponse")
+	proto.RegisterType((*MsgTopUp)(nil), "torg.market.v1.MsgTopUp")
+	proto.RegisterType((*MsgTopUpResponse)(nil), "torg.market.v1.MsgTopUpResponse")
+	proto.RegisterType((*MsgExtend)(nil), "torg.market.v1.MsgExtend")
+	proto.RegisterType((*MsgExtendResponse)(nil), "torg.market.v1.MsgExtendResponse")
 	proto.RegisterType((*MsgClaim)(nil), "torg.market.v1.MsgClaim")
 	proto.RegisterType((*MsgClaimResponse)(nil), "torg.market.v1.MsgClaimResponse")
+	proto.RegisterType((*MsgWithhold)(nil), "torg.market.v1.MsgWithhold")
+	proto.RegisterType((*MsgWithholdResponse)(nil), "torg.market.v1.MsgWithholdResponse")
+	proto.RegisterType((*MsgAnswer)(nil), "torg.market.v1.MsgAnswer")
+	proto.RegisterType((*MsgAnswerResponse)(nil), "torg.market.v1.MsgAnswerResponse")
+	proto.RegisterType((*MsgUnseal)(nil), "torg.market.v1.MsgUnseal")
+	proto.RegisterType((*MsgUnsealResponse)(nil), "torg.market.v1.MsgUnsealResponse")
 	proto.RegisterType((*MsgAccept)(nil), "torg.market.v1.MsgAccept")
 	proto.RegisterType((*MsgAcceptResponse)(nil), "torg.market.v1.MsgAcceptResponse")
 	proto.RegisterType((*MsgChallenge)(nil), "torg.market.v1.MsgChallenge")
 	proto.RegisterType((*MsgChallengeResponse)(nil), "torg.market.v1.MsgChallengeResponse")
 	proto.RegisterType((*MsgProve)(nil), "torg.market.v1.MsgProve")
 	proto.RegisterType((*MsgProveResponse)(nil), "torg.market.v1.MsgProveResponse")
-	proto.RegisterType((*MsgVerdict)(nil), "torg.market.v1.MsgVerdict")
-	proto.RegisterType((*MsgVerdictResponse)(nil), "torg.market.v1.MsgVerdictResponse")
+	proto.RegisterType((*MsgCommit)(nil), "torg.market.v1.MsgCommit")
+	proto.RegisterType((*MsgCommitResponse)(nil), "torg.market.v1.MsgCommitResponse")
+	proto.RegisterType((*MsgVote)(nil), "torg.market.v1.MsgVote")
+	proto.RegisterType((*MsgVoteResponse)(nil), "torg.market.v1.MsgVoteResponse")
 	proto.RegisterType((*MsgPoke)(nil), "torg.market.v1.MsgPoke")
 	proto.RegisterType((*MsgPokeResponse)(nil), "torg.market.v1.MsgPokeResponse")
 	proto.RegisterType((*MsgUpdateParams)(nil), "torg.market.v1.MsgUpdateParams")
 	proto.RegisterType((*MsgUpdateParamsResponse)(nil), "torg.market.v1.MsgUpdateParamsResponse")
-	proto.RegisterType((*MsgRegisterModel)(nil), "torg.market.v1.MsgRegisterModel")
-	proto.RegisterType((*MsgRegisterModelResponse)(nil), "torg.market.v1.MsgRegisterModelResponse")
-	proto.RegisterType((*Model)(nil), "torg.market.v1.Model")
+	proto.RegisterType((*MsgPublishCard)(nil), "torg.market.v1.MsgPublishCard")
+	proto.RegisterType((*MsgPublishCardResponse)(nil), "torg.market.v1.MsgPublishCardResponse")
+	proto.RegisterType((*Card)(nil), "torg.market.v1.Card")
 	proto.RegisterType((*Params)(nil), "torg.market.v1.Params")
 	proto.RegisterType((*Offer)(nil), "torg.market.v1.Offer")
+	proto.RegisterType((*Seat)(nil), "torg.market.v1.Seat")
 	proto.RegisterType((*Dispute)(nil), "torg.market.v1.Dispute")
 	proto.RegisterType((*Lease)(nil), "torg.market.v1.Lease")
 	proto.RegisterType((*QueryParamsRequest)(nil), "torg.market.v1.QueryParamsRequest")
@@ -4099,14 +5067,17 @@ func init() {
 	proto.RegisterType((*QueryOffersResponse)(nil), "torg.market.v1.QueryOffersResponse")
 	proto.RegisterType((*QueryEvidenceRequest)(nil), "torg.market.v1.QueryEvidenceRequest")
 	proto.RegisterType((*QueryEvidenceResponse)(nil), "torg.market.v1.QueryEvidenceResponse")
-	proto.RegisterType((*QueryModelRequest)(nil), "torg.market.v1.QueryModelRequest")
-	proto.RegisterType((*QueryModelResponse)(nil), "torg.market.v1.QueryModelResponse")
+	proto.RegisterType((*QueryAnswerRequest)(nil), "torg.market.v1.QueryAnswerRequest")
+	proto.RegisterType((*QueryAnswerResponse)(nil), "torg.market.v1.QueryAnswerResponse")
+	proto.RegisterType((*QueryCardRequest)(nil), "torg.market.v1.QueryCardRequest")
+	proto.RegisterType((*QueryCardResponse)(nil), "torg.market.v1.QueryCardResponse")
 	proto.RegisterType((*QuerySupplyRequest)(nil), "torg.market.v1.QuerySupplyRequest")
 	proto.RegisterType((*QuerySupplyResponse)(nil), "torg.market.v1.QuerySupplyResponse")
 	proto.RegisterType((*Used)(nil), "torg.market.v1.Used")
 	proto.RegisterType((*Total)(nil), "torg.market.v1.Total")
 	proto.RegisterType((*StoredEvidence)(nil), "torg.market.v1.StoredEvidence")
-	proto.RegisterType((*Vote)(nil), "torg.market.v1.Vote")
+	proto.RegisterType((*Question)(nil), "torg.market.v1.Question")
+	proto.RegisterType((*Draw)(nil), "torg.market.v1.Draw")
 	proto.RegisterType((*Pruned)(nil), "torg.market.v1.Pruned")
 	proto.RegisterType((*GenesisState)(nil), "torg.market.v1.GenesisState")
 }
@@ -4114,202 +5085,236 @@ func init() {
 func init() { proto.RegisterFile("torg/market/v1/market.proto", fileDescriptor_ffca155cde38bda4) }
 
 var fileDescriptor_ffca155cde38bda4 = []byte{
-	// 3119 bytes of a gzipped FileDescriptorProto
-	0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0xff, 0xbc, 0x5a, 0x4d, 0x6f, 0x1c, 0xc7,
-	0xd1, 0xd6, 0x7e, 0x73, 0x8b, 0x1f, 0xb2, 0x46, 0x94, 0x38, 0x5a, 0xcb, 0x14, 0x3d, 0xb2, 0x5f,
-	0x09, 0xc6, 0x2b, 0x52, 0x94, 0x0c, 0x27, 0x10, 0x10, 0x40, 0x16, 0xe3, 0x18, 0x49, 0x4c, 0x48,
-	0x5e, 0xda, 0x4e, 0x90, 0x20, 0x66, 0x9a, 0x3b, 0xcd, 0xdd, 0x31, 0x77, 0x67, 0x56, 0x33, 0xbd,
-	0x94, 0x08, 0x81, 0x71, 0xe2, 0x83, 0x81, 0x1c, 0x02, 0x27, 0x88, 0x0f, 0x39, 0xe5, 0xe6, 0x73,
-	0x7c, 0xc8, 0x2d, 0x7f, 0xc0, 0x47, 0x23, 0xbe, 0x24, 0x08, 0x10, 0x24, 0x76, 0x00, 0xff, 0x81,
-	0x1c, 0x72, 0x0c, 0xaa, 0xaa, 0xbb, 0x77, 0x66, 0x38, 0x4b, 0xd2, 0x94, 0x9c, 0xd3, 0x4e, 0x75,
-	0x55, 0x77, 0x3f, 0x5d, 0x55, 0xdd, 0x55, 0xd5, 0xbd, 0xf0, 0xb4, 0x8a, 0xe2, 0xee, 0xca, 0x40,
-	0xc4, 0x3b, 0x52, 0xad, 0xec, 0xae, 0xea, 0xaf, 0xe5, 0x61, 0x1c, 0xa9, 0xc8, 0x99, 0x43, 0xe6,
-	0xb2, 0x6e, 0xda, 0x5d, 0x6d, 0x2d, 0x74, 0xa2, 0x64, 0x10, 0x25, 0x2b, 0x83, 0xa4, 0x4b, 0xb2,
-	0x49, 0x97, 0x05, 0x5b, 0x17, 0x98, 0xb1, 0x49, 0xd4, 0x0a, 0x13, 0x9a, 0x35, 0xdf, 0x8d, 0xba,
-	0x11, 0xb7, 0xe3, 0x97, 0x6e, 0xbd, 0xd8, 0x8d, 0xa2, 0x6e, 0x5f, 0xae, 0x88, 0x61, 0xb0, 0x22,
-	0xc2, 0x30, 0x52, 0x42, 0x05, 0x51, 0x68, 0xfa, 0x2c, 0x10, 0xa8, 0xad, 0x28, 0xf4, 0x71, 0x1a,
-	0xfc, 0xd5, 0x0c, 0x46, 0x9b, 0xdc, 0x1f, 0x89, 0x58, 0x22, 0x8b, 0xbf, 0x98, 0xe9, 0xbd, 0x5f,
-	0x82, 0x99, 0xf5, 0xa4, 0x7b, 0x2f, 0x4a, 0xd4, 0xdd, 0xed, 0x6d, 0x19, 0x3b, 0x2f, 0xc2, 0xd4,
-	0x30, 0x8e, 0x76, 0x03, 0x5f, 0xc6, 0x6e, 0x69, 0xa9, 0x74, 0xb5, 0x79, 0xc7, 0xfd, 0xf3, 0x1f,
-	0xaf, 0xcd, 0x6b, 0x78, 0x2f, 0xfb, 0x7e, 0x2c, 0x93, 0x64, 0x43, 0xc5, 0x41, 0xd8, 0x6d, 0x5b,
-	0x49, 0x67, 0x15, 0x6a, 0x11, 0x76, 0x77, 0xcb, 0x4b, 0xa5, 0xab, 0xd3, 0x37, 0xce, 0x2d, 0x93,
-	0x12, 0xf4, 0x4c, 0xbb, 0xab, 0xcb, 0x34, 0xf6, 0x9d, 0xea, 0x27, 0x7f, 0xbf, 0x74, 0xaa, 0xcd,
-	0x92, 0xb7, 0x66, 0xdf, 0xfb, 0xf2, 0xe3, 0x17, 0xec, 0x08, 0xde, 0xff, 0xc3, 0x7c, 0x1a, 0x47,
-	0x5b, 0x26, 0xc3, 0x28, 0x4c, 0xa4, 0x33, 0x6f, 0x46, 0x26, 0x30, 0xba, 0xb3, 0xf7, 0x8b, 0x12,
-	0x3c, 0xb5, 0x9e, 0x74, 0x7f, 0x10, 0xa8, 0x9e, 0x1f, 0x8b, 0x07, 0x8f, 0x03, 0x7d, 0x1e, 0x6a,
-	0x2a, 0x16, 0xbe, 0x24, 0xe8, 0xcd, 0x36, 0x13, 0x8e, 0x03, 0xd5, 0x64, 0x28, 0x3b, 0x6e, 0x85,
-	0x1a, 0xe9, 0x3b, 0x8f, 0xb8, 0x05, 0x6e, 0x1e, 0x82, 0x41, 0xed, 0xfd, 0x95, 0xd5, 0x7a, 0x77,
-	0x28, 0xc3, 0xd7, 0xa4, 0x48, 0xa4, 0xb3, 0x0c, 0xb5, 0xad, 0xd1, 0xde, 0x31, 0x80, 0xb1, 0x18,
-	0x29, 0x34, 0xf6, 0x0f, 0x51, 0x28, 0x32, 0xad, 0x42, 0x63, 0x6d, 0x83, 0xfb, 0xa3, 0x48, 0x49,
-	0xc2, 0x5c, 0xd0, 0xe5, 0x75, 0x64, 0x9a, 0x2e, 0x24, 0xe9, 0x5c, 0x81, 0xd3, 0xf4, 0xb1, 0x99,
-	0x04, 0xdd, 0x50, 0xa8, 0x51, 0x2c, 0xdd, 0xea, 0x52, 0xe9, 0xea, 0x4c, 0x7b, 0x8e, 0x9a, 0x37,
-	0x4c, 0xeb, 0x2d, 0xc0, 0xa5, 0x33, 0x34, 0x6d, 0x29, 0xbb, 0xb4, 0xb4, 0xa5, 0xfa, 0xd8, 0x60,
-	0x2c, 0x45, 0x84, 0xf7, 0x33, 0x98, 0x45, 0xbb, 0xf6, 0x45, 0x47, 0x12, 0xe6, 0xff, 0x81, 0x26,
-	0x32, 0x68, 0xaf, 0xc1, 0xb9, 0xcc, 0xfc, 0x47, 0xc0, 0xfd, 0xa8, 0x04, 0x53, 0xeb, 0x49, 0x77,
-	0x5d, 0xa8, 0x4e, 0xcf, 0xb9, 0x0e, 0xf5, 0x44, 0x86, 0xc7, 0x71, 0x27, 0x2d, 0x37, 0xb6, 0x41,
-	0xf9, 0x71, 0x6c, 0x50, 0x29, 0xb4, 0xc1, 0x34, 0xae, 0x4a, 0x4f, 0xe4, 0x39, 0xe4, 0xff, 0x04,
-	0xd3, 0x3a, 0x9d, 0x24, 0xe8, 0x1b, 0x4a, 0xc4, 0xea, 0xe4, 0x7b, 0x81, 0x75, 0x52, 0x4e, 0xe9,
-	0x24, 0xef, 0xf7, 0x3c, 0x35, 0x4d, 0x63, 0xa7, 0xee, 0x42, 0xf3, 0x35, 0x11, 0xca, 0xb5, 0xbe,
-	0x08, 0x06, 0xb8, 0x77, 0xfa, 0x22, 0x64, 0xc5, 0xce, 0xb6, 0xe9, 0xdb, 0x39, 0x0f, 0x75, 0x31,
-	0x88, 0x46, 0xa1, 0xa2, 0xa1, 0xab, 0x6d, 0x4d, 0x39, 0x4f, 0x41, 0x65, 0x20, 0x1e, 0xd2, 0x8a,
-	0xab, 0x6d, 0xfc, 0x74, 0x2e, 0x42, 0x33, 0xef, 0x8d, 0xe3, 0x06, 0xef, 0x0f, 0x25, 0x68, 0xae,
-	0x27, 0xdd, 0xb6, 0xf4, 0xa5, 0x1c, 0x9c, 0xc0, 0x40, 0x85, 0x2b, 0x74, 0xbe, 0x01, 0xf5, 0x0e,
-	0x42, 0x4f, 0xdc, 0xca, 0x52, 0xe5, 0xea, 0xf4, 0x8d, 0x0b, 0xcb, 0xd9, 0x43, 0x7c, 0xd9, 0x2e,
-	0x4e, 0xdb, 0x4e, 0x8b, 0xe3, 0x70, 0xdb, 0x41, 0x28, 0xfa, 0x04, 0x74, 0xaa, 0xcd, 0x44, 0xd6,
-	0x52, 0x57, 0xe0, 0x8c, 0x05, 0x6c, 0x9d, 0xcf, 0x81, 0xea, 0x50, 0x04, 0x3e, 0xc1, 0xae, 0xb6,
-	0xe9, 0xdb, 0xbb, 0x0d, 0x33, 0x6b, 0xfd, 0x28, 0x91, 0x6b, 0x28, 0x11, 0xaa, 0x22, 0x99, 0xac,
-	0x72, 0xca, 0x79, 0xe5, 0x7c, 0xc8, 0xce, 0x4b, 0xa3, 0x7c, 0xe5, 0x7d, 0x56, 0xac, 0x99, 0x97,
-	0xa0, 0xd1, 0x61, 0x3c, 0xfa, 0x58, 0xb9, 0x98, 0x57, 0x4d, 0x1a, 0x73, 0xdb, 0x08, 0x67, 0xb6,
-	0x20, 0x3b, 0x0c, 0xc9, 0x59, 0x87, 0x79, 0x17, 0x80, 0xb4, 0x42, 0x7a, 0x7c, 0x92, 0xde, 0x8a,
-	0x9e, 0x16, 0x46, 0x2a, 0xe8, 0x48, 0xed, 0x54, 0x9a, 0xca, 0x7b, 0xf1, 0x3c, 0x38, 0x63, 0x00,
-	0x29, 0x3f, 0x46, 0x58, 0x2f, 0x6f, 0x89, 0xd0, 0x8f, 0xc2, 0xaf, 0x73, 0x13, 0xf1, 0xf4, 0x7a,
-	0x22, 0x3b, 0xfd, 0x4f, 0xc8, 0xb9, 0xd7, 0x44, 0xd8, 0x91, 0xfd, 0x27, 0x63, 0xc0, 0x8c, 0x21,
-	0xce, 0x92, 0x2b, 0xf2, 0xf0, 0x76, 0xce, 0x0f, 0x8c, 0xd3, 0x3c, 0x69, 0x43, 0x38, 0x50, 0x8d,
-	0xa3, 0x48, 0x99, 0x10, 0x8a, 0xdf, 0x28, 0x39, 0x8c, 0xd1, 0x36, 0x55, 0xb2, 0x0d, 0x13, 0xc5,
-	0x07, 0xcc, 0x5a, 0xc6, 0x30, 0xac, 0x99, 0x97, 0x3b, 0x1d, 0x39, 0x54, 0x5f, 0x9b, 0x66, 0x78,
-	0x78, 0x3b, 0xe7, 0x67, 0x1c, 0xc4, 0xd7, 0x7a, 0xa2, 0xdf, 0x97, 0x61, 0x57, 0x3a, 0xdf, 0x04,
-	0xe8, 0x18, 0xe2, 0xe8, 0xc9, 0x53, 0xb2, 0x13, 0x34, 0x74, 0x0b, 0xa6, 0x24, 0x2e, 0x39, 0xec,
-	0x98, 0xa0, 0xed, 0xe6, 0x03, 0xc6, 0x2b, 0x9a, 0xaf, 0xcf, 0x1d, 0x2b, 0x8f, 0xda, 0xc5, 0x1c,
-	0x4f, 0x2b, 0x92, 0xbe, 0xf9, 0xc4, 0x88, 0x95, 0x5b, 0x33, 0x27, 0x46, 0xac, 0x6e, 0x9d, 0xc6,
-	0x55, 0xa6, 0xa0, 0x78, 0x5b, 0x14, 0xbe, 0xed, 0xa2, 0xec, 0x91, 0xd4, 0x4a, 0x81, 0xe1, 0x90,
-	0x38, 0x9e, 0xcc, 0x85, 0xc6, 0xae, 0x8c, 0xfd, 0xa0, 0xa3, 0xf4, 0x02, 0x0c, 0xc9, 0x06, 0x8d,
-	0x76, 0x19, 0xff, 0x54, 0x9b, 0x09, 0xef, 0x37, 0xec, 0x53, 0xf7, 0x90, 0x78, 0x62, 0x87, 0x74,
-	0x2b, 0xa7, 0xad, 0x34, 0x40, 0x86, 0x11, 0x6d, 0xeb, 0x80, 0xc1, 0x44, 0x51, 0xc4, 0x24, 0x48,
-	0xd6, 0xc2, 0x1f, 0x96, 0x68, 0xbf, 0xbf, 0xa5, 0x17, 0xb3, 0x0c, 0xb5, 0x77, 0x46, 0x7e, 0x57,
-	0x1e, 0xed, 0x57, 0x24, 0x76, 0x02, 0x9c, 0x29, 0x45, 0x56, 0x33, 0x8a, 0xd4, 0xde, 0x48, 0xe3,
-	0x7a, 0xcb, 0x74, 0x38, 0x68, 0x54, 0xd6, 0x40, 0x2e, 0x34, 0x7c, 0xd9, 0x09, 0x7c, 0xc9, 0x21,
-	0x61, 0xaa, 0x6d, 0x48, 0xef, 0x6d, 0x68, 0x50, 0xee, 0xbc, 0xf3, 0xc4, 0x94, 0x9d, 0x55, 0xdd,
-	0x19, 0x38, 0xad, 0xc7, 0x4f, 0x9f, 0x1a, 0xd8, 0xf6, 0xe6, 0xd0, 0x17, 0x4a, 0xde, 0x13, 0xb1,
-	0x18, 0x24, 0xce, 0x4b, 0xd0, 0x14, 0x23, 0xd5, 0x8b, 0xe2, 0x40, 0xed, 0x1d, 0x39, 0xfd, 0x58,
-	0xd4, 0x79, 0x11, 0xea, 0x43, 0x1a, 0x41, 0x67, 0x4d, 0xe7, 0xf3, 0x21, 0x86, 0xc7, 0x37, 0xa1,
-	0x97, 0x65, 0x6f, 0xcd, 0x21, 0xc2, 0xf1, 0x28, 0xde, 0x05, 0x58, 0xc8, 0x01, 0xb2, 0x60, 0x7f,
-	0xc5, 0xd5, 0x42, 0x5b, 0x76, 0x83, 0x44, 0xc9, 0x78, 0x3d, 0xf2, 0x65, 0xff, 0xc4, 0x68, 0x57,
-	0xa1, 0x36, 0xc0, 0x01, 0xb2, 0x29, 0xde, 0x18, 0x2c, 0x8d, 0x6e, 0x52, 0x3c, 0x92, 0x3c, 0x00,
-	0x95, 0x2b, 0x87, 0x0c, 0x1c, 0x8b, 0xf5, 0x15, 0xa8, 0x31, 0x3e, 0x5b, 0x97, 0x94, 0x8a, 0xea,
-	0x92, 0xf2, 0xb8, 0x2e, 0xc1, 0xb6, 0x8e, 0x88, 0x7d, 0x9d, 0x36, 0xd2, 0xb7, 0xf7, 0xef, 0x2a,
-	0xd4, 0xb5, 0x59, 0x16, 0xa0, 0xb1, 0x2d, 0xe5, 0xe6, 0xd6, 0x30, 0xd1, 0xa9, 0x44, 0x7d, 0x5b,
-	0xca, 0x3b, 0xc3, 0xc4, 0x79, 0x16, 0x66, 0x54, 0x2c, 0x45, 0x32, 0x8a, 0xf7, 0x88, 0xcb, 0x99,
-	0xd9, 0xb4, 0x69, 0xd3, 0x22, 0x72, 0x10, 0x24, 0x49, 0x10, 0x85, 0x24, 0xc2, 0x21, 0x75, 0xda,
-	0xb4, 0xa1, 0xc8, 0x33, 0x00, 0x1d, 0x8a, 0x28, 0x24, 0xc0, 0xc7, 0x51, 0x93, 0x5b, 0x90, 0x7d,
-	0x09, 0xa6, 0x05, 0x47, 0x39, 0xe2, 0xf3, 0xd1, 0x04, 0xba, 0x09, 0x05, 0x2e, 0xc0, 0x54, 0x5f,
-	0x28, 0xc6, 0x57, 0x27, 0x6e, 0x03, 0x69, 0x3d, 0x7b, 0x2c, 0x87, 0x51, 0xac, 0x64, 0x4c, 0xec,
-	0x06, 0xcf, 0x6e, 0xda, 0xb4, 0x48, 0x2f, 0xea, 0xfb, 0x5b, 0xa2, 0xb3, 0x43, 0x22, 0x53, 0x2c,
-	0x62, 0xda, 0x50, 0xe4, 0x79, 0x98, 0xb3, 0x22, 0x2a, 0x18, 0xc8, 0xc4, 0x6d, 0x92, 0xd0, 0xac,
-	0x69, 0x7d, 0x03, 0x1b, 0x9d, 0xcb, 0x30, 0x6b, 0x4f, 0x49, 0x1a, 0x0a, 0x48, 0x6a, 0xc6, 0x36,
-	0xe2, 0x58, 0xa9, 0xfd, 0x3b, 0xcd, 0x58, 0xcd, 0x41, 0xe8, 0x42, 0x23, 0x96, 0x58, 0x08, 0x26,
-	0xee, 0x0c, 0x73, 0x34, 0x89, 0x1a, 0x18, 0x46, 0x3b, 0x72, 0x73, 0x0b, 0x13, 0xde, 0x3d, 0x77,
-	0x96, 0x35, 0x80, 0x4d, 0x77, 0xa8, 0x05, 0x35, 0xc8, 0x3c, 0x9a, 0x76, 0x8e, 0x35, 0xc8, 0x2d,
-	0x38, 0xe7, 0x45, 0x68, 0x8e, 0x42, 0x3c, 0xdf, 0x83, 0xb0, 0xeb, 0x9e, 0x66, 0xae, 0x6d, 0x70,
-	0x3c, 0x98, 0x1d, 0x88, 0x87, 0x9b, 0x54, 0xf8, 0x6c, 0x2a, 0xd5, 0x77, 0x9f, 0x62, 0x0d, 0x0c,
-	0xc4, 0x43, 0xaa, 0x77, 0xde, 0x50, 0x7d, 0x1c, 0x21, 0x96, 0x4a, 0x86, 0x2a, 0x88, 0x42, 0xf7,
-	0x0c, 0x8f, 0x60, 0x1b, 0x30, 0x61, 0xa2, 0x63, 0x27, 0x71, 0x9d, 0xa5, 0xca, 0xd5, 0x66, 0x5b,
-	0x53, 0x78, 0x8e, 0xf5, 0xa4, 0x40, 0xf7, 0x4f, 0xdc, 0xb3, 0xd4, 0xc9, 0xd2, 0x94, 0xce, 0x87,
-	0xc9, 0x03, 0x19, 0xbb, 0xf3, 0x3a, 0x9d, 0x27, 0xca, 0x7b, 0x17, 0x6a, 0x5c, 0x8b, 0xaf, 0xa6,
-	0xcb, 0xf6, 0x63, 0x5d, 0x08, 0x38, 0x73, 0x50, 0x0e, 0x7c, 0xed, 0xd8, 0xe5, 0xc0, 0x77, 0xce,
-	0x41, 0x3d, 0x08, 0x37, 0x47, 0x89, 0x49, 0xe4, 0x6a, 0x41, 0xf8, 0x66, 0x22, 0x71, 0x31, 0x0f,
-	0x74, 0xcd, 0x1d, 0xea, 0xb4, 0x7b, 0xdc, 0xe0, 0xfd, 0xa7, 0x04, 0x8d, 0x6f, 0x07, 0xc9, 0x70,
-	0xa4, 0xa4, 0xb3, 0x78, 0x30, 0x5c, 0x67, 0x82, 0xb2, 0x09, 0xa1, 0xe5, 0x54, 0x08, 0x3d, 0x22,
-	0xc8, 0xec, 0x8a, 0xfe, 0xc8, 0x26, 0x2f, 0x44, 0xe8, 0x94, 0x26, 0x8a, 0xc9, 0xb5, 0x9b, 0x6d,
-	0x26, 0xd0, 0xa6, 0xf4, 0x41, 0x1e, 0x47, 0x7e, 0x5d, 0x69, 0x37, 0xa9, 0x05, 0xbd, 0x0d, 0x3b,
-	0x25, 0x01, 0xce, 0xd1, 0x20, 0x0e, 0x13, 0x08, 0x08, 0x57, 0xa1, 0x9d, 0x98, 0xbe, 0xc7, 0x01,
-	0xb6, 0x99, 0x0a, 0xb0, 0x36, 0xd2, 0xc3, 0x38, 0xd2, 0x7b, 0x7f, 0xab, 0x41, 0x8d, 0x2f, 0x1b,
-	0x58, 0x93, 0x25, 0xab, 0xc9, 0x13, 0x5c, 0x26, 0x20, 0x40, 0x25, 0x94, 0x51, 0x02, 0x13, 0x68,
-	0x76, 0x3c, 0x1c, 0xa2, 0x50, 0x47, 0x2f, 0x4d, 0x61, 0xfb, 0x50, 0xc4, 0x58, 0x24, 0xb0, 0x12,
-	0x34, 0x85, 0xa3, 0x74, 0x7a, 0x41, 0xdf, 0x27, 0x05, 0x34, 0xdb, 0x4c, 0x60, 0xcd, 0x17, 0xaa,
-	0x9e, 0xde, 0xcd, 0xf8, 0x89, 0x5a, 0xb7, 0x69, 0xe7, 0x14, 0x6b, 0x3d, 0x9d, 0x5c, 0xb2, 0x27,
-	0x35, 0x53, 0x17, 0x40, 0xce, 0x75, 0xa8, 0xc5, 0x42, 0x49, 0xdc, 0xa5, 0x58, 0xb0, 0xcd, 0xe7,
-	0x97, 0xd4, 0x16, 0xe3, 0x3a, 0x9b, 0x04, 0x11, 0xa3, 0x4c, 0x3a, 0x71, 0xf4, 0x40, 0xef, 0x5c,
-	0x4d, 0x59, 0x2f, 0x98, 0x49, 0x79, 0xc1, 0x79, 0xa8, 0xe3, 0xaf, 0xf4, 0xf5, 0x6e, 0xd5, 0x94,
-	0x2d, 0xc9, 0xe6, 0x52, 0x25, 0x19, 0xca, 0x8e, 0xe2, 0x50, 0xfa, 0x7a, 0x6f, 0x6a, 0x0a, 0x0f,
-	0x04, 0x39, 0x08, 0x94, 0x92, 0xbe, 0xde, 0x92, 0x86, 0xa4, 0x88, 0x2b, 0x42, 0x99, 0xb8, 0x67,
-	0x96, 0x2a, 0xe8, 0x47, 0x44, 0xd8, 0x74, 0xd9, 0x29, 0x4a, 0x97, 0xcf, 0xa6, 0xd2, 0x65, 0x67,
-	0x15, 0x1a, 0x3e, 0xbb, 0x38, 0xed, 0xbe, 0xe9, 0x1b, 0x0b, 0xf9, 0x18, 0xa4, 0x77, 0x40, 0xdb,
-	0xc8, 0x21, 0xc8, 0x68, 0x28, 0x11, 0xe4, 0x39, 0x72, 0x38, 0x4d, 0x21, 0xc8, 0x81, 0x50, 0x9d,
-	0x9e, 0xf4, 0xdd, 0xf3, 0xc4, 0x30, 0x24, 0x72, 0x12, 0x2c, 0xf1, 0xa5, 0xef, 0x2e, 0x30, 0x47,
-	0x93, 0xc8, 0x51, 0xd1, 0x88, 0xfa, 0xb8, 0xcc, 0xd1, 0x24, 0x2e, 0x41, 0x86, 0x7e, 0xe2, 0x5e,
-	0xa0, 0x66, 0xfa, 0xc6, 0x25, 0x48, 0xd2, 0x64, 0x8b, 0x3d, 0x9d, 0x08, 0x34, 0xb8, 0x2f, 0x85,
-	0xdf, 0x0f, 0x42, 0xe9, 0x3e, 0x4d, 0x0c, 0x4b, 0x63, 0x0f, 0x3c, 0x67, 0x7c, 0xf7, 0x22, 0x2f,
-	0x9a, 0x08, 0x2c, 0x98, 0x5e, 0x1f, 0xc9, 0x78, 0xcf, 0x84, 0xf6, 0xfb, 0x23, 0x99, 0x28, 0xef,
-	0xfb, 0x70, 0x36, 0xd3, 0xaa, 0x53, 0xa5, 0x71, 0x46, 0x51, 0x3a, 0x7e, 0x46, 0xe1, 0xbd, 0x5f,
-	0x02, 0xb8, 0x17, 0x47, 0xef, 0xc8, 0x0e, 0x9d, 0x8b, 0x76, 0x0b, 0x94, 0x8a, 0xb7, 0x40, 0x39,
-	0xb3, 0x05, 0xe6, 0xa0, 0x2c, 0xb8, 0xd6, 0xa9, 0xb4, 0xcb, 0x42, 0x61, 0x58, 0x53, 0xd1, 0x26,
-	0x97, 0x29, 0x7c, 0x5e, 0x34, 0x54, 0x74, 0x87, 0xca, 0x91, 0x4b, 0x30, 0xad, 0xa2, 0x4d, 0xeb,
-	0xf0, 0x3a, 0x24, 0xaa, 0xe8, 0x9e, 0x29, 0x80, 0x2e, 0xc3, 0x19, 0x5a, 0x95, 0xbe, 0x5f, 0xa3,
-	0xa5, 0xe6, 0x37, 0xb5, 0xf7, 0xcb, 0x92, 0xd6, 0x48, 0xf6, 0x16, 0x6e, 0x35, 0x7d, 0xad, 0x55,
-	0x90, 0x9e, 0x90, 0xb4, 0xd9, 0x19, 0x9c, 0xb0, 0xde, 0xc6, 0xb3, 0xca, 0x2c, 0x5b, 0x9f, 0x11,
-	0xad, 0x03, 0x1a, 0xb3, 0x12, 0xba, 0x73, 0xaa, 0x8f, 0xf7, 0xfb, 0x0c, 0x16, 0x63, 0x1d, 0xd4,
-	0x60, 0xaa, 0x4e, 0x33, 0xd5, 0x58, 0x7a, 0xb3, 0x97, 0x0f, 0x6e, 0x76, 0x4e, 0x7a, 0x2a, 0xe9,
-	0xa4, 0xc7, 0x5a, 0xa2, 0x9a, 0xb6, 0x04, 0x6e, 0xa3, 0x60, 0x10, 0x98, 0x72, 0x87, 0x09, 0x6c,
-	0x15, 0xdb, 0x4a, 0xc6, 0xe6, 0xc8, 0x21, 0xc2, 0xdb, 0xd1, 0x7e, 0x62, 0xf0, 0x69, 0x65, 0xdd,
-	0x86, 0x3a, 0xa9, 0x00, 0xfd, 0x04, 0x8f, 0x11, 0x2f, 0xbf, 0xea, 0x83, 0x0a, 0x36, 0x3e, 0xc3,
-	0xfd, 0xd0, 0xe5, 0x43, 0xf9, 0xd0, 0x94, 0x45, 0xf4, 0xed, 0xfd, 0xce, 0x68, 0x83, 0x82, 0x9c,
-	0xd5, 0x46, 0x2b, 0x5f, 0x5b, 0x9f, 0xe4, 0x12, 0x1a, 0x0f, 0x4f, 0xd1, 0x37, 0xf7, 0x4d, 0xf8,
-	0xf9, 0x95, 0xf4, 0xf0, 0xb6, 0xd6, 0x83, 0x41, 0xa6, 0xf5, 0x70, 0x13, 0xea, 0x74, 0xac, 0x1a,
-	0x3d, 0x1c, 0xf0, 0x9a, 0x74, 0xb8, 0xd6, 0xa2, 0x85, 0x4b, 0xbf, 0x0d, 0xf3, 0x34, 0xbe, 0x29,
-	0x5b, 0x53, 0x9e, 0x70, 0xf0, 0xb2, 0x15, 0x47, 0xe8, 0x89, 0xa4, 0x67, 0x46, 0xc0, 0x6f, 0x6f,
-	0x03, 0xce, 0xe5, 0x46, 0xd0, 0x18, 0x6f, 0xe5, 0xea, 0xd3, 0xaf, 0x50, 0x2c, 0x7b, 0xdf, 0xd2,
-	0x1b, 0x4a, 0xa7, 0xda, 0x16, 0xd3, 0xf1, 0x12, 0x6c, 0xef, 0x55, 0x6d, 0xcf, 0x4c, 0xa6, 0x3e,
-	0x2e, 0x04, 0x4a, 0xc7, 0x2d, 0x04, 0xbc, 0x17, 0xf4, 0x40, 0x1b, 0xa3, 0xe1, 0xb0, 0xbf, 0x97,
-	0x02, 0xe2, 0xcb, 0x30, 0x1a, 0x18, 0x20, 0x44, 0x78, 0x5f, 0x96, 0xb5, 0xad, 0x8c, 0xf0, 0xf8,
-	0xde, 0xfa, 0xa0, 0x34, 0x3a, 0x97, 0xe8, 0x74, 0x30, 0x67, 0x34, 0x79, 0xbc, 0xa5, 0x53, 0x91,
-	0xaf, 0x92, 0x89, 0x7c, 0xbc, 0xad, 0x76, 0x6c, 0x3e, 0x43, 0x44, 0x26, 0x6b, 0xb2, 0xf9, 0xfa,
-	0xb8, 0x05, 0x67, 0xea, 0xf4, 0x44, 0x18, 0xca, 0xbe, 0xc9, 0xd7, 0x2d, 0x8d, 0x3c, 0x53, 0x3d,
-	0xe8, 0xf0, 0x6e, 0x69, 0x1c, 0x77, 0x57, 0xf4, 0x03, 0x5f, 0xa8, 0x28, 0x36, 0x79, 0x7a, 0xaa,
-	0x85, 0xe2, 0xbc, 0xea, 0xe9, 0x38, 0x5f, 0x6d, 0x33, 0x81, 0xd8, 0x13, 0x5a, 0xbf, 0x4e, 0x75,
-	0x34, 0x95, 0x8a, 0xba, 0xd3, 0x99, 0xa8, 0x7b, 0x1e, 0xea, 0x83, 0x20, 0xc4, 0xa8, 0xc5, 0xf1,
-	0x5c, 0x53, 0x88, 0x6c, 0x4b, 0xf4, 0xb1, 0x2a, 0xe1, 0x98, 0x3e, 0xd5, 0xb6, 0xb4, 0x77, 0x1d,
-	0xaa, 0x6f, 0x26, 0x1c, 0xbe, 0xc8, 0x1d, 0x4b, 0x5c, 0x47, 0xe1, 0x37, 0xa2, 0x1a, 0x85, 0x2a,
-	0xe0, 0x6a, 0xaf, 0xd2, 0x66, 0xc2, 0x5b, 0x87, 0xda, 0x1b, 0x91, 0x12, 0xfd, 0x09, 0xc6, 0x18,
-	0x83, 0x2b, 0x4f, 0x00, 0x57, 0x49, 0x83, 0xf3, 0x76, 0x61, 0x6e, 0x43, 0x45, 0xb1, 0xf4, 0x5f,
-	0x49, 0xa5, 0x9a, 0xc7, 0xdb, 0x2f, 0x8f, 0x73, 0x87, 0xe4, 0xfd, 0x14, 0xaa, 0x6f, 0x45, 0x6a,
-	0xd2, 0x6c, 0xf3, 0xe6, 0x36, 0x44, 0x9f, 0x49, 0x7c, 0xe7, 0x61, 0x72, 0xd4, 0x4a, 0x2a, 0x47,
-	0x9d, 0x78, 0xab, 0xe1, 0xbd, 0x08, 0xf5, 0x7b, 0xf1, 0x48, 0xaf, 0xdd, 0x1e, 0xb5, 0xb4, 0xf6,
-	0xf1, 0x01, 0x4a, 0x69, 0x0f, 0x5f, 0x66, 0xd3, 0xb7, 0xf7, 0x51, 0x15, 0x66, 0x5e, 0x95, 0xa1,
-	0x4c, 0x82, 0x64, 0x83, 0x8e, 0xfa, 0x13, 0xc5, 0xf3, 0xd4, 0xa9, 0x56, 0x3e, 0xfe, 0xa9, 0x76,
-	0xd3, 0xe2, 0xac, 0x14, 0x77, 0x4a, 0x07, 0x50, 0xb3, 0x88, 0x55, 0xa8, 0xd3, 0xe6, 0xc1, 0xfa,
-	0x17, 0x3b, 0x9d, 0xe5, 0x4e, 0xf4, 0x08, 0xbb, 0xbb, 0xba, 0xbc, 0x81, 0x3c, 0xd3, 0x85, 0x05,
-	0x9d, 0x65, 0xa8, 0x8e, 0x12, 0xe9, 0xbb, 0xb5, 0x74, 0xfe, 0x3a, 0x9e, 0x05, 0x1d, 0x52, 0xf7,
-	0x20, 0x39, 0xc4, 0xa5, 0xd0, 0xe5, 0x70, 0xd3, 0x15, 0xe2, 0x22, 0x87, 0x34, 0x93, 0xb0, 0xa8,
-	0x73, 0x3b, 0xe5, 0x1c, 0x0d, 0xea, 0xb6, 0x98, 0xef, 0x96, 0x75, 0xbc, 0x03, 0xd7, 0x8c, 0xd7,
-	0xa1, 0xb6, 0x1b, 0x61, 0x9e, 0x3d, 0x55, 0x8c, 0xf3, 0xad, 0xd4, 0x7b, 0x16, 0x09, 0x92, 0xad,
-	0xc8, 0xe4, 0xb4, 0x91, 0x8b, 0x6c, 0x45, 0x5c, 0x6b, 0x2b, 0x76, 0x8f, 0x9b, 0x50, 0xa7, 0x23,
-	0xd2, 0x24, 0xf4, 0x87, 0x9e, 0xa6, 0x5a, 0xf4, 0xc6, 0x9f, 0xa6, 0xa1, 0xb2, 0x9e, 0x74, 0x9d,
-	0xbb, 0xd0, 0x1c, 0x3f, 0x60, 0x1f, 0x78, 0xa0, 0x48, 0x3f, 0x2b, 0xb7, 0x9e, 0x3b, 0x8c, 0x6b,
-	0xcf, 0xd8, 0x1f, 0xc3, 0x6c, 0xf6, 0x69, 0x79, 0xa9, 0xa0, 0x5b, 0x46, 0xa2, 0x75, 0xf5, 0x28,
-	0x09, 0x3b, 0xf8, 0x5d, 0x68, 0x8e, 0xdf, 0x85, 0x8b, 0xd0, 0x5a, 0x6e, 0x21, 0xda, 0x83, 0x0f,
-	0xaf, 0x6d, 0x80, 0xd4, 0xfb, 0xea, 0x33, 0x45, 0x2b, 0xb4, 0xec, 0xd6, 0xf3, 0x87, 0xb2, 0xed,
-	0x98, 0x6b, 0x50, 0xe3, 0x37, 0x50, 0xb7, 0x40, 0x9e, 0x38, 0xad, 0xa5, 0x49, 0x9c, 0xf4, 0x20,
-	0xfc, 0x1a, 0x59, 0x34, 0x08, 0x71, 0x0a, 0x07, 0xc9, 0x3c, 0x2d, 0x3a, 0xdf, 0x81, 0xba, 0x7e,
-	0xed, 0xbb, 0x50, 0x20, 0xcb, 0xac, 0xd6, 0xb3, 0x13, 0x59, 0x69, 0x30, 0xfc, 0x30, 0x56, 0x04,
-	0x86, 0x38, 0x85, 0x60, 0x32, 0xcf, 0x56, 0xce, 0x77, 0xa1, 0x61, 0xde, 0xac, 0x5a, 0x85, 0x53,
-	0x12, 0xaf, 0xe5, 0x4d, 0xe6, 0xa5, 0x87, 0x32, 0xef, 0x4c, 0x45, 0x43, 0x69, 0x5e, 0xe1, 0x50,
-	0xb9, 0x67, 0x23, 0x54, 0x91, 0x7e, 0x33, 0x2a, 0x52, 0x11, 0xb3, 0x0a, 0x55, 0x94, 0x7d, 0x0a,
-	0x62, 0x15, 0xe1, 0xda, 0x8a, 0x55, 0x84, 0x2b, 0x5b, 0x9a, 0xc4, 0x49, 0x83, 0xd1, 0xcf, 0x34,
-	0x45, 0x60, 0x98, 0x55, 0x08, 0x26, 0xfb, 0xfa, 0x82, 0xdb, 0x64, 0xfc, 0xf2, 0x52, 0xb4, 0x4d,
-	0x2c, 0xb7, 0x70, 0x9b, 0x1c, 0x7c, 0xe0, 0x58, 0x83, 0x1a, 0x3f, 0x48, 0x14, 0xad, 0x8e, 0x38,
-	0x85, 0xab, 0xcb, 0xbc, 0x18, 0xa0, 0xd5, 0xcc, 0x6b, 0x41, 0x91, 0xd5, 0x34, 0xaf, 0xd0, 0x6a,
-	0xf9, 0xfb, 0xfc, 0xdb, 0x50, 0xa5, 0x2b, 0xfb, 0x85, 0xc2, 0x23, 0x69, 0x47, 0xb6, 0x2e, 0x4d,
-	0x60, 0xd8, 0x11, 0x7e, 0x08, 0x33, 0x99, 0x0b, 0xf8, 0xa2, 0x0e, 0x69, 0x81, 0xd6, 0x95, 0x23,
-	0x04, 0xd2, 0x07, 0x60, 0xf6, 0xb6, 0x7c, 0xa9, 0xd0, 0xa3, 0x53, 0x12, 0x85, 0x07, 0x60, 0xe1,
-	0x15, 0x77, 0xab, 0xf6, 0xf3, 0x2f, 0x3f, 0x7e, 0xa1, 0x74, 0xe3, 0x9f, 0x75, 0xa8, 0x51, 0x82,
-	0xeb, 0xdc, 0xb7, 0x77, 0xd5, 0xc5, 0x05, 0x58, 0xa6, 0xe6, 0x6f, 0x5d, 0x3e, 0x54, 0x46, 0x5f,
-	0xa3, 0x2f, 0xbe, 0xf7, 0xd9, 0xbf, 0x7e, 0x5b, 0x76, 0x9d, 0xf3, 0x2b, 0xb9, 0xff, 0x6a, 0xe9,
-	0xdc, 0x20, 0x31, 0x77, 0x65, 0xcf, 0x1e, 0x56, 0xf2, 0xf1, 0x84, 0xc7, 0xa8, 0x0a, 0xbd, 0xcb,
-	0x34, 0xdf, 0x33, 0xce, 0xd3, 0xf9, 0xf9, 0x38, 0x43, 0x58, 0x79, 0x14, 0xf8, 0xfb, 0xb8, 0x4e,
-	0x2e, 0x40, 0x9d, 0x43, 0x86, 0x3c, 0x62, 0x9d, 0xd9, 0x0a, 0x76, 0xf2, 0x3a, 0x75, 0x66, 0x72,
-	0x1f, 0xea, 0x5c, 0xeb, 0x4d, 0x98, 0x32, 0x53, 0xa2, 0x4e, 0x98, 0x32, 0x5b, 0x2c, 0x4e, 0x9e,
-	0x52, 0x67, 0x50, 0x1f, 0x94, 0x60, 0xca, 0x26, 0xb2, 0xcf, 0x15, 0x8e, 0x98, 0x2b, 0x0f, 0x0f,
-	0x06, 0xa5, 0xc2, 0x12, 0xd0, 0x7b, 0x89, 0x66, 0xbe, 0xee, 0x2c, 0x4f, 0x52, 0x32, 0xfd, 0xee,
-	0xaf, 0x98, 0xec, 0x65, 0xe5, 0x11, 0xa6, 0xc8, 0xfb, 0xce, 0xbe, 0x79, 0x53, 0x29, 0x36, 0x76,
-	0xba, 0x2a, 0x9c, 0x60, 0xec, 0xec, 0x1b, 0xcd, 0x35, 0xc2, 0x71, 0xc5, 0x79, 0x3e, 0x8f, 0x83,
-	0xf3, 0x92, 0x95, 0x47, 0x54, 0x4a, 0xee, 0xaf, 0x3c, 0xc2, 0xea, 0x71, 0xdf, 0xd9, 0x83, 0x3a,
-	0xd7, 0x70, 0x13, 0x6c, 0x90, 0xa9, 0x06, 0x27, 0xd8, 0x20, 0x5b, 0x04, 0x7a, 0xff, 0x47, 0x08,
-	0x96, 0x9c, 0xc5, 0x3c, 0x02, 0x2e, 0x8f, 0x56, 0x1e, 0x51, 0x21, 0xb2, 0x7f, 0xe7, 0x7b, 0x9f,
-	0x7c, 0xbe, 0x58, 0xfa, 0xf4, 0xf3, 0xc5, 0xd2, 0x3f, 0x3e, 0x5f, 0x2c, 0xfd, 0xfa, 0x8b, 0xc5,
-	0x53, 0x9f, 0x7e, 0xb1, 0x78, 0xea, 0x2f, 0x5f, 0x2c, 0x9e, 0xfa, 0xd1, 0xf5, 0x6e, 0xa0, 0x7a,
-	0xa3, 0xad, 0xe5, 0x4e, 0x34, 0xa0, 0x31, 0xae, 0x85, 0x52, 0x3d, 0x88, 0xe2, 0x1d, 0x1e, 0xb0,
-	0x2f, 0xfd, 0xae, 0x8c, 0xe9, 0x9f, 0x86, 0x3c, 0xf6, 0xee, 0xea, 0x56, 0x9d, 0xfe, 0x31, 0x78,
-	0xf3, 0xbf, 0x01, 0x00, 0x00, 0xff, 0xff, 0xd8, 0x07, 0xc1, 0xc1, 0xfe, 0x28, 0x00, 0x00,
+	// 3653 bytes of a gzipped FileDescriptorProto
+	0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0xff, 0xc4, 0x3b, 0x4d, 0x6f, 0x1c, 0xc7,
+	0xb1, 0xda, 0x4f, 0x72, 0x9b, 0x1f, 0x92, 0x46, 0x14, 0x39, 0x5a, 0x49, 0x14, 0x35, 0xb2, 0x2d,
+	0xc1, 0xb0, 0x48, 0x51, 0x16, 0xfc, 0x1e, 0x84, 0x77, 0x90, 0x44, 0x5b, 0x0f, 0xef, 0xc5, 0x84,
+	0xe4, 0xa5, 0x94, 0x04, 0x09, 0x62, 0xa2, 0xb9, 0xd3, 0xdc, 0x1d, 0x73, 0x77, 0x66, 0x35, 0xd3,
+	0x4b, 0x8a, 0x30, 0x14, 0x3b, 0x0e, 0x62, 0x20, 0x87, 0xc0, 0xf9, 0x3a, 0xf8, 0x94, 0x5b, 0xce,
+	0xf1, 0x21, 0xc8, 0x6f, 0xf0, 0xd1, 0x48, 0x2e, 0xce, 0x25, 0x31, 0xec, 0x00, 0x3a, 0xe6, 0x2f,
+	0x04, 0x55, 0xd5, 0xdd, 0xdb, 0xb3, 0xec, 0x25, 0x29, 0x89, 0x4e, 0x4e, 0x3b, 0xd5, 0x55, 0xd3,
+	0x55, 0x5d, 0x5d, 0x55, 0x5d, 0x55, 0x3d, 0xcb, 0xce, 0xca, 0x24, 0x6d, 0x2d, 0x75, 0x79, 0xba,
+	0x25, 0xe4, 0xd2, 0xf6, 0xb2, 0x7a, 0x5a, 0xec, 0xa5, 0x89, 0x4c, 0xbc, 0x69, 0x40, 0x2e, 0xaa,
+	0xa1, 0xed, 0xe5, 0xfa, 0x5c, 0x33, 0xc9, 0xba, 0x49, 0xb6, 0xd4, 0xcd, 0x5a, 0x48, 0x9b, 0xb5,
+	0x88, 0xb0, 0x7e, 0x86, 0x10, 0xeb, 0x08, 0x2d, 0x11, 0xa0, 0x50, 0x33, 0xad, 0xa4, 0x95, 0xd0,
+	0x38, 0x3c, 0xa9, 0xd1, 0x73, 0xad, 0x24, 0x69, 0x75, 0xc4, 0x12, 0xef, 0x45, 0x4b, 0x3c, 0x8e,
+	0x13, 0xc9, 0x65, 0x94, 0xc4, 0xfa, 0x9d, 0x39, 0x14, 0x6a, 0x23, 0x89, 0x43, 0x60, 0x03, 0xbf,
+	0x0a, 0x41, 0xd2, 0x66, 0x8f, 0xfa, 0x3c, 0x15, 0x80, 0xa2, 0x27, 0x42, 0x06, 0x1f, 0x17, 0xd8,
+	0xe4, 0x6a, 0xd6, 0xba, 0x9f, 0x64, 0xf2, 0xde, 0xe6, 0xa6, 0x48, 0xbd, 0x1b, 0x6c, 0xbc, 0x97,
+	0x26, 0xdb, 0x51, 0x28, 0x52, 0xbf, 0xb0, 0x50, 0xb8, 0x52, 0xbb, 0xe3, 0xff, 0xf9, 0x8f, 0x57,
+	0x67, 0x94, 0x78, 0xb7, 0xc3, 0x30, 0x15, 0x59, 0xb6, 0x26, 0xd3, 0x28, 0x6e, 0x35, 0x0c, 0xa5,
+	0xb7, 0xcc, 0x2a, 0x09, 0xbc, 0xee, 0x17, 0x17, 0x0a, 0x57, 0x26, 0xae, 0x9f, 0x5e, 0x44, 0x25,
+	0x28, 0x4e, 0xdb, 0xcb, 0x8b, 0x38, 0xf7, 0x9d, 0xf2, 0xe7, 0x7f, 0xbb, 0x70, 0xac, 0x41, 0x94,
+	0x37, 0xa7, 0x3e, 0x7a, 0xfa, 0xd9, 0xab, 0x66, 0x86, 0xe0, 0x35, 0x36, 0x63, 0xcb, 0xd1, 0x10,
+	0x59, 0x2f, 0x89, 0x33, 0xe1, 0xcd, 0xe8, 0x99, 0x51, 0x18, 0xf5, 0x72, 0xf0, 0x93, 0x02, 0x3b,
+	0xb1, 0x9a, 0xb5, 0xbe, 0x17, 0xc9, 0x76, 0x98, 0xf2, 0x9d, 0x17, 0x11, 0x7d, 0x86, 0x55, 0x64,
+	0xca, 0x43, 0x81, 0xa2, 0xd7, 0x1a, 0x04, 0x78, 0x1e, 0x2b, 0x67, 0x3d, 0xd1, 0xf4, 0x4b, 0x38,
+	0x88, 0xcf, 0xc3, 0x12, 0xd7, 0x99, 0x3f, 0x2c, 0x82, 0x96, 0x3a, 0xf8, 0x2b, 0xa9, 0xf5, 0x5e,
+	0x4f, 0xc4, 0x6f, 0x0b, 0x9e, 0x09, 0x6f, 0x91, 0x55, 0x36, 0xfa, 0xbb, 0x87, 0x10, 0x8c, 0xc8,
+	0x50, 0xa1, 0x69, 0xb8, 0x8f, 0x42, 0x01, 0x69, 0x14, 0x9a, 0xaa, 0x3d, 0x78, 0xd4, 0x4f, 0xa4,
+	0x40, 0x99, 0x1d, 0xaf, 0xbc, 0x03, 0x48, 0xfd, 0x0a, 0x52, 0x7a, 0x97, 0xd9, 0x71, 0x7c, 0x58,
+	0xcf, 0xa2, 0x56, 0xcc, 0x65, 0x3f, 0x15, 0x7e, 0x79, 0xa1, 0x70, 0x65, 0xb2, 0x31, 0x8d, 0xc3,
+	0x6b, 0x7a, 0xf4, 0x26, 0x83, 0xa5, 0x93, 0x68, 0x6a, 0xa7, 0xcc, 0xd2, 0xec, 0x9d, 0xea, 0xc0,
+	0x80, 0xde, 0x29, 0x04, 0x82, 0x1f, 0xb3, 0x29, 0xd8, 0xd7, 0x0e, 0x6f, 0x0a, 0x94, 0xf9, 0xdf,
+	0xa0, 0x89, 0x9c, 0xb4, 0x57, 0xd9, 0xe9, 0x1c, 0xff, 0x03, 0xc4, 0xfd, 0x7d, 0x81, 0x8d, 0xaf,
+	0x66, 0xad, 0x55, 0x2e, 0x9b, 0x6d, 0xef, 0x1a, 0xab, 0x66, 0x22, 0x3e, 0x8c, 0x39, 0x29, 0xba,
+	0xc1, 0x1e, 0x14, 0x5f, 0x64, 0x0f, 0x4a, 0xce, 0x3d, 0x98, 0x80, 0x55, 0x29, 0x46, 0x81, 0x87,
+	0xf6, 0x8f, 0x62, 0x1a, 0xa3, 0x13, 0x28, 0xfa, 0x9a, 0xe4, 0xa9, 0x7c, 0x7e, 0x5f, 0x20, 0x9d,
+	0x14, 0x2d, 0x9d, 0x0c, 0xdb, 0x3d, 0xb1, 0x46, 0x36, 0x86, 0x75, 0x8b, 0xd5, 0xde, 0xe6, 0xb1,
+	0x58, 0xe9, 0xf0, 0xa8, 0x0b, 0xbe, 0xd3, 0xe1, 0x31, 0x29, 0x76, 0xaa, 0x81, 0xcf, 0xde, 0x2c,
+	0xab, 0xf2, 0x6e, 0xd2, 0x8f, 0x25, 0x4e, 0x5d, 0x6e, 0x28, 0xc8, 0x3b, 0xc1, 0x4a, 0x5d, 0xfe,
+	0x18, 0x57, 0x5c, 0x6e, 0xc0, 0xa3, 0x77, 0x8e, 0xd5, 0x86, 0xad, 0x71, 0x30, 0x10, 0xfc, 0xa1,
+	0xc0, 0x6a, 0xab, 0x59, 0xab, 0x21, 0x42, 0x21, 0xba, 0xcf, 0xb1, 0x41, 0xce, 0x15, 0x7a, 0xff,
+	0xc5, 0xaa, 0x4d, 0x10, 0x3d, 0xf3, 0x4b, 0x0b, 0xa5, 0x2b, 0x13, 0xd7, 0xcf, 0x2c, 0xe6, 0x83,
+	0xf8, 0xa2, 0x59, 0x9c, 0xda, 0x3b, 0x45, 0x0e, 0xd3, 0x6d, 0x46, 0x31, 0xef, 0xa0, 0xa0, 0xe3,
+	0x0d, 0x02, 0xf2, 0x3b, 0x75, 0x99, 0x9d, 0x34, 0x02, 0x1b, 0xe3, 0xf3, 0x58, 0xb9, 0xc7, 0xa3,
+	0x10, 0xc5, 0x2e, 0x37, 0xf0, 0x39, 0xb8, 0xc5, 0x26, 0x57, 0x3a, 0x49, 0x26, 0x56, 0x80, 0x22,
+	0x96, 0x2e, 0x9a, 0xbc, 0x72, 0x8a, 0xc3, 0xca, 0xf9, 0x2d, 0x19, 0x2f, 0xce, 0xf2, 0xcc, 0x7e,
+	0xe6, 0xd6, 0xcc, 0x1b, 0x6c, 0xac, 0x49, 0xf2, 0xa8, 0xb0, 0x72, 0x6e, 0x58, 0x35, 0xb6, 0xcc,
+	0x0d, 0x4d, 0x9c, 0x73, 0x41, 0x32, 0x18, 0xa4, 0x33, 0x06, 0xf3, 0x01, 0x63, 0xa8, 0x15, 0xd4,
+	0xe3, 0x51, 0x5a, 0x2b, 0x58, 0x5a, 0x9c, 0xc8, 0xa8, 0x29, 0x94, 0x51, 0x29, 0x68, 0xd8, 0x8a,
+	0x67, 0x98, 0x37, 0x10, 0xc0, 0xb2, 0x63, 0x10, 0xeb, 0xf6, 0x06, 0x8f, 0xc3, 0x24, 0xfe, 0x36,
+	0x9d, 0x88, 0xd8, 0x2b, 0x46, 0x86, 0xfd, 0x8f, 0xd0, 0xb8, 0x57, 0x78, 0xdc, 0x14, 0x9d, 0xa3,
+	0xd9, 0xc0, 0xdc, 0x46, 0x9c, 0x42, 0x53, 0xa4, 0xe9, 0x0d, 0xcf, 0x14, 0x6d, 0xe6, 0x41, 0xd2,
+	0x7b, 0xd8, 0x3b, 0x22, 0x9b, 0x99, 0x61, 0x95, 0x7e, 0x1c, 0xc9, 0x4c, 0x6d, 0x00, 0x01, 0x0e,
+	0x8b, 0x40, 0x9e, 0x46, 0x8e, 0x4f, 0xc8, 0xb3, 0xdf, 0x7a, 0x2c, 0x45, 0x1c, 0x1e, 0x91, 0x24,
+	0x1e, 0x2b, 0x8b, 0x38, 0x24, 0x41, 0x4a, 0x0d, 0x7c, 0xde, 0x3f, 0xbe, 0x38, 0xd4, 0x45, 0x02,
+	0x19, 0x31, 0xff, 0xa4, 0x7d, 0x0c, 0xec, 0xf6, 0xe8, 0xe2, 0xcf, 0x58, 0x2a, 0x9a, 0x22, 0xea,
+	0x69, 0x2f, 0x9b, 0x1b, 0x3e, 0x38, 0x1a, 0x84, 0x56, 0xe1, 0x47, 0x53, 0x1f, 0xb0, 0x18, 0xc7,
+	0x89, 0xb1, 0x92, 0x33, 0xf7, 0x9f, 0x15, 0xd8, 0x84, 0xca, 0x61, 0xda, 0x49, 0xe7, 0x08, 0xb5,
+	0x0e, 0xe9, 0xa7, 0xda, 0x7e, 0x7c, 0x86, 0x38, 0xbf, 0x25, 0x76, 0x95, 0x88, 0xf0, 0x98, 0xd3,
+	0xf4, 0x69, 0x76, 0xca, 0x12, 0xc3, 0x88, 0xf7, 0x29, 0x99, 0xc4, 0xed, 0x38, 0xdb, 0x79, 0x91,
+	0xf4, 0xce, 0x1d, 0x24, 0x38, 0xce, 0xaa, 0xce, 0x5a, 0x05, 0x79, 0x3e, 0x1b, 0xeb, 0x24, 0x4d,
+	0x2e, 0x93, 0x14, 0x45, 0xad, 0x35, 0x34, 0x38, 0xec, 0xbf, 0x64, 0x1b, 0x24, 0x99, 0x91, 0xf7,
+	0xa7, 0x24, 0xef, 0xc3, 0x38, 0x13, 0xbc, 0xf3, 0x1f, 0x53, 0xe6, 0x55, 0x14, 0x8d, 0x84, 0x30,
+	0x07, 0x8e, 0xcf, 0xc6, 0xb6, 0x45, 0x1a, 0x46, 0x4d, 0xa9, 0xf2, 0x1d, 0x0d, 0xaa, 0x98, 0x73,
+	0xbb, 0xd9, 0x14, 0x3d, 0xf9, 0xad, 0xc5, 0x1c, 0x9a, 0xde, 0x28, 0xea, 0x9f, 0x94, 0x1e, 0xaf,
+	0xb4, 0x79, 0xa7, 0x23, 0xe2, 0x96, 0xf0, 0xfe, 0x9b, 0xb1, 0xa6, 0x06, 0x0e, 0x66, 0x6e, 0xd1,
+	0x8e, 0xd0, 0xda, 0x4d, 0x36, 0x2e, 0x60, 0xa3, 0xe2, 0xa6, 0x4e, 0x87, 0xfd, 0x61, 0x8f, 0x7a,
+	0x4b, 0xe1, 0x95, 0x4b, 0x19, 0x7a, 0xa3, 0xf1, 0xb2, 0xa5, 0x71, 0x3c, 0x8b, 0x53, 0xe9, 0x57,
+	0xf4, 0x59, 0x9c, 0x4a, 0xaf, 0xce, 0xc6, 0x43, 0x21, 0x79, 0xb3, 0x2d, 0x42, 0xbf, 0x8a, 0xc7,
+	0xbf, 0x81, 0x6f, 0x1e, 0x07, 0x0d, 0x58, 0x62, 0x06, 0x1b, 0x98, 0x34, 0x9b, 0x05, 0x9b, 0x7d,
+	0xa9, 0x5b, 0x82, 0xd2, 0xc6, 0x0c, 0x04, 0xb1, 0xf6, 0xac, 0x98, 0xdb, 0x33, 0x58, 0x34, 0x58,
+	0x22, 0xad, 0x6d, 0xbc, 0x41, 0x40, 0xf0, 0x2b, 0x0a, 0x4d, 0xf7, 0x01, 0x38, 0xb2, 0xd0, 0x54,
+	0x1f, 0xd2, 0xa4, 0x2d, 0x20, 0x89, 0x91, 0x6c, 0x2a, 0x4b, 0x24, 0xc0, 0x15, 0x75, 0x50, 0x24,
+	0xb3, 0xfb, 0x7d, 0x3a, 0xe5, 0x92, 0x6e, 0x37, 0x42, 0x8b, 0x7b, 0xaf, 0x1f, 0xb6, 0xc4, 0xc1,
+	0x16, 0x87, 0x64, 0xa3, 0xfd, 0x79, 0x83, 0x77, 0x3a, 0x89, 0x54, 0x32, 0x2a, 0x48, 0x59, 0x22,
+	0xbe, 0xa9, 0x4f, 0x3f, 0x64, 0x6b, 0x64, 0xf9, 0x45, 0x81, 0x8d, 0xad, 0x66, 0xad, 0xef, 0x42,
+	0x26, 0x7e, 0x34, 0xa2, 0x58, 0xbb, 0x56, 0xca, 0xef, 0xda, 0x2c, 0x6c, 0x49, 0x33, 0x15, 0x52,
+	0xc5, 0x16, 0x05, 0xe5, 0x84, 0x3c, 0xc9, 0x8e, 0x2b, 0x71, 0x8c, 0x88, 0xef, 0xa2, 0x84, 0xf7,
+	0x93, 0xad, 0x23, 0xdb, 0xd4, 0xfc, 0x16, 0x11, 0x4b, 0x98, 0xdf, 0x3e, 0x8b, 0x61, 0xec, 0x61,
+	0x2f, 0xe4, 0x52, 0xdc, 0xe7, 0x29, 0xef, 0x66, 0xde, 0x1b, 0xac, 0xc6, 0xfb, 0xb2, 0x9d, 0xa4,
+	0x91, 0xdc, 0x3d, 0x90, 0xfd, 0x80, 0xd4, 0xbb, 0xc1, 0xaa, 0x3d, 0x9c, 0x41, 0xd5, 0x44, 0xb3,
+	0xc3, 0x09, 0x24, 0xcd, 0xaf, 0x13, 0x6b, 0xa2, 0xbd, 0x39, 0x0d, 0x12, 0x0e, 0x66, 0x09, 0xce,
+	0xb0, 0xb9, 0x21, 0x81, 0x8c, 0xb0, 0xbb, 0x6c, 0x1a, 0xe4, 0xef, 0x6f, 0x74, 0xa2, 0xac, 0xbd,
+	0xc2, 0xd3, 0xf0, 0xf9, 0xd4, 0xe4, 0x6e, 0x02, 0x34, 0x79, 0x1a, 0xaa, 0x33, 0x02, 0x9f, 0xf3,
+	0xaa, 0x7b, 0x8d, 0xcd, 0xe6, 0x59, 0xdb, 0x09, 0x3e, 0xbe, 0x4a, 0x3e, 0x8d, 0xcf, 0xc1, 0x5d,
+	0x56, 0x46, 0xf1, 0x0c, 0xb3, 0x82, 0x8b, 0x59, 0x71, 0xc0, 0x8c, 0x32, 0x29, 0x19, 0x75, 0x54,
+	0x02, 0x43, 0x40, 0xf0, 0xb4, 0xc2, 0xaa, 0x6a, 0x53, 0xe6, 0xd8, 0xd8, 0xa6, 0x10, 0xeb, 0x1b,
+	0xbd, 0x4c, 0x95, 0x09, 0xd5, 0x4d, 0x21, 0xee, 0xf4, 0x32, 0xef, 0x22, 0x9b, 0x94, 0xa9, 0xe0,
+	0x59, 0x3f, 0xdd, 0x45, 0x2c, 0x55, 0x5d, 0x13, 0x7a, 0x4c, 0x91, 0x88, 0x6e, 0x94, 0x65, 0x51,
+	0x12, 0x23, 0x09, 0x9d, 0x30, 0x13, 0x7a, 0x0c, 0x48, 0xce, 0x33, 0xd6, 0xc4, 0x6c, 0x11, 0x09,
+	0x28, 0x20, 0xd6, 0x68, 0x04, 0xd0, 0x17, 0xd8, 0x04, 0xa7, 0x0c, 0x16, 0xf1, 0x14, 0x1c, 0x99,
+	0x1a, 0x02, 0x82, 0x33, 0x6c, 0xbc, 0xc3, 0x25, 0xc9, 0x57, 0x45, 0xec, 0x18, 0xc0, 0x8a, 0x7b,
+	0x2a, 0x7a, 0x49, 0x2a, 0x45, 0x8a, 0xe8, 0x31, 0xe2, 0xae, 0xc7, 0x14, 0x09, 0xa4, 0x03, 0x1b,
+	0xbc, 0xb9, 0x85, 0x24, 0xe3, 0x44, 0xa2, 0xc7, 0x80, 0xe4, 0x65, 0x36, 0x6d, 0x48, 0x64, 0xd4,
+	0x15, 0x99, 0x5f, 0x43, 0xa2, 0x29, 0x3d, 0xfa, 0x00, 0x06, 0xbd, 0x4b, 0x6c, 0xca, 0xc4, 0x62,
+	0x9c, 0x8a, 0x21, 0xd5, 0xa4, 0x19, 0x84, 0xb9, 0x2c, 0xc7, 0x9d, 0x20, 0x59, 0xb5, 0xe3, 0xfa,
+	0x90, 0x9e, 0x85, 0x29, 0xdf, 0xc9, 0xfc, 0x49, 0xc2, 0x28, 0x10, 0x34, 0xd0, 0x4b, 0xb6, 0xc4,
+	0xfa, 0x06, 0x14, 0xb3, 0xbb, 0xfe, 0x14, 0x69, 0x00, 0x86, 0xee, 0xe0, 0x08, 0x68, 0x90, 0x70,
+	0xc8, 0x76, 0x9a, 0x34, 0x48, 0x23, 0xc0, 0xf3, 0x1c, 0xab, 0xf5, 0x63, 0x38, 0x61, 0xa2, 0xb8,
+	0xe5, 0x1f, 0x27, 0xac, 0x19, 0xf0, 0x02, 0x36, 0xd5, 0xe5, 0x8f, 0xd7, 0xb1, 0xa9, 0xb1, 0x2e,
+	0x65, 0xc7, 0x3f, 0x41, 0x1a, 0xe8, 0xf2, 0xc7, 0xd8, 0xcb, 0x78, 0x20, 0x3b, 0x30, 0x43, 0x2a,
+	0xa4, 0x88, 0x65, 0x94, 0xc4, 0xfe, 0x49, 0x9a, 0xc1, 0x0c, 0x40, 0xf4, 0x6e, 0x0b, 0x0e, 0xa6,
+	0x9e, 0xf9, 0x1e, 0x22, 0x0d, 0x6c, 0xe5, 0x40, 0xa7, 0x54, 0x49, 0x4e, 0x39, 0xd0, 0x45, 0x36,
+	0x19, 0x46, 0x59, 0xaf, 0x2f, 0xc5, 0x7a, 0x33, 0xc9, 0xa4, 0x3f, 0x43, 0x4c, 0xd5, 0xd8, 0x4a,
+	0x92, 0xe1, 0xf9, 0x93, 0x09, 0x2e, 0x33, 0xff, 0x34, 0x65, 0xf8, 0x08, 0x78, 0x67, 0x59, 0x0d,
+	0x83, 0xd8, 0xfa, 0xa6, 0x10, 0xfe, 0x2c, 0x71, 0xc3, 0x81, 0xbb, 0x42, 0x00, 0x12, 0xa8, 0xd6,
+	0xf1, 0x68, 0x9d, 0x23, 0x24, 0x0c, 0xdc, 0x81, 0xe3, 0x75, 0x50, 0xb3, 0xf9, 0x76, 0xcd, 0x16,
+	0x7c, 0xc0, 0x2a, 0xd4, 0xda, 0x5b, 0xb6, 0xbb, 0x80, 0x87, 0xea, 0x2f, 0x7a, 0xd3, 0xac, 0x18,
+	0x85, 0xca, 0x9f, 0x8b, 0x51, 0xe8, 0x9d, 0x66, 0xd5, 0x28, 0x5e, 0xef, 0x67, 0xba, 0x2e, 0xac,
+	0x44, 0xf1, 0xc3, 0x4c, 0x80, 0xfe, 0x76, 0x54, 0x0b, 0x2f, 0x56, 0x55, 0xfc, 0x60, 0x20, 0xd8,
+	0x60, 0xe5, 0x35, 0xc1, 0x71, 0xc1, 0xd6, 0xd1, 0xa0, 0x0f, 0x00, 0x9d, 0x29, 0x14, 0xad, 0x4c,
+	0x61, 0xc4, 0x49, 0x64, 0x5b, 0x57, 0x39, 0x9f, 0x80, 0xfd, 0xba, 0xc4, 0xc6, 0xde, 0x24, 0xe5,
+	0x7a, 0xf3, 0x7b, 0xf3, 0xa0, 0x5c, 0xb6, 0xe3, 0xe2, 0x78, 0xc0, 0x09, 0xbd, 0xcd, 0x3b, 0x7d,
+	0xa1, 0x7c, 0x97, 0x00, 0x3a, 0xb7, 0xa3, 0x24, 0x45, 0x8f, 0xad, 0x35, 0x08, 0x00, 0x53, 0xc5,
+	0x07, 0x74, 0x24, 0x74, 0xd7, 0x52, 0xa3, 0x86, 0x23, 0xe0, 0x44, 0xb8, 0xe7, 0x11, 0xf0, 0x18,
+	0xa3, 0x58, 0x84, 0x00, 0x08, 0x04, 0x9a, 0x52, 0xbe, 0x89, 0xcf, 0x90, 0x9e, 0xee, 0xf0, 0x5d,
+	0xf4, 0xc4, 0x5a, 0x03, 0x1e, 0x4d, 0xfa, 0xc4, 0xac, 0xf4, 0x09, 0xe2, 0x1d, 0x98, 0x17, 0xf9,
+	0x1a, 0x3e, 0xc3, 0x58, 0xb2, 0x23, 0xc8, 0xcb, 0x6a, 0x0d, 0x7c, 0xa6, 0x53, 0x93, 0x4b, 0x11,
+	0xa2, 0x77, 0x95, 0x1a, 0x0a, 0xf2, 0xae, 0x69, 0x1b, 0x9c, 0xc6, 0x96, 0xcd, 0xcc, 0xf0, 0xb1,
+	0x02, 0xfb, 0xa6, 0x2d, 0x82, 0xec, 0x13, 0x56, 0x20, 0x93, 0x24, 0xf4, 0x8f, 0x2f, 0x94, 0x60,
+	0xd9, 0x08, 0x60, 0x0b, 0x27, 0xe9, 0xc7, 0x21, 0x3a, 0x57, 0xad, 0x41, 0x40, 0xf0, 0x45, 0x95,
+	0x55, 0xa8, 0x73, 0x4b, 0x76, 0x54, 0x30, 0x76, 0xf4, 0x1c, 0x9d, 0x59, 0x64, 0xcc, 0xa5, 0xde,
+	0x1e, 0x02, 0x60, 0x61, 0x10, 0x8d, 0x93, 0x58, 0xa7, 0x03, 0x04, 0xc1, 0x78, 0x8f, 0xa7, 0x22,
+	0x96, 0x6a, 0x7b, 0x14, 0x04, 0xb3, 0x34, 0xdb, 0x51, 0x87, 0x92, 0xcd, 0x5a, 0x83, 0x00, 0x50,
+	0x76, 0x2c, 0xdb, 0x2a, 0x7c, 0xc2, 0x23, 0xd8, 0x83, 0xa9, 0x93, 0xc6, 0xc9, 0x1e, 0xec, 0x6a,
+	0x88, 0xfc, 0xa8, 0x66, 0x75, 0xd3, 0x41, 0x95, 0x29, 0x97, 0x02, 0xc2, 0xa2, 0xa5, 0x4a, 0xab,
+	0xf8, 0xe4, 0x83, 0xa6, 0x25, 0x12, 0x82, 0x8c, 0x22, 0x6b, 0xa6, 0xc9, 0x8e, 0xda, 0x3e, 0x05,
+	0x19, 0xfb, 0x9c, 0x1c, 0xf2, 0x88, 0x24, 0x0e, 0xd5, 0x06, 0x96, 0x1b, 0x0a, 0x32, 0xfd, 0xad,
+	0x69, 0xab, 0xbf, 0x05, 0xb4, 0xfd, 0x34, 0x16, 0xa1, 0x0a, 0x86, 0x0a, 0x02, 0xef, 0x11, 0xdd,
+	0x48, 0x82, 0x15, 0x50, 0x0c, 0xd4, 0x20, 0x26, 0x38, 0x3c, 0x16, 0x99, 0x7f, 0x72, 0xa1, 0x04,
+	0x16, 0x8e, 0x80, 0xb7, 0x3c, 0x28, 0xa8, 0xbd, 0x7d, 0x0b, 0xea, 0x41, 0x29, 0x3d, 0xc3, 0x2a,
+	0x3c, 0x04, 0x29, 0x29, 0x1a, 0x12, 0x00, 0x13, 0xa9, 0xc0, 0x87, 0x71, 0xd0, 0x4c, 0x34, 0xb0,
+	0x33, 0xe5, 0xba, 0x0d, 0x4d, 0x07, 0x6b, 0x48, 0x7a, 0x02, 0xd6, 0x70, 0x9a, 0x0c, 0x96, 0x20,
+	0x58, 0x43, 0x97, 0x4b, 0x2c, 0x17, 0x66, 0x11, 0xa1, 0x41, 0xc0, 0x64, 0x92, 0xa7, 0xb0, 0xba,
+	0x39, 0xc2, 0x28, 0x10, 0x30, 0x32, 0xe9, 0xe3, 0x3b, 0x3e, 0x61, 0x14, 0x68, 0x5a, 0x1b, 0x67,
+	0xac, 0xd6, 0xc6, 0x0c, 0xab, 0x08, 0x54, 0x74, 0x9d, 0x5c, 0x14, 0x01, 0xaa, 0x53, 0x78, 0xd8,
+	0x89, 0x62, 0xe1, 0x9f, 0x45, 0x84, 0x81, 0xe1, 0x0d, 0x38, 0x0f, 0x42, 0xff, 0x1c, 0x2d, 0x1a,
+	0x01, 0x98, 0x7b, 0x87, 0x47, 0xd2, 0x3f, 0x4f, 0x73, 0xc3, 0x33, 0xaa, 0x27, 0xdb, 0x12, 0xa1,
+	0x3f, 0x4f, 0x25, 0x07, 0x02, 0xd6, 0x19, 0x72, 0x81, 0x6c, 0x55, 0x9d, 0x21, 0x1e, 0x2b, 0x67,
+	0x10, 0x03, 0x17, 0xd4, 0xf5, 0x49, 0x27, 0x91, 0xc1, 0x0c, 0xf3, 0xde, 0xe9, 0x8b, 0x74, 0x57,
+	0xa7, 0x6f, 0x8f, 0xfa, 0x22, 0x93, 0xc1, 0x77, 0xd8, 0xa9, 0xdc, 0xa8, 0xca, 0x9f, 0x06, 0x59,
+	0x63, 0xe1, 0xf0, 0x59, 0x63, 0xf0, 0x71, 0x81, 0xb1, 0xfb, 0x69, 0xf2, 0x9e, 0x68, 0xe2, 0xe9,
+	0x67, 0xfc, 0xae, 0xe0, 0xf6, 0xbb, 0x62, 0xce, 0xef, 0xa6, 0x59, 0x91, 0x4b, 0x95, 0x69, 0x15,
+	0xb9, 0x84, 0xe4, 0x45, 0x26, 0xeb, 0x54, 0x0e, 0x53, 0xf8, 0x1c, 0x93, 0xc9, 0x1d, 0x2c, 0x7b,
+	0x2f, 0xb0, 0x09, 0x99, 0xac, 0x1b, 0x2f, 0x53, 0x89, 0x8f, 0x4c, 0xee, 0xeb, 0xf6, 0xc0, 0x25,
+	0x76, 0x12, 0x57, 0xa5, 0x6e, 0x48, 0x70, 0xa9, 0xc3, 0x91, 0x24, 0xf8, 0x79, 0x41, 0x69, 0x24,
+	0x7f, 0x8f, 0xb2, 0x6c, 0x5f, 0x4c, 0x98, 0x00, 0x63, 0xf5, 0xa2, 0x01, 0xa9, 0xdd, 0x91, 0x6a,
+	0x8e, 0x5b, 0x10, 0xba, 0xf5, 0xb2, 0x55, 0x60, 0xaa, 0xef, 0xd1, 0x98, 0xa1, 0x50, 0x2f, 0x5b,
+	0xef, 0x04, 0xbf, 0xcb, 0xc9, 0xa2, 0x77, 0x07, 0x34, 0x68, 0xf5, 0x03, 0x74, 0xd5, 0x6f, 0x47,
+	0x98, 0xe2, 0xde, 0x08, 0x43, 0xc9, 0x6d, 0xc9, 0x4e, 0x6e, 0xcd, 0x4e, 0x94, 0xed, 0x9d, 0x00,
+	0xdf, 0x8d, 0xba, 0x91, 0x2e, 0xab, 0x09, 0x40, 0x4b, 0xdb, 0x94, 0x22, 0xd5, 0x71, 0x0e, 0x81,
+	0x60, 0x4b, 0xd9, 0x89, 0x96, 0x4f, 0x29, 0xeb, 0x16, 0xab, 0xa2, 0x0a, 0xc0, 0x4e, 0x20, 0x76,
+	0x05, 0xc3, 0xab, 0xde, 0xab, 0x60, 0x6d, 0x33, 0xf4, 0x1e, 0x98, 0x6a, 0x2c, 0x1e, 0xeb, 0x12,
+	0x1b, 0x9f, 0x83, 0x4f, 0xb5, 0x36, 0x30, 0xaf, 0x30, 0xda, 0xa8, 0x0f, 0x77, 0xa0, 0x9e, 0xe7,
+	0x1a, 0x11, 0x22, 0x36, 0xef, 0xe8, 0x1b, 0x03, 0x78, 0x7c, 0x26, 0x3d, 0xbc, 0xab, 0xf4, 0xa0,
+	0x25, 0x53, 0x7a, 0x78, 0x9d, 0x55, 0x31, 0x96, 0x6b, 0x3d, 0xec, 0xb1, 0x1a, 0x3b, 0x43, 0x52,
+	0xa4, 0xce, 0xa5, 0xdf, 0x62, 0x33, 0x38, 0xbf, 0x6e, 0x8f, 0x58, 0x96, 0xb0, 0xf7, 0xba, 0x0c,
+	0x66, 0x68, 0xf3, 0xac, 0xad, 0x67, 0x80, 0xe7, 0x60, 0x8d, 0x9d, 0x1e, 0x9a, 0x41, 0xc9, 0x78,
+	0x73, 0xa8, 0xd7, 0xf1, 0x0c, 0x4d, 0x99, 0xe0, 0x55, 0xb5, 0x21, 0xba, 0xe3, 0xb6, 0x8f, 0x50,
+	0xc1, 0x3b, 0x4a, 0x45, 0xf9, 0xee, 0x1c, 0xb0, 0xc7, 0xb7, 0xc0, 0x45, 0x72, 0xec, 0x73, 0xc6,
+	0x92, 0x59, 0x0e, 0x62, 0xe8, 0x83, 0x57, 0xd8, 0x09, 0x9c, 0x92, 0x6a, 0x3c, 0x62, 0xae, 0xd7,
+	0x5e, 0xb0, 0xd6, 0xbe, 0xa2, 0xfc, 0x3e, 0x57, 0x0b, 0x2e, 0x5a, 0xb5, 0xa0, 0x23, 0x51, 0x01,
+	0x5a, 0xc5, 0x90, 0xea, 0x44, 0xbd, 0xd6, 0xb5, 0x7e, 0xaf, 0xd7, 0xd9, 0xb5, 0xd6, 0x1a, 0x8a,
+	0x38, 0xe9, 0xea, 0xb5, 0x22, 0x10, 0x3c, 0x2d, 0xaa, 0xc5, 0x6a, 0xe2, 0xc1, 0xed, 0xe6, 0x5e,
+	0x6a, 0x30, 0x60, 0xde, 0x6c, 0x42, 0xf5, 0xa1, 0x2b, 0x42, 0x03, 0x5b, 0x47, 0x7a, 0x29, 0x77,
+	0xa4, 0x93, 0xeb, 0x6e, 0x99, 0x14, 0x12, 0x81, 0x5c, 0xa2, 0x6a, 0x2a, 0xbf, 0xc1, 0x08, 0x70,
+	0x6a, 0xb6, 0x79, 0x1c, 0x8b, 0x8e, 0xae, 0xfc, 0x0c, 0x0c, 0x38, 0x5d, 0x87, 0xaa, 0xbc, 0xc5,
+	0xc0, 0x30, 0xef, 0x36, 0xef, 0x44, 0x21, 0x97, 0x49, 0xaa, 0x2b, 0x3e, 0x6b, 0x04, 0x13, 0x18,
+	0xd9, 0x56, 0x09, 0x4c, 0xb9, 0x41, 0x00, 0xe6, 0x88, 0xb8, 0x7e, 0x95, 0x61, 0x2a, 0xc8, 0x4a,
+	0x27, 0x26, 0x72, 0xe9, 0xc4, 0x2c, 0xab, 0x76, 0xa3, 0x18, 0xce, 0x5b, 0x4a, 0x54, 0x14, 0x04,
+	0x92, 0x6d, 0xf0, 0x0e, 0xd4, 0xb7, 0x94, 0xac, 0x8c, 0x37, 0x0c, 0x1c, 0x5c, 0x63, 0xe5, 0x87,
+	0x19, 0x1d, 0xbc, 0x66, 0xdb, 0x27, 0x69, 0xdb, 0x07, 0x75, 0x7a, 0xd1, 0xae, 0xd3, 0x57, 0x59,
+	0xe5, 0x41, 0x22, 0x79, 0x67, 0xc4, 0x66, 0x0c, 0x84, 0x2b, 0x8e, 0x10, 0xae, 0x64, 0x0b, 0x17,
+	0x6c, 0xb3, 0xe9, 0x35, 0x99, 0xa4, 0x22, 0x7c, 0xcb, 0xca, 0xee, 0x0f, 0xe7, 0x93, 0x2f, 0xd2,
+	0x0f, 0x0d, 0x42, 0x36, 0xae, 0xfd, 0x62, 0x04, 0x47, 0xd5, 0x8f, 0x2e, 0x9a, 0x7e, 0xf4, 0xb3,
+	0xf7, 0xd7, 0x83, 0x1b, 0xac, 0xfc, 0x26, 0x14, 0x0f, 0xb3, 0xac, 0xda, 0x16, 0x51, 0xab, 0x4d,
+	0x7d, 0xea, 0x52, 0x43, 0x41, 0xee, 0x46, 0x56, 0x70, 0x83, 0x55, 0xef, 0xa7, 0x7d, 0xa5, 0x35,
+	0x73, 0x10, 0xa0, 0xd6, 0x06, 0xe1, 0x3d, 0x4d, 0x12, 0xa9, 0xdb, 0x2a, 0xf0, 0x1c, 0x7c, 0x55,
+	0x66, 0x93, 0xff, 0x2b, 0x62, 0x91, 0x45, 0xd9, 0x1a, 0x1e, 0x44, 0xcf, 0x95, 0x6d, 0x58, 0x31,
+	0xb7, 0x78, 0xf8, 0x98, 0xfb, 0xba, 0x91, 0xb3, 0xe4, 0x7e, 0xc9, 0x3e, 0xde, 0xf5, 0x22, 0x96,
+	0x59, 0x15, 0xdd, 0x2e, 0xf3, 0xcb, 0xf8, 0xd2, 0x29, 0x7a, 0x09, 0x3f, 0xf2, 0x81, 0x52, 0x07,
+	0x70, 0xfa, 0x15, 0x22, 0x84, 0xa0, 0xd3, 0xcf, 0x44, 0xe8, 0x57, 0xdc, 0xd5, 0x11, 0x98, 0xb2,
+	0x0e, 0x3a, 0x40, 0x07, 0x72, 0x49, 0x30, 0x56, 0x70, 0x57, 0xa7, 0x5c, 0x68, 0xca, 0x9a, 0x09,
+	0x91, 0x7a, 0xb7, 0x2c, 0xb3, 0x1a, 0xc3, 0xd7, 0xe6, 0xf7, 0x94, 0x61, 0x39, 0x93, 0xdd, 0xd3,
+	0x6c, 0xff, 0x1f, 0x56, 0xd3, 0x41, 0x16, 0xdc, 0xbd, 0x74, 0x88, 0xa8, 0x3c, 0x78, 0x01, 0xf7,
+	0x0d, 0xb7, 0x1f, 0xc3, 0x81, 0x6b, 0xdf, 0x10, 0x6b, 0xf6, 0x8d, 0x4c, 0xe5, 0x1a, 0xab, 0x40,
+	0x9c, 0x1d, 0x2a, 0x77, 0x9c, 0x01, 0x99, 0x08, 0xe1, 0x0d, 0x6a, 0xff, 0x4c, 0xb8, 0xdf, 0x00,
+	0xcb, 0xd5, 0x6f, 0x20, 0xe1, 0xf5, 0xbf, 0x4f, 0xb3, 0xd2, 0x6a, 0xd6, 0xf2, 0xee, 0xb1, 0xda,
+	0xe0, 0xdb, 0xaa, 0x3d, 0x77, 0xe7, 0xf6, 0x17, 0x4f, 0xf5, 0x97, 0xf6, 0xc3, 0x9a, 0xc0, 0xfe,
+	0x43, 0x36, 0x95, 0xff, 0xea, 0x69, 0xc1, 0xf1, 0x5a, 0x8e, 0xa2, 0x7e, 0xe5, 0x20, 0x0a, 0x33,
+	0xf9, 0x3d, 0x56, 0x1b, 0x7c, 0xb2, 0xe4, 0x92, 0xd6, 0x60, 0x9d, 0xd2, 0xee, 0xfd, 0x26, 0xa8,
+	0xc1, 0x98, 0xf5, 0xe9, 0xcf, 0x79, 0xd7, 0x0a, 0x0d, 0xba, 0xfe, 0xf2, 0xbe, 0x68, 0x33, 0xe7,
+	0x0a, 0xab, 0xd0, 0xe7, 0x39, 0xbe, 0x83, 0x1e, 0x31, 0xf5, 0x85, 0x51, 0x18, 0x7b, 0x12, 0xfa,
+	0x50, 0xc6, 0x35, 0x09, 0x62, 0x9c, 0x93, 0xe4, 0xbe, 0x7a, 0xf1, 0xee, 0xb2, 0xaa, 0xfa, 0x10,
+	0xe5, 0x8c, 0x83, 0x96, 0x50, 0xf5, 0x8b, 0x23, 0x51, 0xb6, 0x30, 0xf4, 0xcd, 0x86, 0x4b, 0x18,
+	0xc4, 0x38, 0x85, 0xc9, 0x7d, 0x51, 0xe1, 0xfd, 0x1f, 0x1b, 0xd3, 0x9f, 0x53, 0xd4, 0x9d, 0x2c,
+	0x11, 0x57, 0x0f, 0x46, 0xe3, 0xec, 0xa9, 0xf4, 0x27, 0x10, 0xae, 0xa9, 0x14, 0xce, 0x39, 0xd5,
+	0xd0, 0x17, 0x0d, 0xa0, 0x22, 0xf5, 0x39, 0x83, 0x4b, 0x45, 0x84, 0x72, 0xaa, 0x28, 0xff, 0x95,
+	0x02, 0xa8, 0x88, 0x3e, 0x51, 0x70, 0xa9, 0x08, 0x31, 0x4e, 0x15, 0xe5, 0x3e, 0x31, 0x00, 0x61,
+	0xd4, 0xe7, 0x05, 0x2e, 0x61, 0x08, 0xe5, 0x14, 0x26, 0xff, 0x0d, 0x00, 0xed, 0x17, 0x28, 0xda,
+	0xbd, 0x5f, 0xa0, 0xe6, 0x85, 0x51, 0x18, 0x5b, 0x18, 0x75, 0xe9, 0xea, 0x12, 0x86, 0x50, 0x4e,
+	0x61, 0xf2, 0x77, 0xa9, 0xde, 0xdb, 0x6c, 0xdc, 0xdc, 0xdf, 0x9f, 0x1d, 0xe1, 0xe9, 0x80, 0xac,
+	0x5f, 0xda, 0x07, 0x99, 0x93, 0x8a, 0x8e, 0x6a, 0xa7, 0x54, 0x88, 0x72, 0x4b, 0x95, 0x4f, 0xb6,
+	0xef, 0xb2, 0xaa, 0xba, 0x06, 0x77, 0xcd, 0x43, 0x28, 0xe7, 0x3c, 0x43, 0xf7, 0xd6, 0xf7, 0x58,
+	0x6d, 0x70, 0x4b, 0xec, 0x8a, 0x48, 0x06, 0xeb, 0x8c, 0x48, 0x7b, 0x2f, 0x5c, 0x57, 0x58, 0x85,
+	0x2e, 0x48, 0x5d, 0x7b, 0x87, 0x18, 0xe7, 0xde, 0xe5, 0x6e, 0x30, 0xd1, 0xaa, 0xe9, 0xfa, 0xd2,
+	0x69, 0xd5, 0x88, 0x72, 0x5b, 0x75, 0xee, 0xf6, 0xd1, 0xbb, 0xc5, 0xca, 0x78, 0xf3, 0x38, 0xe7,
+	0x20, 0x05, 0x44, 0xfd, 0xc2, 0x08, 0x84, 0x3d, 0x03, 0xde, 0x0c, 0xce, 0x39, 0x0f, 0x8f, 0x2d,
+	0xf7, 0x0c, 0xf6, 0x5d, 0x9f, 0xf7, 0x7d, 0x36, 0x99, 0xbb, 0xe7, 0x73, 0xbd, 0x60, 0x13, 0xd4,
+	0x2f, 0x1f, 0x40, 0x60, 0x66, 0x7e, 0xc8, 0x26, 0xec, 0x5b, 0xb9, 0x79, 0x97, 0x24, 0x03, 0x7c,
+	0xfd, 0x95, 0xfd, 0xf1, 0x7a, 0xda, 0x7a, 0xe5, 0xc3, 0xa7, 0x9f, 0xbd, 0x5a, 0xb8, 0xfe, 0xe5,
+	0x18, 0xab, 0x60, 0xe5, 0xe3, 0x3d, 0x32, 0xd7, 0x61, 0xee, 0xea, 0x3f, 0xd7, 0x70, 0xda, 0xeb,
+	0x06, 0x8e, 0xf6, 0x53, 0x30, 0xff, 0xd1, 0x5f, 0xfe, 0xf1, 0x9b, 0xa2, 0xef, 0xcd, 0x2e, 0x0d,
+	0x7d, 0xea, 0xad, 0x52, 0xbf, 0x4c, 0x77, 0x87, 0x2f, 0xee, 0xd7, 0x6f, 0x20, 0x86, 0x87, 0x68,
+	0x49, 0x04, 0x97, 0x90, 0xdf, 0x79, 0xef, 0xec, 0x30, 0x3f, 0x4a, 0x00, 0x97, 0xde, 0x8f, 0xc2,
+	0x27, 0xb0, 0x4e, 0xea, 0x7e, 0x78, 0xfb, 0x4c, 0x79, 0xc0, 0x3a, 0xf3, 0xed, 0x93, 0xd1, 0xeb,
+	0x54, 0x89, 0xe7, 0x23, 0x56, 0xa5, 0x46, 0xc3, 0x08, 0x96, 0xb9, 0xfe, 0xc8, 0x08, 0x96, 0xf9,
+	0x4e, 0xc5, 0x68, 0x96, 0x2a, 0x41, 0xfe, 0xa4, 0xc0, 0xc6, 0x4d, 0x85, 0xf3, 0x92, 0x73, 0xc6,
+	0xa1, 0xde, 0xc4, 0xde, 0xc4, 0xc1, 0xd9, 0x7f, 0x08, 0xde, 0x40, 0xce, 0xd7, 0xbc, 0xc5, 0x51,
+	0x4a, 0xc6, 0xdf, 0x27, 0x4b, 0x3a, 0x39, 0x5d, 0x7a, 0x1f, 0x6a, 0xa7, 0x27, 0xde, 0x87, 0x05,
+	0x13, 0x14, 0xdd, 0x5a, 0xc8, 0x35, 0x25, 0x46, 0x68, 0x61, 0xe8, 0x53, 0xa1, 0xab, 0x28, 0xcb,
+	0x65, 0xef, 0xe5, 0x03, 0x64, 0x51, 0x75, 0xd3, 0x23, 0x75, 0x75, 0xbc, 0xe0, 0x9c, 0xdb, 0xea,
+	0x4a, 0xd4, 0x2f, 0xee, 0x43, 0xa1, 0x78, 0xbf, 0x84, 0xbc, 0xe7, 0xbd, 0x73, 0xc3, 0xbc, 0x31,
+	0xd9, 0xd5, 0xab, 0xde, 0x65, 0x55, 0xea, 0x29, 0x8c, 0x58, 0x74, 0xae, 0x3b, 0x31, 0x62, 0xd1,
+	0xf9, 0xa6, 0x44, 0xf0, 0x0a, 0x32, 0x5e, 0xf0, 0xe6, 0x87, 0x19, 0x53, 0xb9, 0xbe, 0xf4, 0x3e,
+	0x16, 0xc6, 0x4f, 0xee, 0xfc, 0xff, 0xe7, 0x5f, 0xcf, 0x17, 0xbe, 0xf8, 0x7a, 0xbe, 0xf0, 0xd5,
+	0xd7, 0xf3, 0x85, 0x5f, 0x7e, 0x33, 0x7f, 0xec, 0x8b, 0x6f, 0xe6, 0x8f, 0x7d, 0xf9, 0xcd, 0xfc,
+	0xb1, 0x1f, 0x5c, 0x6b, 0x45, 0xb2, 0xdd, 0xdf, 0x58, 0x6c, 0x26, 0x5d, 0x9c, 0xe3, 0x6a, 0x2c,
+	0xe4, 0x4e, 0x92, 0x6e, 0xd1, 0x84, 0x1d, 0x11, 0xb6, 0x44, 0x8a, 0xff, 0x8f, 0xa0, 0xb9, 0xb7,
+	0x97, 0x37, 0xaa, 0xf8, 0x3f, 0x87, 0xd7, 0xff, 0x15, 0x00, 0x00, 0xff, 0xff, 0xd0, 0x08, 0x6b,
+	0xf5, 0xb4, 0x31, 0x00, 0x00,
 }
 
 // Reference imports to suppress errors if they are not otherwise used.
@@ -4337,22 +5342,36 @@ type MsgClient interface {
 	Reclaim(ctx context.Context, in *MsgReclaim, opts ...grpc.CallOption) (*MsgReclaimResponse, error)
 	Abandon(ctx context.Context, in *MsgAbandon, opts ...grpc.CallOption) (*MsgAbandonResponse, error)
 	Cancel(ctx context.Context, in *MsgCancel, opts ...grpc.CallOption) (*MsgCancelResponse, error)
+	// TopUp adds to the escrow of a stream that runs.
+	TopUp(ctx context.Context, in *MsgTopUp, opts ...grpc.CallOption) (*MsgTopUpResponse, error)
+	// Extend lets a stream end later, as its provider has signed.
+	Extend(ctx context.Context, in *MsgExtend, opts ...grpc.CallOption) (*MsgExtendResponse, error)
+	// Claim hands in the receipt that the provider of a result signed. The provider
+	// may bring it, or the buyer.
 	Claim(ctx context.Context, in *MsgClaim, opts ...grpc.CallOption) (*MsgClaimResponse, error)
 	Accept(ctx context.Context, in *MsgAccept, opts ...grpc.CallOption) (*MsgAcceptResponse, error)
+	// Withhold is the buyer's word that a claimed result was not handed over.
+	Withhold(ctx context.Context, in *MsgWithhold, opts ...grpc.CallOption) (*MsgWithholdResponse, error)
+	// Answer hands it over, sealed to the key that the buyer named.
+	Answer(ctx context.Context, in *MsgAnswer, opts ...grpc.CallOption) (*MsgAnswerResponse, error)
+	// Unseal shows the key, so that the ledger can see whether what was sealed to it
+	// is the result.
+	Unseal(ctx context.Context, in *MsgUnseal, opts ...grpc.CallOption) (*MsgUnsealResponse, error)
 	// Challenge brings evidence. Work the ledger can re-execute is judged at
 	// once, in the same transaction; of work that can be proven the provider is to
-	// prove a part.
+	// prove a part; the rest is for judges that are drawn.
 	Challenge(ctx context.Context, in *MsgChallenge, opts ...grpc.CallOption) (*MsgChallengeResponse, error)
 	// Prove answers a challenge with a proof, which is checked in the same
 	// transaction. Anyone may carry it.
 	Prove(ctx context.Context, in *MsgProve, opts ...grpc.CallOption) (*MsgProveResponse, error)
-	// Verdict is one judge's vote; more than half of the judges decide.
-	Verdict(ctx context.Context, in *MsgVerdict, opts ...grpc.CallOption) (*MsgVerdictResponse, error)
+	// Commit fixes a judge's vote without showing it.
+	Commit(ctx context.Context, in *MsgCommit, opts ...grpc.CallOption) (*MsgCommitResponse, error)
+	// Vote shows it.
+	Vote(ctx context.Context, in *MsgVote, opts ...grpc.CallOption) (*MsgVoteResponse, error)
 	Poke(ctx context.Context, in *MsgPoke, opts ...grpc.CallOption) (*MsgPokeResponse, error)
 	UpdateParams(ctx context.Context, in *MsgUpdateParams, opts ...grpc.CallOption) (*MsgUpdateParamsResponse, error)
-	// RegisterModel says, once for all, against which card proofs about a spec are
-	// checked. Only governance may.
-	RegisterModel(ctx context.Context, in *MsgRegisterModel, opts ...grpc.CallOption) (*MsgRegisterModelResponse, error)
+	// PublishCard stores a card, which orders name by its hash, for a year. Anyone may.
+	PublishCard(ctx context.Context, in *MsgPublishCard, opts ...grpc.CallOption) (*MsgPublishCardResponse, error)
 }
 
 type msgClient struct {
@@ -4462,6 +5481,24 @@ func (c *msgClient) Cancel(ctx context.Context, in *MsgCancel, opts ...grpc.Call
 	return out, nil
 }
 
+func (c *msgClient) TopUp(ctx context.Context, in *MsgTopUp, opts ...grpc.CallOption) (*MsgTopUpResponse, error) {
+	out := new(MsgTopUpResponse)
+	err := c.cc.Invoke(ctx, "/torg.market.v1.Msg/TopUp", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *msgClient) Extend(ctx context.Context, in *MsgExtend, opts ...grpc.CallOption) (*MsgExtendResponse, error) {
+	out := new(MsgExtendResponse)
+	err := c.cc.Invoke(ctx, "/torg.market.v1.Msg/Extend", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *msgClient) Claim(ctx context.Context, in *MsgClaim, opts ...grpc.CallOption) (*MsgClaimResponse, error) {
 	out := new(MsgClaimResponse)
 	err := c.cc.Invoke(ctx, "/torg.market.v1.Msg/Claim", in, out, opts...)
@@ -4474,6 +5511,33 @@ func (c *msgClient) Claim(ctx context.Context, in *MsgClaim, opts ...grpc.CallOp
 func (c *msgClient) Accept(ctx context.Context, in *MsgAccept, opts ...grpc.CallOption) (*MsgAcceptResponse, error) {
 	out := new(MsgAcceptResponse)
 	err := c.cc.Invoke(ctx, "/torg.market.v1.Msg/Accept", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *msgClient) Withhold(ctx context.Context, in *MsgWithhold, opts ...grpc.CallOption) (*MsgWithholdResponse, error) {
+	out := new(MsgWithholdResponse)
+	err := c.cc.Invoke(ctx, "/torg.market.v1.Msg/Withhold", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *msgClient) Answer(ctx context.Context, in *MsgAnswer, opts ...grpc.CallOption) (*MsgAnswerResponse, error) {
+	out := new(MsgAnswerResponse)
+	err := c.cc.Invoke(ctx, "/torg.market.v1.Msg/Answer", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *msgClient) Unseal(ctx context.Context, in *MsgUnseal, opts ...grpc.CallOption) (*MsgUnsealResponse, error) {
+	out := new(MsgUnsealResponse)
+	err := c.cc.Invoke(ctx, "/torg.market.v1.Msg/Unseal", in, out, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -4498,9 +5562,18 @@ func (c *msgClient) Prove(ctx context.Context, in *MsgProve, opts ...grpc.CallOp
 	return out, nil
 }
 
-func (c *msgClient) Verdict(ctx context.Context, in *MsgVerdict, opts ...grpc.CallOption) (*MsgVerdictResponse, error) {
-	out := new(MsgVerdictResponse)
-	err := c.cc.Invoke(ctx, "/torg.market.v1.Msg/Verdict", in, out, opts...)
+func (c *msgClient) Commit(ctx context.Context, in *MsgCommit, opts ...grpc.CallOption) (*MsgCommitResponse, error) {
+	out := new(MsgCommitResponse)
+	err := c.cc.Invoke(ctx, "/torg.market.v1.Msg/Commit", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *msgClient) Vote(ctx context.Context, in *MsgVote, opts ...grpc.CallOption) (*MsgVoteResponse, error) {
+	out := new(MsgVoteResponse)
+	err := c.cc.Invoke(ctx, "/torg.market.v1.Msg/Vote", in, out, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -4525,9 +5598,9 @@ func (c *msgClient) UpdateParams(ctx context.Context, in *MsgUpdateParams, opts 
 	return out, nil
 }
 
-func (c *msgClient) RegisterModel(ctx context.Context, in *MsgRegisterModel, opts ...grpc.CallOption) (*MsgRegisterModelResponse, error) {
-	out := new(MsgRegisterModelResponse)
-	err := c.cc.Invoke(ctx, "/torg.market.v1.Msg/RegisterModel", in, out, opts...)
+func (c *msgClient) PublishCard(ctx context.Context, in *MsgPublishCard, opts ...grpc.CallOption) (*MsgPublishCardResponse, error) {
+	out := new(MsgPublishCardResponse)
+	err := c.cc.Invoke(ctx, "/torg.market.v1.Msg/PublishCard", in, out, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -4549,22 +5622,36 @@ type MsgServer interface {
 	Reclaim(context.Context, *MsgReclaim) (*MsgReclaimResponse, error)
 	Abandon(context.Context, *MsgAbandon) (*MsgAbandonResponse, error)
 	Cancel(context.Context, *MsgCancel) (*MsgCancelResponse, error)
+	// TopUp adds to the escrow of a stream that runs.
+	TopUp(context.Context, *MsgTopUp) (*MsgTopUpResponse, error)
+	// Extend lets a stream end later, as its provider has signed.
+	Extend(context.Context, *MsgExtend) (*MsgExtendResponse, error)
+	// Claim hands in the receipt that the provider of a result signed. The provider
+	// may bring it, or the buyer.
 	Claim(context.Context, *MsgClaim) (*MsgClaimResponse, error)
 	Accept(context.Context, *MsgAccept) (*MsgAcceptResponse, error)
+	// Withhold is the buyer's word that a claimed result was not handed over.
+	Withhold(context.Context, *MsgWithhold) (*MsgWithholdResponse, error)
+	// Answer hands it over, sealed to the key that the buyer named.
+	Answer(context.Context, *MsgAnswer) (*MsgAnswerResponse, error)
+	// Unseal shows the key, so that the ledger can see whether what was sealed to it
+	// is the result.
+	Unseal(context.Context, *MsgUnseal) (*MsgUnsealResponse, error)
 	// Challenge brings evidence. Work the ledger can re-execute is judged at
 	// once, in the same transaction; of work that can be proven the provider is to
-	// prove a part.
+	// prove a part; the rest is for judges that are drawn.
 	Challenge(context.Context, *MsgChallenge) (*MsgChallengeResponse, error)
 	// Prove answers a challenge with a proof, which is checked in the same
 	// transaction. Anyone may carry it.
 	Prove(context.Context, *MsgProve) (*MsgProveResponse, error)
-	// Verdict is one judge's vote; more than half of the judges decide.
-	Verdict(context.Context, *MsgVerdict) (*MsgVerdictResponse, error)
+	// Commit fixes a judge's vote without showing it.
+	Commit(context.Context, *MsgCommit) (*MsgCommitResponse, error)
+	// Vote shows it.
+	Vote(context.Context, *MsgVote) (*MsgVoteResponse, error)
 	Poke(context.Context, *MsgPoke) (*MsgPokeResponse, error)
 	UpdateParams(context.Context, *MsgUpdateParams) (*MsgUpdateParamsResponse, error)
-	// RegisterModel says, once for all, against which card proofs about a spec are
-	// checked. Only governance may.
-	RegisterModel(context.Context, *MsgRegisterModel) (*MsgRegisterModelResponse, error)
+	// PublishCard stores a card, which orders name by its hash, for a year. Anyone may.
+	PublishCard(context.Context, *MsgPublishCard) (*MsgPublishCardResponse, error)
 }
 
 // UnimplementedMsgServer can be embedded to have forward compatible implementations.
@@ -4604,11 +5691,26 @@ func (*UnimplementedMsgServer) Abandon(ctx context.Context, req *MsgAbandon) (*M
 func (*UnimplementedMsgServer) Cancel(ctx context.Context, req *MsgCancel) (*MsgCancelResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method Cancel not implemented")
 }
+func (*UnimplementedMsgServer) TopUp(ctx context.Context, req *MsgTopUp) (*MsgTopUpResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method TopUp not implemented")
+}
+func (*UnimplementedMsgServer) Extend(ctx context.Context, req *MsgExtend) (*MsgExtendResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method Extend not implemented")
+}
 func (*UnimplementedMsgServer) Claim(ctx context.Context, req *MsgClaim) (*MsgClaimResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method Claim not implemented")
 }
 func (*UnimplementedMsgServer) Accept(ctx context.Context, req *MsgAccept) (*MsgAcceptResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method Accept not implemented")
+}
+func (*UnimplementedMsgServer) Withhold(ctx context.Context, req *MsgWithhold) (*MsgWithholdResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method Withhold not implemented")
+}
+func (*UnimplementedMsgServer) Answer(ctx context.Context, req *MsgAnswer) (*MsgAnswerResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method Answer not implemented")
+}
+func (*UnimplementedMsgServer) Unseal(ctx context.Context, req *MsgUnseal) (*MsgUnsealResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method Unseal not implemented")
 }
 func (*UnimplementedMsgServer) Challenge(ctx context.Context, req *MsgChallenge) (*MsgChallengeResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method Challenge not implemented")
@@ -4616,8 +5718,11 @@ func (*UnimplementedMsgServer) Challenge(ctx context.Context, req *MsgChallenge)
 func (*UnimplementedMsgServer) Prove(ctx context.Context, req *MsgProve) (*MsgProveResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method Prove not implemented")
 }
-func (*UnimplementedMsgServer) Verdict(ctx context.Context, req *MsgVerdict) (*MsgVerdictResponse, error) {
-	return nil, status.Errorf(codes.Unimplemented, "method Verdict not implemented")
+func (*UnimplementedMsgServer) Commit(ctx context.Context, req *MsgCommit) (*MsgCommitResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method Commit not implemented")
+}
+func (*UnimplementedMsgServer) Vote(ctx context.Context, req *MsgVote) (*MsgVoteResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method Vote not implemented")
 }
 func (*UnimplementedMsgServer) Poke(ctx context.Context, req *MsgPoke) (*MsgPokeResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method Poke not implemented")
@@ -4625,8 +5730,8 @@ func (*UnimplementedMsgServer) Poke(ctx context.Context, req *MsgPoke) (*MsgPoke
 func (*UnimplementedMsgServer) UpdateParams(ctx context.Context, req *MsgUpdateParams) (*MsgUpdateParamsResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method UpdateParams not implemented")
 }
-func (*UnimplementedMsgServer) RegisterModel(ctx context.Context, req *MsgRegisterModel) (*MsgRegisterModelResponse, error) {
-	return nil, status.Errorf(codes.Unimplemented, "method RegisterModel not implemented")
+func (*UnimplementedMsgServer) PublishCard(ctx context.Context, req *MsgPublishCard) (*MsgPublishCardResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method PublishCard not implemented")
 }
 
 func RegisterMsgServer(s grpc1.Server, srv MsgServer) {
@@ -4831,6 +5936,42 @@ func _Msg_Cancel_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Msg_TopUp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MsgTopUp)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MsgServer).TopUp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/torg.market.v1.Msg/TopUp",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MsgServer).TopUp(ctx, req.(*MsgTopUp))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Msg_Extend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MsgExtend)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MsgServer).Extend(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/torg.market.v1.Msg/Extend",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MsgServer).Extend(ctx, req.(*MsgExtend))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Msg_Claim_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(MsgClaim)
 	if err := dec(in); err != nil {
@@ -4863,6 +6004,60 @@ func _Msg_Accept_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(MsgServer).Accept(ctx, req.(*MsgAccept))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Msg_Withhold_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MsgWithhold)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MsgServer).Withhold(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/torg.market.v1.Msg/Withhold",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MsgServer).Withhold(ctx, req.(*MsgWithhold))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Msg_Answer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MsgAnswer)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MsgServer).Answer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/torg.market.v1.Msg/Answer",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MsgServer).Answer(ctx, req.(*MsgAnswer))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Msg_Unseal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MsgUnseal)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MsgServer).Unseal(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/torg.market.v1.Msg/Unseal",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MsgServer).Unseal(ctx, req.(*MsgUnseal))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -4903,20 +6098,38 @@ func _Msg_Prove_Handler(srv interface{}, ctx context.Context, dec func(interface
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Msg_Verdict_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(MsgVerdict)
+func _Msg_Commit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MsgCommit)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(MsgServer).Verdict(ctx, in)
+		return srv.(MsgServer).Commit(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: "/torg.market.v1.Msg/Verdict",
+		FullMethod: "/torg.market.v1.Msg/Commit",
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(MsgServer).Verdict(ctx, req.(*MsgVerdict))
+		return srv.(MsgServer).Commit(ctx, req.(*MsgCommit))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Msg_Vote_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MsgVote)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MsgServer).Vote(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/torg.market.v1.Msg/Vote",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MsgServer).Vote(ctx, req.(*MsgVote))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -4957,20 +6170,20 @@ func _Msg_UpdateParams_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Msg_RegisterModel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(MsgRegisterModel)
+func _Msg_PublishCard_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MsgPublishCard)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(MsgServer).RegisterModel(ctx, in)
+		return srv.(MsgServer).PublishCard(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: "/torg.market.v1.Msg/RegisterModel",
+		FullMethod: "/torg.market.v1.Msg/PublishCard",
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(MsgServer).RegisterModel(ctx, req.(*MsgRegisterModel))
+		return srv.(MsgServer).PublishCard(ctx, req.(*MsgPublishCard))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -5025,12 +6238,32 @@ var _Msg_serviceDesc = grpc.ServiceDesc{
 			Handler:    _Msg_Cancel_Handler,
 		},
 		{
+			MethodName: "TopUp",
+			Handler:    _Msg_TopUp_Handler,
+		},
+		{
+			MethodName: "Extend",
+			Handler:    _Msg_Extend_Handler,
+		},
+		{
 			MethodName: "Claim",
 			Handler:    _Msg_Claim_Handler,
 		},
 		{
 			MethodName: "Accept",
 			Handler:    _Msg_Accept_Handler,
+		},
+		{
+			MethodName: "Withhold",
+			Handler:    _Msg_Withhold_Handler,
+		},
+		{
+			MethodName: "Answer",
+			Handler:    _Msg_Answer_Handler,
+		},
+		{
+			MethodName: "Unseal",
+			Handler:    _Msg_Unseal_Handler,
 		},
 		{
 			MethodName: "Challenge",
@@ -5041,8 +6274,12 @@ var _Msg_serviceDesc = grpc.ServiceDesc{
 			Handler:    _Msg_Prove_Handler,
 		},
 		{
-			MethodName: "Verdict",
-			Handler:    _Msg_Verdict_Handler,
+			MethodName: "Commit",
+			Handler:    _Msg_Commit_Handler,
+		},
+		{
+			MethodName: "Vote",
+			Handler:    _Msg_Vote_Handler,
 		},
 		{
 			MethodName: "Poke",
@@ -5053,8 +6290,8 @@ var _Msg_serviceDesc = grpc.ServiceDesc{
 			Handler:    _Msg_UpdateParams_Handler,
 		},
 		{
-			MethodName: "RegisterModel",
-			Handler:    _Msg_RegisterModel_Handler,
+			MethodName: "PublishCard",
+			Handler:    _Msg_PublishCard_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
@@ -5071,7 +6308,9 @@ type QueryClient interface {
 	Leases(ctx context.Context, in *QueryLeasesRequest, opts ...grpc.CallOption) (*QueryLeasesResponse, error)
 	Offers(ctx context.Context, in *QueryOffersRequest, opts ...grpc.CallOption) (*QueryOffersResponse, error)
 	Evidence(ctx context.Context, in *QueryEvidenceRequest, opts ...grpc.CallOption) (*QueryEvidenceResponse, error)
-	Model(ctx context.Context, in *QueryModelRequest, opts ...grpc.CallOption) (*QueryModelResponse, error)
+	// Answer is what a provider answered to the word that a result was withheld.
+	Answer(ctx context.Context, in *QueryAnswerRequest, opts ...grpc.CallOption) (*QueryAnswerResponse, error)
+	Card(ctx context.Context, in *QueryCardRequest, opts ...grpc.CallOption) (*QueryCardResponse, error)
 	// Supply counts every pot of money there is.
 	Supply(ctx context.Context, in *QuerySupplyRequest, opts ...grpc.CallOption) (*QuerySupplyResponse, error)
 }
@@ -5129,9 +6368,18 @@ func (c *queryClient) Evidence(ctx context.Context, in *QueryEvidenceRequest, op
 	return out, nil
 }
 
-func (c *queryClient) Model(ctx context.Context, in *QueryModelRequest, opts ...grpc.CallOption) (*QueryModelResponse, error) {
-	out := new(QueryModelResponse)
-	err := c.cc.Invoke(ctx, "/torg.market.v1.Query/Model", in, out, opts...)
+func (c *queryClient) Answer(ctx context.Context, in *QueryAnswerRequest, opts ...grpc.CallOption) (*QueryAnswerResponse, error) {
+	out := new(QueryAnswerResponse)
+	err := c.cc.Invoke(ctx, "/torg.market.v1.Query/Answer", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryClient) Card(ctx context.Context, in *QueryCardRequest, opts ...grpc.CallOption) (*QueryCardResponse, error) {
+	out := new(QueryCardResponse)
+	err := c.cc.Invoke(ctx, "/torg.market.v1.Query/Card", in, out, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -5155,7 +6403,9 @@ type QueryServer interface {
 	Leases(context.Context, *QueryLeasesRequest) (*QueryLeasesResponse, error)
 	Offers(context.Context, *QueryOffersRequest) (*QueryOffersResponse, error)
 	Evidence(context.Context, *QueryEvidenceRequest) (*QueryEvidenceResponse, error)
-	Model(context.Context, *QueryModelRequest) (*QueryModelResponse, error)
+	// Answer is what a provider answered to the word that a result was withheld.
+	Answer(context.Context, *QueryAnswerRequest) (*QueryAnswerResponse, error)
+	Card(context.Context, *QueryCardRequest) (*QueryCardResponse, error)
 	// Supply counts every pot of money there is.
 	Supply(context.Context, *QuerySupplyRequest) (*QuerySupplyResponse, error)
 }
@@ -5179,8 +6429,11 @@ func (*UnimplementedQueryServer) Offers(ctx context.Context, req *QueryOffersReq
 func (*UnimplementedQueryServer) Evidence(ctx context.Context, req *QueryEvidenceRequest) (*QueryEvidenceResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method Evidence not implemented")
 }
-func (*UnimplementedQueryServer) Model(ctx context.Context, req *QueryModelRequest) (*QueryModelResponse, error) {
-	return nil, status.Errorf(codes.Unimplemented, "method Model not implemented")
+func (*UnimplementedQueryServer) Answer(ctx context.Context, req *QueryAnswerRequest) (*QueryAnswerResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method Answer not implemented")
+}
+func (*UnimplementedQueryServer) Card(ctx context.Context, req *QueryCardRequest) (*QueryCardResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method Card not implemented")
 }
 func (*UnimplementedQueryServer) Supply(ctx context.Context, req *QuerySupplyRequest) (*QuerySupplyResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method Supply not implemented")
@@ -5280,20 +6533,38 @@ func _Query_Evidence_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Query_Model_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(QueryModelRequest)
+func _Query_Answer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(QueryAnswerRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(QueryServer).Model(ctx, in)
+		return srv.(QueryServer).Answer(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: "/torg.market.v1.Query/Model",
+		FullMethod: "/torg.market.v1.Query/Answer",
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(QueryServer).Model(ctx, req.(*QueryModelRequest))
+		return srv.(QueryServer).Answer(ctx, req.(*QueryAnswerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Query_Card_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(QueryCardRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServer).Card(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/torg.market.v1.Query/Card",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServer).Card(ctx, req.(*QueryCardRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -5342,8 +6613,12 @@ var _Query_serviceDesc = grpc.ServiceDesc{
 			Handler:    _Query_Evidence_Handler,
 		},
 		{
-			MethodName: "Model",
-			Handler:    _Query_Model_Handler,
+			MethodName: "Answer",
+			Handler:    _Query_Answer_Handler,
+		},
+		{
+			MethodName: "Card",
+			Handler:    _Query_Card_Handler,
 		},
 		{
 			MethodName: "Supply",
@@ -6204,6 +7479,143 @@ func (m *MsgCancelResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	return len(dAtA) - i, nil
 }
 
+func (m *MsgTopUp) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgTopUp) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgTopUp) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.Units != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Units))
+		i--
+		dAtA[i] = 0x18
+	}
+	if len(m.Lease) > 0 {
+		i -= len(m.Lease)
+		copy(dAtA[i:], m.Lease)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Lease)))
+		i--
+		dAtA[i] = 0x12
+	}
+	if len(m.Buyer) > 0 {
+		i -= len(m.Buyer)
+		copy(dAtA[i:], m.Buyer)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Buyer)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *MsgTopUpResponse) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgTopUpResponse) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgTopUpResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	return len(dAtA) - i, nil
+}
+
+func (m *MsgExtend) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgExtend) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgExtend) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if len(m.Signature) > 0 {
+		i -= len(m.Signature)
+		copy(dAtA[i:], m.Signature)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Signature)))
+		i--
+		dAtA[i] = 0x22
+	}
+	if m.Ends != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Ends))
+		i--
+		dAtA[i] = 0x18
+	}
+	if len(m.Lease) > 0 {
+		i -= len(m.Lease)
+		copy(dAtA[i:], m.Lease)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Lease)))
+		i--
+		dAtA[i] = 0x12
+	}
+	if len(m.Buyer) > 0 {
+		i -= len(m.Buyer)
+		copy(dAtA[i:], m.Buyer)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Buyer)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *MsgExtendResponse) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgExtendResponse) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgExtendResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	return len(dAtA) - i, nil
+}
+
 func (m *MsgClaim) Marshal() (dAtA []byte, err error) {
 	size := m.Size()
 	dAtA = make([]byte, size)
@@ -6224,18 +7636,23 @@ func (m *MsgClaim) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	_ = i
 	var l int
 	_ = l
-	if m.Price != 0 {
-		i = encodeVarintMarket(dAtA, i, uint64(m.Price))
+	if len(m.Signature) > 0 {
+		i -= len(m.Signature)
+		copy(dAtA[i:], m.Signature)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Signature)))
 		i--
-		dAtA[i] = 0x20
+		dAtA[i] = 0x22
 	}
-	if len(m.Root) > 0 {
-		i -= len(m.Root)
-		copy(dAtA[i:], m.Root)
-		i = encodeVarintMarket(dAtA, i, uint64(len(m.Root)))
-		i--
-		dAtA[i] = 0x1a
+	{
+		size, err := m.Receipt.MarshalToSizedBuffer(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = encodeVarintMarket(dAtA, i, uint64(size))
 	}
+	i--
+	dAtA[i] = 0x1a
 	if len(m.Lease) > 0 {
 		i -= len(m.Lease)
 		copy(dAtA[i:], m.Lease)
@@ -6243,10 +7660,10 @@ func (m *MsgClaim) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0x12
 	}
-	if len(m.Provider) > 0 {
-		i -= len(m.Provider)
-		copy(dAtA[i:], m.Provider)
-		i = encodeVarintMarket(dAtA, i, uint64(len(m.Provider)))
+	if len(m.Sender) > 0 {
+		i -= len(m.Sender)
+		copy(dAtA[i:], m.Sender)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Sender)))
 		i--
 		dAtA[i] = 0xa
 	}
@@ -6273,6 +7690,231 @@ func (m *MsgClaimResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	_ = i
 	var l int
 	_ = l
+	return len(dAtA) - i, nil
+}
+
+func (m *MsgWithhold) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgWithhold) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgWithhold) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if len(m.Key) > 0 {
+		i -= len(m.Key)
+		copy(dAtA[i:], m.Key)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Key)))
+		i--
+		dAtA[i] = 0x22
+	}
+	if m.Bond != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Bond))
+		i--
+		dAtA[i] = 0x18
+	}
+	if len(m.Lease) > 0 {
+		i -= len(m.Lease)
+		copy(dAtA[i:], m.Lease)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Lease)))
+		i--
+		dAtA[i] = 0x12
+	}
+	if len(m.Buyer) > 0 {
+		i -= len(m.Buyer)
+		copy(dAtA[i:], m.Buyer)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Buyer)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *MsgWithholdResponse) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgWithholdResponse) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgWithholdResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	return len(dAtA) - i, nil
+}
+
+func (m *MsgAnswer) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgAnswer) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgAnswer) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if len(m.Locator) > 0 {
+		i -= len(m.Locator)
+		copy(dAtA[i:], m.Locator)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Locator)))
+		i--
+		dAtA[i] = 0x22
+	}
+	if len(m.Answer) > 0 {
+		i -= len(m.Answer)
+		copy(dAtA[i:], m.Answer)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Answer)))
+		i--
+		dAtA[i] = 0x1a
+	}
+	if len(m.Lease) > 0 {
+		i -= len(m.Lease)
+		copy(dAtA[i:], m.Lease)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Lease)))
+		i--
+		dAtA[i] = 0x12
+	}
+	if len(m.Provider) > 0 {
+		i -= len(m.Provider)
+		copy(dAtA[i:], m.Provider)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Provider)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *MsgAnswerResponse) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgAnswerResponse) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgAnswerResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	return len(dAtA) - i, nil
+}
+
+func (m *MsgUnseal) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgUnseal) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgUnseal) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if len(m.Key) > 0 {
+		i -= len(m.Key)
+		copy(dAtA[i:], m.Key)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Key)))
+		i--
+		dAtA[i] = 0x22
+	}
+	if m.Bond != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Bond))
+		i--
+		dAtA[i] = 0x18
+	}
+	if len(m.Lease) > 0 {
+		i -= len(m.Lease)
+		copy(dAtA[i:], m.Lease)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Lease)))
+		i--
+		dAtA[i] = 0x12
+	}
+	if len(m.Buyer) > 0 {
+		i -= len(m.Buyer)
+		copy(dAtA[i:], m.Buyer)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Buyer)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *MsgUnsealResponse) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgUnsealResponse) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgUnsealResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if len(m.Verdict) > 0 {
+		i -= len(m.Verdict)
+		copy(dAtA[i:], m.Verdict)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Verdict)))
+		i--
+		dAtA[i] = 0xa
+	}
 	return len(dAtA) - i, nil
 }
 
@@ -6356,6 +7998,16 @@ func (m *MsgChallenge) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	_ = i
 	var l int
 	_ = l
+	if m.Detached {
+		i--
+		if m.Detached {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x30
+	}
 	if m.Part != 0 {
 		i = encodeVarintMarket(dAtA, i, uint64(m.Part))
 		i--
@@ -6514,7 +8166,7 @@ func (m *MsgProveResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	return len(dAtA) - i, nil
 }
 
-func (m *MsgVerdict) Marshal() (dAtA []byte, err error) {
+func (m *MsgCommit) Marshal() (dAtA []byte, err error) {
 	size := m.Size()
 	dAtA = make([]byte, size)
 	n, err := m.MarshalToSizedBuffer(dAtA[:size])
@@ -6524,27 +8176,20 @@ func (m *MsgVerdict) Marshal() (dAtA []byte, err error) {
 	return dAtA[:n], nil
 }
 
-func (m *MsgVerdict) MarshalTo(dAtA []byte) (int, error) {
+func (m *MsgCommit) MarshalTo(dAtA []byte) (int, error) {
 	size := m.Size()
 	return m.MarshalToSizedBuffer(dAtA[:size])
 }
 
-func (m *MsgVerdict) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+func (m *MsgCommit) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	i := len(dAtA)
 	_ = i
 	var l int
 	_ = l
-	if len(m.Verdict) > 0 {
-		i -= len(m.Verdict)
-		copy(dAtA[i:], m.Verdict)
-		i = encodeVarintMarket(dAtA, i, uint64(len(m.Verdict)))
-		i--
-		dAtA[i] = 0x22
-	}
-	if len(m.Evidence) > 0 {
-		i -= len(m.Evidence)
-		copy(dAtA[i:], m.Evidence)
-		i = encodeVarintMarket(dAtA, i, uint64(len(m.Evidence)))
+	if len(m.Ballot) > 0 {
+		i -= len(m.Ballot)
+		copy(dAtA[i:], m.Ballot)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Ballot)))
 		i--
 		dAtA[i] = 0x1a
 	}
@@ -6565,7 +8210,7 @@ func (m *MsgVerdict) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	return len(dAtA) - i, nil
 }
 
-func (m *MsgVerdictResponse) Marshal() (dAtA []byte, err error) {
+func (m *MsgCommitResponse) Marshal() (dAtA []byte, err error) {
 	size := m.Size()
 	dAtA = make([]byte, size)
 	n, err := m.MarshalToSizedBuffer(dAtA[:size])
@@ -6575,26 +8220,90 @@ func (m *MsgVerdictResponse) Marshal() (dAtA []byte, err error) {
 	return dAtA[:n], nil
 }
 
-func (m *MsgVerdictResponse) MarshalTo(dAtA []byte) (int, error) {
+func (m *MsgCommitResponse) MarshalTo(dAtA []byte) (int, error) {
 	size := m.Size()
 	return m.MarshalToSizedBuffer(dAtA[:size])
 }
 
-func (m *MsgVerdictResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+func (m *MsgCommitResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	i := len(dAtA)
 	_ = i
 	var l int
 	_ = l
-	if m.Decided {
-		i--
-		if m.Decided {
-			dAtA[i] = 1
-		} else {
-			dAtA[i] = 0
-		}
-		i--
-		dAtA[i] = 0x8
+	return len(dAtA) - i, nil
+}
+
+func (m *MsgVote) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
 	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgVote) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgVote) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if len(m.Secret) > 0 {
+		i -= len(m.Secret)
+		copy(dAtA[i:], m.Secret)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Secret)))
+		i--
+		dAtA[i] = 0x22
+	}
+	if len(m.Verdict) > 0 {
+		i -= len(m.Verdict)
+		copy(dAtA[i:], m.Verdict)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Verdict)))
+		i--
+		dAtA[i] = 0x1a
+	}
+	if len(m.Lease) > 0 {
+		i -= len(m.Lease)
+		copy(dAtA[i:], m.Lease)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Lease)))
+		i--
+		dAtA[i] = 0x12
+	}
+	if len(m.Judge) > 0 {
+		i -= len(m.Judge)
+		copy(dAtA[i:], m.Judge)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Judge)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *MsgVoteResponse) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgVoteResponse) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgVoteResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
 	return len(dAtA) - i, nil
 }
 
@@ -6721,7 +8430,7 @@ func (m *MsgUpdateParamsResponse) MarshalToSizedBuffer(dAtA []byte) (int, error)
 	return len(dAtA) - i, nil
 }
 
-func (m *MsgRegisterModel) Marshal() (dAtA []byte, err error) {
+func (m *MsgPublishCard) Marshal() (dAtA []byte, err error) {
 	size := m.Size()
 	dAtA = make([]byte, size)
 	n, err := m.MarshalToSizedBuffer(dAtA[:size])
@@ -6731,75 +8440,12 @@ func (m *MsgRegisterModel) Marshal() (dAtA []byte, err error) {
 	return dAtA[:n], nil
 }
 
-func (m *MsgRegisterModel) MarshalTo(dAtA []byte) (int, error) {
+func (m *MsgPublishCard) MarshalTo(dAtA []byte) (int, error) {
 	size := m.Size()
 	return m.MarshalToSizedBuffer(dAtA[:size])
 }
 
-func (m *MsgRegisterModel) MarshalToSizedBuffer(dAtA []byte) (int, error) {
-	i := len(dAtA)
-	_ = i
-	var l int
-	_ = l
-	{
-		size, err := m.Model.MarshalToSizedBuffer(dAtA[:i])
-		if err != nil {
-			return 0, err
-		}
-		i -= size
-		i = encodeVarintMarket(dAtA, i, uint64(size))
-	}
-	i--
-	dAtA[i] = 0x12
-	if len(m.Authority) > 0 {
-		i -= len(m.Authority)
-		copy(dAtA[i:], m.Authority)
-		i = encodeVarintMarket(dAtA, i, uint64(len(m.Authority)))
-		i--
-		dAtA[i] = 0xa
-	}
-	return len(dAtA) - i, nil
-}
-
-func (m *MsgRegisterModelResponse) Marshal() (dAtA []byte, err error) {
-	size := m.Size()
-	dAtA = make([]byte, size)
-	n, err := m.MarshalToSizedBuffer(dAtA[:size])
-	if err != nil {
-		return nil, err
-	}
-	return dAtA[:n], nil
-}
-
-func (m *MsgRegisterModelResponse) MarshalTo(dAtA []byte) (int, error) {
-	size := m.Size()
-	return m.MarshalToSizedBuffer(dAtA[:size])
-}
-
-func (m *MsgRegisterModelResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
-	i := len(dAtA)
-	_ = i
-	var l int
-	_ = l
-	return len(dAtA) - i, nil
-}
-
-func (m *Model) Marshal() (dAtA []byte, err error) {
-	size := m.Size()
-	dAtA = make([]byte, size)
-	n, err := m.MarshalToSizedBuffer(dAtA[:size])
-	if err != nil {
-		return nil, err
-	}
-	return dAtA[:n], nil
-}
-
-func (m *Model) MarshalTo(dAtA []byte) (int, error) {
-	size := m.Size()
-	return m.MarshalToSizedBuffer(dAtA[:size])
-}
-
-func (m *Model) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+func (m *MsgPublishCard) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	i := len(dAtA)
 	_ = i
 	var l int
@@ -6811,10 +8457,82 @@ func (m *Model) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0x1a
 	}
-	if len(m.Spec) > 0 {
-		i -= len(m.Spec)
-		copy(dAtA[i:], m.Spec)
-		i = encodeVarintMarket(dAtA, i, uint64(len(m.Spec)))
+	if len(m.Trade) > 0 {
+		i -= len(m.Trade)
+		copy(dAtA[i:], m.Trade)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Trade)))
+		i--
+		dAtA[i] = 0x12
+	}
+	if len(m.Sender) > 0 {
+		i -= len(m.Sender)
+		copy(dAtA[i:], m.Sender)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Sender)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *MsgPublishCardResponse) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *MsgPublishCardResponse) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *MsgPublishCardResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if len(m.Card) > 0 {
+		i -= len(m.Card)
+		copy(dAtA[i:], m.Card)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Card)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *Card) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *Card) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *Card) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.Until != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Until))
+		i--
+		dAtA[i] = 0x18
+	}
+	if len(m.Card) > 0 {
+		i -= len(m.Card)
+		copy(dAtA[i:], m.Card)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Card)))
 		i--
 		dAtA[i] = 0x12
 	}
@@ -6848,30 +8566,54 @@ func (m *Params) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	_ = i
 	var l int
 	_ = l
+	if m.Notice != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Notice))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xc0
+	}
+	if m.SeatBond != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.SeatBond))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xb8
+	}
+	if m.JudgeFee != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.JudgeFee))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xb0
+	}
+	if m.Seats != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Seats))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xa8
+	}
+	if m.DisputeCost != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.DisputeCost))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xa0
+	}
 	if m.Answer != 0 {
 		i = encodeVarintMarket(dAtA, i, uint64(m.Answer))
 		i--
 		dAtA[i] = 0x1
 		i--
-		dAtA[i] = 0xa0
+		dAtA[i] = 0x98
 	}
 	if m.Hearings != 0 {
 		i = encodeVarintMarket(dAtA, i, uint64(m.Hearings))
 		i--
 		dAtA[i] = 0x1
 		i--
-		dAtA[i] = 0x98
-	}
-	if len(m.Judges) > 0 {
-		for iNdEx := len(m.Judges) - 1; iNdEx >= 0; iNdEx-- {
-			i -= len(m.Judges[iNdEx])
-			copy(dAtA[i:], m.Judges[iNdEx])
-			i = encodeVarintMarket(dAtA, i, uint64(len(m.Judges[iNdEx])))
-			i--
-			dAtA[i] = 0x1
-			i--
-			dAtA[i] = 0x92
-		}
+		dAtA[i] = 0x90
 	}
 	if m.Retention != 0 {
 		i = encodeVarintMarket(dAtA, i, uint64(m.Retention))
@@ -7020,6 +8762,55 @@ func (m *Offer) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	return len(dAtA) - i, nil
 }
 
+func (m *Seat) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *Seat) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *Seat) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if len(m.Verdict) > 0 {
+		i -= len(m.Verdict)
+		copy(dAtA[i:], m.Verdict)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Verdict)))
+		i--
+		dAtA[i] = 0x22
+	}
+	if len(m.Ballot) > 0 {
+		i -= len(m.Ballot)
+		copy(dAtA[i:], m.Ballot)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Ballot)))
+		i--
+		dAtA[i] = 0x1a
+	}
+	if m.Bond != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Bond))
+		i--
+		dAtA[i] = 0x10
+	}
+	if len(m.Judge) > 0 {
+		i -= len(m.Judge)
+		copy(dAtA[i:], m.Judge)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Judge)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
 func (m *Dispute) Marshal() (dAtA []byte, err error) {
 	size := m.Size()
 	dAtA = make([]byte, size)
@@ -7040,20 +8831,66 @@ func (m *Dispute) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	_ = i
 	var l int
 	_ = l
+	if len(m.Found) > 0 {
+		i -= len(m.Found)
+		copy(dAtA[i:], m.Found)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Found)))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x82
+	}
+	if len(m.Stood) > 0 {
+		for iNdEx := len(m.Stood) - 1; iNdEx >= 0; iNdEx-- {
+			i -= len(m.Stood[iNdEx])
+			copy(dAtA[i:], m.Stood[iNdEx])
+			i = encodeVarintMarket(dAtA, i, uint64(len(m.Stood[iNdEx])))
+			i--
+			dAtA[i] = 0x7a
+		}
+	}
+	if len(m.Seats) > 0 {
+		for iNdEx := len(m.Seats) - 1; iNdEx >= 0; iNdEx-- {
+			{
+				size, err := m.Seats[iNdEx].MarshalToSizedBuffer(dAtA[:i])
+				if err != nil {
+					return 0, err
+				}
+				i -= size
+				i = encodeVarintMarket(dAtA, i, uint64(size))
+			}
+			i--
+			dAtA[i] = 0x72
+		}
+	}
+	if m.Seated != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Seated))
+		i--
+		dAtA[i] = 0x68
+	}
+	if len(m.Owes) > 0 {
+		i -= len(m.Owes)
+		copy(dAtA[i:], m.Owes)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Owes)))
+		i--
+		dAtA[i] = 0x62
+	}
+	if m.Cost != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Cost))
+		i--
+		dAtA[i] = 0x58
+	}
 	if m.Part != 0 {
 		i = encodeVarintMarket(dAtA, i, uint64(m.Part))
 		i--
 		dAtA[i] = 0x50
 	}
-	if m.Prove {
+	if len(m.Way) > 0 {
+		i -= len(m.Way)
+		copy(dAtA[i:], m.Way)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Way)))
 		i--
-		if m.Prove {
-			dAtA[i] = 1
-		} else {
-			dAtA[i] = 0
-		}
-		i--
-		dAtA[i] = 0x48
+		dAtA[i] = 0x4a
 	}
 	if m.Draw != 0 {
 		i = encodeVarintMarket(dAtA, i, uint64(m.Draw))
@@ -7124,6 +8961,43 @@ func (m *Lease) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	_ = i
 	var l int
 	_ = l
+	if len(m.Slot) > 0 {
+		i -= len(m.Slot)
+		copy(dAtA[i:], m.Slot)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Slot)))
+		i--
+		dAtA[i] = 0x2
+		i--
+		dAtA[i] = 0x82
+	}
+	if len(m.Answer) > 0 {
+		i -= len(m.Answer)
+		copy(dAtA[i:], m.Answer)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Answer)))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xfa
+	}
+	if m.Asked {
+		i--
+		if m.Asked {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xf0
+	}
+	if m.Wait != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Wait))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xe8
+	}
 	if m.Heard != 0 {
 		i = encodeVarintMarket(dAtA, i, uint64(m.Heard))
 		i--
@@ -7194,37 +9068,42 @@ func (m *Lease) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0xa2
 	}
-	if m.Price != 0 {
-		i = encodeVarintMarket(dAtA, i, uint64(m.Price))
+	if m.Added != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Added))
 		i--
 		dAtA[i] = 0x1
 		i--
 		dAtA[i] = 0x98
 	}
-	if len(m.Root) > 0 {
-		i -= len(m.Root)
-		copy(dAtA[i:], m.Root)
-		i = encodeVarintMarket(dAtA, i, uint64(len(m.Root)))
+	if m.Receipt != nil {
+		{
+			size, err := m.Receipt.MarshalToSizedBuffer(dAtA[:i])
+			if err != nil {
+				return 0, err
+			}
+			i -= size
+			i = encodeVarintMarket(dAtA, i, uint64(size))
+		}
 		i--
 		dAtA[i] = 0x1
 		i--
 		dAtA[i] = 0x92
 	}
 	if len(m.Lanes) > 0 {
-		dAtA13 := make([]byte, len(m.Lanes)*10)
-		var j12 int
+		dAtA14 := make([]byte, len(m.Lanes)*10)
+		var j13 int
 		for _, num := range m.Lanes {
 			for num >= 1<<7 {
-				dAtA13[j12] = uint8(uint64(num)&0x7f | 0x80)
+				dAtA14[j13] = uint8(uint64(num)&0x7f | 0x80)
 				num >>= 7
-				j12++
+				j13++
 			}
-			dAtA13[j12] = uint8(num)
-			j12++
+			dAtA14[j13] = uint8(num)
+			j13++
 		}
-		i -= j12
-		copy(dAtA[i:], dAtA13[:j12])
-		i = encodeVarintMarket(dAtA, i, uint64(j12))
+		i -= j13
+		copy(dAtA[i:], dAtA14[:j13])
+		i = encodeVarintMarket(dAtA, i, uint64(j13))
 		i--
 		dAtA[i] = 0x1
 		i--
@@ -7811,7 +9690,7 @@ func (m *QueryEvidenceResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	return len(dAtA) - i, nil
 }
 
-func (m *QueryModelRequest) Marshal() (dAtA []byte, err error) {
+func (m *QueryAnswerRequest) Marshal() (dAtA []byte, err error) {
 	size := m.Size()
 	dAtA = make([]byte, size)
 	n, err := m.MarshalToSizedBuffer(dAtA[:size])
@@ -7821,34 +9700,27 @@ func (m *QueryModelRequest) Marshal() (dAtA []byte, err error) {
 	return dAtA[:n], nil
 }
 
-func (m *QueryModelRequest) MarshalTo(dAtA []byte) (int, error) {
+func (m *QueryAnswerRequest) MarshalTo(dAtA []byte) (int, error) {
 	size := m.Size()
 	return m.MarshalToSizedBuffer(dAtA[:size])
 }
 
-func (m *QueryModelRequest) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+func (m *QueryAnswerRequest) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	i := len(dAtA)
 	_ = i
 	var l int
 	_ = l
-	if len(m.Spec) > 0 {
-		i -= len(m.Spec)
-		copy(dAtA[i:], m.Spec)
-		i = encodeVarintMarket(dAtA, i, uint64(len(m.Spec)))
-		i--
-		dAtA[i] = 0x12
-	}
-	if len(m.Trade) > 0 {
-		i -= len(m.Trade)
-		copy(dAtA[i:], m.Trade)
-		i = encodeVarintMarket(dAtA, i, uint64(len(m.Trade)))
+	if len(m.Lease) > 0 {
+		i -= len(m.Lease)
+		copy(dAtA[i:], m.Lease)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Lease)))
 		i--
 		dAtA[i] = 0xa
 	}
 	return len(dAtA) - i, nil
 }
 
-func (m *QueryModelResponse) Marshal() (dAtA []byte, err error) {
+func (m *QueryAnswerResponse) Marshal() (dAtA []byte, err error) {
 	size := m.Size()
 	dAtA = make([]byte, size)
 	n, err := m.MarshalToSizedBuffer(dAtA[:size])
@@ -7858,18 +9730,81 @@ func (m *QueryModelResponse) Marshal() (dAtA []byte, err error) {
 	return dAtA[:n], nil
 }
 
-func (m *QueryModelResponse) MarshalTo(dAtA []byte) (int, error) {
+func (m *QueryAnswerResponse) MarshalTo(dAtA []byte) (int, error) {
 	size := m.Size()
 	return m.MarshalToSizedBuffer(dAtA[:size])
 }
 
-func (m *QueryModelResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+func (m *QueryAnswerResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	i := len(dAtA)
 	_ = i
 	var l int
 	_ = l
 	{
-		size, err := m.Model.MarshalToSizedBuffer(dAtA[:i])
+		size, err := m.Question.MarshalToSizedBuffer(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = encodeVarintMarket(dAtA, i, uint64(size))
+	}
+	i--
+	dAtA[i] = 0xa
+	return len(dAtA) - i, nil
+}
+
+func (m *QueryCardRequest) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *QueryCardRequest) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *QueryCardRequest) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if len(m.Hash) > 0 {
+		i -= len(m.Hash)
+		copy(dAtA[i:], m.Hash)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Hash)))
+		i--
+		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *QueryCardResponse) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *QueryCardResponse) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *QueryCardResponse) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	{
+		size, err := m.Card.MarshalToSizedBuffer(dAtA[:i])
 		if err != nil {
 			return 0, err
 		}
@@ -8128,7 +10063,7 @@ func (m *StoredEvidence) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	return len(dAtA) - i, nil
 }
 
-func (m *Vote) Marshal() (dAtA []byte, err error) {
+func (m *Question) Marshal() (dAtA []byte, err error) {
 	size := m.Size()
 	dAtA = make([]byte, size)
 	n, err := m.MarshalToSizedBuffer(dAtA[:size])
@@ -8138,32 +10073,34 @@ func (m *Vote) Marshal() (dAtA []byte, err error) {
 	return dAtA[:n], nil
 }
 
-func (m *Vote) MarshalTo(dAtA []byte) (int, error) {
+func (m *Question) MarshalTo(dAtA []byte) (int, error) {
 	size := m.Size()
 	return m.MarshalToSizedBuffer(dAtA[:size])
 }
 
-func (m *Vote) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+func (m *Question) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	i := len(dAtA)
 	_ = i
 	var l int
 	_ = l
-	if len(m.Verdict) > 0 {
-		i -= len(m.Verdict)
-		copy(dAtA[i:], m.Verdict)
-		i = encodeVarintMarket(dAtA, i, uint64(len(m.Verdict)))
+	if len(m.Locator) > 0 {
+		i -= len(m.Locator)
+		copy(dAtA[i:], m.Locator)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Locator)))
 		i--
 		dAtA[i] = 0x22
 	}
-	if m.Draw != 0 {
-		i = encodeVarintMarket(dAtA, i, uint64(m.Draw))
+	if len(m.Answer) > 0 {
+		i -= len(m.Answer)
+		copy(dAtA[i:], m.Answer)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Answer)))
 		i--
-		dAtA[i] = 0x18
+		dAtA[i] = 0x1a
 	}
-	if len(m.Judge) > 0 {
-		i -= len(m.Judge)
-		copy(dAtA[i:], m.Judge)
-		i = encodeVarintMarket(dAtA, i, uint64(len(m.Judge)))
+	if len(m.Key) > 0 {
+		i -= len(m.Key)
+		copy(dAtA[i:], m.Key)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Key)))
 		i--
 		dAtA[i] = 0x12
 	}
@@ -8173,6 +10110,41 @@ func (m *Vote) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 		i = encodeVarintMarket(dAtA, i, uint64(len(m.Lease)))
 		i--
 		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *Draw) Marshal() (dAtA []byte, err error) {
+	size := m.Size()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBuffer(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *Draw) MarshalTo(dAtA []byte) (int, error) {
+	size := m.Size()
+	return m.MarshalToSizedBuffer(dAtA[:size])
+}
+
+func (m *Draw) MarshalToSizedBuffer(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if len(m.Lease) > 0 {
+		i -= len(m.Lease)
+		copy(dAtA[i:], m.Lease)
+		i = encodeVarintMarket(dAtA, i, uint64(len(m.Lease)))
+		i--
+		dAtA[i] = 0x12
+	}
+	if m.Height != 0 {
+		i = encodeVarintMarket(dAtA, i, uint64(m.Height))
+		i--
+		dAtA[i] = 0x8
 	}
 	return len(dAtA) - i, nil
 }
@@ -8232,10 +10204,24 @@ func (m *GenesisState) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	_ = i
 	var l int
 	_ = l
-	if len(m.Models) > 0 {
-		for iNdEx := len(m.Models) - 1; iNdEx >= 0; iNdEx-- {
+	if len(m.Draws) > 0 {
+		for iNdEx := len(m.Draws) - 1; iNdEx >= 0; iNdEx-- {
 			{
-				size, err := m.Models[iNdEx].MarshalToSizedBuffer(dAtA[:i])
+				size, err := m.Draws[iNdEx].MarshalToSizedBuffer(dAtA[:i])
+				if err != nil {
+					return 0, err
+				}
+				i -= size
+				i = encodeVarintMarket(dAtA, i, uint64(size))
+			}
+			i--
+			dAtA[i] = 0x5a
+		}
+	}
+	if len(m.Cards) > 0 {
+		for iNdEx := len(m.Cards) - 1; iNdEx >= 0; iNdEx-- {
+			{
+				size, err := m.Cards[iNdEx].MarshalToSizedBuffer(dAtA[:i])
 				if err != nil {
 					return 0, err
 				}
@@ -8256,10 +10242,10 @@ func (m *GenesisState) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	}
 	i--
 	dAtA[i] = 0x4a
-	if len(m.Votes) > 0 {
-		for iNdEx := len(m.Votes) - 1; iNdEx >= 0; iNdEx-- {
+	if len(m.Questions) > 0 {
+		for iNdEx := len(m.Questions) - 1; iNdEx >= 0; iNdEx-- {
 			{
-				size, err := m.Votes[iNdEx].MarshalToSizedBuffer(dAtA[:i])
+				size, err := m.Questions[iNdEx].MarshalToSizedBuffer(dAtA[:i])
 				if err != nil {
 					return 0, err
 				}
@@ -8739,7 +10725,134 @@ func (m *MsgCancelResponse) Size() (n int) {
 	return n
 }
 
+func (m *MsgTopUp) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Buyer)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	l = len(m.Lease)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	if m.Units != 0 {
+		n += 1 + sovMarket(uint64(m.Units))
+	}
+	return n
+}
+
+func (m *MsgTopUpResponse) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	return n
+}
+
+func (m *MsgExtend) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Buyer)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	l = len(m.Lease)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	if m.Ends != 0 {
+		n += 1 + sovMarket(uint64(m.Ends))
+	}
+	l = len(m.Signature)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	return n
+}
+
+func (m *MsgExtendResponse) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	return n
+}
+
 func (m *MsgClaim) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Sender)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	l = len(m.Lease)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	l = m.Receipt.Size()
+	n += 1 + l + sovMarket(uint64(l))
+	l = len(m.Signature)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	return n
+}
+
+func (m *MsgClaimResponse) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	return n
+}
+
+func (m *MsgWithhold) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Buyer)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	l = len(m.Lease)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	if m.Bond != 0 {
+		n += 1 + sovMarket(uint64(m.Bond))
+	}
+	l = len(m.Key)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	return n
+}
+
+func (m *MsgWithholdResponse) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	return n
+}
+
+func (m *MsgAnswer) Size() (n int) {
 	if m == nil {
 		return 0
 	}
@@ -8753,22 +10866,60 @@ func (m *MsgClaim) Size() (n int) {
 	if l > 0 {
 		n += 1 + l + sovMarket(uint64(l))
 	}
-	l = len(m.Root)
+	l = len(m.Answer)
 	if l > 0 {
 		n += 1 + l + sovMarket(uint64(l))
 	}
-	if m.Price != 0 {
-		n += 1 + sovMarket(uint64(m.Price))
+	l = len(m.Locator)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
 	}
 	return n
 }
 
-func (m *MsgClaimResponse) Size() (n int) {
+func (m *MsgAnswerResponse) Size() (n int) {
 	if m == nil {
 		return 0
 	}
 	var l int
 	_ = l
+	return n
+}
+
+func (m *MsgUnseal) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Buyer)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	l = len(m.Lease)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	if m.Bond != 0 {
+		n += 1 + sovMarket(uint64(m.Bond))
+	}
+	l = len(m.Key)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	return n
+}
+
+func (m *MsgUnsealResponse) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Verdict)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
 	return n
 }
 
@@ -8819,6 +10970,9 @@ func (m *MsgChallenge) Size() (n int) {
 	}
 	if m.Part != 0 {
 		n += 1 + sovMarket(uint64(m.Part))
+	}
+	if m.Detached {
+		n += 2
 	}
 	return n
 }
@@ -8877,7 +11031,7 @@ func (m *MsgProveResponse) Size() (n int) {
 	return n
 }
 
-func (m *MsgVerdict) Size() (n int) {
+func (m *MsgCommit) Size() (n int) {
 	if m == nil {
 		return 0
 	}
@@ -8891,7 +11045,33 @@ func (m *MsgVerdict) Size() (n int) {
 	if l > 0 {
 		n += 1 + l + sovMarket(uint64(l))
 	}
-	l = len(m.Evidence)
+	l = len(m.Ballot)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	return n
+}
+
+func (m *MsgCommitResponse) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	return n
+}
+
+func (m *MsgVote) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Judge)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	l = len(m.Lease)
 	if l > 0 {
 		n += 1 + l + sovMarket(uint64(l))
 	}
@@ -8899,18 +11079,19 @@ func (m *MsgVerdict) Size() (n int) {
 	if l > 0 {
 		n += 1 + l + sovMarket(uint64(l))
 	}
+	l = len(m.Secret)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
 	return n
 }
 
-func (m *MsgVerdictResponse) Size() (n int) {
+func (m *MsgVoteResponse) Size() (n int) {
 	if m == nil {
 		return 0
 	}
 	var l int
 	_ = l
-	if m.Decided {
-		n += 2
-	}
 	return n
 }
 
@@ -8964,31 +11145,41 @@ func (m *MsgUpdateParamsResponse) Size() (n int) {
 	return n
 }
 
-func (m *MsgRegisterModel) Size() (n int) {
+func (m *MsgPublishCard) Size() (n int) {
 	if m == nil {
 		return 0
 	}
 	var l int
 	_ = l
-	l = len(m.Authority)
+	l = len(m.Sender)
 	if l > 0 {
 		n += 1 + l + sovMarket(uint64(l))
 	}
-	l = m.Model.Size()
-	n += 1 + l + sovMarket(uint64(l))
+	l = len(m.Trade)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	l = len(m.Card)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
 	return n
 }
 
-func (m *MsgRegisterModelResponse) Size() (n int) {
+func (m *MsgPublishCardResponse) Size() (n int) {
 	if m == nil {
 		return 0
 	}
 	var l int
 	_ = l
+	l = len(m.Card)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
 	return n
 }
 
-func (m *Model) Size() (n int) {
+func (m *Card) Size() (n int) {
 	if m == nil {
 		return 0
 	}
@@ -8998,13 +11189,12 @@ func (m *Model) Size() (n int) {
 	if l > 0 {
 		n += 1 + l + sovMarket(uint64(l))
 	}
-	l = len(m.Spec)
-	if l > 0 {
-		n += 1 + l + sovMarket(uint64(l))
-	}
 	l = len(m.Card)
 	if l > 0 {
 		n += 1 + l + sovMarket(uint64(l))
+	}
+	if m.Until != 0 {
+		n += 1 + sovMarket(uint64(m.Until))
 	}
 	return n
 }
@@ -9066,17 +11256,26 @@ func (m *Params) Size() (n int) {
 	if m.Retention != 0 {
 		n += 2 + sovMarket(uint64(m.Retention))
 	}
-	if len(m.Judges) > 0 {
-		for _, s := range m.Judges {
-			l = len(s)
-			n += 2 + l + sovMarket(uint64(l))
-		}
-	}
 	if m.Hearings != 0 {
 		n += 2 + sovMarket(uint64(m.Hearings))
 	}
 	if m.Answer != 0 {
 		n += 2 + sovMarket(uint64(m.Answer))
+	}
+	if m.DisputeCost != 0 {
+		n += 2 + sovMarket(uint64(m.DisputeCost))
+	}
+	if m.Seats != 0 {
+		n += 2 + sovMarket(uint64(m.Seats))
+	}
+	if m.JudgeFee != 0 {
+		n += 2 + sovMarket(uint64(m.JudgeFee))
+	}
+	if m.SeatBond != 0 {
+		n += 2 + sovMarket(uint64(m.SeatBond))
+	}
+	if m.Notice != 0 {
+		n += 2 + sovMarket(uint64(m.Notice))
 	}
 	return n
 }
@@ -9098,6 +11297,30 @@ func (m *Offer) Size() (n int) {
 	}
 	if m.Withdrawn {
 		n += 2
+	}
+	return n
+}
+
+func (m *Seat) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Judge)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	if m.Bond != 0 {
+		n += 1 + sovMarket(uint64(m.Bond))
+	}
+	l = len(m.Ballot)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	l = len(m.Verdict)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
 	}
 	return n
 }
@@ -9135,11 +11358,38 @@ func (m *Dispute) Size() (n int) {
 	if m.Draw != 0 {
 		n += 1 + sovMarket(uint64(m.Draw))
 	}
-	if m.Prove {
-		n += 2
+	l = len(m.Way)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
 	}
 	if m.Part != 0 {
 		n += 1 + sovMarket(uint64(m.Part))
+	}
+	if m.Cost != 0 {
+		n += 1 + sovMarket(uint64(m.Cost))
+	}
+	l = len(m.Owes)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	if m.Seated != 0 {
+		n += 1 + sovMarket(uint64(m.Seated))
+	}
+	if len(m.Seats) > 0 {
+		for _, e := range m.Seats {
+			l = e.Size()
+			n += 1 + l + sovMarket(uint64(l))
+		}
+	}
+	if len(m.Stood) > 0 {
+		for _, s := range m.Stood {
+			l = len(s)
+			n += 1 + l + sovMarket(uint64(l))
+		}
+	}
+	l = len(m.Found)
+	if l > 0 {
+		n += 2 + l + sovMarket(uint64(l))
 	}
 	return n
 }
@@ -9214,12 +11464,12 @@ func (m *Lease) Size() (n int) {
 		}
 		n += 2 + sovMarket(uint64(l)) + l
 	}
-	l = len(m.Root)
-	if l > 0 {
+	if m.Receipt != nil {
+		l = m.Receipt.Size()
 		n += 2 + l + sovMarket(uint64(l))
 	}
-	if m.Price != 0 {
-		n += 2 + sovMarket(uint64(m.Price))
+	if m.Added != 0 {
+		n += 2 + sovMarket(uint64(m.Added))
 	}
 	if m.Dispute != nil {
 		l = m.Dispute.Size()
@@ -9248,6 +11498,20 @@ func (m *Lease) Size() (n int) {
 	}
 	if m.Heard != 0 {
 		n += 2 + sovMarket(uint64(m.Heard))
+	}
+	if m.Wait != 0 {
+		n += 2 + sovMarket(uint64(m.Wait))
+	}
+	if m.Asked {
+		n += 3
+	}
+	l = len(m.Answer)
+	if l > 0 {
+		n += 2 + l + sovMarket(uint64(l))
+	}
+	l = len(m.Slot)
+	if l > 0 {
+		n += 2 + l + sovMarket(uint64(l))
 	}
 	return n
 }
@@ -9453,30 +11717,50 @@ func (m *QueryEvidenceResponse) Size() (n int) {
 	return n
 }
 
-func (m *QueryModelRequest) Size() (n int) {
+func (m *QueryAnswerRequest) Size() (n int) {
 	if m == nil {
 		return 0
 	}
 	var l int
 	_ = l
-	l = len(m.Trade)
-	if l > 0 {
-		n += 1 + l + sovMarket(uint64(l))
-	}
-	l = len(m.Spec)
+	l = len(m.Lease)
 	if l > 0 {
 		n += 1 + l + sovMarket(uint64(l))
 	}
 	return n
 }
 
-func (m *QueryModelResponse) Size() (n int) {
+func (m *QueryAnswerResponse) Size() (n int) {
 	if m == nil {
 		return 0
 	}
 	var l int
 	_ = l
-	l = m.Model.Size()
+	l = m.Question.Size()
+	n += 1 + l + sovMarket(uint64(l))
+	return n
+}
+
+func (m *QueryCardRequest) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = len(m.Hash)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	return n
+}
+
+func (m *QueryCardResponse) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	l = m.Card.Size()
 	n += 1 + l + sovMarket(uint64(l))
 	return n
 }
@@ -9597,7 +11881,7 @@ func (m *StoredEvidence) Size() (n int) {
 	return n
 }
 
-func (m *Vote) Size() (n int) {
+func (m *Question) Size() (n int) {
 	if m == nil {
 		return 0
 	}
@@ -9607,14 +11891,31 @@ func (m *Vote) Size() (n int) {
 	if l > 0 {
 		n += 1 + l + sovMarket(uint64(l))
 	}
-	l = len(m.Judge)
+	l = len(m.Key)
 	if l > 0 {
 		n += 1 + l + sovMarket(uint64(l))
 	}
-	if m.Draw != 0 {
-		n += 1 + sovMarket(uint64(m.Draw))
+	l = len(m.Answer)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
 	}
-	l = len(m.Verdict)
+	l = len(m.Locator)
+	if l > 0 {
+		n += 1 + l + sovMarket(uint64(l))
+	}
+	return n
+}
+
+func (m *Draw) Size() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.Height != 0 {
+		n += 1 + sovMarket(uint64(m.Height))
+	}
+	l = len(m.Lease)
 	if l > 0 {
 		n += 1 + l + sovMarket(uint64(l))
 	}
@@ -9681,16 +11982,22 @@ func (m *GenesisState) Size() (n int) {
 			n += 1 + l + sovMarket(uint64(l))
 		}
 	}
-	if len(m.Votes) > 0 {
-		for _, e := range m.Votes {
+	if len(m.Questions) > 0 {
+		for _, e := range m.Questions {
 			l = e.Size()
 			n += 1 + l + sovMarket(uint64(l))
 		}
 	}
 	l = m.Pruned.Size()
 	n += 1 + l + sovMarket(uint64(l))
-	if len(m.Models) > 0 {
-		for _, e := range m.Models {
+	if len(m.Cards) > 0 {
+		for _, e := range m.Cards {
+			l = e.Size()
+			n += 1 + l + sovMarket(uint64(l))
+		}
+	}
+	if len(m.Draws) > 0 {
+		for _, e := range m.Draws {
 			l = e.Size()
 			n += 1 + l + sovMarket(uint64(l))
 		}
@@ -12113,6 +14420,406 @@ func (m *MsgCancelResponse) Unmarshal(dAtA []byte) error {
 	}
 	return nil
 }
+func (m *MsgTopUp) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MsgTopUp: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MsgTopUp: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Buyer", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Buyer = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 2:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Lease", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Lease = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Units", wireType)
+			}
+			m.Units = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Units |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *MsgTopUpResponse) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MsgTopUpResponse: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MsgTopUpResponse: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *MsgExtend) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MsgExtend: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MsgExtend: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Buyer", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Buyer = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 2:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Lease", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Lease = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Ends", wireType)
+			}
+			m.Ends = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Ends |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 4:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Signature", wireType)
+			}
+			var byteLen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				byteLen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if byteLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + byteLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Signature = append(m.Signature[:0], dAtA[iNdEx:postIndex]...)
+			if m.Signature == nil {
+				m.Signature = []byte{}
+			}
+			iNdEx = postIndex
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *MsgExtendResponse) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MsgExtendResponse: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MsgExtendResponse: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
 func (m *MsgClaim) Unmarshal(dAtA []byte) error {
 	l := len(dAtA)
 	iNdEx := 0
@@ -12140,6 +14847,454 @@ func (m *MsgClaim) Unmarshal(dAtA []byte) error {
 		}
 		if fieldNum <= 0 {
 			return fmt.Errorf("proto: MsgClaim: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Sender", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Sender = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 2:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Lease", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Lease = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 3:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Receipt", wireType)
+			}
+			var msglen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				msglen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if msglen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if err := m.Receipt.Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		case 4:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Signature", wireType)
+			}
+			var byteLen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				byteLen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if byteLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + byteLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Signature = append(m.Signature[:0], dAtA[iNdEx:postIndex]...)
+			if m.Signature == nil {
+				m.Signature = []byte{}
+			}
+			iNdEx = postIndex
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *MsgClaimResponse) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MsgClaimResponse: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MsgClaimResponse: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *MsgWithhold) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MsgWithhold: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MsgWithhold: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Buyer", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Buyer = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 2:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Lease", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Lease = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Bond", wireType)
+			}
+			m.Bond = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Bond |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 4:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Key", wireType)
+			}
+			var byteLen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				byteLen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if byteLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + byteLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Key = append(m.Key[:0], dAtA[iNdEx:postIndex]...)
+			if m.Key == nil {
+				m.Key = []byte{}
+			}
+			iNdEx = postIndex
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *MsgWithholdResponse) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MsgWithholdResponse: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MsgWithholdResponse: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *MsgAnswer) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MsgAnswer: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MsgAnswer: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
 		case 1:
@@ -12208,7 +15363,41 @@ func (m *MsgClaim) Unmarshal(dAtA []byte) error {
 			iNdEx = postIndex
 		case 3:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Root", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Answer", wireType)
+			}
+			var byteLen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				byteLen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if byteLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + byteLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Answer = append(m.Answer[:0], dAtA[iNdEx:postIndex]...)
+			if m.Answer == nil {
+				m.Answer = []byte{}
+			}
+			iNdEx = postIndex
+		case 4:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Locator", wireType)
 			}
 			var stringLen uint64
 			for shift := uint(0); ; shift += 7 {
@@ -12236,27 +15425,8 @@ func (m *MsgClaim) Unmarshal(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Root = string(dAtA[iNdEx:postIndex])
+			m.Locator = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
-		case 4:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Price", wireType)
-			}
-			m.Price = 0
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return ErrIntOverflowMarket
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				m.Price |= uint64(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
 		default:
 			iNdEx = preIndex
 			skippy, err := skipMarket(dAtA[iNdEx:])
@@ -12278,7 +15448,7 @@ func (m *MsgClaim) Unmarshal(dAtA []byte) error {
 	}
 	return nil
 }
-func (m *MsgClaimResponse) Unmarshal(dAtA []byte) error {
+func (m *MsgAnswerResponse) Unmarshal(dAtA []byte) error {
 	l := len(dAtA)
 	iNdEx := 0
 	for iNdEx < l {
@@ -12301,12 +15471,261 @@ func (m *MsgClaimResponse) Unmarshal(dAtA []byte) error {
 		fieldNum := int32(wire >> 3)
 		wireType := int(wire & 0x7)
 		if wireType == 4 {
-			return fmt.Errorf("proto: MsgClaimResponse: wiretype end group for non-group")
+			return fmt.Errorf("proto: MsgAnswerResponse: wiretype end group for non-group")
 		}
 		if fieldNum <= 0 {
-			return fmt.Errorf("proto: MsgClaimResponse: illegal tag %d (wire type %d)", fieldNum, wire)
+			return fmt.Errorf("proto: MsgAnswerResponse: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *MsgUnseal) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MsgUnseal: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MsgUnseal: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Buyer", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Buyer = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 2:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Lease", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Lease = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Bond", wireType)
+			}
+			m.Bond = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Bond |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 4:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Key", wireType)
+			}
+			var byteLen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				byteLen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if byteLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + byteLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Key = append(m.Key[:0], dAtA[iNdEx:postIndex]...)
+			if m.Key == nil {
+				m.Key = []byte{}
+			}
+			iNdEx = postIndex
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *MsgUnsealResponse) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MsgUnsealResponse: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MsgUnsealResponse: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Verdict", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Verdict = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := skipMarket(dAtA[iNdEx:])
@@ -12656,6 +16075,26 @@ func (m *MsgChallenge) Unmarshal(dAtA []byte) error {
 					break
 				}
 			}
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Detached", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Detached = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := skipMarket(dAtA[iNdEx:])
@@ -13041,7 +16480,7 @@ func (m *MsgProveResponse) Unmarshal(dAtA []byte) error {
 	}
 	return nil
 }
-func (m *MsgVerdict) Unmarshal(dAtA []byte) error {
+func (m *MsgCommit) Unmarshal(dAtA []byte) error {
 	l := len(dAtA)
 	iNdEx := 0
 	for iNdEx < l {
@@ -13064,10 +16503,10 @@ func (m *MsgVerdict) Unmarshal(dAtA []byte) error {
 		fieldNum := int32(wire >> 3)
 		wireType := int(wire & 0x7)
 		if wireType == 4 {
-			return fmt.Errorf("proto: MsgVerdict: wiretype end group for non-group")
+			return fmt.Errorf("proto: MsgCommit: wiretype end group for non-group")
 		}
 		if fieldNum <= 0 {
-			return fmt.Errorf("proto: MsgVerdict: illegal tag %d (wire type %d)", fieldNum, wire)
+			return fmt.Errorf("proto: MsgCommit: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
 		case 1:
@@ -13136,7 +16575,7 @@ func (m *MsgVerdict) Unmarshal(dAtA []byte) error {
 			iNdEx = postIndex
 		case 3:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Evidence", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Ballot", wireType)
 			}
 			var stringLen uint64
 			for shift := uint(0); ; shift += 7 {
@@ -13164,9 +16603,173 @@ func (m *MsgVerdict) Unmarshal(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Evidence = string(dAtA[iNdEx:postIndex])
+			m.Ballot = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
-		case 4:
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *MsgCommitResponse) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MsgCommitResponse: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MsgCommitResponse: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *MsgVote) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: MsgVote: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: MsgVote: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Judge", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Judge = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 2:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Lease", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Lease = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 3:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Verdict", wireType)
 			}
@@ -13198,6 +16801,38 @@ func (m *MsgVerdict) Unmarshal(dAtA []byte) error {
 			}
 			m.Verdict = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 4:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Secret", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Secret = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := skipMarket(dAtA[iNdEx:])
@@ -13219,7 +16854,7 @@ func (m *MsgVerdict) Unmarshal(dAtA []byte) error {
 	}
 	return nil
 }
-func (m *MsgVerdictResponse) Unmarshal(dAtA []byte) error {
+func (m *MsgVoteResponse) Unmarshal(dAtA []byte) error {
 	l := len(dAtA)
 	iNdEx := 0
 	for iNdEx < l {
@@ -13242,32 +16877,12 @@ func (m *MsgVerdictResponse) Unmarshal(dAtA []byte) error {
 		fieldNum := int32(wire >> 3)
 		wireType := int(wire & 0x7)
 		if wireType == 4 {
-			return fmt.Errorf("proto: MsgVerdictResponse: wiretype end group for non-group")
+			return fmt.Errorf("proto: MsgVoteResponse: wiretype end group for non-group")
 		}
 		if fieldNum <= 0 {
-			return fmt.Errorf("proto: MsgVerdictResponse: illegal tag %d (wire type %d)", fieldNum, wire)
+			return fmt.Errorf("proto: MsgVoteResponse: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
-		case 1:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Decided", wireType)
-			}
-			var v int
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return ErrIntOverflowMarket
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				v |= int(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-			m.Decided = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := skipMarket(dAtA[iNdEx:])
@@ -13618,7 +17233,7 @@ func (m *MsgUpdateParamsResponse) Unmarshal(dAtA []byte) error {
 	}
 	return nil
 }
-func (m *MsgRegisterModel) Unmarshal(dAtA []byte) error {
+func (m *MsgPublishCard) Unmarshal(dAtA []byte) error {
 	l := len(dAtA)
 	iNdEx := 0
 	for iNdEx < l {
@@ -13641,15 +17256,15 @@ func (m *MsgRegisterModel) Unmarshal(dAtA []byte) error {
 		fieldNum := int32(wire >> 3)
 		wireType := int(wire & 0x7)
 		if wireType == 4 {
-			return fmt.Errorf("proto: MsgRegisterModel: wiretype end group for non-group")
+			return fmt.Errorf("proto: MsgPublishCard: wiretype end group for non-group")
 		}
 		if fieldNum <= 0 {
-			return fmt.Errorf("proto: MsgRegisterModel: illegal tag %d (wire type %d)", fieldNum, wire)
+			return fmt.Errorf("proto: MsgPublishCard: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
 		case 1:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Authority", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Sender", wireType)
 			}
 			var stringLen uint64
 			for shift := uint(0); ; shift += 7 {
@@ -13677,13 +17292,13 @@ func (m *MsgRegisterModel) Unmarshal(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Authority = string(dAtA[iNdEx:postIndex])
+			m.Sender = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
 		case 2:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Model", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Trade", wireType)
 			}
-			var msglen int
+			var stringLen uint64
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return ErrIntOverflowMarket
@@ -13693,23 +17308,56 @@ func (m *MsgRegisterModel) Unmarshal(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				msglen |= int(b&0x7F) << shift
+				stringLen |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
 			}
-			if msglen < 0 {
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
 				return ErrInvalidLengthMarket
 			}
-			postIndex := iNdEx + msglen
+			postIndex := iNdEx + intStringLen
 			if postIndex < 0 {
 				return ErrInvalidLengthMarket
 			}
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			if err := m.Model.Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
-				return err
+			m.Trade = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 3:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Card", wireType)
+			}
+			var byteLen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				byteLen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if byteLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + byteLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Card = append(m.Card[:0], dAtA[iNdEx:postIndex]...)
+			if m.Card == nil {
+				m.Card = []byte{}
 			}
 			iNdEx = postIndex
 		default:
@@ -13733,7 +17381,7 @@ func (m *MsgRegisterModel) Unmarshal(dAtA []byte) error {
 	}
 	return nil
 }
-func (m *MsgRegisterModelResponse) Unmarshal(dAtA []byte) error {
+func (m *MsgPublishCardResponse) Unmarshal(dAtA []byte) error {
 	l := len(dAtA)
 	iNdEx := 0
 	for iNdEx < l {
@@ -13756,12 +17404,44 @@ func (m *MsgRegisterModelResponse) Unmarshal(dAtA []byte) error {
 		fieldNum := int32(wire >> 3)
 		wireType := int(wire & 0x7)
 		if wireType == 4 {
-			return fmt.Errorf("proto: MsgRegisterModelResponse: wiretype end group for non-group")
+			return fmt.Errorf("proto: MsgPublishCardResponse: wiretype end group for non-group")
 		}
 		if fieldNum <= 0 {
-			return fmt.Errorf("proto: MsgRegisterModelResponse: illegal tag %d (wire type %d)", fieldNum, wire)
+			return fmt.Errorf("proto: MsgPublishCardResponse: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Card", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Card = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := skipMarket(dAtA[iNdEx:])
@@ -13783,7 +17463,7 @@ func (m *MsgRegisterModelResponse) Unmarshal(dAtA []byte) error {
 	}
 	return nil
 }
-func (m *Model) Unmarshal(dAtA []byte) error {
+func (m *Card) Unmarshal(dAtA []byte) error {
 	l := len(dAtA)
 	iNdEx := 0
 	for iNdEx < l {
@@ -13806,10 +17486,10 @@ func (m *Model) Unmarshal(dAtA []byte) error {
 		fieldNum := int32(wire >> 3)
 		wireType := int(wire & 0x7)
 		if wireType == 4 {
-			return fmt.Errorf("proto: Model: wiretype end group for non-group")
+			return fmt.Errorf("proto: Card: wiretype end group for non-group")
 		}
 		if fieldNum <= 0 {
-			return fmt.Errorf("proto: Model: illegal tag %d (wire type %d)", fieldNum, wire)
+			return fmt.Errorf("proto: Card: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
 		case 1:
@@ -13846,38 +17526,6 @@ func (m *Model) Unmarshal(dAtA []byte) error {
 			iNdEx = postIndex
 		case 2:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Spec", wireType)
-			}
-			var stringLen uint64
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return ErrIntOverflowMarket
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				stringLen |= uint64(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-			intStringLen := int(stringLen)
-			if intStringLen < 0 {
-				return ErrInvalidLengthMarket
-			}
-			postIndex := iNdEx + intStringLen
-			if postIndex < 0 {
-				return ErrInvalidLengthMarket
-			}
-			if postIndex > l {
-				return io.ErrUnexpectedEOF
-			}
-			m.Spec = string(dAtA[iNdEx:postIndex])
-			iNdEx = postIndex
-		case 3:
-			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Card", wireType)
 			}
 			var byteLen int
@@ -13910,6 +17558,25 @@ func (m *Model) Unmarshal(dAtA []byte) error {
 				m.Card = []byte{}
 			}
 			iNdEx = postIndex
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Until", wireType)
+			}
+			m.Until = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Until |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := skipMarket(dAtA[iNdEx:])
@@ -14284,38 +17951,6 @@ func (m *Params) Unmarshal(dAtA []byte) error {
 				}
 			}
 		case 18:
-			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Judges", wireType)
-			}
-			var stringLen uint64
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return ErrIntOverflowMarket
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				stringLen |= uint64(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-			intStringLen := int(stringLen)
-			if intStringLen < 0 {
-				return ErrInvalidLengthMarket
-			}
-			postIndex := iNdEx + intStringLen
-			if postIndex < 0 {
-				return ErrInvalidLengthMarket
-			}
-			if postIndex > l {
-				return io.ErrUnexpectedEOF
-			}
-			m.Judges = append(m.Judges, string(dAtA[iNdEx:postIndex]))
-			iNdEx = postIndex
-		case 19:
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Hearings", wireType)
 			}
@@ -14334,7 +17969,7 @@ func (m *Params) Unmarshal(dAtA []byte) error {
 					break
 				}
 			}
-		case 20:
+		case 19:
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Answer", wireType)
 			}
@@ -14349,6 +17984,101 @@ func (m *Params) Unmarshal(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.Answer |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 20:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field DisputeCost", wireType)
+			}
+			m.DisputeCost = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.DisputeCost |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 21:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Seats", wireType)
+			}
+			m.Seats = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Seats |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 22:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field JudgeFee", wireType)
+			}
+			m.JudgeFee = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.JudgeFee |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 23:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field SeatBond", wireType)
+			}
+			m.SeatBond = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.SeatBond |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 24:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Notice", wireType)
+			}
+			m.Notice = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Notice |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
@@ -14507,6 +18237,171 @@ func (m *Offer) Unmarshal(dAtA []byte) error {
 				}
 			}
 			m.Withdrawn = bool(v != 0)
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *Seat) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: Seat: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: Seat: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Judge", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Judge = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 2:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Bond", wireType)
+			}
+			m.Bond = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Bond |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 3:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Ballot", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Ballot = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 4:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Verdict", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Verdict = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := skipMarket(dAtA[iNdEx:])
@@ -14749,10 +18644,10 @@ func (m *Dispute) Unmarshal(dAtA []byte) error {
 				}
 			}
 		case 9:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Prove", wireType)
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Way", wireType)
 			}
-			var v int
+			var stringLen uint64
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return ErrIntOverflowMarket
@@ -14762,12 +18657,24 @@ func (m *Dispute) Unmarshal(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				v |= int(b&0x7F) << shift
+				stringLen |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
 			}
-			m.Prove = bool(v != 0)
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Way = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
 		case 10:
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Part", wireType)
@@ -14787,6 +18694,174 @@ func (m *Dispute) Unmarshal(dAtA []byte) error {
 					break
 				}
 			}
+		case 11:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Cost", wireType)
+			}
+			m.Cost = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Cost |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 12:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Owes", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Owes = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 13:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Seated", wireType)
+			}
+			m.Seated = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Seated |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 14:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Seats", wireType)
+			}
+			var msglen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				msglen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if msglen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Seats = append(m.Seats, Seat{})
+			if err := m.Seats[len(m.Seats)-1].Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		case 15:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Stood", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Stood = append(m.Stood, string(dAtA[iNdEx:postIndex]))
+			iNdEx = postIndex
+		case 16:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Found", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Found = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := skipMarket(dAtA[iNdEx:])
@@ -15339,9 +19414,9 @@ func (m *Lease) Unmarshal(dAtA []byte) error {
 			}
 		case 18:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Root", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Receipt", wireType)
 			}
-			var stringLen uint64
+			var msglen int
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return ErrIntOverflowMarket
@@ -15351,29 +19426,33 @@ func (m *Lease) Unmarshal(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				stringLen |= uint64(b&0x7F) << shift
+				msglen |= int(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
 			}
-			intStringLen := int(stringLen)
-			if intStringLen < 0 {
+			if msglen < 0 {
 				return ErrInvalidLengthMarket
 			}
-			postIndex := iNdEx + intStringLen
+			postIndex := iNdEx + msglen
 			if postIndex < 0 {
 				return ErrInvalidLengthMarket
 			}
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Root = string(dAtA[iNdEx:postIndex])
+			if m.Receipt == nil {
+				m.Receipt = &squarev1.Receipt{}
+			}
+			if err := m.Receipt.Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
 			iNdEx = postIndex
 		case 19:
 			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Price", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Added", wireType)
 			}
-			m.Price = 0
+			m.Added = 0
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return ErrIntOverflowMarket
@@ -15383,7 +19462,7 @@ func (m *Lease) Unmarshal(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				m.Price |= uint64(b&0x7F) << shift
+				m.Added |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
@@ -15576,6 +19655,109 @@ func (m *Lease) Unmarshal(dAtA []byte) error {
 					break
 				}
 			}
+		case 29:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Wait", wireType)
+			}
+			m.Wait = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Wait |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 30:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Asked", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Asked = bool(v != 0)
+		case 31:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Answer", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Answer = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 32:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Slot", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Slot = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := skipMarket(dAtA[iNdEx:])
@@ -16974,7 +21156,7 @@ func (m *QueryEvidenceResponse) Unmarshal(dAtA []byte) error {
 	}
 	return nil
 }
-func (m *QueryModelRequest) Unmarshal(dAtA []byte) error {
+func (m *QueryAnswerRequest) Unmarshal(dAtA []byte) error {
 	l := len(dAtA)
 	iNdEx := 0
 	for iNdEx < l {
@@ -16997,15 +21179,15 @@ func (m *QueryModelRequest) Unmarshal(dAtA []byte) error {
 		fieldNum := int32(wire >> 3)
 		wireType := int(wire & 0x7)
 		if wireType == 4 {
-			return fmt.Errorf("proto: QueryModelRequest: wiretype end group for non-group")
+			return fmt.Errorf("proto: QueryAnswerRequest: wiretype end group for non-group")
 		}
 		if fieldNum <= 0 {
-			return fmt.Errorf("proto: QueryModelRequest: illegal tag %d (wire type %d)", fieldNum, wire)
+			return fmt.Errorf("proto: QueryAnswerRequest: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
 		case 1:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Trade", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Lease", wireType)
 			}
 			var stringLen uint64
 			for shift := uint(0); ; shift += 7 {
@@ -17033,39 +21215,7 @@ func (m *QueryModelRequest) Unmarshal(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Trade = string(dAtA[iNdEx:postIndex])
-			iNdEx = postIndex
-		case 2:
-			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Spec", wireType)
-			}
-			var stringLen uint64
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return ErrIntOverflowMarket
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				stringLen |= uint64(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-			intStringLen := int(stringLen)
-			if intStringLen < 0 {
-				return ErrInvalidLengthMarket
-			}
-			postIndex := iNdEx + intStringLen
-			if postIndex < 0 {
-				return ErrInvalidLengthMarket
-			}
-			if postIndex > l {
-				return io.ErrUnexpectedEOF
-			}
-			m.Spec = string(dAtA[iNdEx:postIndex])
+			m.Lease = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
@@ -17088,7 +21238,7 @@ func (m *QueryModelRequest) Unmarshal(dAtA []byte) error {
 	}
 	return nil
 }
-func (m *QueryModelResponse) Unmarshal(dAtA []byte) error {
+func (m *QueryAnswerResponse) Unmarshal(dAtA []byte) error {
 	l := len(dAtA)
 	iNdEx := 0
 	for iNdEx < l {
@@ -17111,15 +21261,15 @@ func (m *QueryModelResponse) Unmarshal(dAtA []byte) error {
 		fieldNum := int32(wire >> 3)
 		wireType := int(wire & 0x7)
 		if wireType == 4 {
-			return fmt.Errorf("proto: QueryModelResponse: wiretype end group for non-group")
+			return fmt.Errorf("proto: QueryAnswerResponse: wiretype end group for non-group")
 		}
 		if fieldNum <= 0 {
-			return fmt.Errorf("proto: QueryModelResponse: illegal tag %d (wire type %d)", fieldNum, wire)
+			return fmt.Errorf("proto: QueryAnswerResponse: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
 		case 1:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Model", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Question", wireType)
 			}
 			var msglen int
 			for shift := uint(0); ; shift += 7 {
@@ -17146,7 +21296,172 @@ func (m *QueryModelResponse) Unmarshal(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			if err := m.Model.Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
+			if err := m.Question.Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *QueryCardRequest) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: QueryCardRequest: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: QueryCardRequest: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Hash", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Hash = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *QueryCardResponse) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: QueryCardResponse: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: QueryCardResponse: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Card", wireType)
+			}
+			var msglen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				msglen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if msglen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if err := m.Card.Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
 			iNdEx = postIndex
@@ -17934,7 +22249,7 @@ func (m *StoredEvidence) Unmarshal(dAtA []byte) error {
 	}
 	return nil
 }
-func (m *Vote) Unmarshal(dAtA []byte) error {
+func (m *Question) Unmarshal(dAtA []byte) error {
 	l := len(dAtA)
 	iNdEx := 0
 	for iNdEx < l {
@@ -17957,10 +22272,10 @@ func (m *Vote) Unmarshal(dAtA []byte) error {
 		fieldNum := int32(wire >> 3)
 		wireType := int(wire & 0x7)
 		if wireType == 4 {
-			return fmt.Errorf("proto: Vote: wiretype end group for non-group")
+			return fmt.Errorf("proto: Question: wiretype end group for non-group")
 		}
 		if fieldNum <= 0 {
-			return fmt.Errorf("proto: Vote: illegal tag %d (wire type %d)", fieldNum, wire)
+			return fmt.Errorf("proto: Question: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
 		case 1:
@@ -17997,9 +22312,9 @@ func (m *Vote) Unmarshal(dAtA []byte) error {
 			iNdEx = postIndex
 		case 2:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Judge", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Key", wireType)
 			}
-			var stringLen uint64
+			var byteLen int
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return ErrIntOverflowMarket
@@ -18009,29 +22324,31 @@ func (m *Vote) Unmarshal(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				stringLen |= uint64(b&0x7F) << shift
+				byteLen |= int(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
 			}
-			intStringLen := int(stringLen)
-			if intStringLen < 0 {
+			if byteLen < 0 {
 				return ErrInvalidLengthMarket
 			}
-			postIndex := iNdEx + intStringLen
+			postIndex := iNdEx + byteLen
 			if postIndex < 0 {
 				return ErrInvalidLengthMarket
 			}
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Judge = string(dAtA[iNdEx:postIndex])
+			m.Key = append(m.Key[:0], dAtA[iNdEx:postIndex]...)
+			if m.Key == nil {
+				m.Key = []byte{}
+			}
 			iNdEx = postIndex
 		case 3:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Draw", wireType)
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Answer", wireType)
 			}
-			m.Draw = 0
+			var byteLen int
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return ErrIntOverflowMarket
@@ -18041,14 +22358,29 @@ func (m *Vote) Unmarshal(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				m.Draw |= uint64(b&0x7F) << shift
+				byteLen |= int(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
 			}
+			if byteLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + byteLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Answer = append(m.Answer[:0], dAtA[iNdEx:postIndex]...)
+			if m.Answer == nil {
+				m.Answer = []byte{}
+			}
+			iNdEx = postIndex
 		case 4:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Verdict", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Locator", wireType)
 			}
 			var stringLen uint64
 			for shift := uint(0); ; shift += 7 {
@@ -18076,7 +22408,108 @@ func (m *Vote) Unmarshal(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Verdict = string(dAtA[iNdEx:postIndex])
+			m.Locator = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		default:
+			iNdEx = preIndex
+			skippy, err := skipMarket(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *Draw) Unmarshal(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return ErrIntOverflowMarket
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: Draw: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: Draw: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Height", wireType)
+			}
+			m.Height = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Height |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 2:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Lease", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Lease = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
@@ -18470,7 +22903,7 @@ func (m *GenesisState) Unmarshal(dAtA []byte) error {
 			iNdEx = postIndex
 		case 8:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Votes", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Questions", wireType)
 			}
 			var msglen int
 			for shift := uint(0); ; shift += 7 {
@@ -18497,8 +22930,8 @@ func (m *GenesisState) Unmarshal(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Votes = append(m.Votes, Vote{})
-			if err := m.Votes[len(m.Votes)-1].Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
+			m.Questions = append(m.Questions, Question{})
+			if err := m.Questions[len(m.Questions)-1].Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
 			iNdEx = postIndex
@@ -18537,7 +22970,7 @@ func (m *GenesisState) Unmarshal(dAtA []byte) error {
 			iNdEx = postIndex
 		case 10:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Models", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Cards", wireType)
 			}
 			var msglen int
 			for shift := uint(0); ; shift += 7 {
@@ -18564,8 +22997,42 @@ func (m *GenesisState) Unmarshal(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Models = append(m.Models, Model{})
-			if err := m.Models[len(m.Models)-1].Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
+			m.Cards = append(m.Cards, Card{})
+			if err := m.Cards[len(m.Cards)-1].Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
+		case 11:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Draws", wireType)
+			}
+			var msglen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowMarket
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				msglen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if msglen < 0 {
+				return ErrInvalidLengthMarket
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return ErrInvalidLengthMarket
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Draws = append(m.Draws, Draw{})
+			if err := m.Draws[len(m.Draws)-1].Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
 			iNdEx = postIndex

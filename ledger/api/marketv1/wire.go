@@ -10,32 +10,25 @@ import (
 	"github.com/torg-network/torg/square"
 )
 
-func FromParams(p market.Params, judges []square.Address) Params {
-	m := Params{
+func FromParams(p market.Params) Params {
+	return Params{
 		FeeBps: p.FeeBps, TreasuryBps: p.TreasuryBps, EmissionBps: p.EmissionBps,
 		CancelBps: p.CancelBps, AbandonBps: p.AbandonBps, LateBps: p.LateBps, ReporterBps: p.ReporterBps,
 		HoldbackBps: p.HoldbackBps, HoldbackTimes: p.HoldbackTimes, ChallengeBps: p.ChallengeBps,
-		Verdict: p.Verdict, Redraws: p.Redraws, PokeBounty: p.PokeBounty, BountyBps: p.BountyBps,
-		Unbonding: p.Unbonding, MaxOrderTtl: p.MaxOrderTTL, Retention: p.Retention, Hearings: p.Hearings,
-		Answer: p.Answer,
+		DisputeCost: p.DisputeCost, Seats: p.Seats, JudgeFee: p.JudgeFee, SeatBond: p.SeatBond, Notice: p.Notice,
+		Verdict: p.Verdict, Answer: p.Answer, Redraws: p.Redraws, Hearings: p.Hearings, PokeBounty: p.PokeBounty, BountyBps: p.BountyBps,
+		Unbonding: p.Unbonding, MaxOrderTtl: p.MaxOrderTTL, Retention: p.Retention,
 	}
-	for _, j := range judges {
-		m.Judges = append(m.Judges, j.String())
-	}
-	return m
 }
 
 func (m Params) Market() market.Params {
-	if m.Answer == 0 {
-		m.Answer = market.Default().Answer
-	}
 	return market.Params{
 		FeeBps: m.FeeBps, TreasuryBps: m.TreasuryBps, EmissionBps: m.EmissionBps,
 		CancelBps: m.CancelBps, AbandonBps: m.AbandonBps, LateBps: m.LateBps, ReporterBps: m.ReporterBps,
 		HoldbackBps: m.HoldbackBps, HoldbackTimes: m.HoldbackTimes, ChallengeBps: m.ChallengeBps,
-		Verdict: m.Verdict, Redraws: m.Redraws, PokeBounty: m.PokeBounty, BountyBps: m.BountyBps,
-		Unbonding: m.Unbonding, MaxOrderTTL: m.MaxOrderTtl, Retention: m.Retention, Hearings: m.Hearings,
-		Answer: m.Answer,
+		DisputeCost: m.DisputeCost, Seats: m.Seats, JudgeFee: m.JudgeFee, SeatBond: m.SeatBond, Notice: m.Notice,
+		Verdict: m.Verdict, Answer: m.Answer, Redraws: m.Redraws, Hearings: m.Hearings, PokeBounty: m.PokeBounty, BountyBps: m.BountyBps,
+		Unbonding: m.Unbonding, MaxOrderTTL: m.MaxOrderTtl, Retention: m.Retention,
 	}
 }
 
@@ -55,30 +48,40 @@ func (m Offer) Market() (market.Offer, error) {
 func FromStake(k market.StakeKey, s market.Stake) bondv1.Stake {
 	return bondv1.Stake{
 		Provider: k.Provider.String(), Trade: k.Trade, Denom: k.Denom,
-		Total: s.Total, Locked: s.Locked, Unbonding: s.Unbonding, Until: s.Until,
+		Total: s.Total, Locked: s.Locked, Unbonding: s.Unbonding, Until: s.Until, Jobs: s.Jobs, Judge: s.Judge,
 	}
 }
 
 func Stake(m bondv1.Stake) (market.StakeKey, market.Stake, error) {
 	var r squarev1.Reader
 	k := market.StakeKey{Provider: r.Address("stake: provider", m.Provider), Trade: m.Trade, Denom: m.Denom}
-	return k, market.Stake{Total: m.Total, Locked: m.Locked, Unbonding: m.Unbonding, Until: m.Until}, r.Err
+	return k, market.Stake{Total: m.Total, Locked: m.Locked, Unbonding: m.Unbonding, Until: m.Until, Jobs: m.Jobs, Judge: m.Judge}, r.Err
 }
 
 func FromLease(l market.Lease) Lease {
 	m := Lease{
 		Id: l.ID.String(), Order: squarev1.FromOrder(l.Order), State: string(l.State), Reason: string(l.Reason),
 		Parent: squarev1.Hex(l.Parent), Child: squarev1.Hex(l.Child), Nth: l.Nth,
-		Provider: squarev1.Text(l.Provider), Offer: squarev1.Hex(l.Offer), Rates: squarev1.FromRates(l.Rates),
-		Escrow: l.Escrow, Bond: l.Bond, Bonded: l.Bonded, Paid: l.Paid, Burned: l.Burned, Emitted: l.Emitted,
-		Lanes: l.Lanes, Root: squarev1.Hex(l.Root), Price: l.Price, Heard: l.Heard,
-		Opened: l.Opened, Matched: l.Matched, Started: l.Started, Touched: l.Touched, Ends: l.Ends, Ended: l.Ended, Deadline: l.Deadline,
+		Provider: squarev1.Text(l.Provider), Offer: squarev1.Hex(l.Offer), Slot: squarev1.Hex(l.Slot), Rates: squarev1.FromRates(l.Rates),
+		Added: l.Added, Escrow: l.Escrow, Bond: l.Bond, Bonded: l.Bonded, Paid: l.Paid, Burned: l.Burned, Emitted: l.Emitted,
+		Lanes: l.Lanes, Asked: l.Asked, Answer: squarev1.Hex(l.Answer), Heard: l.Heard,
+		Wait: l.Wait, Opened: l.Opened, Matched: l.Matched, Started: l.Started, Touched: l.Touched, Ends: l.Ends, Ended: l.Ended, Deadline: l.Deadline,
+	}
+	if l.Receipt != nil {
+		r := squarev1.FromReceipt(*l.Receipt)
+		m.Receipt = &r
 	}
 	if d := l.Dispute; d != nil {
 		m.Dispute = &Dispute{
-			Challenger: d.Challenger.String(), Bond: d.Bond, Evidence: squarev1.Hex(d.Evidence), Value: d.Value,
-			Prior: string(d.Prior), PriorTime: d.PriorTime, Since: d.Since, Draw: d.Draw,
-			Prove: d.Prove, Part: d.Part,
+			Way: string(d.Way), Challenger: d.Challenger.String(), Bond: d.Bond, Cost: d.Cost, Evidence: squarev1.Hex(d.Evidence), Value: d.Value,
+			Prior: string(d.Prior), PriorTime: d.PriorTime, Since: d.Since, Part: d.Part, Owes: squarev1.Text(d.Owes),
+			Draw: d.Draw, Seated: d.Seated, Found: string(d.Found),
+		}
+		for _, s := range d.Seats {
+			m.Dispute.Seats = append(m.Dispute.Seats, Seat{Judge: s.Judge.String(), Bond: s.Bond, Ballot: squarev1.Hex(s.Ballot), Verdict: string(s.Verdict)})
+		}
+		for _, j := range d.Stood {
+			m.Dispute.Stood = append(m.Dispute.Stood, j.String())
 		}
 	}
 	return m
@@ -93,16 +96,33 @@ func (m Lease) Market() (market.Lease, error) {
 	l := market.Lease{
 		ID: r.Hash("lease: id", m.Id), Order: order, State: market.State(m.State), Reason: market.Reason(m.Reason),
 		Parent: r.MaybeHash("lease: parent", m.Parent), Child: r.MaybeHash("lease: child", m.Child), Nth: m.Nth,
-		Provider: r.MaybeAddress("lease: provider", m.Provider), Offer: r.MaybeHash("lease: offer", m.Offer), Rates: squarev1.Rates(m.Rates),
-		Escrow: m.Escrow, Bond: m.Bond, Bonded: m.Bonded, Paid: m.Paid, Burned: m.Burned, Emitted: m.Emitted,
-		Lanes: m.Lanes, Root: r.MaybeHash("lease: root", m.Root), Price: m.Price, Heard: m.Heard,
-		Opened: m.Opened, Matched: m.Matched, Started: m.Started, Touched: m.Touched, Ends: m.Ends, Ended: m.Ended, Deadline: m.Deadline,
+		Provider: r.MaybeAddress("lease: provider", m.Provider), Offer: r.MaybeHash("lease: offer", m.Offer),
+		Slot: r.MaybeHash("lease: slot", m.Slot), Rates: squarev1.Rates(m.Rates),
+		Added: m.Added, Escrow: m.Escrow, Bond: m.Bond, Bonded: m.Bonded, Paid: m.Paid, Burned: m.Burned, Emitted: m.Emitted,
+		Lanes: m.Lanes, Asked: m.Asked, Answer: r.MaybeHash("lease: answer", m.Answer), Heard: m.Heard,
+		Wait: m.Wait, Opened: m.Opened, Matched: m.Matched, Started: m.Started, Touched: m.Touched, Ends: m.Ends, Ended: m.Ended, Deadline: m.Deadline,
+	}
+	if m.Receipt != nil {
+		receipt, err := m.Receipt.Square()
+		if err != nil {
+			return market.Lease{}, err
+		}
+		l.Receipt = &receipt
 	}
 	if d := m.Dispute; d != nil {
 		l.Dispute = &market.Dispute{
-			Challenger: r.Address("dispute: challenger", d.Challenger), Bond: d.Bond, Evidence: r.MaybeHash("dispute: evidence", d.Evidence),
-			Value: d.Value, Prior: market.State(d.Prior), PriorTime: d.PriorTime, Since: d.Since, Draw: d.Draw,
-			Prove: d.Prove, Part: d.Part,
+			Way: market.Way(d.Way), Challenger: r.Address("dispute: challenger", d.Challenger), Bond: d.Bond, Cost: d.Cost,
+			Evidence: r.MaybeHash("dispute: evidence", d.Evidence), Value: d.Value, Prior: market.State(d.Prior), PriorTime: d.PriorTime,
+			Since: d.Since, Part: d.Part, Owes: r.MaybeAddress("dispute: owes", d.Owes),
+			Draw: d.Draw, Seated: d.Seated, Found: square.Verdict(d.Found),
+		}
+		for _, s := range d.Seats {
+			l.Dispute.Seats = append(l.Dispute.Seats, market.Seat{
+				Judge: r.Address("seat: judge", s.Judge), Bond: s.Bond, Ballot: r.MaybeHash("seat: ballot", s.Ballot), Verdict: square.Verdict(s.Verdict),
+			})
+		}
+		for _, j := range d.Stood {
+			l.Dispute.Stood = append(l.Dispute.Stood, r.Address("dispute: stood", j))
 		}
 	}
 	return l, r.Err

@@ -142,7 +142,8 @@ func FromOrder(o square.Order) Order {
 		Buyer: Text(o.Buyer), Authorizer: Text(o.Authorizer), Trade: o.Trade, Mode: string(o.Mode), Spec: Hex(o.Spec),
 		Denom: o.Denom, Escrow: o.Escrow, MaxRates: FromRates(o.MaxRates), JobValue: o.JobValue, Policy: string(o.Policy),
 		Lanes: o.Lanes, Units: o.Units, Start: o.Start, Idle: o.Idle, Duration: o.Duration, Challenge: o.Challenge,
-		Drain: o.Drain, Failover: o.Failover, Expiry: o.Expiry, Salt: Hex(o.Salt),
+		Drain: o.Drain, Silence: o.Silence, Failover: o.Failover, Expiry: o.Expiry, Salt: Hex(o.Salt),
+		Request: Hex(o.Request), Card: Hex(o.Card),
 	}
 }
 
@@ -153,13 +154,14 @@ func (m Order) Square() (square.Order, error) {
 		Trade: m.Trade, Mode: square.Mode(m.Mode), Spec: r.MaybeHash("order: spec", m.Spec), Denom: m.Denom, Escrow: m.Escrow,
 		MaxRates: Rates(m.MaxRates), JobValue: m.JobValue, Policy: square.Policy(m.Policy), Lanes: m.Lanes, Units: m.Units,
 		Start: m.Start, Idle: m.Idle, Duration: m.Duration, Challenge: m.Challenge, Drain: m.Drain, Failover: m.Failover,
-		Expiry: m.Expiry, Salt: r.MaybeHash("order: salt", m.Salt),
+		Silence: m.Silence, Expiry: m.Expiry, Salt: r.MaybeHash("order: salt", m.Salt),
+		Request: r.MaybeHash("order: request", m.Request), Card: r.MaybeHash("order: card", m.Card),
 	}, r.Err
 }
 
 func FromQuote(q square.Quote) Quote {
 	return Quote{
-		Provider: Text(q.Provider), Order: Hex(q.Order), Offer: Hex(q.Offer), Rates: FromRates(q.Rates),
+		Provider: Text(q.Provider), Order: Hex(q.Order), Offer: Hex(q.Offer), Spec: Hex(q.Spec), Rates: FromRates(q.Rates),
 		Bond: q.Bond, Ready: q.Ready, Expiry: q.Expiry, Nonce: Hex(q.Nonce),
 	}
 }
@@ -168,7 +170,7 @@ func (m Quote) Square() (square.Quote, error) {
 	var r Reader
 	return square.Quote{
 		Provider: r.Address("quote: provider", m.Provider), Order: r.Hash("quote: order", m.Order),
-		Offer: r.Hash("quote: offer", m.Offer), Rates: Rates(m.Rates), Bond: m.Bond, Ready: m.Ready,
+		Offer: r.Hash("quote: offer", m.Offer), Spec: r.MaybeHash("quote: spec", m.Spec), Rates: Rates(m.Rates), Bond: m.Bond, Ready: m.Ready,
 		Expiry: m.Expiry, Nonce: r.MaybeHash("quote: nonce", m.Nonce),
 	}, r.Err
 }
@@ -190,26 +192,31 @@ func (m ChannelConfig) Square() (square.ChannelConfig, error) {
 	}, r.Err
 }
 
-func FromEvidence(e square.Evidence) Evidence {
-	x := e.Receipt
-	return Evidence{
-		Receipt: Receipt{
-			Lease: Hex(x.Lease), Lane: uint32(x.Lane), Seq: x.Seq, Subject: Hex(x.Subject), Request: Hex(x.Request),
-			Result: Hex(x.Result), Units: x.Units, Price: x.Price, Cumulative: x.Cumulative, Time: x.Time,
-		},
-		Signature: e.Sig[:], Request: e.Request, Result: e.Result,
+func FromReceipt(x square.Receipt) Receipt {
+	return Receipt{
+		Lease: Hex(x.Lease), Lane: uint32(x.Lane), Seq: x.Seq, Subject: Hex(x.Subject), Request: Hex(x.Request),
+		Result: Hex(x.Result), Units: x.Units, Price: x.Price, Cumulative: x.Cumulative, Time: x.Time,
 	}
 }
 
-func (m Evidence) Square() (square.Evidence, error) {
+func (x Receipt) Square() (square.Receipt, error) {
 	var r Reader
-	x := m.Receipt
-	return square.Evidence{
-		Receipt: square.Receipt{
-			Lease: r.Hash("receipt: lease", x.Lease), Lane: r.Lane(x.Lane), Seq: x.Seq,
-			Subject: r.MaybeHash("receipt: subject", x.Subject), Request: r.MaybeHash("receipt: request", x.Request),
-			Result: r.MaybeHash("receipt: result", x.Result), Units: x.Units, Price: x.Price, Cumulative: x.Cumulative, Time: x.Time,
-		},
-		Sig: r.Signature("evidence: signature", m.Signature), Request: m.Request, Result: m.Result,
+	return square.Receipt{
+		Lease: r.Hash("receipt: lease", x.Lease), Lane: r.Lane(x.Lane), Seq: x.Seq,
+		Subject: r.MaybeHash("receipt: subject", x.Subject), Request: r.MaybeHash("receipt: request", x.Request),
+		Result: r.MaybeHash("receipt: result", x.Result), Units: x.Units, Price: x.Price, Cumulative: x.Cumulative, Time: x.Time,
 	}, r.Err
+}
+
+func FromEvidence(e square.Evidence) Evidence {
+	return Evidence{Receipt: FromReceipt(e.Receipt), Signature: e.Sig[:], Request: e.Request, Result: e.Result}
+}
+
+func (m Evidence) Square() (square.Evidence, error) {
+	x, err := m.Receipt.Square()
+	if err != nil {
+		return square.Evidence{}, err
+	}
+	var r Reader
+	return square.Evidence{Receipt: x, Sig: r.Signature("evidence: signature", m.Signature), Request: m.Request, Result: m.Result}, r.Err
 }

@@ -129,11 +129,17 @@ func (d *Desk) judge(ctx context.Context, rec Record) (v square.Verdict, part ui
 	case <-ctx.Done():
 		return "", 0, ctx.Err()
 	}
-	v, err = infer.Rules{Models: d.cfg.Models}.Judge(rec.Evidence)
+	v, err = infer.Rules{Models: d.cfg.Models}.Judge(inOwnLease(rec.Evidence))
 	if v == square.VerdictFraud {
 		return v, d.where(ctx, rec), nil // runs the model once more
 	}
 	return v, rec.Part, err
+}
+
+// inOwnLease is evidence as a case. That the receipt is of the lease's own model was
+// checked when it came.
+func inOwnLease(e square.Evidence) trade.Case {
+	return trade.Case{Evidence: e, Lease: market.Lease{ID: e.Receipt.Lease, Order: square.Order{Spec: e.Receipt.Subject}}}
 }
 
 // Audit re-executes an answer and notes what it finds. A wrong answer is

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
 )
@@ -510,7 +509,7 @@ func (d *Desk) verify(h held, request []byte, price uint64, s infer.Signed, sp *
 	case r.Cumulative != rec.Charged+r.Price:
 		return infer.Result{}, fmt.Errorf("the receipt's sum is %d, not %d", r.Cumulative, rec.Charged+r.Price)
 	}
-	if err := trade.Charged(l.rec.Rates, r); err != nil {
+	if err := r.Charged(l.rec.Rates); err != nil {
 		return infer.Result{}, err
 	}
 	if err := r.Verify(d.domain, l.rec.Provider, s.Sig); err != nil {

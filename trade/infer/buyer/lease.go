@@ -3,6 +3,7 @@ package buyer
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -220,9 +221,16 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	o := square.Order{
 		Buyer: d.cfg.Buyer, Authorizer: d.cfg.Key.Address(), Trade: infer.Name, Mode: square.ModeStream,
 		Spec: offer.Spec, Denom: d.cfg.Denom, Escrow: escrow, MaxRates: rates, JobValue: d.cfg.JobValue,
-		Policy: policy, Lanes: lanes, Units: lanes, Start: 20, Idle: seconds(d.cfg.Idle),
+		Policy: policy, Lanes: lanes, Units: lanes, Start: 60, Idle: seconds(d.cfg.Idle),
 		Duration: seconds(d.cfg.Duration), Challenge: seconds(d.cfg.Challenge), Drain: seconds(d.cfg.Drain),
 		Failover: d.cfg.Failover, Expiry: now.Add(time.Minute).Unix(),
+	}
+	if policy == square.PolicyProve {
+		card, err := d.cfg.Ledger.Card(ctx, offer.Spec)
+		if err != nil {
+			return fmt.Errorf("model %s: its card: %w", offer.Subject, err)
+		}
+		o.Card = sha256.Sum256(card)
 	}
 	rand.Read(o.Salt[:])
 	id := o.ID(d.domain)
@@ -236,7 +244,7 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
 	}
 	switch quote := q.Quote; {
-	case quote.Provider != s.key.provider || quote.Order != id || quote.Offer != offerID:
+	case quote.Provider != s.key.provider || quote.Order != id || quote.Offer != offerID || quote.Spec != offer.Spec:
 		return fmt.Errorf("quote by %s: it is for something else", s.key.provider)
 	case !quote.Ready || quote.Expiry <= now.Unix():
 		return fmt.Errorf("quote by %s: it is not ready, or has expired", s.key.provider)

@@ -26,7 +26,7 @@ func (d *Desk) card(ctx context.Context, spec square.Hash) (*proof.Model, error)
 	}
 	b, err := d.cfg.Ledger.Card(ctx, spec)
 	if errors.Is(err, market.ErrNotFound) {
-		return nil, fmt.Errorf("model %s: %w: no card of it is registered on the ledger, so that no proof can be checked", spec.Short(), ErrNoProvider)
+		return nil, fmt.Errorf("model %s: %w: no card of it is known here, so that no proof could be checked", spec.Short(), ErrNoProvider)
 	}
 	if err != nil {
 		return nil, err

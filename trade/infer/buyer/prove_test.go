@@ -306,7 +306,7 @@ func TestUnproven(t *testing.T) {
 				s.wrap = c.wrap
 				s.start(t)
 			}
-			l.Machine.Answer = 3
+			l.Machine.Params.Answer = 3
 			d := buy(t, l, func(c *buyer.Config) { c.Models, c.Proof = have, 20*time.Second })
 			if c.name == "late" {
 				d.stop()
@@ -372,7 +372,7 @@ func proofDoor(answer http.HandlerFunc) func(http.Handler) http.Handler {
 func TestFalseChallengeAnswered(t *testing.T) {
 	t.Parallel()
 	l, s := proving(t, newProver())
-	l.Machine.Answer = 600
+	l.Machine.Params.Answer = 600
 	d := buy(t, l, nil)
 	tokens, parts := uint32(200), uint64(2)
 	if testing.Short() {

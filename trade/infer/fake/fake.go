@@ -14,6 +14,7 @@ import (
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/chain"
@@ -43,9 +44,14 @@ type Ledger struct {
 }
 
 // New makes an empty ledger at a time.
+//
+// Its deadlines may be short and disputes cost nothing, so that tests need not wait
+// and count.
 func New(models ...infer.Replayer) *Ledger {
+	p := market.Default()
+	p.Notice, p.DisputeCost, p.JudgeFee = 1, 0, 0
 	return &Ledger{
-		Machine: market.Machine{Params: market.Default()}, Rules: infer.Rules{Models: models, Verifier: proof.Verifier{}}, Cards: map[square.Hash][]byte{},
+		Machine: market.Machine{Params: p}, Rules: infer.Rules{Models: models, Verifier: proof.Verifier{}}, Cards: map[square.Hash][]byte{},
 		evidence: map[square.Hash]square.Evidence{},
 		mem:      market.NewMemory(), base: time.Unix(1_800_000_000, 0), started: time.Now(), count: map[string]int{},
 	}
@@ -171,6 +177,9 @@ func (a Account) Head(context.Context) (chain.Head, error) {
 	return h, nil
 }
 
+// Params are the machine's.
+func (a Account) Params(context.Context) (market.Params, error) { return a.Machine.Params, nil }
+
 func (a Account) Offers(context.Context) ([]square.Offer, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -288,26 +297,31 @@ func (a Account) Challenge(_ context.Context, id square.Hash, e square.Evidence,
 		if err := e.Receipt.Verify(domain, l.Provider, e.Sig); err != nil {
 			return err
 		}
-		value := e.Receipt.Price
-		bond := a.Machine.LeastBond(l.Order, value)
-		a.evidence[e.Hash(domain)] = e
-		if card := a.Cards[l.Order.Spec]; card != nil && l.Order.Policy == square.PolicyProve {
-			n, verdict, err := a.Rules.Parts(card, e)
+		if !e.Opens() {
+			return errors.New("challenge: the bytes are not those that the receipt names")
+		}
+		charge := market.Charge{Way: market.ByJudges, Evidence: e.Hash(domain), Value: e.Receipt.Price}
+		bond := a.Machine.LeastBond(l.Order, charge.Value)
+		a.evidence[charge.Evidence] = e
+		c := trade.Case{Evidence: e, Lease: l, Card: a.Cards[l.Order.Spec]}
+		if c.Card != nil && l.Order.Policy == square.PolicyProve {
+			n, verdict, err := a.Rules.Parts(c)
 			switch {
 			case err != nil:
 				return err
 			case verdict == "" && part < n:
-				_, err = a.Machine.Challenge(a.mem, a.now(), a.Self, id, e.Hash(domain), value, bond, &part)
+				charge.Way, charge.Part = market.ByProof, part
+				_, err = a.Machine.Challenge(a.mem, a.now(), a.Self, id, charge, bond)
 				return err
 			case verdict == "":
 				return fmt.Errorf("challenge: part %d of %d", part, n)
 			}
 		}
-		verdict, err := a.Rules.Judge(e)
+		verdict, err := a.Rules.Judge(c)
 		if err != nil {
 			return err
 		}
-		if _, err := a.Machine.Challenge(a.mem, a.now(), a.Self, id, e.Hash(domain), value, bond, nil); err != nil {
+		if _, err := a.Machine.Challenge(a.mem, a.now(), a.Self, id, charge, bond); err != nil {
 			return err
 		}
 		_, err = a.Machine.Judge(a.mem, a.now(), id, verdict)
@@ -349,7 +363,7 @@ func (a Account) Prove(_ context.Context, id, evidence square.Hash, p []byte) er
 		if l.Dispute.Evidence != evidence {
 			return errors.New("prove: the dispute is about other evidence")
 		}
-		return a.Rules.CheckProof(a.Cards[l.Order.Spec], a.evidence[evidence], l.Dispute.Part, p)
+		return a.Rules.CheckProof(trade.Case{Evidence: a.evidence[evidence], Lease: l, Card: a.Cards[l.Order.Spec]}, l.Dispute.Part, p)
 	})
 }
 

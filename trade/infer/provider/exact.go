@@ -44,6 +44,14 @@ func (e provingEngine) Prove(q infer.Request, r infer.Result, first, n int) ([]b
 	return p.Prove(q, r, first, n)
 }
 
+func (e provingEngine) Card() ([]byte, error) {
+	p, err := e.prover()
+	if err != nil {
+		return nil, err
+	}
+	return p.Encode(), nil
+}
+
 func (e exactEngine) Model() Model {
 	return Model{
 		Name: e.m.Name(), Subject: e.m.Digest(), Exact: true, Context: uint64(e.m.Context()),

@@ -23,6 +23,8 @@ type Prover interface {
 	Windows(r infer.Request, tokens int) int
 	// Prove proves an answer's windows from first on, at most n of them.
 	Prove(q infer.Request, r infer.Result, first, n int) ([]byte, error)
+	// Card is what the proofs are checked against.
+	Card() ([]byte, error)
 }
 
 // maxProofs bounds how often the proof of one answer is made: a buyer whose
@@ -34,6 +36,26 @@ const maxProofs = 3
 func (s *service) prover() Prover {
 	if pr, ok := s.Engine.(Prover); ok && len(s.Proven) > 0 {
 		return pr
+	}
+	return nil
+}
+
+// knows refuses an order under the policy prove that names another card than the
+// one its proofs would be checked against.
+func (s *service) knows(o square.Order) error {
+	if o.Policy != square.PolicyProve {
+		return nil
+	}
+	pr := s.prover()
+	if pr == nil {
+		return refuse(infer.CodeBadRequest, "order: policy %q: answers of this model are not proven here", o.Policy)
+	}
+	card, err := pr.Card()
+	if err != nil {
+		return refuse(infer.CodeUnavailable, "the model's card could not be made: %v", err)
+	}
+	if own := square.Hash(sha256.Sum256(card)); own != o.Card {
+		return refuse(infer.CodeBadRequest, "order: card: %s is not this model's, which is %s", o.Card.Short(), own)
 	}
 	return nil
 }
@@ -162,7 +184,7 @@ func (p *Provider) work() (done func(), ok bool) {
 // answerChallenge proves what the ledger asks about one of our leases, beside
 // the other chores. Until it is on the ledger it is tried again.
 func (p *Provider) answerChallenge(l *lease, m market.Lease) {
-	if m.State != market.Disputed || m.Dispute == nil || !m.Dispute.Prove || l.answering.Load() || time.Now().Before(l.answerAt) {
+	if m.State != market.Disputed || m.Dispute == nil || m.Dispute.Way != market.ByProof || l.answering.Load() || time.Now().Before(l.answerAt) {
 		return
 	}
 	l.answerAt = time.Now().Add(5 * p.Tick)

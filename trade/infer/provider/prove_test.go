@@ -16,6 +16,8 @@ type provingToy struct{ fake.Toy }
 
 func (provingToy) Windows(infer.Request, int) int { return 1 }
 
+func (provingToy) Card() ([]byte, error) { return []byte("card"), nil }
+
 func (provingToy) Prove(infer.Request, infer.Result, int, int) ([]byte, error) {
 	return []byte("proof"), nil
 }

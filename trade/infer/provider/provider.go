@@ -47,6 +47,8 @@ import (
 // Ledger is what a provider needs of the ledger. Its account is the provider's.
 type Ledger interface {
 	Head(ctx context.Context) (chain.Head, error)
+	// Params are the market's parameters.
+	Params(ctx context.Context) (market.Params, error)
 	// Lease returns market.ErrNotFound, wrapped, for one the ledger never had
 	// or has forgotten.
 	Lease(ctx context.Context, id square.Hash) (market.Lease, error)

@@ -118,6 +118,10 @@ func (p *Provider) quote(ctx context.Context, req infer.QuoteRequest) (infer.Quo
 	if err != nil {
 		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the ledger's time is unknown: %v", err)
 	}
+	params, err := p.Ledger.Params(ctx)
+	if err != nil {
+		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the ledger's parameters are unknown: %v", err)
+	}
 	id := o.ID(p.domain)
 	if p.Control().Paused {
 		return infer.QuoteReply{}, errPaused
@@ -150,6 +154,9 @@ func (p *Provider) quote(ctx context.Context, req infer.QuoteRequest) (infer.Quo
 	case len(p.quotes) >= maxQuotes:
 		return infer.QuoteReply{}, refuse(infer.CodeBusy, "too many quotes are outstanding; try again in %d s", quoteTTL)
 	}
+	if err := s.knows(o); err != nil {
+		return infer.QuoteReply{}, err
+	}
 	rates := infer.Terms(offer, o.Policy)
 	if rates == nil {
 		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "order: policy %q: answers of this model are not proven here", o.Policy)
@@ -179,8 +186,8 @@ func (p *Provider) quote(ctx context.Context, req infer.QuoteRequest) (infer.Quo
 	}
 	expiry := now.Add(quoteTTL * time.Second)
 	q := square.Quote{
-		Provider: p.addr, Order: id, Offer: req.Offer, Rates: rates,
-		Bond: o.JobValue * p.BondTimes, Ready: true, Expiry: expiry.Unix(),
+		Provider: p.addr, Order: id, Offer: req.Offer, Spec: offer.Spec, Rates: rates,
+		Bond: max(o.JobValue*p.BondTimes, params.LeaseBond(o)), Ready: true, Expiry: expiry.Unix(),
 	}
 	rand.Read(q.Nonce[:])
 	out := infer.QuoteReply{Quote: q, Sig: p.Key.Sign(q.Digest(p.domain))}

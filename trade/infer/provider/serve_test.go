@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -112,6 +113,9 @@ func (b *bench) newOrder(escrow uint64) square.Order {
 		Spec: o.Spec, Denom: o.Denom, Escrow: escrow, MaxRates: rates, JobValue: escrow / 2, Policy: cmp.Or(b.policy, square.PolicyAudit),
 		Lanes: 2, Units: 1, Start: 20, Idle: 600, Duration: 3600, Challenge: 60, Drain: 60,
 		Expiry: time.Unix(1_800_000_000, 0).Add(time.Hour).Unix(),
+	}
+	if order.Policy == square.PolicyProve {
+		order.Card = sha256.Sum256([]byte("card"))
 	}
 	order.Salt = square.Keccak(key(b.t).Bytes())
 	return order
