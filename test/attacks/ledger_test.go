@@ -3,6 +3,7 @@ package attacks
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/proof"
 )
 
 // TestOfferSpam: an account posts offers that live for a minute, each of another
@@ -139,7 +141,7 @@ func TestStrangerActs(t *testing.T) {
 	})
 	forged := square.SignVoucher(p.ledger.ChannelDomain(), square.Hash{1}, torgs, th.key)
 	a, done := th.acct, 0
-	for name, act := range map[string]func(context.Context) (client.Result, error){
+	acts := map[string]func(context.Context) (client.Result, error){
 		"close":   func(ctx context.Context) (client.Result, error) { return a.Close(ctx, lease, nil) },
 		"consent": func(ctx context.Context) (client.Result, error) { return a.Close(ctx, lease, &client.Consent{}) },
 		"cancel":  func(ctx context.Context) (client.Result, error) { return a.Cancel(ctx, lease) },
@@ -152,8 +154,17 @@ func TestStrangerActs(t *testing.T) {
 		"redeem": func(ctx context.Context) (client.Result, error) {
 			return a.Redeem(ctx, lease, []client.Claim{{Amount: torgs, Voucher: forged}}, false)
 		},
-		"verdict": func(ctx context.Context) (client.Result, error) {
-			return a.Verdict(ctx, lease, square.Hash{2}, square.VerdictFraud)
+		"ballot": func(ctx context.Context) (client.Result, error) { return a.Commit(ctx, lease, square.Hash{2}) },
+		"vote": func(ctx context.Context) (client.Result, error) {
+			return a.Vote(ctx, lease, square.VerdictFraud, square.Hash{2})
+		},
+		"extend": func(ctx context.Context) (client.Result, error) {
+			return a.Extend(ctx, lease, time.Now().Unix()+100_000, square.Signature{})
+		},
+		"answer": func(ctx context.Context) (client.Result, error) { return a.Answer(ctx, lease, []byte("junk"), "") },
+		"claim": func(ctx context.Context) (client.Result, error) {
+			r := square.Receipt{Lease: lease, Seq: 1, Subject: of.Spec, Units: []uint64{1, 1}, Price: 1, Cumulative: 1, Time: time.Now().UnixMilli()}
+			return a.ClaimResult(ctx, r, th.key.Sign(r.Digest(p.ledger.Domain())))
 		},
 		"withdraw": func(ctx context.Context) (client.Result, error) { return a.WithdrawOffer(ctx, infer.Name, of.Spec) },
 		"unbond": func(ctx context.Context) (client.Result, error) {
@@ -164,7 +175,8 @@ func TestStrangerActs(t *testing.T) {
 			r := square.Receipt{Lease: lease, Seq: 1, Subject: of.Spec, Units: []uint64{1, 1}, Price: 1, Cumulative: 1, Time: time.Now().UnixMilli()}
 			return a.Challenge(ctx, lease, square.Evidence{Receipt: r, Sig: th.key.Sign(r.Digest(p.ledger.Domain()))}, 0)
 		},
-	} {
+	}
+	for name, act := range acts {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		if _, err := act(ctx); err == nil {
 			done++
@@ -175,7 +187,7 @@ func TestStrangerActs(t *testing.T) {
 	if l, err := p.ledger.Lease(t.Context(), lease); err != nil || l.State != market.Active {
 		t.Errorf("after a stranger's messages the lease is %s: %v", l.State, err)
 	}
-	p.after(outcome{actor: stranger, name: "every message about what is another's", note: fmt.Sprintf("%d of 15 obeyed", done)})
+	p.after(outcome{actor: stranger, name: "every message about what is another's", note: fmt.Sprintf("%d of %d obeyed", done, len(acts))})
 }
 
 // TestTradeWithOneself: somebody is provider and buyer at once and pays itself, to
@@ -196,7 +208,7 @@ func TestTradeWithOneself(t *testing.T) {
 	rounds := 0
 	for range 3 {
 		o := customer.order(of)
-		q := square.Quote{Provider: seller.addr, Order: o.ID(d), Offer: of.ID(d), Rates: of.Rates, Bond: 2 * o.JobValue, Ready: true, Expiry: time.Now().Add(20 * time.Second).Unix()}
+		q := square.Quote{Provider: seller.addr, Order: o.ID(d), Offer: of.ID(d), Spec: of.Spec, Rates: of.Rates, Bond: 2 * o.JobValue, Ready: true, Expiry: time.Now().Add(20 * time.Second).Unix()}
 		rand.Read(q.Nonce[:])
 		if _, err := customer.acct.OpenLease(t.Context(), o, q, seller.key.Sign(q.Digest(d))); err != nil {
 			t.Fatal(err)
@@ -226,7 +238,11 @@ func TestProofInAFlood(t *testing.T) {
 	f := th.flooder()
 	gas, fee := f.most()
 	o := th.order(of)
-	o.Policy, o.MaxRates = square.PolicyProve, infer.Terms(of, square.PolicyProve)
+	prover, err := proof.Commit(nano.Model())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Policy, o.MaxRates, o.Card = square.PolicyProve, infer.Terms(of, square.PolicyProve), sha256.Sum256(prover.Encode())
 	s := th.must(o, of)
 	if _, err := s.ask(0, question(20)); err != nil {
 		t.Fatal(err)

@@ -89,7 +89,7 @@ func (c *crook) quote(w http.ResponseWriter, body []byte) {
 	d := c.p.ledger.Domain()
 	id := req.Order.ID(d)
 	q := square.Quote{
-		Provider: c.addr, Order: id, Offer: req.Offer, Rates: c.offer.Rates, Bond: 1, Ready: true,
+		Provider: c.addr, Order: id, Offer: req.Offer, Spec: req.Order.Spec, Rates: c.offer.Rates, Bond: 1, Ready: true,
 		Expiry: time.Now().Add(20 * time.Second).Unix(), Nonce: sha256.Sum256(id[:]),
 	}
 	c.mu.Lock()

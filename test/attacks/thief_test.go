@@ -107,7 +107,7 @@ func (th *thief) order(o square.Offer) square.Order {
 	out := square.Order{
 		Buyer: th.addr, Authorizer: th.addr, Trade: infer.Name, Mode: square.ModeStream, Spec: o.Spec, Denom: square.Denom,
 		Escrow: 2 * torgs, MaxRates: o.Rates, JobValue: torgs / 5, Policy: square.PolicyAudit, Lanes: 2, Units: 2,
-		Start: 20, Idle: 3600, Duration: 3600, Challenge: 600, Drain: 60, Expiry: time.Now().Add(time.Minute).Unix(),
+		Start: 60, Idle: 3600, Duration: 3600, Challenge: 600, Drain: 60, Expiry: time.Now().Add(time.Minute).Unix(),
 	}
 	rand.Read(out.Salt[:])
 	return out
