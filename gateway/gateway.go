@@ -8,7 +8,8 @@
 //	/healthz           the process answers
 //	/readyz            every check of the caller's passes
 //
-// Around all of it: a request id (the client's X-Request-Id where it is a plain
+// Only requests to a name of this machine's are answered, and only JSON is taken
+// by the API (package door). Around all of it: a request id (the client's X-Request-Id where it is a plain
 // one, else a new one), one access log line a request, panic recovery, CORS and,
 // when a tracer provider is given, OpenTelemetry spans. Logs carry request,
 // key, provider, lease and receipt ids, never a secret, a prompt or an answer.
@@ -30,6 +31,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/torg-network/torg/door"
 	"github.com/torg-network/torg/gateway/admin"
 	"github.com/torg-network/torg/gateway/openai"
 )
@@ -43,8 +45,11 @@ type Config struct {
 	Admin admin.Config
 	// Ready are the checks of /readyz.
 	Ready []Check
-	// Origins are the web origins that browsers may call from; "*" is any.
+	// Origins are the web origins that browsers may call the API from; "*" is
+	// any: a key is needed all the same, and no browser sends one by itself.
 	Origins []string
+	// Hosts are more names that lead to where Serve listens; see package door.
+	Hosts []string
 	// Routes mounts more doors beside these, by http.ServeMux pattern.
 	Routes map[string]http.Handler
 	// Registry takes the metrics; nil makes a new one, with those of the
@@ -89,11 +94,14 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, fmt.Errorf("gateway metrics: %w", err)
 	}
 
-	door := cfg.OpenAI
-	if door.Log == nil {
-		door.Log = cfg.Log
+	if err := (door.Door{Hosts: cfg.Hosts, Origins: cfg.Origins}).Check(); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	door.Observe = func(ctx context.Context, e openai.Event) {
+	oc := cfg.OpenAI
+	if oc.Log == nil {
+		oc.Log = cfg.Log
+	}
+	oc.Observe = func(ctx context.Context, e openai.Event) {
 		g.metrics.observe(e)
 		if rec := recordOf(ctx); rec != nil {
 			rec.event = &e
@@ -102,13 +110,13 @@ func New(cfg Config) (*Gateway, error) {
 			cfg.OpenAI.Observe(ctx, e)
 		}
 	}
-	api, err := openai.New(door)
+	api, err := openai.New(oc)
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 
 	mux := http.NewServeMux()
-	mux.Handle("/v1/", g.cors(api))
+	mux.Handle("/v1/", g.cors(door.JSON(api)))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -140,6 +148,9 @@ func New(cfg Config) (*Gateway, error) {
 
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }
 
+// bodyTime is how long a request's body may take.
+var bodyTime = 30 * time.Second // tests wait less
+
 // Serve answers on ln until ctx ends, then lets requests in flight finish
 // within Config.Grace, cancels those that do not, and returns when all have
 // ended. It closes ln.
@@ -147,7 +158,7 @@ func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	srv := &http.Server{
-		Handler:           g,
+		Handler:           door.Door{Listen: ln.Addr().String(), Hosts: g.cfg.Hosts}.Named(door.Timed(bodyTime, g)),
 		BaseContext:       func(net.Listener) context.Context { return work },
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,

@@ -53,6 +53,7 @@ func post(t *testing.T, url, secret, body string) (*http.Response, string) {
 		t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+secret)
+	req.Header.Set("Content-Type", "application/json")
 	return do(t, req)
 }
 
@@ -108,6 +109,7 @@ func TestGateway(t *testing.T) {
 
 	req, _ := http.NewRequest("POST", srv.URL+"/v1/chat/completions", strings.NewReader(ask))
 	req.Header.Set("Authorization", "Bearer "+secret)
+	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Request-Id", "mine.1")
 	req.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	res, body := do(t, req)

@@ -39,7 +39,6 @@ import (
 	"github.com/cosmos/cosmos-sdk/x/bank"
 	bankkeeper "github.com/cosmos/cosmos-sdk/x/bank/keeper"
 	banktypes "github.com/cosmos/cosmos-sdk/x/bank/types"
-	"github.com/cosmos/cosmos-sdk/x/consensus"
 	consensuskeeper "github.com/cosmos/cosmos-sdk/x/consensus/keeper"
 	consensustypes "github.com/cosmos/cosmos-sdk/x/consensus/types"
 	"github.com/cosmos/cosmos-sdk/x/distribution"
@@ -51,8 +50,6 @@ import (
 	"github.com/cosmos/cosmos-sdk/x/feegrant"
 	feegrantkeeper "github.com/cosmos/cosmos-sdk/x/feegrant/keeper"
 	feegrantmodule "github.com/cosmos/cosmos-sdk/x/feegrant/module"
-	"github.com/cosmos/cosmos-sdk/x/genutil"
-	genutiltypes "github.com/cosmos/cosmos-sdk/x/genutil/types"
 	"github.com/cosmos/cosmos-sdk/x/gov"
 	govkeeper "github.com/cosmos/cosmos-sdk/x/gov/keeper"
 	govtypes "github.com/cosmos/cosmos-sdk/x/gov/types"
@@ -66,7 +63,6 @@ import (
 	stakingkeeper "github.com/cosmos/cosmos-sdk/x/staking/keeper"
 	stakingtypes "github.com/cosmos/cosmos-sdk/x/staking/types"
 	txsigning "github.com/cosmos/cosmos-sdk/x/tx/signing"
-	"github.com/cosmos/cosmos-sdk/x/upgrade"
 	upgradekeeper "github.com/cosmos/cosmos-sdk/x/upgrade/keeper"
 	upgradetypes "github.com/cosmos/cosmos-sdk/x/upgrade/types"
 
@@ -95,6 +91,7 @@ type App struct {
 	modules      *module.Manager
 	configurator module.Configurator
 	halted       chan error
+	snapshots    snapshotting
 }
 
 // Config is what an App is built from.
@@ -107,9 +104,10 @@ type Config struct {
 	Trades      []trade.Rules // what the ledger can judge
 	Lone        bool          // the only validator: refuses every peer
 	Upgrades    []Upgrade     // nil: those of this program; other than that for tests
-	// RetainBlocks is how many blocks are kept, within what evidence needs; 0
-	// keeps all.
+	// RetainBlocks is how many blocks are kept, within what evidence and
+	// Snapshots need; 0 keeps all.
 	RetainBlocks uint64
+	Snapshots    Snapshots // of a ledger with peers and a Home
 }
 
 // permissions of the module accounts.
@@ -140,6 +138,10 @@ func Authority() string {
 	usePrefix()
 	return authtypes.NewModuleAddress(govtypes.ModuleName).String()
 }
+
+// StatesKept is for how many of the newest blocks the state can be asked for,
+// with proofs.
+const StatesKept = 100
 
 // New wires the application and loads its latest state.
 func New(c Config) (*App, error) {
@@ -176,11 +178,11 @@ func New(c Config) (*App, error) {
 		BaseApp: baseapp.NewBaseApp("torg", sdkslog.NewCustomLogger(c.Log), c.DB, txc.TxDecoder(),
 			baseapp.SetChainID(c.ChainID),
 			baseapp.SetMinGasPrices(c.MinGasPrice),
-			baseapp.SetPruning(pruningtypes.NewCustomPruningOptions(100, 10)),
+			baseapp.SetPruning(pruningtypes.NewCustomPruningOptions(StatesKept, 10)),
 			// A tree that prunes in the background is never told to stop, and
 			// panics when it finds the database closed.
 			baseapp.SetIAVLSyncPruning(true),
-			baseapp.SetMinRetainBlocks(c.RetainBlocks),
+			baseapp.SetMinRetainBlocks(c.Snapshots.retain(c.RetainBlocks)),
 			baseapp.SetIndexEvents(indexed),
 			baseapp.SetOptimisticExecution(),
 		),
@@ -191,6 +193,11 @@ func New(c Config) (*App, error) {
 	if c.Lone {
 		a.SetAddrPeerFilter(refusePeer)
 		a.SetIDPeerFilter(refusePeer)
+	}
+	if c.Home != "" && !c.Lone {
+		if err := a.setSnapshots(c); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
 	}
 	if err := a.wire(c, amino); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
@@ -249,12 +256,11 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 		distribution.NewAppModule(cdc, distr, a.Accounts, a.Bank, a.Staking),
 		mint.NewAppModule(cdc, mints, a.Accounts, nil),
 		gov.NewAppModule(cdc, govs, a.Accounts, a.Bank),
-		upgrade.NewAppModule(upgrades, accounts()),
+		upgradeModule{upgrades},
 		evidence.NewAppModule(*evid),
 		feegrantmodule.NewAppModule(cdc, a.Accounts, a.Bank, a.feegrant, a.Interfaces),
 		authzmodule.NewAppModule(cdc, grants, a.Accounts, a.Bank, a.Interfaces),
-		consensus.NewAppModule(cdc, params),
-		genutil.NewAppModule(a.Accounts, a.Staking, a, a.Tx),
+		consensusModule{params},
 		market.Module{Keeper: leases},
 		bond.Module{Market: leases},
 		channel.Module{Keeper: channels},
@@ -268,7 +274,7 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 		market.Name, channel.Name, stakingtypes.ModuleName)
 	order := []string{
 		authtypes.ModuleName, banktypes.ModuleName, distrtypes.ModuleName, stakingtypes.ModuleName, slashingtypes.ModuleName,
-		govtypes.ModuleName, minttypes.ModuleName, genutiltypes.ModuleName, evidencetypes.ModuleName, authz.ModuleName,
+		govtypes.ModuleName, minttypes.ModuleName, evidencetypes.ModuleName, authz.ModuleName,
 		feegrant.ModuleName, upgradetypes.ModuleName, consensustypes.ModuleName, market.Name, channel.Name,
 	}
 	a.modules.SetOrderInitGenesis(order...)

@@ -464,7 +464,7 @@ func TestWire(t *testing.T) {
 			t.Fatalf("offer\n%+v\n%+v: %v", offer, got, err)
 		}
 		params := fill[market.Params](rng)
-		if got := marketv1.FromParams(params, nil).Market(); got != params {
+		if got := marketv1.FromParams(params).Market(); got != params {
 			t.Fatalf("params\n%+v\n%+v", params, got)
 		}
 		key, stake := fill[market.StakeKey](rng), fill[market.Stake](rng)

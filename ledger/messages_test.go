@@ -96,7 +96,7 @@ func TestUpdateParams(t *testing.T) {
 	params := walk.Params()
 	params.FeeBps += 7
 	update := func(by string, p market.Params) error {
-		m := &marketv1.MsgUpdateParams{Authority: by, Params: marketv1.FromParams(p, nil)}
+		m := &marketv1.MsgUpdateParams{Authority: by, Params: marketv1.FromParams(p)}
 		_, err := a.MsgServiceRouter().Handler(m)(ctx, m)
 		return err
 	}

@@ -16,7 +16,8 @@ type Address [20]byte
 // ErrAddress is wrapped by every failure to read an address.
 var ErrAddress = errors.New("not a torg address")
 
-// ParseAddress reads the bech32 form ("torg1…") or the 0x hex form.
+// ParseAddress reads the bech32 form ("torg1…") or the 0x hex form. Hex digits
+// in both cases are a checksum (EIP-55), which must hold.
 func ParseAddress(s string) (Address, error) {
 	var a Address
 	if strings.HasPrefix(s, "0x") || strings.HasPrefix(s, "0X") {
@@ -25,6 +26,10 @@ func ParseAddress(s string) (Address, error) {
 			return a, fmt.Errorf("%w: %q is not 20 bytes of hex", ErrAddress, clip(s))
 		}
 		copy(a[:], b)
+		digits := s[2:]
+		if digits != strings.ToLower(digits) && digits != strings.ToUpper(digits) && digits != a.Checksummed()[2:] {
+			return Address{}, fmt.Errorf("%w: %q: its capitals are a checksum (EIP-55) that does not hold: a digit is wrong, or write it all in lower case", ErrAddress, clip(s))
+		}
 		return a, nil
 	}
 	hrp, b, err := decodeBech32(s)
@@ -43,6 +48,18 @@ func (a Address) String() string { return encodeBech32(Prefix, a[:]) }
 
 // Hex returns the lower-case 0x form that Ethereum tools use.
 func (a Address) Hex() string { return "0x" + hex.EncodeToString(a[:]) }
+
+// Checksummed returns the 0x form whose capitals are a checksum (EIP-55).
+func (a Address) Checksummed() string {
+	s := []byte(a.Hex())
+	h := Keccak(s[2:])
+	for i, c := range s[2:] {
+		if c >= 'a' && h[i/2]>>(4*(1-i%2))&15 >= 8 {
+			s[2+i] = c - 'a' + 'A'
+		}
+	}
+	return string(s)
+}
 
 // IsZero reports whether a is the zero address, which no key has.
 func (a Address) IsZero() bool { return a == Address{} }

@@ -1,17 +1,28 @@
 package square
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 )
 
 // Key is a secp256k1 private key. It never prints itself.
-type Key struct{ k *secp256k1.PrivateKey }
+type Key struct{ k *private }
+
+// private is a scalar and, once somebody asked, its point.
+type private struct {
+	scalar *secp256k1.PrivateKey
+	once   sync.Once
+	point  *point
+}
+
+func keyOf(k *secp256k1.PrivateKey) Key { return Key{&private{scalar: k}} }
 
 // NewKey makes a random key.
 func NewKey() (Key, error) {
@@ -19,7 +30,7 @@ func NewKey() (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("generate key: %w", err)
 	}
-	return Key{k}, nil
+	return keyOf(k), nil
 }
 
 // KeyFromBytes reads a 32-byte big-endian scalar in [1, order).
@@ -28,17 +39,23 @@ func KeyFromBytes(b []byte) (Key, error) {
 	if len(b) != 32 || s.SetByteSlice(b) || s.IsZero() {
 		return Key{}, errors.New("private key: want 32 bytes between 1 and the curve's order")
 	}
-	return Key{secp256k1.NewPrivateKey(&s)}, nil
+	return keyOf(secp256k1.NewPrivateKey(&s)), nil
 }
 
 // Bytes returns the 32-byte scalar. Callers keep it secret.
-func (k Key) Bytes() []byte { return k.k.Serialize() }
+func (k Key) Bytes() []byte { return k.k.scalar.Serialize() }
+
+// public computes the point once: it costs as much as a signature.
+func (k Key) public() *point {
+	k.k.once.Do(func() { k.k.point = pointOf(k.k.scalar.PubKey()) })
+	return k.k.point
+}
 
 // PubKey returns the 33-byte compressed public key.
-func (k Key) PubKey() []byte { return k.k.PubKey().SerializeCompressed() }
+func (k Key) PubKey() []byte { return bytes.Clone(k.public().key[:]) }
 
 // Address returns the account the key controls.
-func (k Key) Address() Address { return addressOf(k.k.PubKey()) }
+func (k Key) Address() Address { return k.public().address }
 
 // IsZero reports whether the key is unset.
 func (k Key) IsZero() bool { return k.k == nil }
@@ -48,17 +65,11 @@ func (k Key) GoString() string { return k.String() }
 
 // PubKeyAddress returns the address of a 33-byte compressed public key.
 func PubKeyAddress(pub []byte) (Address, error) {
-	p, err := secp256k1.ParsePubKey(pub)
-	if err != nil || len(pub) != 33 {
-		return Address{}, errors.New("public key: want 33 bytes, compressed, on secp256k1")
+	p, err := parsePoint(pub)
+	if err != nil {
+		return Address{}, err
 	}
-	return addressOf(p), nil
-}
-
-func addressOf(p *secp256k1.PublicKey) (a Address) {
-	h := Keccak(p.SerializeUncompressed()[1:])
-	copy(a[:], h[12:])
-	return a
+	return p.address, nil
 }
 
 // Signature is r ‖ s ‖ v with low s and v 27 or 28.
@@ -94,7 +105,7 @@ func (s *Signature) UnmarshalText(b []byte) error {
 
 // Sign signs a digest, deterministically (RFC 6979).
 func (k Key) Sign(digest Hash) (s Signature) {
-	c := ecdsa.SignCompact(k.k, digest[:], false) // v ‖ r ‖ s
+	c := ecdsa.SignCompact(k.k.scalar, digest[:], false) // v ‖ r ‖ s
 	copy(s[:64], c[1:])
 	s[64] = c[0]
 	return s
@@ -103,26 +114,28 @@ func (k Key) Sign(digest Hash) (s Signature) {
 // Recover returns who signed the digest. It accepts exactly one encoding per
 // signature, but for v, which may be 0/1 or 27/28.
 func Recover(digest Hash, s Signature) (Address, error) {
-	v := s[64]
-	if v < 2 {
-		v += 27
-	}
-	var sc secp256k1.ModNScalar
-	if v != 27 && v != 28 || sc.SetByteSlice(s[32:64]) || sc.IsOverHalfOrder() {
-		return Address{}, ErrSignature
-	}
-	var c [65]byte
-	c[0] = v
-	copy(c[1:], s[:64])
-	p, _, err := ecdsa.RecoverCompact(c[:], digest[:])
+	p, err := signer(digest, s)
 	if err != nil {
-		return Address{}, fmt.Errorf("%w: %w", ErrSignature, err)
+		return Address{}, err
 	}
-	return addressOf(p), nil
+	return p.address, nil
+}
+
+// VerifyPubKey checks r ‖ s, with s in the lower half of the order, over a
+// digest under a 33-byte compressed public key.
+func VerifyPubKey(pub []byte, digest Hash, sig [64]byte) error {
+	p, err := parsePoint(pub)
+	if err != nil {
+		return err
+	}
+	return p.verifyAny(digest, sig)
 }
 
 // verify checks that who signed the digest.
 func verify(who Address, digest Hash, s Signature) error {
+	if p, ok := owners.get(who); ok && p.verify(digest, s) {
+		return nil
+	}
 	got, err := Recover(digest, s)
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ func TestAddressForms(t *testing.T) {
 	if got, want := a.String(), "torg17w0adeg64ky0daxwd2ugyuneellmjgnxceezyf"; got != want {
 		t.Fatalf("bech32 %s, want %s", got, want)
 	}
-	for _, s := range []string{a.String(), a.Hex(), strings.ToUpper(a.String()), "0xF39Fd6e51aad88F6F4ce6aB8827279cffFb92266"} {
+	for _, s := range []string{a.String(), a.Hex(), strings.ToUpper(a.String()), "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"} {
 		got, err := ParseAddress(s)
 		if err != nil || got != a {
 			t.Errorf("%s: %v, %v", s, got, err)

@@ -33,6 +33,9 @@ var benchAreas = []benchArea{
 	{"zkml", "proofs of inference: time, size, memory, soundness", benchZKML},
 }
 
+// benchLong adds what takes more than a quarter of an hour.
+var benchLong bool
+
 func benchCommand() *cobra.Command {
 	var names []string
 	for _, a := range benchAreas {
@@ -67,11 +70,12 @@ func benchCommand() *cobra.Command {
 			}
 			t := table{{"name", "value", "unit", "cpu s", "wall s"}}
 			for _, m := range rows {
-				t = append(t, []string{m.Name, fmt.Sprintf("%.4g", m.Value), m.Unit, fmt.Sprintf("%.2f", m.CPU), fmt.Sprintf("%.2f", m.Wall)})
+				t = append(t, []any{m.Name, fmt.Sprintf("%.4g", m.Value), m.Unit, fmt.Sprintf("%.2f", m.CPU), fmt.Sprintf("%.2f", m.Wall)})
 			}
 			return show(c.OutOrStdout(), rows, func(w io.Writer) { t.write(w) })
 		},
 	}
+	c.Flags().BoolVar(&benchLong, "long", false, "also what takes long: the ledger after 100,000 and 1,000,000 leases")
 	return c
 }
 

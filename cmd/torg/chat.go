@@ -184,7 +184,7 @@ func (s *chatSession) converse(ctx context.Context, in io.Reader) error {
 		err := s.say(turn, line)
 		stop()
 		if err != nil {
-			fmt.Fprintln(os.Stderr, paint(os.Stderr, red, "error:"), err)
+			fmt.Fprintln(os.Stderr, paint(os.Stderr, red, "error:"), words(err))
 		}
 	}
 }
@@ -193,7 +193,11 @@ func (s *chatSession) converse(ctx context.Context, in io.Reader) error {
 func (s *chatSession) command(ctx context.Context, line string) (done, again bool) {
 	word, rest, _ := strings.Cut(line, " ")
 	rest = strings.TrimSpace(rest)
-	note := func(f string, a ...any) { fmt.Fprintln(os.Stderr, paint(os.Stderr, dim, fmt.Sprintf(f, a...))) }
+	note := func(f string, a ...any) {
+		for _, l := range strings.Split(fmt.Sprintf(f, a...), "\n") {
+			fmt.Fprintln(os.Stderr, paint(os.Stderr, dim, l))
+		}
+	}
 	switch word {
 	case "/quit", "/exit", "/q":
 		return true, false
@@ -209,7 +213,7 @@ func (s *chatSession) command(ctx context.Context, line string) (done, again boo
 			note("%v", err)
 		}
 		for _, m := range models {
-			note("%s", m)
+			note("%s", named(m))
 		}
 	case "/temp":
 		if v, err := strconv.ParseFloat(rest, 64); err != nil || v < 0 || v > 2 {
@@ -268,6 +272,9 @@ func (s *chatSession) say(ctx context.Context, text string) error {
 	var answer strings.Builder
 	usage, err := s.api.stream(ctx, body, func(piece string) {
 		answer.WriteString(piece)
+		if format == "table" { // for people; programs get what was said
+			piece = visibleLines(piece)
+		}
 		fmt.Fprint(s.out, piece)
 	})
 	if answer.Len() > 0 {

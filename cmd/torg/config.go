@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 // setting is one thing a person may configure. A value comes from the flag,
@@ -30,6 +30,8 @@ var settings = []setting{
 	{"rpc-addr", "127.0.0.1:8820", "the ledger's CometBFT RPC", "up"},
 	{"grpc-addr", "127.0.0.1:8821", "the ledger's gRPC", "up"},
 	{"rest-addr", "127.0.0.1:8822", "the ledger's REST API", "up"},
+	{"hosts", "", "more names that lead to gateway, RPC and REST, by commas: a proxy's, a tunnel's, this machine's; others are refused", "up"},
+	{"ledger-origins", "", "web origins whose pages may read RPC and REST, by commas, e.g. https://app.example; * is any", "up"},
 	{"block-time", "200ms", "pause between blocks", "up"},
 	{"upstream", "", "also sell the models of this OpenAI-compatible server, e.g. http://127.0.0.1:11434/v1", "up"},
 	{"upstream-key", "", "API key for the upstream server", "up"},
@@ -103,8 +105,8 @@ func readConfig(c *cobra.Command) (config, error) {
 	} else if err != nil {
 		return cfg, fmt.Errorf("read config: %w", err)
 	}
-	var inFile map[string]any
-	if err := yaml.Unmarshal(b, &inFile); err != nil {
+	inFile, err := readSettings(b)
+	if err != nil {
 		return cfg, usageError("config file %s: %w", file, err)
 	}
 	for k, v := range inFile {
@@ -113,10 +115,44 @@ func readConfig(c *cobra.Command) (config, error) {
 			return cfg, usageError("config file %s: no setting is called %q; see torg config explain", file, k)
 		}
 		if src == "default" {
-			set(k, fmt.Sprint(v), "file "+file)
+			set(k, v, "file "+file)
 		}
 	}
 	return cfg, nil
+}
+
+// readSettings reads a YAML file of settings, each value as it is written: YAML
+// itself would make 1e+06 of 1000000 and 83 of 0123.
+func readSettings(b []byte) (map[string]string, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(b, &doc); err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	if doc.Kind == 0 || doc.Content[0].Tag == "!!null" {
+		return values, nil // nothing is written there
+	}
+	top := doc.Content[0]
+	if top.Kind != yaml.MappingNode {
+		return nil, errors.New("want lines such as \"lanes: 4\"")
+	}
+	for i := 0; i < len(top.Content); i += 2 {
+		name, v := top.Content[i].Value, top.Content[i+1]
+		if _, twice := values[name]; twice {
+			return nil, fmt.Errorf("line %d: %s is there twice", v.Line, name)
+		}
+		switch {
+		case v.Kind == yaml.ScalarNode && v.Tag == "!!null":
+			return nil, fmt.Errorf("line %d: %s has no value; write \"\" for none, or leave the line out", v.Line, name)
+		case v.Kind == yaml.ScalarNode:
+			values[name] = v.Value
+		case v.Kind == yaml.SequenceNode:
+			return nil, fmt.Errorf("line %d: %s is a list: write one value, its parts by commas", v.Line, name)
+		default:
+			return nil, fmt.Errorf("line %d: %s: want one value", v.Line, name)
+		}
+	}
+	return values, nil
 }
 
 func (c config) get(name string) string { return c.value[name] }
@@ -128,6 +164,16 @@ func (c config) path(elem ...string) string {
 
 func (c config) bad(name string, err error) error {
 	return usageError("%s %q (from %s): %w", name, c.value[name], c.source[name], err)
+}
+
+// list is a setting's words, which are parted by commas.
+func (c config) list(name string) (words []string) {
+	for _, w := range strings.Split(c.value[name], ",") {
+		if w = strings.TrimSpace(w); w != "" {
+			words = append(words, w)
+		}
+	}
+	return words
 }
 
 func (c config) duration(name string) (time.Duration, error) {
@@ -171,7 +217,7 @@ func configCommand() *cobra.Command {
 					v = "(set)" // a secret is never printed
 				}
 				rows = append(rows, row{s.name, v, cfg.source[s.name], s.help})
-				t = append(t, []string{s.name, v, cfg.source[s.name], s.help})
+				t = append(t, []any{s.name, v, cfg.source[s.name], s.help})
 			}
 			return showTable(c.OutOrStdout(), rows, t)
 		}),

@@ -59,7 +59,10 @@ func (v *visitor) read(r *http.Response, err error) (int, string) {
 	return r.StatusCode, string(b)
 }
 
-var csrfField = regexp.MustCompile(`name="csrf" value="([^"]+)"`)
+var (
+	csrfField = regexp.MustCompile(`name="csrf" value="([^"]+)"`)
+	onceField = regexp.MustCompile(`name="once" value="([^"]+)"`)
+)
 
 // post sends a form of the page.
 func (v *visitor) post(page, path string, form url.Values) (int, string) {
@@ -70,6 +73,9 @@ func (v *visitor) post(page, path string, form url.Values) (int, string) {
 		v.t.Fatalf("%s has no form", page)
 	}
 	form.Set("csrf", m[1])
+	if m := onceField.FindStringSubmatch(body); m != nil {
+		form.Set("once", m[1])
+	}
 	r, err := v.http.PostForm(v.base+path, form)
 	return v.read(r, err)
 }

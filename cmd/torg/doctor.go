@@ -40,7 +40,7 @@ func doctorCommand() *cobra.Command {
 					mark = paint(os.Stdout, red, "!!")
 					sick++
 				}
-				t = append(t, []string{mark, f.Check, f.Found, f.Fix})
+				t = append(t, []any{mark, f.Check, f.Found, f.Fix})
 			}
 			if err := showTable(c.OutOrStdout(), found, t); err != nil {
 				return err
@@ -75,7 +75,7 @@ func examine(ctx context.Context, cfg config) (found []finding) {
 	if free, err := freeDisk(cfg); err != nil {
 		sick("disk", "check the mount", err)
 	} else if free < 1<<30 {
-		sick("disk", "free some space: without it requests are refused before they are paid", fmt.Errorf("%d MiB free", free>>20))
+		sick("disk", "free some space: a full disk ends the square, if not at the next request; it opens again where it was", fmt.Errorf("%d MiB free", free>>20))
 	} else {
 		well("disk", "%.1f GiB free", float64(free)/(1<<30))
 	}
@@ -86,12 +86,12 @@ func examine(ctx context.Context, cfg config) (found []finding) {
 		return found
 	}
 	well("square", "process %d, up since %s", run.PID, run.Started.Format("2006-01-02 15:04:05"))
-	if err := reachable(ctx, run.AdminURL+"/healthz"); err != nil {
+	if err := answers(ctx, run.AdminURL+"/healthz"); err != nil {
 		sick("gateway", "see the log of torg up; stop it and start it again", fmt.Errorf("%s: %w", run.AdminURL, err))
 		return found
 	}
 	well("gateway", "%s", run.BaseURL)
-	if err := reachable(ctx, run.AdminURL+"/readyz"); err != nil {
+	if err := answers(ctx, run.AdminURL+"/readyz"); err != nil {
 		sick("ready", "GET "+run.AdminURL+"/readyz says what is not", err)
 	} else {
 		well("ready", "all checks pass")

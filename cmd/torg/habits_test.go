@@ -77,9 +77,9 @@ func TestHabits(t *testing.T) {
 		"torg lease close":    nil, // TestTenThousandRequests reads its JSON's like, and one lease closes once
 		"torg up":             nil, // every test reads its JSON
 		// Others' tests, and too long or with a form of their own.
-		"torg train": nil, "torg bench": nil, "torg ledger init": nil, "torg ledger start": nil, "torg ledger export": nil,
+		"torg train": nil, "torg bench": nil, "torg ledger init": nil, "torg ledger start": nil, "torg ledger join": nil, "torg ledger export": nil,
 	}
-	elsewhere := []string{"torg provide pause", "torg lease close", "torg up", "torg train", "torg bench", "torg ledger init", "torg ledger start", "torg ledger export"}
+	elsewhere := []string{"torg provide pause", "torg lease close", "torg up", "torg train", "torg bench", "torg ledger init", "torg ledger start", "torg ledger join", "torg ledger export"}
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		args, known := tellers[c.CommandPath()]
@@ -278,6 +278,30 @@ func TestCompletion(t *testing.T) {
 
 // TestConfigExplain: a flag goes before the environment, that before the file,
 // that before the default; and no secret is printed.
+// What is written in config.yaml is what is used, or it is refused.
+func TestConfigFile(t *testing.T) {
+	for text, want := range map[string]string{
+		"escrow: 1000000": "1000000", "escrow: 0.10": "0.10", "escrow: 0123": "0123", "escrow: 1e6": "1e6", "escrow: 0x10": "0x10", "escrow: yes": "yes",
+		"escrow: \"7\"": "7", "escrow: 12345678901234567890": "12345678901234567890", "escrow: 2026-12-01": "2026-12-01", "escrow: \"\"": "", "escrow: 1_000": "1_000",
+	} {
+		if got, err := readSettings([]byte(text)); err != nil || got["escrow"] != want {
+			t.Errorf("%s is used as %q, %v", text, got["escrow"], err)
+		}
+	}
+	for text, says := range map[string]string{
+		"escrow:": "no value", "escrow: ~": "no value", "hosts: [a, b]": "commas", "escrow: {a: 1}": "one value", "escrow: 1\nescrow: 2": "twice", "- escrow": "lines such as", "7": "lines such as",
+	} {
+		if got, err := readSettings([]byte(text)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s is used as %q, %v", text, got, err)
+		}
+	}
+	for _, nothing := range []string{"", "# all is default\n", "---\n"} {
+		if got, err := readSettings([]byte(nothing)); err != nil || len(got) != 0 {
+			t.Errorf("%q: %v, %v", nothing, got, err)
+		}
+	}
+}
+
 func TestConfigExplain(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()

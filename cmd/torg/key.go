@@ -52,7 +52,7 @@ func keyTable(list ...keys.Key) table {
 		} else if !k.Expires.IsZero() && time.Now().After(k.Expires) {
 			state = "expired"
 		}
-		t = append(t, []string{k.ID, k.Name, square.Utorg(k.Spent).String(), budget, limit(k.Requests), limit(k.Tokens), state})
+		t = append(t, []any{k.ID, k.Name, square.Utorg(k.Spent).String(), budget, limit(k.Requests), limit(k.Tokens), state})
 	}
 	return t
 }

@@ -163,7 +163,7 @@ func leaseListCommand() *cobra.Command {
 			}
 			t := table{{"lease", "state", "trade", "provider", "escrow", "paid", "bond", "ends", "reason"}}
 			for _, l := range ls {
-				t = append(t, []string{l.ID.Short(), string(l.State), l.Order.Trade, shortAddress(l.Provider), money(l.Escrow, l.Order.Denom),
+				t = append(t, []any{l.ID.Short(), string(l.State), l.Order.Trade, shortAddress(l.Provider), money(l.Escrow, l.Order.Denom),
 					money(l.Paid, l.Order.Denom), money(l.Bond, l.Order.Denom), clock(l.Ends * 1000), orDash(string(l.Lease.Reason))})
 			}
 			return showTable(c.OutOrStdout(), ls, t)
@@ -209,7 +209,7 @@ func completeLeases(c *cobra.Command, _ []string, _ string) ([]string, cobra.She
 	ls, _, _ := cl.Leases(c.Context(), client.LeaseFilter{}, client.Page{Limit: 50})
 	var ids []string
 	for _, l := range ls {
-		ids = append(ids, l.ID.Short()+"\t"+string(l.State)+" "+l.Order.Trade)
+		ids = append(ids, l.ID.Short()+"\t"+string(l.State)+" "+visible(l.Order.Trade))
 	}
 	return ids, cobra.ShellCompDirectiveNoFileComp
 }
@@ -232,15 +232,15 @@ func leaseShowCommand() *cobra.Command {
 }
 
 func (l leaseView) print(w io.Writer) {
-	row := func(name, format string, a ...any) { fmt.Fprintf(w, "%-10s %s\n", name, fmt.Sprintf(format, a...)) }
+	row := rowPrinter(w)
 	d := l.Order.Denom
 	row("lease", "%s", l.ID)
 	row("state", "%s%s", l.State, reasonWords(l.Reason))
-	row("trade", "%s, %s, verified by %s", l.Order.Trade, l.Order.Mode, l.Order.Policy)
+	row("trade", "%s, %s, verified by %s", named(l.Order.Trade), l.Order.Mode, l.Order.Policy)
 	row("buyer", "%s  (vouchers signed by %s)", l.Order.Buyer, shortAddress(l.Order.Authorizer))
 	row("provider", "%s", l.Provider)
 	for _, r := range l.Rates {
-		row("rate", "%s per million %s", money(r.PerMillion, d), strings.ReplaceAll(r.Unit, "_", " "))
+		row("rate", "%s per million %s", money(r.PerMillion, d), named(r.Unit))
 	}
 	row("escrow", "%s left of %s", money(l.Escrow, d), money(l.Order.Escrow, d))
 	row("paid", "%s, of which %s was burned", money(l.Paid, d), money(l.Burned, d))
@@ -261,7 +261,7 @@ func (l leaseView) print(w io.Writer) {
 	for _, tx := range l.Txs {
 		row(time.Unix(tx.Time, 0).Format("15:04:05"), "block %d  %s", tx.Height, tx.Words)
 		if !tx.Hash.IsZero() {
-			row("", "%s", paint(os.Stdout, dim, "transaction "+tx.Hash.String()))
+			fmt.Fprintf(w, "%-12s %s\n", "", paint(os.Stdout, dim, "transaction "+tx.Hash.String()))
 		}
 	}
 }

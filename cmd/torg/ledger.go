@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	cmtjson "github.com/cometbft/cometbft/libs/json"
@@ -31,7 +32,7 @@ func ledgerCommand() *cobra.Command {
 		Long: "Run a ledger of several validators, on this machine or on many. torg up needs none of this:\n" +
 			"it has a ledger of its own.",
 	}
-	c.AddCommand(ledgerInitCommand(), ledgerStartCommand(), ledgerExportCommand())
+	c.AddCommand(ledgerInitCommand(), ledgerStartCommand(), ledgerJoinCommand(), ledgerExportCommand())
 	return c
 }
 
@@ -88,7 +89,7 @@ func ledgerInitCommand() *cobra.Command {
 			}
 			t := table{{"home", "id", "peers reach it at", "rpc", "operator"}}
 			for _, v := range made {
-				t = append(t, []string{v.Home, v.ID, orDash(v.P2P), v.RPC, v.Operator.String()})
+				t = append(t, []any{v.Home, v.ID, orDash(v.P2P), v.RPC, v.Operator.String()})
 			}
 			data := struct {
 				ChainID    string          `json:"chain_id"`
@@ -228,7 +229,7 @@ func lockLedger(cfg config) (ledgernode.Home, ledgernode.Settings, func(), error
 
 func ledgerStartCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "start", Short: "Run the validator whose home is --home, until Ctrl-C", Args: cobra.NoArgs,
+		Use: "start", Short: "Run the node whose home is --home, until Ctrl-C", Args: cobra.NoArgs,
 		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
 			log, err := logger(cfg)
 			if err != nil {
@@ -242,6 +243,90 @@ func ledgerStartCommand() *cobra.Command {
 			return ledgerRun(c, home, set, log)
 		}),
 	}
+}
+
+func ledgerJoinCommand() *cobra.Command {
+	var from, peers []string
+	var trust, p2pAddr, rpcAddr string
+	c := &cobra.Command{
+		Use: "join", Short: "Follow a ledger that others run, as a full node, until Ctrl-C",
+		Long: "Follow a ledger that others run, as a full node, until Ctrl-C. In --home it makes the node's keys\n" +
+			"and settings, with the genesis that the nodes at --from give, takes a snapshot of the state from\n" +
+			"their peers and runs every block after it. What it takes is checked against the block at --trust:\n" +
+			"get its height and hash from somebody you trust. Left out, the command prints what the nodes say\n" +
+			"and ends. Started again it goes on, from wherever it was ended; so does torg ledger start.",
+		Example: "  torg ledger join --home ~/square --from http://10.0.0.1:26657,http://10.0.0.2:26657 --trust 1200:5F3C...",
+		Args:    cobra.NoArgs,
+		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
+			if cfg.source["home"] == "default" {
+				return usageError("say with --home which folder to make the node in")
+			}
+			log, err := logger(cfg)
+			if err != nil {
+				return err
+			}
+			home := ledgernode.Home(cfg.path())
+			if set, err := home.Settings(); err == nil && set.Join == nil {
+				return usageError("%s holds a node already, which did not join; choose another --home", home)
+			} else if errors.Is(err, ledgernode.ErrNoHome) {
+				if err := ledgerJoin(c.Context(), home, from, peers, trust, p2pAddr, rpcAddr); err != nil {
+					return err
+				}
+			}
+			home, set, unlock, err := lockLedger(cfg)
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			return ledgerRun(c, home, set, log)
+		}),
+	}
+	c.Flags().StringSliceVar(&from, "from", nil, "CometBFT RPC of nodes of the ledger; a second one checks what the first says")
+	c.Flags().StringVar(&trust, "trust", "", "a block to trust, HEIGHT:HASH, less than two weeks old")
+	c.Flags().StringSliceVar(&peers, "peers", nil, "whom to follow, id@host:port (default: the nodes at --from and their peers)")
+	c.Flags().StringVar(&p2pAddr, "p2p", "0.0.0.0:26656", "where peers reach this node")
+	c.Flags().StringVar(&rpcAddr, "rpc", "127.0.0.1:26657", "where this node's RPC listens")
+	return c
+}
+
+// ledgerJoin makes the home of a node that joins.
+func ledgerJoin(ctx context.Context, home ledgernode.Home, from, peers []string, trust, p2pAddr, rpcAddr string) error {
+	if len(from) == 0 {
+		return usageError("say with --from where nodes of the ledger answer, as http://host:port")
+	}
+	for i, f := range from {
+		if !strings.Contains(f, "://") {
+			from[i] = "http://" + f
+		}
+	}
+	if trust == "" {
+		newest, err := ledgernode.Newest(ctx, from)
+		if err != nil {
+			return err
+		}
+		return usageError("say with --trust which block to trust. The newest, say %s: %s. Compare it with what somebody you trust sees",
+			strings.Join(from, " and "), strings.Join(newest, " and "))
+	}
+	height, hash, err := ledgernode.ParseTrust(trust)
+	if err != nil {
+		return usageError("--trust: %w", err)
+	}
+	for flag, at := range map[string]string{"--p2p": p2pAddr, "--rpc": rpcAddr} {
+		l, err := net.Listen("tcp", at)
+		if err != nil {
+			return usageError("%s %s: %w", flag, at, err)
+		}
+		l.Close()
+	}
+	err = home.CreateJoining(ctx, ledgernode.Join{RPC: from, Height: height, Hash: hash}, ledgernode.Settings{
+		BlockTime: time.Second, MinGasPrice: "0" + square.Denom, P2P: p2pAddr, RPC: rpcAddr, Peers: peers,
+		Stalled: 10 * time.Minute, // a snapshot may take minutes
+	})
+	if err != nil {
+		return err
+	}
+	progress("made %s; joining from a snapshot", home)
+	return nil
 }
 
 func ledgerRun(c *cobra.Command, home ledgernode.Home, set ledgernode.Settings, log *slog.Logger) error {

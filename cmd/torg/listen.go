@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/torg-network/torg/door"
 )
 
 // listen opens a TCP listener on addr, or on the first free port of the next
@@ -30,6 +33,35 @@ func listen(cfg config, name string) (net.Listener, error) {
 		}
 	}
 	return nil, cfg.bad(name, errors.New("this port and the next hundred are busy"))
+}
+
+// reachable is an address that leads to a listener from this machine: one on all
+// interfaces is on loopback too.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return addr
+}
+
+// hosts are the names that lead to the listeners of settings, beside addresses:
+// those of the setting hosts, and those that the settings are written with.
+func hosts(cfg config, listeners ...string) ([]string, error) {
+	names := cfg.list("hosts")
+	if err := (door.Door{Hosts: names}).Check(); err != nil {
+		return nil, cfg.bad("hosts", err)
+	}
+	for _, l := range listeners {
+		host, _, err := net.SplitHostPort(cfg.get(l))
+		if _, ip := netip.ParseAddr(host); err == nil && host != "" && ip != nil {
+			names = append(names, strings.ToLower(strings.TrimSuffix(host, ".")))
+		}
+	}
+	return names, nil
 }
 
 // freeAddrs finds addresses near the settings' that something else will listen

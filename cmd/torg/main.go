@@ -56,7 +56,7 @@ func main() {
 	err := rootCommand().ExecuteContext(ctx)
 	stop()
 	if err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, paint(os.Stderr, red, "error:"), err)
+		fmt.Fprintln(os.Stderr, paint(os.Stderr, red, "error:"), words(err))
 		os.Exit(exitCode(err))
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -181,7 +180,7 @@ func modelCommand() *cobra.Command {
 			}
 			t := table{{"model", "from", "context", "constants", "file", "id", "digest"}}
 			for _, v := range views {
-				t = append(t, []string{v.Name, v.Source, fmt.Sprint(v.Context), fmt.Sprint(v.Weights), fmt.Sprintf("%.0f KiB", kib(v.FileBytes)), v.ID.String(), v.Digest.Short()})
+				t = append(t, []any{v.Name, v.Source, fmt.Sprint(v.Context), fmt.Sprint(v.Weights), fmt.Sprintf("%.0f KiB", kib(v.FileBytes)), v.ID.String(), v.Digest.Short()})
 			}
 			return showTable(c.OutOrStdout(), views, t)
 		},
@@ -246,7 +245,7 @@ func printModel(w io.Writer, v modelView) {
 	row("", "zk card of %.1f KiB, committed in %.2f s", kib(v.CardBytes), v.CommitS)
 	row("digest", "%s", v.Digest)
 	row("", "model file of %.0f KiB, %d constants, context of %d", kib(v.FileBytes), v.Weights, v.Context)
-	fmt.Fprintf(w, "\n%s", bytes.TrimLeft([]byte(v.Card), "\n"))
+	fmt.Fprintf(w, "\n%s", visibleLines(strings.TrimLeft(v.Card, "\n")))
 }
 
 func showAdded(c *cobra.Command, a added) error {
@@ -406,6 +405,11 @@ func (a added) keep(file []byte) error {
 	return nil
 }
 
+// code is a name of somebody else's in Markdown, where it can be nothing more.
+func code(name string) string {
+	return "`" + strings.NewReplacer("`", "'", "|", "/").Replace(visible(name)) + "`"
+}
+
 // markdown is the card for people.
 func (a added) markdown() string {
 	var b strings.Builder
@@ -413,7 +417,7 @@ func (a added) markdown() string {
 	p("# %s\n\n", a.Name)
 	p("Made by `torg model add` of an ONNX network: an integer program whose runs can be proven.\nA proof shows that this program gave a result; how near that is to the network, this card says.\n\n| | |\n|---|---|\n")
 	row := func(name, format string, args ...any) { p("| %s | %s |\n", name, fmt.Sprintf(format, args...)) }
-	row("network", "%s", strings.TrimPrefix(a.Source, "from "))
+	row("network", "%s", code(strings.TrimPrefix(a.Source, "from ")))
 	row("SHA-256 of the network", "`%s`", a.SourceDigest)
 	row("SHA-256 of the model file", "`%s`", a.Digest)
 	row("id that proofs name", "`%s`", a.ID)
@@ -427,9 +431,9 @@ func (a added) markdown() string {
 		row("kind", "numbers in, numbers out, every row sees all rows (`torg prove --model %s --in rows.json`)", a.Name)
 	}
 	if a.Input.Tokens {
-		row("input `"+a.Input.Name+"`", "a token a row, 0 to %g", a.Input.Hi)
+		row("input "+code(a.Input.Name), "a token a row, 0 to %g", a.Input.Hi)
 	} else {
-		row("input `"+a.Input.Name+"`", "%s a row, %.6g to %.6g, in steps of 2^%d", count(a.Input.Columns, "number"), a.Input.Lo, a.Input.Hi, -a.Input.Frac)
+		row("input "+code(a.Input.Name), "%s a row, %.6g to %.6g, in steps of 2^%d", count(a.Input.Columns, "number"), a.Input.Lo, a.Input.Hi, -a.Input.Frac)
 	}
 	for _, o := range a.Outputs {
 		where := "every row holds its own"
@@ -440,7 +444,7 @@ func (a added) markdown() string {
 		default:
 			where = fmt.Sprintf("in row %d", o.Row)
 		}
-		row("output `"+o.Name+"`", "%s, in steps of 2^%d, %s", count(o.Columns, "number"), -o.Frac, where)
+		row("output "+code(o.Name), "%s, in steps of 2^%d, %s", count(o.Columns, "number"), -o.Frac, where)
 	}
 	if a.Samples > 0 {
 		row("scales", "by how large values get on %s", count(a.Samples, "sample"))
@@ -459,13 +463,13 @@ func (a added) markdown() string {
 		if o.Columns == 1 && o.Frac != 0 {
 			same = "-"
 		}
-		p("| %s | %d | %s | %.3g | %.3g | %.3g |\n", o.Name, o.Loss.Rows, same, o.Loss.Max, o.Loss.Mean, o.Loss.Peak)
+		p("| %s | %d | %s | %.3g | %.3g | %.3g |\n", code(o.Name), o.Loss.Rows, same, o.Loss.Max, o.Loss.Mean, o.Loss.Peak)
 	}
 	for i, n := range a.Notes {
 		if i == 0 {
 			p("\n")
 		}
-		p("- %s\n", n)
+		p("- %s\n", visible(n))
 	}
 	p("\nMade in %.2f s: %.2f s to import and measure, %.2f s to commit.\n", a.ImportS+a.CommitS, a.ImportS, a.CommitS)
 	return b.String()

@@ -29,7 +29,7 @@ func (f *outputFormat) Set(s string) error {
 }
 
 // table is a list for people. The first row names the columns.
-type table [][]string
+type table [][]any
 
 // show prints data as JSON or YAML, or calls people for a table. What data
 // marshals to is stable: fields are added, never renamed.
@@ -42,12 +42,17 @@ func show(w io.Writer, data any, people func(io.Writer)) error {
 	if err != nil {
 		return fmt.Errorf("print as %s: %w", format, err)
 	}
+	b = escapeJSON(b)
 	if format == "yaml" {
-		if b, err = yaml.JSONToYAML(b); err != nil {
+		y, err := yaml.JSONToYAML(b)
+		if err != nil {
 			return fmt.Errorf("print as yaml: %w", err)
 		}
-		_, err = w.Write(b)
-		return err
+		if string(y) == visibleLines(string(y)) {
+			_, err = w.Write(y)
+			return err
+		}
+		// Not every form of a YAML string has escapes. JSON is YAML, and has.
 	}
 	_, err = fmt.Fprintf(w, "%s\n", b)
 	return err
@@ -61,11 +66,15 @@ func showTable(w io.Writer, data any, t table) error {
 func (t table) write(w io.Writer) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i, row := range t {
-		line := strings.Join(row, "\t")
-		if i == 0 {
-			line = strings.ToUpper(line)
+		cells := make([]string, len(row))
+		for j, c := range row {
+			if p, ours := c.(painted); ours {
+				cells[j] = string(p)
+			} else if cells[j] = visible(fmt.Sprint(c)); i == 0 {
+				cells[j] = strings.ToUpper(cells[j])
+			}
 		}
-		fmt.Fprintln(tw, line)
+		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
 	tw.Flush()
 }
@@ -81,15 +90,24 @@ const (
 	cyan  colour = "36"
 )
 
+// painted is text of ours with its colour.
+type painted string
+
 // paint colours s when f is a terminal and NO_COLOR is unset (no-color.org).
-func paint(f *os.File, c colour, s string) string {
+func paint(f *os.File, c colour, s string) painted {
 	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
-		return s
+		return painted(visible(s))
 	}
-	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
+	return painted("\x1b[" + string(c) + "m" + visible(s) + "\x1b[0m")
+}
+
+// words is an error for people. It may repeat what others said, and a second line
+// of it is set off so that it looks like nothing but an error's.
+func words(err error) string {
+	return strings.ReplaceAll(visibleLines(err.Error()), "\n", "\n       ")
 }
 
 // progress is for people who wait: one line on stderr, never on stdout.
 func progress(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%s %s\n", paint(os.Stderr, dim, "·"), fmt.Sprintf(format, args...))
+	fmt.Fprintf(os.Stderr, "%s %s\n", paint(os.Stderr, dim, "·"), visible(fmt.Sprintf(format, args...)))
 }

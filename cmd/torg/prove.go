@@ -101,9 +101,11 @@ func (v proofView) print(row func(name, format string, a ...any)) {
 
 func kib(bytes int) float64 { return float64(bytes) / 1024 }
 
-// rowPrinter prints lines of a name and words.
+// rowPrinter prints lines of a name, which is ours, and words.
 func rowPrinter(w io.Writer) func(name, format string, a ...any) {
-	return func(name, format string, a ...any) { fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, a...)) }
+	return func(name, format string, a ...any) {
+		fmt.Fprintf(w, "%-12s %s\n", visible(name), visible(fmt.Sprintf(format, a...)))
+	}
 }
 
 // proveResult is what torg prove prints.

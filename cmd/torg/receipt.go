@@ -33,7 +33,7 @@ func receiptCommand() *cobra.Command {
 			}
 			t := table{{"receipt", "time", "model", "provider", "prompt", "answer", "cost", "verified"}}
 			for _, r := range rs {
-				t = append(t, []string{r.ID.Short(), clock(r.Receipt.Time), r.Model, shortAddress(r.Provider),
+				t = append(t, []any{r.ID.Short(), clock(r.Receipt.Time), r.Model, shortAddress(r.Provider),
 					unit(r.Receipt, 0), unit(r.Receipt, 1), money(r.Receipt.Price, r.Denom), orDash(firstWord(r.Audited))})
 			}
 			return showTable(c.OutOrStdout(), rs, t)
@@ -71,7 +71,7 @@ func completeReceipts(c *cobra.Command, _ []string, _ string) ([]string, cobra.S
 	rs, _ := receipts(c, api, 50)
 	var ids []string
 	for _, r := range rs {
-		ids = append(ids, r.ID.Short()+"\t"+r.Model+" "+clock(r.Receipt.Time))
+		ids = append(ids, r.ID.Short()+"\t"+visible(r.Model)+" "+clock(r.Receipt.Time))
 	}
 	return ids, cobra.ShellCompDirectiveNoFileComp
 }
@@ -180,10 +180,10 @@ func receiptStory(c *cobra.Command, cfg config, id string) error {
 
 func (s story) print(w io.Writer) {
 	r := s.Receipt
-	row := func(name, format string, a ...any) { fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, a...)) }
+	row := rowPrinter(w)
 	row("receipt", "%s", r.ID)
 	row("time", "%s", clock(r.Receipt.Time))
-	row("model", "%s  %s", r.Model, r.Receipt.Subject)
+	row("model", "%s  %s", named(r.Model), r.Receipt.Subject)
 	row("provider", "%s", r.Provider)
 	if q := s.Request; q != nil {
 		row("request", "%s, %s prompt tokens, digest %s", q.Kind, unit(r.Receipt, 0), r.Receipt.Request.Short())
@@ -196,7 +196,7 @@ func (s story) print(w io.Writer) {
 	}
 	row("price", "%s", money(r.Receipt.Price, r.Denom))
 	for i, rate := range s.Rates {
-		row("", "%s %s at %s per million", unit(r.Receipt, i), strings.ReplaceAll(rate.Unit, "_", " "), money(rate.PerMillion, r.Denom))
+		row("", "%s %s at %s per million", unit(r.Receipt, i), named(rate.Unit), money(rate.PerMillion, r.Denom))
 	}
 	row("voucher", "covers %s (%s), receipt %d of that lane", s.Voucher, "cumulative", r.Receipt.Seq)
 	if l := s.Lease; l != nil {
@@ -358,11 +358,4 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-func quoted(s string) string {
-	if len(s) > 400 {
-		s = s[:400] + "…"
-	}
-	return strconv.Quote(s)
 }

@@ -83,20 +83,20 @@ func brief(row []float64) string {
 
 func (v runView) print(row func(name, format string, a ...any)) {
 	row("model", "%s  %s", v.Model, v.ModelID)
-	list := func(name string, first int, rows [][]float64) {
+	list := func(name, whose string, first int, rows [][]float64) {
 		const most = 4
 		for i, r := range rows {
 			if i == most {
 				row("", "… %d rows more", len(rows)-most)
 				return
 			}
-			row(name, "row %d: %s", first+i, brief(r))
+			row(name, "%srow %d: %s", whose, first+i, brief(r))
 			name = ""
 		}
 	}
-	list("input", 0, v.Input)
+	list("input", "", 0, v.Input)
 	for _, o := range v.Outputs {
-		list(o.Name, o.FirstRow, o.Rows)
+		list("output", named(o.Name)+", ", o.FirstRow, o.Rows)
 	}
 	row("file", "%s  %.1f KiB, of which proof %.1f KiB", v.File, kib(v.FileBytes), kib(v.ProofBytes))
 }

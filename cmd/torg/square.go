@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/console"
+	"github.com/torg-network/torg/door"
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/gateway"
@@ -147,6 +148,13 @@ func (s *openSquare) openLedger(ctx context.Context) error {
 		return err
 	}
 	settings.BlockTime = blockTime
+	if settings.Hosts, err = hosts(s.cfg, "rpc-addr", "rest-addr"); err != nil {
+		return err
+	}
+	settings.Origins = s.cfg.list("ledger-origins")
+	if err := (door.Door{Origins: settings.Origins}).Check(); err != nil {
+		return s.cfg.bad("ledger-origins", err)
+	}
 	if err := again(func() error {
 		addrs, err := freeAddrs(s.cfg, "rpc-addr", "grpc-addr", "rest-addr")
 		if err != nil {
@@ -172,7 +180,7 @@ func (s *openSquare) openLedger(ctx context.Context) error {
 	if s.history, err = history.Open(s.cfg.path("history.db"), s.client); err != nil {
 		return err
 	}
-	s.run.ChainID, s.run.RPC, s.run.GRPC, s.run.REST = s.ledger.ChainID(), "http://"+settings.RPC, settings.GRPC, "http://"+settings.REST
+	s.run.ChainID, s.run.RPC, s.run.GRPC, s.run.REST = s.ledger.ChainID(), "http://"+reachable(settings.RPC), reachable(settings.GRPC), "http://"+reachable(settings.REST)
 	s.run.Wallet = s.keyring.owner.Address().String()
 	return nil
 }
@@ -313,6 +321,10 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 	if err = s.openConsole(); err != nil {
 		return err
 	}
+	names, err := hosts(s.cfg, "gateway-addr")
+	if err != nil {
+		return err
+	}
 	s.gateway, err = gateway.New(gateway.Config{
 		OpenAI: openai.Config{Seller: s.desk, Keys: s.keys, Log: s.log, Observe: func(_ context.Context, e openai.Event) {
 			s.console.Observe(consoleRequest(e))
@@ -328,7 +340,7 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 			{Name: "keys", Run: func(context.Context) error { return s.keys.Err() }},
 			{Name: "models", Run: s.modelsOffered},
 		},
-		Origins: []string{"*"}, TracerProvider: tracer, Log: s.log,
+		Origins: []string{"*"}, Hosts: names, TracerProvider: tracer, Log: s.log,
 	})
 	if err != nil {
 		return err
@@ -336,7 +348,7 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 	if s.listener, err = listen(s.cfg, "gateway-addr"); err != nil {
 		return err
 	}
-	base := "http://" + s.listener.Addr().String()
+	base := "http://" + reachable(s.listener.Addr().String())
 	s.run.BaseURL, s.run.AdminURL = base+"/v1", base
 	return nil
 }
@@ -686,8 +698,8 @@ func wipe(cfg config) error {
 	return nil
 }
 
-// reachable says whether something answers at a URL; for doctor.
-func reachable(ctx context.Context, url string) error {
+// answers says whether something answers at a URL; for doctor.
+func answers(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -138,13 +138,13 @@ func (s *openSquare) greet(ctx context.Context, out io.Writer, took time.Duratio
 	}
 	return show(out, g, func(w io.Writer) {
 		f := func(format string, a ...any) { fmt.Fprintf(w, format+"\n", a...) }
-		head := func(s string) string { return paint(os.Stdout, bold, s) }
+		head := func(s string) painted { return paint(os.Stdout, bold, s) }
 		f("%s  %s, ready in %.1f s", head("The square is open."), g.ChainID, took.Seconds())
 		f("")
 		f("  console          %s", paint(os.Stdout, cyan, g.Console))
 		f("  OpenAI base URL  %s", paint(os.Stdout, cyan, g.BaseURL))
 		f("  API key          %s", g.APIKey)
-		f("  models           %s", join(g.Models))
+		f("  models           %s", visible(join(g.Models)))
 		f("  wallet           %s  %s", g.Wallet, g.Balances["wallet"])
 		f("  provider         %s  %s", g.Provider, g.Balances["provider"])
 		f("  ledger           RPC %s  gRPC %s  REST %s", g.RPC, g.GRPC, g.REST)

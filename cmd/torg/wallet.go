@@ -79,7 +79,7 @@ func showWallet(c *cobra.Command, cfg config) error {
 	}
 	t := table{{"account", "address", "available", "reserved", "stake", "locked"}}
 	for _, v := range views {
-		t = append(t, []string{v.Name, v.Address.String(), v.Available.String(), v.Escrow.String(), v.Stake.String(), v.Locked.String()})
+		t = append(t, []any{v.Name, v.Address.String(), v.Available.String(), v.Escrow.String(), v.Stake.String(), v.Locked.String()})
 	}
 	return show(c.OutOrStdout(), views, func(w io.Writer) {
 		t.write(w)
@@ -171,7 +171,7 @@ func walletHistoryCommand() *cobra.Command {
 				if e.Kind == market.EvOffered {
 					continue // renewed every few minutes
 				}
-				t = append(t, []string{time.Unix(e.Time, 0).Format("2006-01-02 15:04:05"), fmt.Sprint(e.Height), sentence(e)})
+				t = append(t, []any{time.Unix(e.Time, 0).Format("2006-01-02 15:04:05"), fmt.Sprint(e.Height), sentence(e)})
 			}
 			return showTable(c.OutOrStdout(), evs.Data, t)
 		}),

@@ -375,6 +375,9 @@ func (p *Page) whole(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := ui.SentOnce(r); err != nil {
+		return err
+	}
 	rec := &memory{header: http.Header{}}
 	p.api.ServeHTTP(rec, inner)
 	var a answer
@@ -438,6 +441,10 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer p.end(name)
+	w.Header().Set("Torg-Once", req.Session.Once()) // for the page's next question
+	if err := ui.SentOnce(r); err != nil {
+		return err
+	}
 	out := &relay{out: w, header: http.Header{}}
 	p.api.ServeHTTP(out, inner)
 	if id := out.header.Get("Torg-Receipt"); id != "" && out.streams() {

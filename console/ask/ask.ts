@@ -12,6 +12,7 @@ const log = document.getElementById('log')!
 if (form) {
 	const prompt = form.elements.namedItem('prompt') as HTMLTextAreaElement
 	const hidden = form.elements.namedItem('conversation') as HTMLInputElement
+	const once = form.elements.namedItem('once') as HTMLInputElement
 	const send = document.getElementById('send') as HTMLButtonElement
 	const stop = document.getElementById('stop') as HTMLButtonElement
 	let turns: Turn[] = JSON.parse(hidden.value || '[]')
@@ -48,6 +49,7 @@ if (form) {
 		let receipt = '', failed = ''
 		try {
 			const r = await fetch('/ask/stream', { method: 'POST', headers: { Accept: 'application/json', ...csrf() }, body: fields })
+			once.value = r.headers.get('Torg-Once') ?? once.value
 			if (!r.ok || !r.body) {
 				const b = await r.json()
 				receipt = r.headers.get('Torg-Receipt') ?? '' // it was stopped before its first word

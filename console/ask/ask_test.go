@@ -169,7 +169,10 @@ func TestAWalletCannotAsk(t *testing.T) {
 func TestStreamingEndsInTheReceipt(t *testing.T) {
 	g := &gateway{receipt: square.Hash{9}}
 	s := open(t, g)
-	r := s.AsOwner().Submit("/ask", "/ask/stream", url.Values{"model": {"exact-1"}, "prompt": {"x"}, "id": {"a"}}).Is(200)
+	b := s.AsOwner()
+	page := b.Get("/ask").Is(200)
+	question := url.Values{"model": {"exact-1"}, "prompt": {"x"}, "id": {"a"}, "once": {page.Hidden("once", "/ask")}}
+	r := page.Send(b, "/ask/stream", question).Is(200)
 	if ct := r.Header().Get("Content-Type"); ct != "text/event-stream" {
 		t.Errorf("it is %q", ct)
 	}
@@ -180,6 +183,33 @@ func TestStreamingEndsInTheReceipt(t *testing.T) {
 	if !strings.Contains(body, `"content":"It "`) || !strings.HasSuffix(body, fmt.Sprintf("event: receipt\ndata: {\"id\":%q}\n\n", g.receipt)) {
 		t.Errorf("the stream is %q", body)
 	}
+
+	// The same question once more is not asked, and not paid, again; the page has
+	// a token for its next.
+	g.body = nil
+	question.Set("id", "b")
+	page.Send(b, "/ask/stream", question).Is(http.StatusConflict)
+	if g.body != nil {
+		t.Error("a form that was sent twice asked twice")
+	}
+	question.Set("once", r.Header().Get("Torg-Once"))
+	if page.Send(b, "/ask/stream", question).Is(200); g.body == nil {
+		t.Error("the next question was not asked")
+	}
+}
+
+func TestAFormAsksOnce(t *testing.T) {
+	g := &gateway{receipt: square.Hash{9}}
+	s := open(t, g)
+	b := s.AsOwner()
+	page := b.Get("/ask").Is(200)
+	question := url.Values{"model": {"exact-1"}, "prompt": {"x"}}
+	page.Send(b, "/ask", question).Is(200)
+	g.body = nil
+	page.Send(b, "/ask", question).Is(http.StatusConflict).Has("Sent already")
+	if g.body != nil {
+		t.Error("a form that was sent twice asked twice")
+	}
 }
 
 // A stopped answer ends at once, and its receipt still comes.
@@ -188,9 +218,10 @@ func TestStop(t *testing.T) {
 	s := open(t, g)
 	b := s.AsOwner()
 	done := make(chan *consoletest.Response)
-	token := b.Token("/ask")
+	page := b.Get("/ask").Is(200)
+	token, once := page.Hidden("csrf", ""), page.Hidden("once", "/ask")
 	go func() {
-		done <- b.Post("/ask/stream", url.Values{"csrf": {token}, "model": {"exact-1"}, "prompt": {"x"}, "id": {"a"}})
+		done <- b.Post("/ask/stream", url.Values{"csrf": {token}, "once": {once}, "model": {"exact-1"}, "prompt": {"x"}, "id": {"a"}})
 	}()
 	other, _ := s.AsKey("other")
 	deadline := time.After(5 * time.Second)

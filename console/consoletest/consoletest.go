@@ -473,22 +473,47 @@ func (t *Test) AsWallet(k square.Key) *Browser {
 // Token is the CSRF token of a page's forms.
 func (b *Browser) Token(page string) (token string) {
 	b.t.T.Helper()
-	b.Get(page).Each("input", func(n *html.Node) {
-		if Attr(n, "name") == "csrf" {
-			token = Attr(n, "value")
-		}
-	})
-	if token == "" {
+	if token = b.Get(page).Hidden("csrf", ""); token == "" {
 		b.t.T.Fatalf("%s has no form with a token", page)
 	}
 	return token
 }
 
-// Submit opens a page, takes the CSRF token out of its forms and sends one.
+// Hidden is a hidden field of the page's form that sends to an action, or of any
+// where that is empty; empty if there is none.
+func (r *Response) Hidden(name, action string) (value string) {
+	r.t.T.Helper()
+	r.Each("form", func(form *html.Node) {
+		if action != "" && Attr(form, "action") != action {
+			return
+		}
+		for n := range form.Descendants() {
+			if Attr(n, "name") == name && value == "" {
+				value = Attr(n, "value")
+			}
+		}
+	})
+	return value
+}
+
+// Submit opens a page, takes the tokens out of its forms and sends one.
 func (b *Browser) Submit(page, path string, form url.Values) *Response {
 	b.t.T.Helper()
+	return b.Get(page).Send(b, path, form)
+}
+
+// Send sends a form of the page, with its tokens.
+func (r *Response) Send(b *Browser, path string, form url.Values) *Response {
+	r.t.T.Helper()
 	form = cloneValues(form)
-	form.Set("csrf", b.Token(page))
+	csrf := r.Hidden("csrf", "")
+	if csrf == "" {
+		r.t.T.Fatalf("no form on the page before %s has a token", path)
+	}
+	form.Set("csrf", csrf)
+	if once := r.Hidden("once", path); once != "" && !form.Has("once") {
+		form.Set("once", once)
+	}
 	return b.Post(path, form)
 }
 

@@ -96,7 +96,7 @@ var spec = list.Spec{
 		{Name: "state", Title: "State", Options: []list.Option{
 			{Value: "", Title: "Any"}, {Value: "standing", Title: "Standing"}, {Value: "ended", Title: "Ended"},
 			{Value: string(market.Open), Title: "Open"}, {Value: string(market.Matched), Title: "Matched"}, {Value: string(market.Active), Title: "Active"},
-			{Value: string(market.Draining), Title: "Draining"}, {Value: string(market.Claimed), Title: "Claimed"}, {Value: string(market.Disputed), Title: "Disputed"},
+			{Value: string(market.Draining), Title: "Draining"}, {Value: string(market.Claimed), Title: "Claimed"}, {Value: string(market.Owed), Title: "Owed"}, {Value: string(market.Disputed), Title: "Disputed"},
 			{Value: string(market.Settled), Title: "Settled"}, {Value: string(market.Failed), Title: "Failed"}, {Value: string(market.Slashed), Title: "Slashed"},
 		}},
 		{Name: "trade", Title: "Trade"}, {Name: "party", Title: "Buyer or provider"},

@@ -1,6 +1,7 @@
 // Package session knows who looks at the console. A browser holds a random
 // token in a cookie that scripts cannot read; everything else is in this
-// process's memory and ends with it.
+// process's memory and ends with it. A session is good on the host and port that
+// it was made on.
 //
 // There are three kinds of viewer. The owner came by a one-time link that only
 // this machine's user was shown, or signed with the wallet that pays here, and
@@ -13,8 +14,10 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -69,8 +72,10 @@ type Session struct {
 	CSRF   string // a form's proof that it is from a page of ours
 
 	made, seen time.Time
+	at         string // the host and port that it was made on
 	mu         sync.Mutex
 	notice     string
+	once       [][32]byte // see Once
 }
 
 // Notify leaves words for the next page.
@@ -102,7 +107,13 @@ const (
 	linkLife    = 15 * time.Minute
 )
 
-const cookieName = "torg_console"
+// cookieName names a cookie after the host and port that it is for: browsers send
+// the cookies of a host to all its ports, and other squares may be on those. None
+// of them takes this one for its own, or overwrites it.
+func cookieName(r *http.Request) string {
+	at := sha256.Sum256([]byte(strings.ToLower(r.Host)))
+	return "torg_console_" + hex.EncodeToString(at[:6])
+}
 
 // Store holds the sessions and the links that open one. It is safe for
 // concurrent use.
@@ -169,7 +180,7 @@ func (s *Store) UseLink(t string) error {
 func (s *Store) Begin(w http.ResponseWriter, r *http.Request, v Viewer) *Session {
 	s.End(w, r)
 	t, now := Token(), s.now()
-	sess := &Session{Viewer: v, CSRF: Token(), made: now, seen: now}
+	sess := &Session{Viewer: v, CSRF: Token(), made: now, seen: now, at: r.Host}
 	s.mu.Lock()
 	for len(s.sessions) >= maxSessions {
 		var oldest [32]byte
@@ -189,14 +200,14 @@ func (s *Store) Begin(w http.ResponseWriter, r *http.Request, v Viewer) *Session
 
 func setCookie(w http.ResponseWriter, r *http.Request, value string, age int) {
 	http.SetCookie(w, &http.Cookie{
-		Name: cookieName, Value: value, Path: "/", MaxAge: age,
+		Name: cookieName(r), Value: value, Path: "/", MaxAge: age,
 		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
 	})
 }
 
 // Of is the session of a request, nil if it has none.
 func (s *Store) Of(r *http.Request) *Session {
-	c, err := r.Cookie(cookieName)
+	c, err := r.Cookie(cookieName(r))
 	if err != nil {
 		return nil
 	}
@@ -204,7 +215,7 @@ func (s *Store) Of(r *http.Request) *Session {
 	defer s.mu.Unlock()
 	k := hash(c.Value)
 	sess, now := s.sessions[k], s.now()
-	if sess == nil {
+	if sess == nil || !strings.EqualFold(sess.at, r.Host) {
 		return nil
 	}
 	if now.Sub(sess.seen) > idle || now.Sub(sess.made) > lifetime {
@@ -217,7 +228,7 @@ func (s *Store) Of(r *http.Request) *Session {
 
 // End closes the session of a request.
 func (s *Store) End(w http.ResponseWriter, r *http.Request) {
-	c, err := r.Cookie(cookieName)
+	c, err := r.Cookie(cookieName(r))
 	if err != nil {
 		return
 	}

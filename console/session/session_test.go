@@ -48,6 +48,62 @@ func TestSessionsEnd(t *testing.T) {
 	}
 }
 
+// Two squares on one host, at different ports, share what browsers send: neither
+// ends the other's session, nor takes it for one of its own.
+func TestSessionsAreOfOneSquare(t *testing.T) {
+	one, two := session.NewStore(nil), session.NewStore(nil)
+	at := func(host string, cookies []*http.Cookie) *http.Request {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = host
+		for _, c := range cookies {
+			r.AddCookie(c)
+		}
+		return r
+	}
+	w := httptest.NewRecorder()
+	one.Begin(w, at("127.0.0.1:8800", nil), session.Viewer{Role: session.Owner})
+	jar := w.Result().Cookies()
+	w = httptest.NewRecorder()
+	two.Begin(w, at("127.0.0.1:8900", jar), session.Viewer{Role: session.Owner})
+	for _, c := range w.Result().Cookies() {
+		if c.Name == jar[0].Name {
+			t.Errorf("entering one square sets the cookie of the other: %v", c)
+		}
+	}
+	jar = append(jar, w.Result().Cookies()...)
+	if one.Of(at("127.0.0.1:8800", jar)) == nil || two.Of(at("127.0.0.1:8900", jar)) == nil {
+		t.Error("one square logged out of the other")
+	}
+	// Whoever got the cookie at another port has a session at none.
+	for _, host := range []string{"127.0.0.1:8900", "localhost:8800", "evil.example:8800", ""} {
+		r := at("127.0.0.1:8800", jar)
+		r.Host = host
+		for _, c := range jar {
+			c.Name = w.Result().Cookies()[0].Name
+			r.AddCookie(c)
+		}
+		if one.Of(r) != nil {
+			t.Errorf("a session of 127.0.0.1:8800 is one at %q", host)
+		}
+	}
+}
+
+func TestOnce(t *testing.T) {
+	s := session.NewStore(nil)
+	mine, other := s.Of(begin(s, session.Viewer{})), s.Of(begin(s, session.Viewer{}))
+	first := mine.Once()
+	if other.Spend(first) || !mine.Spend(first) || mine.Spend(first) || mine.Spend("") {
+		t.Error("a token is spent once, in its own session")
+	}
+	old := mine.Once()
+	for range 256 {
+		mine.Once()
+	}
+	if mine.Spend(old) {
+		t.Error("tokens are kept without bound")
+	}
+}
+
 func TestSessionsAreBounded(t *testing.T) {
 	c := &clock{time.Unix(1_000_000, 0)}
 	s := session.NewStore(c.now)

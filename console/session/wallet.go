@@ -40,7 +40,7 @@ Version: 1
 Chain ID: %d
 Nonce: %s
 Issued At: %s
-Expiration Time: %s`, host, checksummed(who), chainID, who, origin, square.NetworkID(chainID), nonce,
+Expiration Time: %s`, host, who.Checksummed(), chainID, who, origin, square.NetworkID(chainID), nonce,
 		now.Format(time.RFC3339), now.Add(challengeLife).Format(time.RFC3339))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,18 +51,6 @@ Expiration Time: %s`, host, checksummed(who), chainID, who, origin, square.Netwo
 	}
 	s.asked[nonce] = challenge{who, message, now.Add(challengeLife)}
 	return nonce, message
-}
-
-// checksummed is EIP-55, which EIP-4361 asks for.
-func checksummed(a square.Address) string {
-	s := []byte(a.Hex())
-	h := square.Keccak(s[2:])
-	for i, c := range s[2:] {
-		if c >= 'a' && h[i/2]>>(4*(1-i%2))&15 >= 8 {
-			s[2+i] = c - 'a' + 'A'
-		}
-	}
-	return string(s)
 }
 
 // ErrChallenge says that a signature lets nobody in.

@@ -134,6 +134,7 @@ func stream(t *testing.T, s *consoletest.Test, b *consoletest.Browser, after str
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Host = "torg.test" // where the session was made
 	for _, c := range b.Cookies() {
 		r.AddCookie(c)
 	}

@@ -148,7 +148,7 @@ func StateTone(s market.State) Tone {
 		return Plain
 	case market.Open, market.Matched, market.Draining, market.Claimed:
 		return Busy
-	case market.Disputed, market.Failed:
+	case market.Owed, market.Disputed, market.Failed:
 		return Warn
 	case market.Slashed:
 		return Bad
@@ -189,7 +189,9 @@ func Why(r market.Reason) string {
 	case market.ReasonAbandoned:
 		return "the provider walked away"
 	case market.ReasonJudgesSilent:
-		return "the judges gave no verdict"
+		return "the judges gave no verdict, so the signed claim stood"
+	case market.ReasonWithheld:
+		return "the provider did not hand the result over, and the bond was slashed"
 	case market.ReasonFraud:
 		return "the work was false and the bond was slashed"
 	case market.ReasonUnproven:

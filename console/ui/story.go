@@ -48,6 +48,10 @@ func sentence(e source.Event, me square.Address) string {
 		return fmt.Sprintf("%s got %s of stake back from the trade %s", provider, moved(e), e.Trade)
 	case market.EvOffered:
 		return fmt.Sprintf("%s offered work in the trade %s", provider, e.Trade)
+	case market.EvDropped:
+		return fmt.Sprintf("an offer by %s in the trade %s expired", provider, e.Trade)
+	case market.EvEnlisted:
+		return fmt.Sprintf("%s sits as a judge in the trade %s, or no longer", provider, e.Trade)
 	case market.EvWithdrawn:
 		return fmt.Sprintf("%s withdrew an offer in the trade %s", provider, e.Trade)
 	case market.EvOpened:
@@ -64,6 +68,22 @@ func sentence(e source.Event, me square.Address) string {
 		return fmt.Sprintf("%s handed in a result to %s", provider, buyer)
 	case market.EvChallenged:
 		return fmt.Sprintf("%s brought evidence against %s", who(e.By), provider)
+	case market.EvToppedUp:
+		return fmt.Sprintf("%s put %s more into the escrow of a lease with %s", buyer, moved(e), provider)
+	case market.EvExtended:
+		return fmt.Sprintf("%s and %s agreed that a lease ends later", buyer, provider)
+	case market.EvWithheld:
+		return fmt.Sprintf("%s says that %s has not handed a result over", buyer, provider)
+	case market.EvAnswered:
+		return fmt.Sprintf("%s handed a result over on the ledger", provider)
+	case market.EvSeated:
+		return "judges were drawn for a dispute"
+	case market.EvCommitted:
+		return fmt.Sprintf("%s fixed its vote as a judge", who(e.By))
+	case market.EvVoted:
+		return fmt.Sprintf("%s voted as a judge", who(e.By))
+	case market.EvGivenUp:
+		return fmt.Sprintf("no judges found on %s work, and its lease went on", whose(e.Provider))
 	case market.EvRedrawn:
 		return "other judges were drawn for a dispute"
 	case market.EvUpheld:
@@ -138,7 +158,7 @@ func EventTone(e source.Event) Tone {
 		return Good
 	case market.EvEnded:
 		return StateTone(e.To)
-	case market.EvChallenged:
+	case market.EvChallenged, market.EvWithheld:
 		return Warn
 	}
 	return Plain

@@ -176,6 +176,16 @@ func Forbidden(words string) *Failure {
 	return &Failure{Status: http.StatusForbidden, Title: "Not yours to do", Words: words}
 }
 
+// SentOnce refuses a form with @Once that was sent before. A handler asks it last,
+// when nothing but paying is left to do.
+func SentOnce(r *http.Request) error {
+	if Of(r.Context()).Session.Spend(r.PostForm.Get("once")) {
+		return nil
+	}
+	return &Failure{Status: http.StatusConflict, Title: "Sent already",
+		Words: "This form was sent before, or was open for long. What came of it the first time is in the wallet’s story and in the receipts; to do it again, open the page again."}
+}
+
 // Failed is what a page makes of any error.
 func Failed(err error) *Failure {
 	var f *Failure

@@ -251,7 +251,14 @@ func (p *Page) send(w http.ResponseWriter, r *http.Request) error {
 	if !t.Sure {
 		return ui.Render(w, r, ui.View{Title: "Send"}, confirm(t))
 	}
-	tx, err := p.Bank.Send(r.Context(), t.to, t.amount)
+	if err := ui.SentOnce(r); err != nil {
+		return err
+	}
+	// The browser may leave, as it does when the button is clicked again: what
+	// was begun is ended, and told by the next page.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), sendTime)
+	defer cancel()
+	tx, err := p.Bank.Send(ctx, t.to, t.amount)
 	if err != nil {
 		return p.render(w, r, view{Send: t, Wrong: err.Error()}, http.StatusBadGateway)
 	}
@@ -259,6 +266,9 @@ func (p *Page) send(w http.ResponseWriter, r *http.Request) error {
 	http.Redirect(w, r, "/wallet", http.StatusSeeOther)
 	return nil
 }
+
+// sendTime bounds one transfer, until it is in a block.
+const sendTime = time.Minute
 
 func sent(t transfer, tx source.Tx) string {
 	return fmt.Sprintf("%s is now with %s: block %d, transaction %s.", ui.Coins(t.amount.Units, t.amount.Denom), ui.Short(t.to.String()), tx.Height, tx.Hash.Short())
@@ -380,6 +390,9 @@ func (p *Page) createKey(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if g.Tokens, err = limit("Tokens a minute", f.Get("tokens")); err != nil {
+		return err
+	}
+	if err := ui.SentOnce(r); err != nil {
 		return err
 	}
 	secret, k, err := p.Keys.Create(g)

@@ -187,21 +187,48 @@ func TestSendAsksFirst(t *testing.T) {
 	s, bank := open(t)
 	b, to := s.AsOwner(), square.Address{4}
 	f := url.Values{"to": {to.Hex()}, "amount": {"2.5"}}
-	b.Submit("/wallet", "/wallet/send", f).Is(200).Has("Send 2.5 TORG?", to.String())
+	confirm := b.Submit("/wallet", "/wallet/send", f).Is(200).Has("Send 2.5 TORG?", to.String())
 	if len(bank.sent) != 0 {
 		t.Fatal("it was sent before it was sure")
 	}
 	f.Set("sure", "1")
-	b.Submit("/wallet", "/wallet/send", f).Is(http.StatusSeeOther)
+	b.Submit("/wallet", "/wallet/send", f).Is(http.StatusConflict) // never asked whether it is sure
+	confirm.Send(b, "/wallet/send", f).Is(http.StatusSeeOther)
 	if len(bank.sent) != 1 || bank.sent[0] != "send 2.5 TORG to "+to.String() {
 		t.Errorf("%q", bank.sent)
 	}
 	b.Get("/wallet").Has("2.5 TORG is now with", "block 7")
 	bank.fail = errors.New("<b>no money</b>")
-	b.Submit("/wallet", "/wallet/send", f).Is(http.StatusBadGateway).Has("<b>no money</b>").Lacks("<b>no")
+	b.Submit("/wallet", "/wallet/send", url.Values{"to": f["to"], "amount": f["amount"]}).Send(b, "/wallet/send", f).Is(http.StatusBadGateway).Has("<b>no money</b>").Lacks("<b>no")
 	for _, bad := range []url.Values{{"to": {"me"}, "amount": {"1"}}, {"to": {to.Hex()}, "amount": {"0"}}, {"to": {to.Hex()}, "amount": {"1.0000001"}}, {"to": {""}, "amount": {""}}} {
 		b.Submit("/wallet", "/wallet/send", bad).Is(http.StatusBadRequest)
 	}
+}
+
+// A payment that is confirmed twice at once is made once, and a browser that
+// leaves in between, as it does for the second click, does not stop it.
+func TestSendPaysOnce(t *testing.T) {
+	s, bank := open(t)
+	b, to := s.AsOwner(), square.Address{4}
+	f := url.Values{"to": {to.Hex()}, "amount": {"0.5"}}
+	confirm := b.Submit("/wallet", "/wallet/send", f).Is(200)
+	f.Set("sure", "1")
+	codes := make(chan int)
+	for range 8 {
+		go func() { codes <- confirm.Send(b.In(t), "/wallet/send", f).Code }()
+	}
+	got := map[int]int{}
+	for range 8 {
+		got[<-codes]++
+	}
+	if len(bank.sent) != 1 || got[http.StatusSeeOther] != 1 || got[http.StatusConflict] != 7 {
+		t.Errorf("eight clicks answer %v and send %q", got, bank.sent)
+	}
+	// So are keys made, which may spend.
+	page := b.Get("/wallet")
+	key := url.Values{"name": {"bot"}, "budget": {"2.5"}}
+	page.Send(b, "/wallet/keys", key).Is(200)
+	page.Send(b, "/wallet/keys", key).Is(http.StatusConflict)
 }
 
 // signed reads an answer of /wallet/sign.

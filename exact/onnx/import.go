@@ -178,6 +178,11 @@ func (n *Net) lower(ctx context.Context, o Options) (*Imported, error) {
 		}
 		results = append(results, p.Name)
 	}
+	for _, node := range dynamic {
+		if err := l.finite(node); err != nil {
+			return nil, fmt.Errorf("onnx: %s: %w", node.label(), err)
+		}
+	}
 	r := &rewriter{nodes: dynamic, static: l.static, dims: l.dims, opset: n.version}
 	nodes := r.rewrite(results)
 
@@ -359,14 +364,27 @@ func (l *lower) calibrate(ctx context.Context, samples [][][]float64) ([][]*Tens
 	results := make([][]*Tensor, min(len(samples), measured))
 	return results, each(len(samples), func(i int) error {
 		own := map[string]float64{}
+		var wrong error
 		outs, err := l.net.evaluate(ctx, slices.Concat(samples[i]...), len(samples[i]), func(node *Node, out []*Tensor, static bool) {
 			for k, name := range node.Out {
 				if name == "" || static {
 					continue
 				}
 				own[name] = max(own[name], greatest(out[k]))
+				if at, bad := findElement(out[k], func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 1) }); bad && wrong == nil {
+					wrong = fmt.Errorf("onnx: %s: element %d of %q is %g: no program of integers can follow it there; give other samples or another domain, if its inputs never are so", node.label(), at, name, out[k].F[at])
+				}
 			}
 		})
+		if err == nil {
+			err = wrong
+		}
+		for k, t := range outs {
+			// What is less than everything is a mask's way to hide; none is a result.
+			if at, bad := findElement(t, infinite); bad && err == nil {
+				err = fmt.Errorf("onnx: the result %q: element %d is %g, which is no number to be near to", l.net.model.Outputs[k].Name, at, t.F[at])
+			}
+		}
 		if i < len(results) {
 			results[i] = outs
 		}
@@ -584,9 +602,6 @@ func (s *Loss) add(o Output, want []float64, got []int32) {
 	a, b := 0, 0
 	for i, x := range want {
 		y := o.Number(got[i])
-		if math.IsNaN(x) || math.IsInf(x, 0) {
-			continue // there is nothing to be near to
-		}
 		if x > want[a] {
 			a = i
 		}

@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/torg-network/torg/exact"
@@ -104,6 +105,45 @@ func (l *lower) node(node *Node) error {
 			w.at.peak = max(p, 1e-9)
 		}
 		l.wires[name] = w
+	}
+	return nil
+}
+
+// finite refuses constants of a node that are no numbers to compute with: their
+// results would look like any others. Limits may be infinite and masks less than
+// everything; what is neither is refused where it is used.
+func (l *lower) finite(node *Node) error {
+	is := infinite
+	if _, moves := movements[node.Op]; moves {
+		is = math.IsNaN
+	}
+	switch node.Op {
+	case "Clip", "Min", "Max":
+		is = math.IsNaN
+	case "Add", "Where":
+		is = func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 1) }
+	case "Div":
+		if t := l.static[node.In[1]]; t != nil {
+			if i, bad := findElement(t, func(v float64) bool { return v == 0 }); bad {
+				return fmt.Errorf("division by the constant %q, whose element %d is 0", node.In[1], i)
+			}
+		}
+	}
+	for _, name := range node.In {
+		if t := l.static[name]; t != nil {
+			if i, bad := findElement(t, is); bad {
+				return fmt.Errorf("the constant %q: element %d is %g, which is no number to compute with", name, i, t.F[i])
+			}
+		}
+	}
+	for _, a := range node.Attrs {
+		is := is
+		if a.Name == "nodes_values" { // thresholds
+			is = math.IsNaN
+		}
+		if i := slices.IndexFunc(append(a.Floats[:len(a.Floats):len(a.Floats)], a.F), func(v float32) bool { return is(float64(v)) }); i >= 0 {
+			return fmt.Errorf("the attribute %q: number %d is no number to compute with", a.Name, i)
+		}
 	}
 	return nil
 }

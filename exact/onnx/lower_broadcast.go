@@ -75,6 +75,13 @@ func (l *lower) withConstant(c *call, w *wire, t *Tensor, first bool, dims []int
 	if w.at.scores != nil {
 		return l.scoresWith(op, w, t, first, dims)
 	}
+	name := c.node.In[1]
+	if first {
+		name = c.node.In[0]
+	}
+	if i, bad := findElement(t, infinite); bad && op != "Min" && op != "Max" {
+		return nil, fmt.Errorf("the constant %q: element %d is %g, which only masks of attention and limits may be", name, i, t.F[i])
+	}
 	ax := w.axisIn(dims)
 	cols, err := l.aligned(w, dims, ax)
 	if err != nil {

@@ -241,6 +241,9 @@ func (l *lower) where(c *call) ([]*wire, error) {
 		}
 		return l.scoresWith("Add", w, m, false, dims)
 	}
+	if i, bad := findElement(other, infinite); bad {
+		return nil, fmt.Errorf("the constant %q: element %d is %g, which only masks of attention may be", c.node.In[3-pick], i, other.F[i])
+	}
 	ax := w.axisIn(dims)
 	cols, err := l.aligned(w, dims, ax)
 	if err != nil {

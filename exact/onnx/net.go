@@ -129,8 +129,8 @@ func (n *Net) sortOut() error {
 	for name := range n.consts {
 		given[name] = true
 	}
-	for i := range n.model.Nodes {
-		node := &n.model.Nodes[i]
+	all := spelledOut(n.model.Nodes)
+	for _, node := range all {
 		for _, in := range node.In {
 			if in != "" && !given[in] {
 				return fmt.Errorf("%s uses %q, which nothing before it gives", node.label(), in)
@@ -155,12 +155,18 @@ func (n *Net) sortOut() error {
 		}
 		roots = append(roots, o.Name)
 	}
-	all := make([]*Node, len(n.model.Nodes))
-	for i := range all {
-		all[i] = &n.model.Nodes[i]
-	}
 	left := n.room
-	for _, node := range needed(all, roots) {
+	all = needed(all, roots)
+	for _, node := range all {
+		for _, in := range node.In {
+			if t := n.consts[in]; t != nil {
+				if i, bad := findElement(t, math.IsNaN); bad {
+					return fmt.Errorf("initializer %q: element %d is no number (NaN): the file is damaged, or the training failed", in, i)
+				}
+			}
+		}
+	}
+	for _, node := range dropUnused(all, roots) {
 		op, ok := operators[node.Op]
 		if !ok || node.Domain != "" && node.Domain != "ai.onnx.ml" && node.Domain != "com.microsoft" {
 			return fmt.Errorf("%s: the operator %s%s is not supported: %s", node.label(), prefixed(node.Domain), node.Op, advice(node.Op))
@@ -188,6 +194,84 @@ func (n *Net) sortOut() error {
 	}
 	return nil
 }
+
+// spelledOut are a file's nodes, with what takes any number of operands written
+// as operators of two.
+func spelledOut(nodes []Node) []*Node {
+	taken := map[string]bool{}
+	for _, node := range nodes {
+		for _, out := range node.Out {
+			taken[out] = true
+		}
+	}
+	var all []*Node
+	for i := range nodes {
+		node := &nodes[i]
+		op, many := map[string]string{"Sum": "Add", "Min": "Min", "Max": "Max"}[node.Op]
+		if !many || node.Domain != "" || len(node.Out) != 1 || node.Op != "Sum" && len(node.In) < 3 {
+			all = append(all, node)
+			continue
+		}
+		if len(node.In) == 1 {
+			all = append(all, &Node{Name: node.Name, Op: "Identity", In: node.In, Out: node.Out})
+			continue
+		}
+		last := ""
+		for k, in := range node.In {
+			if k == 0 {
+				last = in
+				continue
+			}
+			out := node.Out[0]
+			for n := k; k < len(node.In)-1; n++ {
+				if out = fmt.Sprintf("%s, the first %d", node.Out[0], n+1); !taken[out] {
+					break
+				}
+			}
+			taken[out] = true
+			all = append(all, &Node{Name: node.Name, Op: op, In: []string{last, in}, Out: []string{out}})
+			last = out
+		}
+	}
+	return all
+}
+
+// several are the operators with more than one result here. Others may have more
+// in a file (the mask of a Dropout, the indices of a MaxPool), which only
+// training asks for.
+var several = map[string]bool{"Split": true, "TreeEnsembleClassifier": true, "LinearClassifier": true}
+
+// dropUnused are the nodes without the results that nothing depends on.
+func dropUnused(nodes []*Node, roots []string) []*Node {
+	used := map[string]bool{}
+	for _, r := range roots {
+		used[r] = true
+	}
+	for _, node := range nodes {
+		for _, in := range node.In {
+			used[in] = true
+		}
+	}
+	out := slices.Clone(nodes)
+	for i, node := range nodes {
+		if len(node.Out) < 2 || several[node.Op] || slices.ContainsFunc(node.Out[1:], func(name string) bool { return name != "" && used[name] }) {
+			continue
+		}
+		alone := *node
+		alone.Out = node.Out[:1]
+		out[i] = &alone
+	}
+	return out
+}
+
+// findElement is the first element of a tensor of floats that is so.
+func findElement(t *Tensor, is func(float64) bool) (at int, bad bool) {
+	at = slices.IndexFunc(t.F, func(v float32) bool { return is(float64(v)) })
+	return at, at >= 0
+}
+
+// infinite reports whether a number is none to compute with.
+func infinite(v float64) bool { return math.IsInf(v, 0) || math.IsNaN(v) }
 
 func prefixed(domain string) string {
 	if domain == "" {

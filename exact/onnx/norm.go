@@ -28,6 +28,9 @@ func (c *call) batchFactors(channels int) (factor, addend []float64, err error) 
 	for i := range factor {
 		factor[i] = float64(v[0][i]) / math.Sqrt(float64(v[3][i])+eps)
 		addend[i] = float64(v[1][i]) - float64(v[2][i])*factor[i]
+		if infinite(factor[i]) || infinite(addend[i]) {
+			return nil, nil, fmt.Errorf("channel %d: the variance %g (%q) makes no number", i, v[3][i], c.node.In[4])
+		}
 	}
 	return factor, addend, nil
 }

@@ -391,6 +391,65 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestNoNumbers: what is no number to compute with is refused with the name of
+// what holds it. A program of integers would give some result for it.
+func TestNoNumbers(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	mlp := func() *onnx.Model { return shape.MLP{3, 4, 2}.Model(1) }
+	set := func(name string, at int, v float32) func(m *onnx.Model) string {
+		return func(m *onnx.Model) string {
+			for i := range m.Consts {
+				if len(m.Consts[i].Dims) == map[string]int{"weight": 2, "bias": 1}[name] {
+					m.Consts[i].F[at] = v
+					return m.Consts[i].Name
+				}
+			}
+			t.Fatalf("no %s", name)
+			return ""
+		}
+	}
+	// after puts an operator with a constant behind the network.
+	after := func(op string, v ...float32) func(m *onnx.Model) string {
+		return func(m *onnx.Model) string {
+			last := &m.Nodes[len(m.Nodes)-1]
+			m.Consts = append(m.Consts, onnx.Tensor{Name: "divisor", Type: onnx.Float, Dims: []int{len(v)}, F: v})
+			m.Nodes = append(m.Nodes, onnx.Node{Op: op, In: []string{"before", "divisor"}, Out: last.Out})
+			m.Nodes[len(m.Nodes)-2].Out = []string{"before"}
+			return "divisor"
+		}
+	}
+	for name, change := range map[string]func(m *onnx.Model) string{
+		"infinite weight": set("weight", 2, inf), "minus infinite weight": set("weight", 2, -inf), "NaN weight": set("weight", 2, nan),
+		"infinite bias": set("bias", 1, inf), "minus infinite bias": set("bias", 1, -inf), "NaN bias": set("bias", 1, nan),
+		"division by 0": after("Div", 0), "division by a row with 0": after("Div", 1, 0), "times infinity": after("Mul", inf),
+		"plus infinity": after("Add", inf), "minus infinity in a row": after("Add", 0, -inf), "plus NaN": after("Add", nan), "to the NaN": after("Pow", nan),
+	} {
+		m := mlp()
+		who := change(m)
+		_, err := onnx.Import(t.Context(), onnx.Encode(m), onnx.Options{Name: "x", Lo: -1, Hi: 1})
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", who)) && !(name == "minus infinity in a row" && strings.Contains(err.Error(), `the result "y"`)) || strings.Contains(err.Error(), "which is a bug") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, c := range shape.Cases() {
+		if c.Name != "BatchNormalization" {
+			continue
+		}
+		bn := c.Model
+		bn.Consts[3].F[0] = -4
+		if _, err := onnx.Import(t.Context(), onnx.Encode(bn), onnx.Options{Name: "x", Lo: -1, Hi: 1}); err == nil || !strings.Contains(err.Error(), bn.Consts[3].Name) {
+			t.Errorf("a negative variance: %v", err)
+		}
+	}
+	// A logarithm of 0 on a sample: the network itself gives nothing to be near to.
+	m := mlp()
+	m.Nodes[len(m.Nodes)-1].Out = []string{"before"}
+	m.Nodes = append(m.Nodes, onnx.Node{Op: "Relu", In: []string{"before"}, Out: []string{"half"}}, onnx.Node{Op: "Log", In: []string{"half"}, Out: []string{m.Outputs[0].Name}})
+	if _, err := onnx.Import(t.Context(), onnx.Encode(m), onnx.Options{Name: "x", Lo: -1, Hi: 1}); err == nil || !strings.Contains(err.Error(), m.Outputs[0].Name) {
+		t.Errorf("infinite results: %v", err)
+	}
+}
+
 // TestCases: every operator that test/clients compares with onnxruntime becomes
 // a program too, near to the evaluation.
 func TestCases(t *testing.T) {

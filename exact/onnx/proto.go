@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
 // Bounds on files. Memory for a file is at most a constant times its length.
@@ -230,8 +233,17 @@ func name(s *string, wire int, p []byte) error {
 	if wire != wireBytes || len(p) > maxName {
 		return fmt.Errorf("a name of %d bytes, at most %d", len(p), maxName)
 	}
-	*s = string(p)
+	if *s = string(p); !Plain(*s) {
+		return fmt.Errorf("the name %q: holds what is not printed as it stands, and could make a result look like another: rename it", *s)
+	}
 	return nil
+}
+
+// Plain reports whether a name of a file's, wherever it is printed, is one line
+// that shows all of itself: no control or format characters, no other spaces
+// than the plain one, and nothing that is no text.
+func Plain(name string) bool {
+	return utf8.ValidString(name) && len(name) <= maxName && strings.IndexFunc(name, func(r rune) bool { return !strconv.IsPrint(r) }) < 0
 }
 
 func (m *Model) opset(wire int, p []byte) error {

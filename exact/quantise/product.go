@@ -117,7 +117,7 @@ func (l Linear) Apply(p *exact.Program, x exact.Value, most int64) (exact.Value,
 			fits = fits && b < 1<<29 // not to saturate
 			sum += b
 		}
-		if fits && sum < exact.Limit {
+		if fits && sum < room {
 			break
 		}
 	}
@@ -136,10 +136,14 @@ func (l Linear) Apply(p *exact.Program, x exact.Value, most int64) (exact.Value,
 	return l.round(p, total, l.Shift-shift), nil
 }
 
-// within returns start + norm most and whether that is below the limit.
+// room bounds sums: a hundredth less than programs may reach, so that a proof has
+// room for what is rounded.
+const room = exact.Limit / 100 * 99
+
+// within returns start + norm most and whether that is within the room.
 func within(start, norm, most int64) (int64, bool) {
 	hi, lo := bits.Mul64(uint64(norm), uint64(most))
-	if hi > 0 || lo >= exact.Limit || start+int64(lo) >= exact.Limit {
+	if hi > 0 || lo >= room || start+int64(lo) >= room {
 		return 0, false
 	}
 	return start + int64(lo), true

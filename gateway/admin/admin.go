@@ -19,6 +19,7 @@
 //	POST   /admin/v1/leases/{id}/close        → Lease
 //	GET    /admin/v1/history/lease/{id}       → {"data":[event…]}, in order
 //	GET    /admin/v1/history/account/{id}     → {"data":[event…]}, newest first
+//	GET    /admin/v1/pprof/{profile}          → what go tool pprof reads: profile?seconds=, trace?seconds=, heap, goroutine, …
 //
 // A failure is {"error":{"code","message"}} with the status that fits: 400, 401,
 // 403, 404, 501 where this process has no such thing, 500.
@@ -221,6 +222,11 @@ func New(cfg Config) http.Handler {
 			h.answer(w, r, out, err)
 		})
 	}
+	mux.HandleFunc("GET /admin/v1/pprof/{profile}", func(w http.ResponseWriter, r *http.Request) {
+		if err := h.profile(w, r); err != nil {
+			h.answer(w, r, nil, err)
+		}
+	})
 	return mux
 }
 

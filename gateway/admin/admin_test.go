@@ -147,8 +147,19 @@ func TestAdmin(t *testing.T) {
 		"IPv6":            {200, func(r *http.Request) { r.RemoteAddr, r.Host = "[::1]:4242", "[::1]:8800" }},
 		"localhost":       {200, func(r *http.Request) { r.Host = "localhost:8800" }},
 	} {
-		if code, body := call("GET", "/admin/v1/keys", "", tc.change); code != tc.status {
-			t.Errorf("%s: %d %s, want %d", name, code, body, tc.status)
+		for _, path := range []string{"keys", "pprof/heap", "pprof/profile?seconds=1"} {
+			if tc.status == 200 && strings.Contains(path, "seconds") {
+				continue // takes a second
+			}
+			if code, body := call("GET", "/admin/v1/"+path, "", tc.change); code != tc.status {
+				t.Errorf("%s: %s: %d %s, want %d", name, path, code, body, tc.status)
+			}
+		}
+	}
+	for path, want := range map[string]int{"heap": 200, "goroutine": 200, "profile?seconds=1": 200, "profile?seconds=0": 400, "trace?seconds=61": 400, "profile?seconds=-1": 400, "cmdline": 404} {
+		code, body := call("GET", "/admin/v1/pprof/"+path, "", nil)
+		if code != want || code == 200 && !strings.HasPrefix(body, "\x1f\x8b") {
+			t.Errorf("profile %s: %d, want %d: %.40q", path, code, want, body)
 		}
 	}
 	// A process without books says so, and an empty token opens nothing.

@@ -129,6 +129,7 @@ type account struct {
 	Key
 	hash             square.Hash
 	requests, tokens bucket
+	inside           int // requests that entered and have not left
 }
 
 // Store holds the accounts. Its methods may be called from many goroutines.
@@ -358,9 +359,9 @@ type Need struct {
 	Request string // its id, for the journal
 }
 
-// Begin admits one request: it checks the key, its rates and its budget, and
-// takes the need from all of them at once or from none. The caller must Settle
-// the hold.
+// Begin admits what a request needs: it checks the key, its rate of tokens and
+// its budget, and takes the need from both or from none. The request itself was
+// admitted by Enter. The caller must Settle the hold.
 func (s *Store) Begin(secret string, n Need) (*Hold, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -375,9 +376,6 @@ func (s *Store) Begin(secret string, n Need) (*Hold, error) {
 		return nil, errors.New("reservation: larger than any supply")
 	}
 	now := s.now()
-	if wait := a.requests.wait(now, a.Requests, 1); wait > 0 {
-		return nil, &RateError{What: "requests", Limit: a.Requests, After: wait}
-	}
 	// A request larger than a whole minute's tokens is admitted when the
 	// minute is untouched, and then uses it up.
 	tokens := n.Tokens
@@ -391,7 +389,6 @@ func (s *Store) Begin(secret string, n Need) (*Hold, error) {
 	if budgeted && n.Units > left || budgeted && left == 0 {
 		return nil, &BudgetError{ID: a.ID, Left: left, Need: n.Units}
 	}
-	a.requests.take(1)
 	a.tokens.take(tokens)
 	a.Reserved += n.Units
 	s.seq++

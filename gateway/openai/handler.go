@@ -118,12 +118,15 @@ func (h *Handler) door(f func(http.ResponseWriter, *http.Request) error) http.Ha
 			if e.Status >= 500 {
 				h.log.WarnContext(r.Context(), "request failed", "path", r.URL.Path, "status", e.Status, "error", err)
 			}
+			// net/http reads what is left of a body before it sends this.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // not every ResponseWriter has one
 			e.write(w)
 		}
 	})
 }
 
-// paid is a door with a limit on how many are inside.
+// paid is a door with a limit on how many are inside, in all and of each key.
+// Nothing of a request is read before it is let in.
 func (h *Handler) paid(f func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return h.door(func(w http.ResponseWriter, r *http.Request) error {
 		select {
@@ -134,6 +137,18 @@ func (h *Handler) paid(f func(http.ResponseWriter, *http.Request) error) http.Ha
 				fmt.Sprintf("this gateway is serving %d requests, as many as it may; try again", cap(h.slots)))
 			e.After = time.Second
 			return e
+		}
+		if h.cfg.Keys != nil {
+			leave, err := h.cfg.Keys.Enter(bearer(r), cap(h.slots)-len(h.slots))
+			var places *keys.PlacesError
+			if errors.As(err, &places) {
+				e := problem(http.StatusTooManyRequests, typeRate, "key_busy", err.Error())
+				e.After = time.Second
+				return e
+			} else if err != nil {
+				return err
+			}
+			defer leave()
 		}
 		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), arrivalKey{}, time.Now()), h.cfg.Timeout)
 		defer cancel()

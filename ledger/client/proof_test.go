@@ -251,8 +251,8 @@ func TestLieUnproven(t *testing.T) {
 	if l.State != market.Slashed || l.Reason != market.ReasonUnproven || l.Bond != 0 || l.Escrow != 0 || l.Ended != l.Dispute.Since+5 {
 		t.Fatalf("%+v, %+v", l, l.Dispute)
 	}
-	// Nothing had been paid, so the buyer, who challenged, has 30 % of the bond.
-	if got := balance(t, f.c, f.buyer.Address()) - before; got != 10_000+30_000 {
+	// Nothing had been paid, so the buyer, who challenged, has its cost, and 30 % of what is left of the bond.
+	if got := balance(t, f.c, f.buyer.Address()) - before; got != 10_000+50+(100_000-50)*3/10 {
 		t.Errorf("the buyer got %d", got)
 	}
 	if s, _, err := f.c.Stakes(ctx, f.provider.Address(), infer.Name, client.Page{}); err != nil || s[0].Total != 1_000_000_000-100_000 {

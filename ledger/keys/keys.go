@@ -15,8 +15,6 @@ import (
 
 	"github.com/cosmos/cosmos-sdk/codec/types"
 	cryptotypes "github.com/cosmos/cosmos-sdk/crypto/types"
-	"github.com/decred/dcrd/dcrec/secp256k1/v4"
-	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 
 	"github.com/torg-network/torg/square"
 )
@@ -57,19 +55,10 @@ func (m *PubKey) Equals(o cryptotypes.PubKey) bool {
 
 // VerifySignature checks r ‖ s over the Keccak-256 of msg.
 func (m *PubKey) VerifySignature(msg, sig []byte) bool {
-	if len(sig) != 64 && len(sig) != 65 || len(m.Key) != 33 {
+	if len(sig) != 64 && len(sig) != 65 {
 		return false
 	}
-	pub, err := secp256k1.ParsePubKey(m.Key)
-	if err != nil {
-		return false
-	}
-	var r, s secp256k1.ModNScalar
-	if r.SetByteSlice(sig[:32]) || s.SetByteSlice(sig[32:64]) || s.IsOverHalfOrder() {
-		return false
-	}
-	digest := square.Keccak(msg)
-	return ecdsa.NewSignature(&r, &s).Verify(digest[:], pub)
+	return square.VerifyPubKey(m.Key, square.Keccak(msg), [64]byte(sig[:64])) == nil
 }
 
 // Sign signs msg as VerifySignature reads it.

@@ -13,6 +13,8 @@ import (
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 	cmttypes "github.com/cometbft/cometbft/types"
+
+	"github.com/torg-network/torg/ledger"
 )
 
 // Home is a folder that holds a node's keys, genesis, settings and data. Its
@@ -29,8 +31,38 @@ type Settings struct {
 	RPC          string        `json:"rpc,omitempty"`           // CometBFT RPC, host:port; empty: no listener
 	GRPC         string        `json:"grpc,omitempty"`          // gRPC, host:port
 	REST         string        `json:"rest,omitempty"`          // REST, host:port
+	Hosts        []string      `json:"hosts,omitempty"`         // more names that lead to the listeners; see package door
+	Origins      []string      `json:"origins,omitempty"`       // web origins whose pages may ask RPC and REST; none: no other site's
 	Stalled      time.Duration `json:"stalled"`                 // no block for so long ends the node; 0: 30 s
 	RetainBlocks uint64        `json:"retain_blocks,omitempty"` // blocks kept; 0: 20,000 alone, all with peers
+	// Who joins begins with a copy of the state. SnapshotEvery is how many
+	// blocks lie between two; 0: 1,000 with peers; below 0: none are made.
+	// SnapshotKeep is how many of the newest are kept; 0: 2.
+	SnapshotEvery int64  `json:"snapshot_every,omitempty"`
+	SnapshotKeep  uint32 `json:"snapshot_keep,omitempty"`
+	Join          *Join  `json:"join,omitempty"` // nil: begins with the genesis
+}
+
+// Join is how a node without state begins: with a snapshot from its peers, held
+// against headers that it follows from one it was told to trust.
+type Join struct {
+	RPC    []string `json:"rpc"` // nodes to ask for headers; from the second on they check the first
+	Height int64    `json:"height"`
+	Hash   string   `json:"hash"` // of the block at Height, in hex
+}
+
+func (s Settings) snapshots() ledger.Snapshots {
+	out := ledger.Snapshots{Every: 1000, Keep: s.SnapshotKeep}
+	switch {
+	case s.P2P == "" || s.SnapshotEvery < 0:
+		out.Every = 0 // nobody could ask
+	case s.SnapshotEvery > 0:
+		out.Every = uint64(s.SnapshotEvery)
+	}
+	if out.Keep == 0 {
+		out.Keep = 2
+	}
+	return out
 }
 
 // ErrNoHome says that a folder holds no node.

@@ -1,15 +1,12 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"strings"
 	"syscall"
-	"time"
 
 	gateway "github.com/cosmos/gogogateway"
 	"github.com/grpc-ecosystem/grpc-gateway/runtime"
@@ -24,10 +21,12 @@ import (
 	"github.com/cosmos/cosmos-sdk/server/grpc/gogoreflection"
 	authtx "github.com/cosmos/cosmos-sdk/x/auth/tx"
 	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
+
+	"github.com/torg-network/torg/door"
 )
 
-// listen makes the queries that need the node answerable, and opens the gRPC
-// and REST listeners that were asked for.
+// listen makes the queries that need the node answerable, and opens the
+// listeners that were asked for.
 func (n *Node) listen(chainID string, log *slog.Logger) error {
 	app := n.App
 	local := sdkclient.Context{}.
@@ -38,6 +37,14 @@ func (n *Node) listen(chainID string, log *slog.Logger) error {
 	cmtservice.RegisterTendermintService(local, app.GRPCQueryRouter(), app.Interfaces, server.NewCometABCIWrapper(app).Query)
 	nodeservice.RegisterNodeService(local, app.GRPCQueryRouter(), *config.DefaultConfig(), func() int64 { return app.CommitMultiStore().EarliestVersion() })
 
+	if err := (door.Door{Hosts: n.settings.Hosts, Origins: n.settings.Origins}).Check(); err != nil {
+		return fmt.Errorf("ledger.json: %w", err)
+	}
+	if n.settings.RPC != "" {
+		if err := n.listenRPC(log); err != nil {
+			return fmt.Errorf("ledger RPC: %w", err)
+		}
+	}
 	if n.settings.GRPC != "" {
 		l, err := bind(n.settings.GRPC)
 		if err != nil {
@@ -65,33 +72,9 @@ func (n *Node) listen(chainID string, log *slog.Logger) error {
 		cmtservice.RegisterGRPCGatewayRoutes(local, mux)
 		nodeservice.RegisterGRPCGatewayRoutes(local, mux)
 		app.Basic().RegisterGRPCGatewayRoutes(local, mux)
-		s := &http.Server{Handler: public(mux), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-		go func() {
-			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-				n.fail(fmt.Errorf("ledger REST: %w", err))
-			}
-		}()
-		n.services = append(n.services, func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			defer cancel()
-			if s.Shutdown(ctx) != nil {
-				s.Close()
-			}
-		})
+		n.serve("REST", l, n.guarded(n.settings.REST, mux), log)
 	}
 	return nil
-}
-
-// public lets any web page read: everything on the ledger is public.
-func public(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Access-Control-Allow-Origin", "*")
-		if r.Method == http.MethodOptions {
-			w.Header().Set("Access-Control-Allow-Headers", "Content-Type")
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
 func bind(addr string) (net.Listener, error) {

@@ -98,6 +98,11 @@ func Open(ctx context.Context, h Home, o Options) (*Node, error) {
 			return nil, fmt.Errorf("ledger: read %s: %w", f, err)
 		}
 	}
+	if s.Join != nil {
+		if err := h.restartJoin(); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
+	}
 	pv := privval.LoadFilePV(h.path("validator_key.json"), h.path("data", "validator_state.json"))
 	db, err := dbm.NewDB("ledger", dbm.PebbleDBBackend, h.path("data"))
 	if err != nil {
@@ -138,6 +143,7 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 	app, err := ledger.New(ledger.Config{
 		ChainID: doc.ChainID, Home: dir, DB: db, Log: log.With("layer", "app"),
 		MinGasPrice: s.MinGasPrice, Trades: o.Trades, Upgrades: o.Upgrades, Lone: lone, RetainBlocks: s.RetainBlocks,
+		Snapshots: s.snapshots(),
 	})
 	if err != nil {
 		db.Close()
@@ -187,11 +193,7 @@ func cometConfig(dir, backend string, s Settings) *cmtcfg.Config {
 	c.DBBackend = backend
 	c.DBPath = "data"
 	c.FilterPeers = s.P2P == ""
-	c.RPC.ListenAddress = ""
-	if s.RPC != "" {
-		c.RPC.ListenAddress = "tcp://" + s.RPC
-		c.RPC.CORSAllowedOrigins = []string{"*"} // what it answers is public
-	}
+	c.RPC.ListenAddress = "" // listenRPC opens it
 	c.P2P.ListenAddress = "tcp://127.0.0.1:0"
 	c.P2P.PexReactor = false
 	c.P2P.AddrBook = "addrbook.json" // its default folder is not made here
@@ -215,13 +217,20 @@ func cometConfig(dir, backend string, s Settings) *cmtcfg.Config {
 	c.Mempool.Size = 5000
 	c.Mempool.Recheck = true
 	c.TxIndex.Indexer = "kv"
+	if s.Join != nil {
+		s.Join.configure(c.StateSync)
+	}
 	return c
 }
 
-// watch counts blocks and notices when they stop.
+// watch counts blocks and notices when they stop. What it measures is time that
+// this process ran: of a pause (SIGSTOP, a frozen container, a machine's
+// snapshot) the ticker gives one tick, however long it was, so that consensus
+// has its time afterwards.
 func (n *Node) watch(blocks cmttypes.Subscription) {
-	t := time.NewTimer(n.settings.Stalled)
+	t := time.NewTicker(max(n.settings.Stalled/30, time.Millisecond))
 	defer t.Stop()
+	quiet := 0 // ticks since the last block
 	for {
 		select {
 		case m := <-blocks.Out():
@@ -234,8 +243,11 @@ func (n *Node) watch(blocks cmttypes.Subscription) {
 			close(n.grown)
 			n.grown = make(chan struct{})
 			n.mu.Unlock()
-			t.Reset(n.settings.Stalled)
+			quiet = 0
 		case <-t.C:
+			if quiet++; quiet <= 30 {
+				continue
+			}
 			n.fail(fmt.Errorf("%w: none for %s after block %d", ErrStalled, n.settings.Stalled, n.Height()))
 			return
 		case err := <-n.App.Halted():

@@ -46,6 +46,10 @@ func (b *broken) Offer(k market.OfferKey) (market.Offer, error) {
 
 func (b *broken) SetOffer(o market.Offer) error { return errors.Join(b.call(), b.Store.SetOffer(o)) }
 
+func (b *broken) DropOffer(k market.OfferKey) error {
+	return errors.Join(b.call(), b.Store.DropOffer(k))
+}
+
 func (b *broken) Stake(k market.StakeKey) (market.Stake, error) {
 	if err := b.call(); err != nil {
 		return market.Stake{}, err
@@ -105,7 +109,7 @@ func TestBrokenStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(tried) != 21 {
+	if len(tried) != 30 {
 		t.Errorf("tried only %v", tried)
 	}
 }

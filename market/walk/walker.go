@@ -45,7 +45,7 @@ func (p People) All() []square.Address {
 func Params() market.Params {
 	p := market.Default()
 	p.EmissionBps = 9000
-	p.Verdict, p.Answer, p.Hearings, p.Notice = 80, 50, 2, 3
+	p.Verdict, p.Answer, p.Hearings, p.Notice = 200, 50, 2, 3
 	p.Seats, p.DisputeCost, p.JudgeFee, p.SeatBond = 4, 300, 40, 500
 	p.PokeBounty = 50
 	p.Unbonding, p.MaxOrderTTL, p.Retention = 300, 400, 500
@@ -209,7 +209,7 @@ func (w *Walker) side() Op {
 		op.Verb, op.Amount.Units = Unbond, w.upto(st.Free())
 	case n < 50 && st.Unbonding > 0:
 		op.Verb = Unbonded
-		if w.chance(70) && st.Until > w.now {
+		if w.chance(50) && st.Until > w.now {
 			w.now += st.Until - w.now
 		}
 	case n < 65:
@@ -260,10 +260,13 @@ func (w *Walker) open() Op {
 	p, trade, spec := pick(w, w.Providers), pick(w, w.Trades), pick(w, w.specs)
 	off, err := w.view.Offer(market.OfferKey{Provider: p, Trade: trade, Spec: spec})
 	if err != nil || off.Expiry <= w.Wall() || off.Withdrawn && w.chance(50) {
+		if err == nil && off.InUse == 0 && off.Expiry <= w.Wall() && w.chance(50) {
+			return Op{Verb: Drop, By: pick(w, w.All()), Slot: off.Key()}
+		}
 		return w.offer(p, trade, spec, pick(w, w.Denoms))
 	}
 	st, _ := w.view.Stake(market.StakeKey{Provider: p, Trade: trade, Denom: off.Denom})
-	if st.Free() < 1000 && w.chance(60) {
+	if st.Free() < 1000 && w.chance(60) && !w.newcomer(p) {
 		return Op{Verb: Bond, By: p, Trade: trade, Amount: square.Amount{Units: w.upto(1_000_000), Denom: off.Denom}}
 	}
 	notice := w.params.Notice
@@ -303,13 +306,16 @@ func (w *Walker) open() Op {
 	return op
 }
 
+// newcomer is somebody that bonds nothing of its own.
+func (w *Walker) newcomer(p square.Address) bool { return p == w.Providers[0] }
+
 // quote adds a provider's quote for o to op.
 func (w *Walker) quote(op *Op, o square.Order, off market.Offer, st market.Stake) {
 	q := square.Quote{
 		Provider: off.Provider, Order: op.Lease, Offer: off.ID, Spec: off.Spec, Rates: w.rates(1),
 		Ready: w.chance(60), Expiry: w.Wall() + 1 + w.rng.Int64N(square.QuoteTTL), Nonce: w.hash(),
 	}
-	if o.Policy != square.PolicyReplicate || w.chance(40) {
+	if o.Policy != square.PolicyReplicate || w.chance(40) && !w.newcomer(off.Provider) {
 		q.Bond = min(max(w.upto(o.Escrow*2), w.params.LeaseBond(o)), max(1, st.Free()))
 	}
 	op.Quote, op.Digest = q, q.Digest(w.domain)
@@ -402,10 +408,21 @@ func (w *Walker) act(id square.Hash) Op {
 		w.now += 2000
 		return w.verb(Poke, l)
 	}
-	if d := l.Dispute; l.State == market.Disputed && d != nil && d.Seated > 0 && w.chance(20) && !slices.ContainsFunc(d.Seats, func(s market.Seat) bool { return s.Ballot.IsZero() }) {
-		w.now = max(w.now, min(d.Votes(w.params), l.Deadline-1)) // all have committed
+	if d := l.Dispute; l.State == market.Disputed && d != nil && d.Seated > 0 && w.chance(30) {
+		in := 0
+		for _, s := range d.Seats {
+			if !s.Ballot.IsZero() {
+				in++
+			}
+		}
+		if votes := d.Votes(w.params); in >= w.params.Quorum(len(d.Seats)) && w.now < votes {
+			w.now = votes // enough have committed
+		}
 	}
 	w.tick()
+	if w.chance(4) {
+		return w.verb(pick(w, verbs), l)
+	}
 	return w.verb(pick(w, w.sensible(l)), l)
 }
 
@@ -429,7 +446,7 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 			return w.offer(key.Provider, key.Trade, key.Spec, l.Order.Denom)
 		}
 		st, _ := w.view.Stake(market.StakeKey{Provider: key.Provider, Trade: key.Trade, Denom: l.Order.Denom})
-		if st.Free() == 0 && w.chance(70) {
+		if st.Free() == 0 && w.chance(70) && !w.newcomer(key.Provider) {
 			return Op{Verb: Bond, By: key.Provider, Trade: key.Trade, Amount: square.Amount{Units: w.upto(1_000_000), Denom: l.Order.Denom}}
 		}
 		op.By = key.Provider
@@ -502,10 +519,13 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 		if l.Receipt != nil {
 			op.Receipt = *l.Receipt
 		} else {
-			n := w.rng.Uint64N(3)
+			n := w.rng.Uint64N(2)
 			op.Receipt = square.Receipt{
 				Lease: l.ID, Seq: 1 + n, Request: square.Hash{31: byte(n + 1)}, Result: square.Hash{30: byte(n + 1)},
-				Units: w.units(1+l.Order.Escrow>>(1+2*n), l.Rates), Time: int64(n),
+				Units: make([]uint64, len(l.Rates)), Time: int64(n),
+			}
+			if len(l.Rates) > 0 {
+				op.Receipt.Units[0] = (1 + l.Order.Escrow>>(1+2*n)) * 1_000_000 / max(1, l.Rates[0].PerMillion)
 			}
 			op.Receipt.Price, _ = square.Price(l.Rates, op.Receipt.Units)
 			op.Receipt.Cumulative = op.Receipt.Price
@@ -514,9 +534,9 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 		switch n := w.rng.IntN(100); {
 		case n < 30:
 			op.Charge.Way, op.Charge.Part = market.ByProof, w.rng.Uint64N(2)
-		case n < 50:
+		case n < 55:
 			op.Charge.Owes = l.Provider
-		case n < 65:
+		case n < 75:
 			op.Charge.Owes = op.By
 		}
 		op.Stake = w.params.LeastBond(l.Order, op.Charge.Value) + w.rng.Uint64N(100)
@@ -602,7 +622,7 @@ var verdicts = []square.Verdict{square.VerdictOK, square.VerdictFraud, square.Ve
 // Truth is what an honest judge finds in a dispute of a walk.
 func Truth(d market.Dispute) square.Verdict {
 	switch n := d.Evidence[31]; {
-	case !d.Owes.IsZero() && n%2 == 0:
+	case !d.Owes.IsZero() && n%4 != 0:
 		return square.VerdictUnavailable
 	case n%3 == 0:
 		return square.VerdictFraud
@@ -816,7 +836,7 @@ func (w *Walker) twist(op *Op) {
 		more := pick(w, w.All())
 		if l, err := w.view.Lease(op.Lease); err == nil {
 			if d := l.Dispute; d != nil {
-				more = pick(w, slices.Concat([]square.Address{more, l.Order.Buyer, l.Provider, d.Challenger}, d.Stood, op.Judges))
+				more = pick(w, slices.Concat([]square.Address{more, pick(w, w.Providers), l.Order.Buyer, l.Provider, d.Challenger}, d.Stood, op.Judges))
 			}
 		}
 		if len(op.Judges) > 1 && w.chance(80) {

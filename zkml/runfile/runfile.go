@@ -184,6 +184,13 @@ func (m Model) Encode() []byte {
 	return append(b, m.Card.Encode()...)
 }
 
+func names(outputs []onnx.Output) (all []string) {
+	for _, o := range outputs {
+		all = append(all, o.Name)
+	}
+	return all
+}
+
 // DecodeModel reads a card file. Memory is bounded by the length of b.
 func DecodeModel(b []byte) (Model, error) {
 	var m Model
@@ -217,6 +224,11 @@ func DecodeModel(b []byte) (Model, error) {
 	}
 	if err := json.Unmarshal(about, &m.Meaning); err != nil {
 		return m, fmt.Errorf("its meaning: %w", err)
+	}
+	for i, name := range append([]string{m.Input.Name}, names(m.Outputs)...) {
+		if !onnx.Plain(name) {
+			return m, fmt.Errorf("its meaning: the name %d of an input or output, %q, holds what is not printed as it stands", i, name)
+		}
 	}
 	var err error
 	m.Card, err = zkml.DecodeCard(b)

@@ -1,6 +1,7 @@
 package shape
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/torg-network/torg/exact/onnx"
@@ -46,6 +47,23 @@ func Cases() []Case {
 		with(op+" a row", 17, []int{1, 3, 4}, func(b *builder) string { return b.call(op, "x", b.normal(0.3, 1, 4)) })
 		with(op+" a number", 17, row, func(b *builder) string { return b.call(op, "x", b.scalar(0.7)) })
 	}
+	for k := 1; k <= 4; k++ {
+		with(fmt.Sprintf("Sum of %d", k), 17, row, func(b *builder) string {
+			in := []string{b.call("MatMul", "x", b.matrix(12, 12)), "x", b.normal(1, 0, 12), b.scalar(0.3)}
+			return b.call("Sum", in[:k]...)
+		})
+	}
+	with("Max of three", 17, row, func(b *builder) string { return b.call("Max", "x", b.scalar(-0.3), b.scalar(0.2)) })
+	with("Dropout with a mask", 12, row, func(b *builder) string {
+		y := b.call("Dropout", "x")
+		b.m.Nodes[len(b.m.Nodes)-1].Out = []string{y, "mask"}
+		return b.call("Neg", y)
+	})
+	with("MaxPool with Indices", 12, image, func(b *builder) string {
+		y := b.node("MaxPool", []string{"x"}, ints("kernel_shape", 2, 2), ints("strides", 2, 2))
+		b.m.Nodes[len(b.m.Nodes)-1].Out = []string{y, "places"}
+		return b.call("Neg", y)
+	})
 	with("Sub from", 17, row, func(b *builder) string { return b.call("Sub", b.normal(1, 0, 12), "x") })
 	with("Div of", 17, row, func(b *builder) string { return b.call("Div", b.scalar(1), b.call("Exp", "x")) })
 	with("Sub of two of one", 17, row, func(b *builder) string {
