@@ -79,7 +79,11 @@ func (p *place) crook(stake uint64, answer func(*crook, *sold, infer.ServeReques
 	return c
 }
 
-// quote gives a quote, with a bond of one base unit.
+// crookBond is what the crook puts up for each lease: little more than the ledger
+// asks.
+const crookBond = 400_000
+
+// quote gives a quote.
 func (c *crook) quote(w http.ResponseWriter, body []byte) {
 	var req infer.QuoteRequest
 	if err := json.Unmarshal(body, &req); err != nil {
@@ -89,7 +93,7 @@ func (c *crook) quote(w http.ResponseWriter, body []byte) {
 	d := c.p.ledger.Domain()
 	id := req.Order.ID(d)
 	q := square.Quote{
-		Provider: c.addr, Order: id, Offer: req.Offer, Spec: req.Order.Spec, Rates: c.offer.Rates, Bond: 1, Ready: true,
+		Provider: c.addr, Order: id, Offer: req.Offer, Spec: req.Order.Spec, Rates: c.offer.Rates, Bond: crookBond, Ready: true,
 		Expiry: time.Now().Add(20 * time.Second).Unix(), Nonce: sha256.Sum256(id[:]),
 	}
 	c.mu.Lock()
@@ -196,12 +200,12 @@ func (c *crook) shop(requests, tokens int) (answered int) {
 	return answered
 }
 
-// TestWithholder: a provider with a stake of one base unit undercuts everybody,
+// TestWithholder: a provider with the smallest stake undercuts everybody,
 // takes the voucher of every request and breaks off; then it redeems them.
 func TestWithholder(t *testing.T) {
 	t.Parallel()
 	p := open(t)
-	c := p.crook(1, func(_ *crook, _ *sold, _ infer.ServeRequest, w http.ResponseWriter) {
+	c := p.crook(crookBond, func(_ *crook, _ *sold, _ infer.ServeRequest, w http.ResponseWriter) {
 		panic(http.ErrAbortHandler) // the connection is cut
 	})
 	p.await("the square's buyer to ask the crook", func() error {
@@ -298,7 +302,7 @@ func TestUnaskedModels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := p.crook(torgs, func(_ *crook, _ *sold, _ infer.ServeRequest, w http.ResponseWriter) { panic(http.ErrAbortHandler) })
+	c := p.crook(15*torgs, func(_ *crook, _ *sold, _ infer.ServeRequest, w http.ResponseWriter) { panic(http.ErrAbortHandler) })
 	const models = 30
 	var posts sync.WaitGroup
 	for i := range models {
