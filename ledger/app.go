@@ -14,6 +14,7 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 	dbm "github.com/cosmos/cosmos-db"
 	"github.com/cosmos/gogoproto/proto"
+	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
 
 	coreaddress "cosmossdk.io/core/address"
 	sdkslog "cosmossdk.io/log/v2/slog"
@@ -91,19 +92,25 @@ type App struct {
 	modules      *module.Manager
 	configurator module.Configurator
 	halted       chan error
-	snapshots    snapshotting
+
+	pool      *Pool
+	validator ed25519.PrivateKey
+	collected []error // what became of the fees of the block that is being executed
+	snapshots snapshotting
 }
 
 // Config is what an App is built from.
 type Config struct {
-	ChainID     string
-	Home        string // where upgrade plans are noted; may be empty
-	DB          dbm.DB
-	Log         *slog.Logger
-	MinGasPrice string        // "0utorg" when empty
-	Trades      []trade.Rules // what the ledger can judge
-	Lone        bool          // the only validator: refuses every peer
-	Upgrades    []Upgrade     // nil: those of this program; other than that for tests
+	ChainID  string
+	Home     string // where upgrade plans are noted; may be empty
+	DB       dbm.DB
+	Log      *slog.Logger
+	Trades   []trade.Rules // what the ledger can judge
+	Lone     bool          // the only validator: refuses every peer
+	Upgrades []Upgrade     // nil: those of this program; other than that for tests
+	// Validator is the consensus key, ed25519, which makes this node's share of
+	// the beacon. Without it the node makes no blocks.
+	Validator []byte
 	// RetainBlocks is how many blocks are kept, within what evidence and
 	// Snapshots need; 0 keeps all.
 	RetainBlocks uint64
@@ -112,7 +119,7 @@ type Config struct {
 
 // permissions of the module accounts.
 var permissions = map[string][]string{
-	authtypes.FeeCollectorName:          nil,
+	authtypes.FeeCollectorName:          {authtypes.Burner},
 	distrtypes.ModuleName:               nil,
 	minttypes.ModuleName:                {authtypes.Minter},
 	stakingtypes.BondedPoolName:         {authtypes.Burner, authtypes.Staking},
@@ -149,9 +156,6 @@ func New(c Config) (*App, error) {
 	if c.Upgrades == nil {
 		c.Upgrades = Upgrades
 	}
-	if c.MinGasPrice == "" {
-		c.MinGasPrice = "0" + square.Denom
-	}
 	reg, err := codectypes.NewInterfaceRegistryWithOptions(codectypes.InterfaceRegistryOptions{
 		ProtoFiles: proto.HybridResolver,
 		SigningOptions: txsigning.Options{
@@ -177,7 +181,6 @@ func New(c Config) (*App, error) {
 	a := &App{
 		BaseApp: baseapp.NewBaseApp("torg", sdkslog.NewCustomLogger(c.Log), c.DB, txc.TxDecoder(),
 			baseapp.SetChainID(c.ChainID),
-			baseapp.SetMinGasPrices(c.MinGasPrice),
 			baseapp.SetPruning(pruningtypes.NewCustomPruningOptions(StatesKept, 10)),
 			// A tree that prunes in the background is never told to stop, and
 			// panics when it finds the database closed.
@@ -187,6 +190,7 @@ func New(c Config) (*App, error) {
 			baseapp.SetOptimisticExecution(),
 		),
 		Codec: cdc, Interfaces: reg, Tx: txc,
+		validator: c.Validator,
 	}
 	a.SetInterfaceRegistry(reg)
 	a.SetTxEncoder(txc.TxEncoder())
@@ -242,7 +246,7 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 	if err != nil {
 		return err
 	}
-	channels, err := channel.NewKeeper(cdc, runtime.NewKVStoreService(store[channel.Name]), a.Bank)
+	channels, err := channel.NewKeeper(cdc, runtime.NewKVStoreService(store[channel.Name]), a.Bank, leases)
 	if err != nil {
 		return err
 	}
@@ -300,7 +304,9 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 	a.setUpgrades(upgrades, c.Upgrades)
 	a.SetBeginBlocker(a.modules.BeginBlock)
 	a.SetEndBlocker(a.modules.EndBlock)
-	return a.setAnte()
+	a.setAnte()
+	a.setProposals()
+	return nil
 }
 
 // Basic lists the modules' genesis and REST halves.

@@ -25,14 +25,15 @@ import (
 
 	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/ledger/market"
+	"github.com/torg-network/torg/ledger/space"
 	puremarket "github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
 
 // Block parameters of a new ledger.
 const (
-	MaxBlockBytes = 2 << 20
-	MaxBlockGas   = 100_000_000
+	MaxBlockBytes = space.BlockBytes
+	MaxBlockGas   = space.BlockGas
 )
 
 // Genesis is what a new ledger starts with.
@@ -178,6 +179,8 @@ func (g Genesis) Doc() (*cmttypes.GenesisDoc, error) {
 	}
 	params := cmttypes.DefaultConsensusParams()
 	params.Block.MaxBytes, params.Block.MaxGas = MaxBlockBytes, MaxBlockGas
+	// Of a block's bytes beside transactions, see space.GasPerByte.
+	params.Evidence.MaxBytes = 48 << 10
 	params.Evidence.MaxAgeDuration = stakingParams.UnbondingTime
 	params.Evidence.MaxAgeNumBlocks = int64(stakingParams.UnbondingTime / time.Second)
 	if len(g.Validators) == 1 {

@@ -49,7 +49,7 @@ func (a *App) setUpgrades(k *upgradekeeper.Keeper, known []Upgrade) {
 		})
 	}
 	a.halted = make(chan error, 1)
-	a.SetPreBlocker(func(ctx sdk.Context, _ *abci.RequestFinalizeBlock) (*sdk.ResponsePreBlock, error) {
+	a.SetPreBlocker(a.beforeBlock(func(ctx sdk.Context, _ *abci.RequestFinalizeBlock) (*sdk.ResponsePreBlock, error) {
 		res, err := a.modules.PreBlock(ctx)
 		if err != nil {
 			select {
@@ -58,7 +58,7 @@ func (a *App) setUpgrades(k *upgradekeeper.Keeper, known []Upgrade) {
 			}
 		}
 		return res, err
-	})
+	}))
 }
 
 // Halted gives the error after which the app makes no more blocks: ErrUpgrade.

@@ -181,10 +181,20 @@ func (t *step) uphold() {
 // given up ended at its deadline, whenever somebody pokes.
 func (t *step) resume(kind Kind) {
 	l, d := t.lease, t.lease.Dispute
-	stood := min(t.now, l.Deadline) - d.Since
+	at := min(t.now, l.Deadline)
+	stood := at - d.Since
 	l.Touched += stood
 	l.Ends += stood
 	l.Deadline = d.PriorTime + stood
+	// Who must act again has its notice again: challenges in a row cannot eat it up.
+	if least := at + int64(t.Notice); l.Deadline < least {
+		if d.Prior == Active {
+			l.Touched = max(l.Touched, least-int64(l.Order.Idle))
+			l.Deadline = l.running()
+		} else {
+			l.Deadline = least
+		}
+	}
 	l.Heard++
 	l.State, l.Dispute = d.Prior, nil
 	t.event(kind, d.Evidence)

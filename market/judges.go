@@ -30,33 +30,37 @@ func (m Machine) Enlist(s Store, now int64, key StakeKey, judge bool) ([]Event, 
 type Candidate struct {
 	Judge  square.Address
 	Weight uint64 // its stake
+	Most   uint64 // seats that it can bond
 }
 
-// Draw picks the judges of a seat each: all candidates where there are no more
-// than seats, else seats of them, one after the other and each with a chance in
-// proportion to its weight among those that are left. It is a function of the
-// beacon and of the candidates, in whatever order they come.
+// Draw picks the judge of every seat, one after the other and each with a chance in
+// proportion to its weight; the same may be drawn for several, as far as it can bond
+// them. So it does not matter into how many judges stake is cut up: who has few
+// large ones sits as often as who has many small ones, and those who have a share p
+// of all stake hold k of n seats with the chance of k heads in n throws of a coin
+// that shows heads with chance p. There are fewer seats where the candidates can
+// bond no more. It is a function of the beacon and of the candidates, in whatever
+// order they come.
 func Draw(beacon square.Hash, candidates []Candidate, seats int) []square.Address {
-	cs := slices.DeleteFunc(slices.Clone(candidates), func(c Candidate) bool { return c.Weight == 0 })
+	cs := slices.DeleteFunc(slices.Clone(candidates), func(c Candidate) bool { return c.Weight == 0 || c.Most == 0 })
 	slices.SortFunc(cs, func(a, b Candidate) int { return bytes.Compare(a.Judge[:], b.Judge[:]) })
-	if len(cs) <= seats {
-		seats = len(cs)
-	}
 	var total uint64
 	for i := range cs {
 		cs[i].Weight = min(cs[i].Weight, square.MaxUnits/uint64(len(cs)))
 		total += cs[i].Weight
 	}
 	drawn := make([]square.Address, 0, seats)
-	for n := range seats {
+	for n := 0; n < seats && total > 0; n++ {
 		x := uniform(beacon, uint64(n), total)
 		i := 0
 		for ; x >= cs[i].Weight; i++ {
 			x -= cs[i].Weight
 		}
-		total -= cs[i].Weight
 		drawn = append(drawn, cs[i].Judge)
-		cs = slices.Delete(cs, i, i+1)
+		if cs[i].Most--; cs[i].Most == 0 {
+			total -= cs[i].Weight
+			cs = slices.Delete(cs, i, i+1)
+		}
 	}
 	return drawn
 }
@@ -68,8 +72,8 @@ func uniform(beacon square.Hash, purpose, n uint64) uint64 {
 	return mod128(hi, lo, n)
 }
 
-// Quorum is how many of so many seats decide: all of them where there were not
-// enough judges for every seat, else two thirds.
+// Quorum is how many of so many seats decide: all of them where judges could not
+// bond every seat, else two thirds.
 func (p Params) Quorum(seats int) int {
 	if uint64(seats) < p.Seats {
 		return seats
@@ -78,8 +82,9 @@ func (p Params) Quorum(seats int) int {
 }
 
 // Seat seats a draw of judges in a dispute. The caller has drawn them, with a
-// beacon from after the challenge, among those that have enlisted; parties, judges
-// of earlier draws and judges without a bond to lose are refused.
+// beacon from after the challenge, among those that have enlisted, and names one as
+// often as it was drawn; parties, judges that were silent in an earlier draw and
+// judges without a bond to lose for every seat are refused.
 func (m Machine) Seat(s Store, now int64, id square.Hash, judges []square.Address) ([]Event, error) {
 	t, err := m.begin(s, now, square.Address{}, id)
 	if err != nil {
@@ -100,15 +105,12 @@ func (m Machine) Seat(s Store, now int64, id square.Hash, judges []square.Addres
 		if why := t.barred(j); why != "" {
 			return nil, fmt.Errorf("seat: %w: judge %v %s", ErrParty, j, why)
 		}
-		if slices.Contains(judges[:i], j) {
-			return nil, fmt.Errorf("seat: judge %v is named twice", j)
-		}
 		st := t.change(t.judge(j))
 		if t.err != nil {
 			return nil, t.err
 		}
 		if !st.Judge || st.Free() < m.SeatBond {
-			return nil, fmt.Errorf("seat: %w: judge %v has not enlisted, or has less than %d free", ErrFunds, j, m.SeatBond)
+			return nil, fmt.Errorf("seat: %w: judge %v has not enlisted, or has less than %d free for a seat", ErrFunds, j, m.SeatBond)
 		}
 		st.Locked += m.SeatBond
 		d.Seats[i] = Seat{Judge: j, Bond: m.SeatBond}
@@ -130,7 +132,7 @@ func (l Lease) Barred(j square.Address) string {
 	case l.Dispute != nil && j == l.Dispute.Challenger:
 		return "is the challenger"
 	case l.Dispute != nil && slices.Contains(l.Dispute.Stood, j):
-		return "sat in an earlier draw"
+		return "was silent in an earlier draw"
 	}
 	return ""
 }
@@ -142,8 +144,8 @@ func (t *step) judge(j square.Address) StakeKey {
 	return StakeKey{j, t.lease.Order.Trade, t.lease.Order.Denom}
 }
 
-// seat finds the seat of who asks.
-func (t *step) seat(verb string) (d Dispute, seat *Seat, err error) {
+// seats finds the seats of who asks, which are all alike.
+func (t *step) seats(verb string) (d Dispute, own []*Seat, err error) {
 	if err := t.before(verb, ByJudges); err != nil {
 		return d, nil, err
 	}
@@ -151,8 +153,11 @@ func (t *step) seat(verb string) (d Dispute, seat *Seat, err error) {
 	d.Seats = slices.Clone(d.Seats)
 	for i := range d.Seats {
 		if d.Seats[i].Judge == t.by {
-			return d, &d.Seats[i], nil
+			own = append(own, &d.Seats[i])
 		}
+	}
+	if len(own) > 0 {
+		return d, own, nil
 	}
 	return d, nil, fmt.Errorf("%s: %w: %v has no seat in lease %s", verb, ErrParty, t.by, t.lease.ID.Short())
 }
@@ -168,7 +173,7 @@ func (m Machine) Commit(s Store, now int64, by square.Address, id, ballot square
 	if err != nil {
 		return nil, err
 	}
-	d, seat, err := t.seat("commit")
+	d, seats, err := t.seats("commit")
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +183,9 @@ func (m Machine) Commit(s Store, now int64, by square.Address, id, ballot square
 	if ballot.IsZero() {
 		return nil, fmt.Errorf("commit: the ballot is missing")
 	}
-	seat.Ballot = ballot
+	for _, seat := range seats {
+		seat.Ballot = ballot
+	}
 	t.lease.Dispute = &d
 	t.event(EvCommitted, d.Evidence)
 	return t.commit()
@@ -191,7 +198,7 @@ func (m Machine) Vote(s Store, now int64, by square.Address, id square.Hash, v s
 	if err != nil {
 		return nil, err
 	}
-	d, seat, err := t.seat("vote")
+	d, seats, err := t.seats("vote")
 	if err != nil {
 		return nil, err
 	}
@@ -202,12 +209,14 @@ func (m Machine) Vote(s Store, now int64, by square.Address, id square.Hash, v s
 		return nil, fmt.Errorf("vote: verdict %q: want ok, fraud or unavailable", v)
 	case v == square.VerdictUnavailable && d.Owes.IsZero():
 		return nil, fmt.Errorf("vote: the evidence is on the ledger; vote ok or fraud")
-	case seat.Verdict != "":
+	case seats[0].Verdict != "":
 		return nil, fmt.Errorf("vote: %w: %v has voted", ErrUsed, by)
-	case seat.Ballot != square.Ballot(id, by, d.Draw, v, secret):
+	case seats[0].Ballot != square.Ballot(id, by, d.Draw, v, secret):
 		return nil, fmt.Errorf("vote: it is not what %v committed to", by)
 	}
-	seat.Verdict = v
+	for _, seat := range seats {
+		seat.Verdict = v
+	}
 	t.lease.Dispute = &d
 	n := 0
 	for _, s := range d.Seats {

@@ -126,7 +126,7 @@ type Dispute struct {
 	Draw   uint64           `json:"draw"`             // ByJudges: which draw sits, from 0
 	Seated int64            `json:"seated,omitempty"` // when it sat down; 0: not yet
 	Seats  []Seat           `json:"seats,omitempty"`
-	Stood  []square.Address `json:"stood,omitempty"` // judges of earlier draws
+	Stood  []square.Address `json:"stood,omitempty"` // judges that were silent in earlier draws
 	Found  square.Verdict   `json:"found,omitempty"` // what a draw found
 }
 

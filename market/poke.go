@@ -2,6 +2,7 @@ package market
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/torg-network/torg/square"
 )
@@ -81,7 +82,9 @@ func (t *step) expire() {
 		}
 		d.Draw++
 		for _, s := range d.Seats {
-			d.Stood = append(d.Stood[:len(d.Stood):len(d.Stood)], s.Judge)
+			if s.Verdict == "" && !slices.Contains(d.Stood, s.Judge) {
+				d.Stood = append(d.Stood[:len(d.Stood):len(d.Stood)], s.Judge)
+			}
 		}
 		d.Seats, d.Seated = nil, 0
 		l.Dispute = &d

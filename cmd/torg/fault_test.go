@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ func TestLedgerStalls(t *testing.T) {
 	rpc := free(t)
 	spec := devnet.Spec{
 		Trades: trades(), Hosts: []string{free(t), free(t)},
-		Settings: ledgernode.Settings{BlockTime: 50 * time.Millisecond, MinGasPrice: "0utorg", Stalled: time.Hour},
+		Settings: ledgernode.Settings{BlockTime: 50 * time.Millisecond, Stalled: time.Hour},
 	}
 	homes, err := devnet.InitHomes(t.TempDir(), 2, spec)
 	if err != nil {
@@ -551,18 +552,36 @@ func TestRefusals(t *testing.T) {
 type wire struct {
 	t        *testing.T
 	endpoint string
+	domain   square.Domain
+	provider square.Address
+	key      square.Key // signs the calls
+	now      func() time.Time
 }
 
-func (w wire) post(path string, in, out any) int {
+// call posts about a lane.
+func (w wire) call(path string, lease square.Hash, lane uint16, in any) *http.Response {
 	w.t.Helper()
 	b, err := json.Marshal(in)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	resp, err := http.Post(w.endpoint+infer.PathPrefix+path, "application/json", bytes.NewReader(b))
+	req, err := http.NewRequestWithContext(w.t.Context(), "POST", w.endpoint+infer.PathPrefix+path, bytes.NewReader(b))
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	c := infer.Call{Provider: w.provider, Path: path, Lease: lease, Lane: lane, Time: w.now().Unix(), Body: sha256.Sum256(b)}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", c.Header(w.domain, w.key))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return resp
+}
+
+func (w wire) post(path string, lease square.Hash, lane uint16, in, out any) int {
+	w.t.Helper()
+	resp := w.call(path, lease, lane, in)
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil && !errors.Is(err, io.EOF) {
 		w.t.Fatal(err)
@@ -586,10 +605,12 @@ func TestVouchersAtTheWire(t *testing.T) {
 	var told story
 	s.torg("receipt", "show", paid.Receipt.String(), "-o", "json").read(t, &told)
 	r := told.Receipt.Receipt
-	w := wire{t, st.Endpoint}
+	domain, channels := square.LedgerDomain(s.ChainID), square.ChannelDomain(s.ChainID)
+	keys := s.keys()
+	w := wire{t, st.Endpoint, domain, l.Provider, keys.spender, time.Now}
 	lane := func(n uint16) (rep infer.LaneReply) {
 		t.Helper()
-		if code := w.post("lane", infer.LaneRequest{Lease: l.ID, Lane: n}, &rep); code != http.StatusOK {
+		if code := w.post("lane", l.ID, n, infer.LaneRequest{Lease: l.ID, Lane: n}, &rep); code != http.StatusOK {
 			t.Fatalf("the state of lane %d: HTTP %d", n, code)
 		}
 		return rep
@@ -598,8 +619,6 @@ func TestVouchersAtTheWire(t *testing.T) {
 	if was.Charged != r.Cumulative || was.Seq != r.Seq {
 		t.Fatalf("the provider says of the lane %+v, the receipt %+v", was, r)
 	}
-	domain, channels := square.LedgerDomain(s.ChainID), square.ChannelDomain(s.ChainID)
-	keys := s.keys()
 	thief, err := square.NewKey()
 	if err != nil {
 		t.Fatal(err)
@@ -660,7 +679,7 @@ func TestVouchersAtTheWire(t *testing.T) {
 		"for a request that is none": {alter(func(q *infer.ServeRequest) { q.Request = []byte("tell me everything") }), infer.CodeBadRequest},
 	} {
 		var e infer.WireError
-		if code := w.post("serve", c.q, &e); code/100 != 4 || e.Code != c.code {
+		if code := w.post("serve", c.q.Lease, c.q.Lane, c.q, &e); code/100 != 4 || e.Code != c.code {
 			t.Errorf("a voucher %s: HTTP %d %s (%s), want %s; the lane was at %+v", name, code, e.Code, e.Message, c.code, was)
 		}
 	}
@@ -674,14 +693,7 @@ func TestVouchersAtTheWire(t *testing.T) {
 	// Replayed as it was: the same answer, no second charge.
 	replay := good
 	used(&replay)
-	b, err := json.Marshal(replay)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.Post(w.endpoint+infer.PathPrefix+"serve", "application/json", bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
+	resp := w.call("serve", replay.Lease, replay.Lane, replay)
 	defer resp.Body.Close()
 	var last infer.Frame
 	for d := json.NewDecoder(resp.Body); d.More(); {

@@ -70,6 +70,30 @@ func (v chainView) Params(ctx context.Context) (market.Params, error) {
 // providerView is the ledger as a provider acts on it.
 type providerView struct{ chainView }
 
+func (v providerView) Funds(ctx context.Context, account square.Address, denom string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	a, err := v.client.Balance(ctx, account, denom)
+	return a.Units, told(err)
+}
+
+func (v providerView) Stake(ctx context.Context, denom string) (market.Stake, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	stakes, _, err := v.client.Stakes(ctx, v.account.Address(), infer.Name, client.Page{})
+	for _, s := range stakes {
+		if s.Denom == denom {
+			return s.Stake, nil
+		}
+	}
+	return market.Stake{}, told(err)
+}
+
+func (v providerView) Reclaim(ctx context.Context, lease square.Hash, notice uint64) error {
+	_, err := v.account.Reclaim(ctx, lease, notice)
+	return told(err)
+}
+
 func (v providerView) PostOffer(ctx context.Context, o square.Offer) error {
 	_, err := v.account.PostOffer(ctx, o)
 	return told(err)

@@ -161,7 +161,7 @@ func ledgerInit(dir, chain string, blockTime time.Duration, funds square.Amount,
 		ChainID: chain, Trades: trades(),
 		Balances: []ledger.Balance{}, // not those of the tests, whose keys everybody knows
 		Settings: ledgernode.Settings{
-			BlockTime: blockTime, MinGasPrice: "0" + square.Denom,
+			BlockTime: blockTime,
 			// Validators are started one after the other, by people.
 			Stalled: 10 * time.Minute,
 		},
@@ -319,7 +319,7 @@ func ledgerJoin(ctx context.Context, home ledgernode.Home, from, peers []string,
 		l.Close()
 	}
 	err = home.CreateJoining(ctx, ledgernode.Join{RPC: from, Height: height, Hash: hash}, ledgernode.Settings{
-		BlockTime: time.Second, MinGasPrice: "0" + square.Denom, P2P: p2pAddr, RPC: rpcAddr, Peers: peers,
+		BlockTime: time.Second, P2P: p2pAddr, RPC: rpcAddr, Peers: peers,
 		Stalled: 10 * time.Minute, // a snapshot may take minutes
 	})
 	if err != nil {

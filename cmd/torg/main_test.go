@@ -453,8 +453,8 @@ func (s *upSquare) conserved(others ...square.Address) {
 		if !sup.Balanced || sup.Accounts+sup.Escrow+sup.Stake+sup.Challenges+sup.Channels+sup.Treasury+sup.Validators+sup.Other != sup.Total {
 			s.t.Fatalf("the ledger's pots do not sum to the supply: %+v", sup)
 		}
-		if want := uint64((walletFunds + providerFunds) * square.UnitsPerTorg); own+sup.Burned+sup.Treasury != want {
-			s.t.Fatalf("wallet, provider, escrow, stake, burned and treasury are %d, and %d were given out: %+v", own+sup.Burned+sup.Treasury, want, sup)
+		if want := uint64((walletFunds + providerFunds) * square.UnitsPerTorg); own+sup.Burned+sup.Treasury+sup.Other != want {
+			s.t.Fatalf("wallet, provider, escrow, stake, burned, treasury and the validators' tips are %d, and %d were given out: %+v", own+sup.Burned+sup.Treasury+sup.Other, want, sup)
 		}
 		return nil
 	})

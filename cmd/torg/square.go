@@ -123,7 +123,7 @@ func newLedger(k keyring, blockTime time.Duration) (devnet.Spec, error) {
 			{Owner: k.provider.Address(), Amount: square.Utorg(providerFunds * square.UnitsPerTorg)},
 		},
 		Operators: []square.Address{k.validator.Address()},
-		Settings:  ledgernode.Settings{BlockTime: blockTime, MinGasPrice: "0utorg"},
+		Settings:  ledgernode.Settings{BlockTime: blockTime},
 	}, err
 }
 
@@ -202,6 +202,48 @@ func (s *openSquare) rates() ([]square.Rate, error) {
 	return rates, nil
 }
 
+// escrow is what the desk here locks in a lease, in base units.
+func (s *openSquare) escrow() (uint64, error) {
+	a, err := square.ParseAmount(s.cfg.get("escrow"))
+	if err == nil && a.Units == 0 {
+		err = errors.New("must be more than nothing")
+	}
+	if err != nil {
+		return 0, s.cfg.bad("escrow", err)
+	}
+	return a.Units, nil
+}
+
+// terms are what the provider here demands of an order, wide enough for those of
+// the desk here.
+func (s *openSquare) terms() (t provider.Terms, err error) {
+	if t.Notice, err = s.cfg.duration("least-notice"); err == nil && t.Notice < time.Second {
+		err = s.cfg.bad("least-notice", errors.New("must be at least 1s"))
+	}
+	if err != nil {
+		return t, err
+	}
+	if t.MaxIdle, err = s.cfg.duration("lease-idle"); err != nil {
+		return t, err
+	}
+	if t.MaxDuration, err = s.cfg.duration("lease-duration"); err != nil {
+		return t, err
+	}
+	t.MaxIdle, t.MaxDuration = max(t.MaxIdle, time.Hour), max(t.MaxDuration, 31*24*time.Hour)
+	escrow, err := s.escrow()
+	if err != nil {
+		return t, err
+	}
+	rates, err := s.rates()
+	if err != nil {
+		return t, err
+	}
+	if price := rates[1].PerMillion / 1_000_000; price > 0 { // of a token; a desk may have a single lane
+		t.Tokens = min(infer.PlaceTokens, max(escrow/price, 1))
+	}
+	return t, nil
+}
+
 func (s *openSquare) openProvider(ctx context.Context) error {
 	account := s.client.Account(s.keyring.provider)
 	if err := s.bond(ctx, account); err != nil {
@@ -227,8 +269,13 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 			price.Proven = append(price.Proven, square.Rate{Unit: r.Unit, PerMillion: min(r.PerMillion, square.MaxUnits/provenTimes) * provenTimes})
 		}
 	}
+	terms, err := s.terms()
+	if err != nil {
+		return err
+	}
 	nc := node.Config{
-		Key: s.keyring.provider, ChainID: s.ledger.ChainID(), Ledger: providerView{chainView{s.client, account}},
+		Terms: terms,
+		Key:   s.keyring.provider, ChainID: s.ledger.ChainID(), Ledger: providerView{chainView{s.client, account}},
 		Dir: dir, Exact: []*exact.Model{nano.Model()}, ExactPrice: price,
 		Log: s.log.With("part", "provider"),
 	}
@@ -307,6 +354,11 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 	if s.keys, err = keys.Open(s.cfg.path("keys.db"), nil); err != nil {
 		return err
 	}
+	for id, units := range s.desk.Spent() { // what a crash made the keys forget
+		if err := s.keys.Spent(id, units); err != nil {
+			return fmt.Errorf("what key %s has spent: %w", id, err)
+		}
+	}
 	if s.run.APIKey, err = s.apiKey(); err != nil {
 		return err
 	}
@@ -355,18 +407,14 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 
 func (s *openSquare) buyerConfig() (buyer.Config, error) {
 	bc := buyer.Config{
-		Key: s.keyring.spender, Buyer: s.keyring.owner.Address(), ChainID: s.ledger.ChainID(),
+		Key: s.keyring.spender, Owner: s.keyring.owner, ChainID: s.ledger.ChainID(),
 		Ledger: buyerView{chainView{s.client, s.client.Account(s.keyring.owner)}}, Store: s.receipts,
 		Eager: true, Log: s.log.With("part", "buyer"),
 	}
-	escrow, err := square.ParseAmount(s.cfg.get("escrow"))
-	if err == nil && escrow.Units == 0 {
-		err = errors.New("must be more than nothing")
+	var err error
+	if bc.Escrow, err = s.escrow(); err != nil {
+		return bc, err
 	}
-	if err != nil {
-		return bc, s.cfg.bad("escrow", err)
-	}
-	bc.Escrow = escrow.Units
 	bc.JobValue = min(bc.Escrow/10+1, square.UnitsPerTorg/5)
 	if bc.Lanes, err = s.cfg.number("lanes", 1, square.MaxLanes); err != nil {
 		return bc, err
@@ -377,6 +425,17 @@ func (s *openSquare) buyerConfig() (buyer.Config, error) {
 	if bc.Idle, err = s.cfg.duration("lease-idle"); err != nil {
 		return bc, err
 	}
+	terms, err := s.terms()
+	if err != nil {
+		return bc, err
+	}
+	if bc.Idle < terms.Notice {
+		return bc, s.cfg.bad("lease-idle", fmt.Errorf("must be at least %s, which is the least notice of the provider here", terms.Notice))
+	}
+	if bc.Duration < 2*terms.Notice {
+		return bc, s.cfg.bad("lease-duration", fmt.Errorf("must be at least twice the least notice of the provider here, which is %s", terms.Notice))
+	}
+	bc.Start, bc.Drain, bc.Challenge = terms.Notice, terms.Notice, terms.Notice
 	bc.Models = replayers()
 	switch bc.Policy = square.Policy(s.cfg.get("verify")); bc.Policy {
 	case square.PolicyNone, square.PolicyAudit, square.PolicyProve:

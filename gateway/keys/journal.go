@@ -1,29 +1,25 @@
 package keys
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"time"
 
 	"go.etcd.io/bbolt"
 )
 
-// journalDelay is how long a reservation may stay off the disk. A request that
-// is over sooner never writes one.
+// journalDelay is how long what was settled may stay off the disk.
 const journalDelay = 20 * time.Millisecond
 
 // batch is what the next disk write holds.
 type batch struct {
 	accounts map[*account]struct{} // as they are when the write begins
-	holds    map[uint64]Released   // new reservations
-	ended    []uint64              // reservations that settled
-	lazy     *time.Timer           // wakes the writer for reservations alone
+	lazy     *time.Timer           // wakes the writer
 	done     chan struct{}         // closed when it is on disk, or has failed
 	err      error
 }
 
 func newBatch() *batch {
-	return &batch{accounts: map[*account]struct{}{}, holds: map[uint64]Released{}, done: make(chan struct{})}
+	return &batch{accounts: map[*account]struct{}{}, done: make(chan struct{})}
 }
 
 // touch puts an account into the next write. The caller holds s.mu and waits
@@ -89,8 +85,8 @@ func (s *Store) flush() {
 		records[a] = a.copy()
 	}
 	s.mu.Unlock()
-	if len(records)+len(b.holds)+len(b.ended) > 0 {
-		b.err = s.db.Update(func(tx *bbolt.Tx) error { return b.put(tx, records) })
+	if len(records) > 0 {
+		b.err = s.db.Update(func(tx *bbolt.Tx) error { return put(tx, records) })
 	}
 	if b.err != nil {
 		s.mu.Lock()
@@ -102,10 +98,10 @@ func (s *Store) flush() {
 	close(b.done)
 }
 
-func (b *batch) put(tx *bbolt.Tx, records map[*account]Key) error {
-	keys, holds := tx.Bucket(bucketKeys), tx.Bucket(bucketHolds)
+func put(tx *bbolt.Tx, records map[*account]Key) error {
+	keys := tx.Bucket(bucketKeys)
 	for a, k := range records {
-		k.Reserved = 0 // the journal's to know
+		k.Reserved = 0 // of this process alone
 		v, err := json.Marshal(k)
 		if err != nil {
 			return err
@@ -114,21 +110,5 @@ func (b *batch) put(tx *bbolt.Tx, records map[*account]Key) error {
 			return err
 		}
 	}
-	for _, seq := range b.ended {
-		if err := holds.Delete(holdKey(seq)); err != nil {
-			return err
-		}
-	}
-	for seq, r := range b.holds {
-		v, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		if err := holds.Put(holdKey(seq), v); err != nil {
-			return err
-		}
-	}
 	return nil
 }
-
-func holdKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }

@@ -19,10 +19,10 @@
 //
 // The truth is in memory; one goroutine writes it behind, everything that
 // queued up during one disk write going into the next (a group commit). What was
-// settled is on disk a few milliseconds later; a crash in between forgets it.
-// Reservations are journalled a few milliseconds after they are made; those
-// that a crash left open are released when the store opens, and reported
-// ([Store.Released]), for the work behind them may have been paid.
+// settled is on disk a few milliseconds later, and reservations never are. What
+// a crash forgets so, whoever pays for the requests has written down: their
+// receipts, and what may come of those that ran. Whoever opens the store tells it
+// of both before it admits anything ([Store.Spent]).
 package keys
 
 import (
@@ -117,14 +117,6 @@ func (e *BudgetError) Error() string {
 		square.Utorg(e.Need), e.ID, square.Utorg(e.Left))
 }
 
-// Released is a reservation that a crash left open.
-type Released struct {
-	ID      string    `json:"id"` // of the key
-	Request string    `json:"request"`
-	Units   uint64    `json:"units,string"`
-	Since   time.Time `json:"since"`
-}
-
 type account struct {
 	Key
 	hash             square.Hash
@@ -134,26 +126,21 @@ type account struct {
 
 // Store holds the accounts. Its methods may be called from many goroutines.
 type Store struct {
-	db       *bbolt.DB
-	now      func() time.Time
-	released []Released
-	kick     chan struct{} // there is something to write
-	stop     chan struct{}
-	stopped  chan struct{} // the writer has ended
+	db      *bbolt.DB
+	now     func() time.Time
+	kick    chan struct{} // there is something to write
+	stop    chan struct{}
+	stopped chan struct{} // the writer has ended
 
 	mu     sync.Mutex
 	byHash map[square.Hash]*account
 	byID   map[string]*account
-	seq    uint64
 	next   *batch
 	broken error // the first failed write; nothing is admitted after it
 	closed bool
 }
 
-var (
-	bucketKeys  = []byte("keys")
-	bucketHolds = []byte("holds")
-)
+var bucketKeys = []byte("keys")
 
 // Open opens or creates the store at path. now is the clock; nil is time.Now.
 func Open(path string, now func() time.Time) (*Store, error) {
@@ -184,7 +171,7 @@ func (s *Store) load() error {
 		if err != nil {
 			return err
 		}
-		err = kb.ForEach(func(h, v []byte) error {
+		return kb.ForEach(func(h, v []byte) error {
 			a := &account{}
 			if len(h) != len(a.hash) {
 				return fmt.Errorf("a key's hash has %d bytes", len(h))
@@ -197,29 +184,6 @@ func (s *Store) load() error {
 			s.add(a)
 			return nil
 		})
-		if err != nil {
-			return err
-		}
-		hb, err := tx.CreateBucketIfNotExists(bucketHolds)
-		if err != nil {
-			return err
-		}
-		err = hb.ForEach(func(_, v []byte) error {
-			var r Released
-			if err := json.Unmarshal(v, &r); err != nil {
-				return fmt.Errorf("reservation: %w", err)
-			}
-			s.released = append(s.released, r)
-			return nil
-		})
-		if err != nil || len(s.released) == 0 {
-			return err
-		}
-		if err := tx.DeleteBucket(bucketHolds); err != nil {
-			return err
-		}
-		_, err = tx.CreateBucket(bucketHolds)
-		return err
 	})
 }
 
@@ -227,8 +191,17 @@ func (s *Store) add(a *account) {
 	s.byHash[a.hash], s.byID[a.ID] = a, a
 }
 
-// Released are the reservations the last crash left open. They count no more.
-func (s *Store) Released() []Released { return slices.Clone(s.released) }
+// Spent says what a key's requests have cost in all at least: after a crash that
+// may be more than the store remembers. A key that is unknown has nothing to
+// spend.
+func (s *Store) Spent(id string, units uint64) error {
+	k, err := s.Get(id)
+	if errors.Is(err, ErrUnknown) || err == nil && k.Spent >= units {
+		return nil
+	}
+	_, err = s.change(id, func(a *account) { a.Spent = max(a.Spent, min(units, square.MaxUnits)) })
+	return err
+}
 
 // Create makes a key. The secret is returned once and kept nowhere.
 func (s *Store) Create(g Grant) (secret string, k Key, err error) {
@@ -354,9 +327,8 @@ func (s *Store) find(secret string) (*account, error) {
 
 // Need is the most one request may use.
 type Need struct {
-	Units   uint64 // base units of money
-	Tokens  uint64
-	Request string // its id, for the journal
+	Units  uint64 // base units of money
+	Tokens uint64
 }
 
 // Begin admits what a request needs: it checks the key, its rate of tokens and
@@ -391,18 +363,13 @@ func (s *Store) Begin(secret string, n Need) (*Hold, error) {
 	}
 	a.tokens.take(tokens)
 	a.Reserved += n.Units
-	s.seq++
-	h := &Hold{s: s, a: a, seq: s.seq, units: n.Units, tokens: tokens, budgeted: budgeted}
-	s.next.holds[h.seq] = Released{ID: a.ID, Request: n.Request, Units: n.Units, Since: now.UTC()}
-	s.later()
-	return h, nil
+	return &Hold{s: s, a: a, units: n.Units, tokens: tokens, budgeted: budgeted}, nil
 }
 
 // Hold is an admitted request's reservation.
 type Hold struct {
 	s             *Store
 	a             *account
-	seq           uint64
 	units, tokens uint64
 	budgeted      bool
 	settled       bool // under s.mu
@@ -439,15 +406,10 @@ func (h *Hold) Settle(units, tokens uint64) (written func() error) {
 	a.Reserved -= h.units
 	a.Spent += min(units, square.MaxUnits-min(a.Spent, square.MaxUnits))
 	a.tokens.adjust(int64(h.tokens) - int64(min(tokens, 1<<40)))
-	if _, here := s.next.holds[h.seq]; here {
-		delete(s.next.holds, h.seq) // it never reached the disk
-	} else {
-		s.next.ended = append(s.next.ended, h.seq)
-	}
 	if units > 0 {
 		s.next.accounts[a] = struct{}{}
+		s.later()
 	}
-	s.later()
 	b := s.next
 	return func() error {
 		s.wake()

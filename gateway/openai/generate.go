@@ -213,7 +213,7 @@ func (h *Handler) begin(r *http.Request, g *generation, asks ...buyer.Ask) (*req
 	if h.cfg.Keys == nil {
 		return q, nil
 	}
-	need := keys.Need{Request: RequestID(r.Context())}
+	var need keys.Need
 	for _, a := range asks {
 		tokens, units, err := most(g.offers, a)
 		if err != nil {

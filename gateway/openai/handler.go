@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/torg-network/torg/gateway/keys"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/infer/meter"
 )
 
 // Config says how the door behaves. Only Seller is required.
@@ -203,8 +205,32 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // embedded are names in Go's path of a field that are not in the client's.
 var embedded = strings.NewReplacer("envelope.", "", "sampling.", "", "message.", "")
 
-// decode reads JSON into v and names the field that does not fit.
+// decode reads a JSON object into v, strictly, since the bytes may go on to a
+// server that reads them too, and names the field that does not fit.
 func decode(b []byte, v any) error {
+	if _, err := meter.Members(b, members(reflect.TypeOf(v).Elem())...); err != nil {
+		return problem(http.StatusBadRequest, typeInvalid, "invalid_json", "the "+err.Error())
+	}
+	return fields(b, v)
+}
+
+// members are the names of a type's JSON members.
+func members(t reflect.Type) (names []string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case f.Anonymous && name == "":
+			names = append(names, members(f.Type)...)
+		case name != "" && name != "-":
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// fields reads JSON into v and names the field that does not fit.
+func fields(b []byte, v any) error {
 	err := json.Unmarshal(b, v)
 	var kind *json.UnmarshalTypeError
 	var ours *Error

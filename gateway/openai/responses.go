@@ -131,7 +131,7 @@ func (q *responsesRequest) messages() ([]message, error) {
 		Type string `json:"type"`
 		message
 	}
-	if err := decode(q.Input, &items); err != nil {
+	if err := fields(q.Input, &items); err != nil {
 		var ours *Error
 		if errors.As(err, &ours) && ours.Param != nil {
 			return nil, err

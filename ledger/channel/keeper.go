@@ -46,9 +46,16 @@ type Bank interface {
 	SendCoinsFromModuleToAccount(ctx context.Context, from string, to sdk.AccAddress, amt sdk.Coins) error
 }
 
+// Clock tells the time that deadlines run on, and by how much it is behind the
+// block's.
+type Clock interface {
+	Clock(ctx context.Context) (now, lag int64, err error)
+}
+
 // Keeper is the channels' state.
 type Keeper struct {
 	bank     Bank
+	clock    Clock
 	channels *collections.IndexedMap[[]byte, channelv1.Channel, parties]
 	used     collections.Map[[]byte, int64]
 	forget   collections.KeySet[collections.Pair[int64, []byte]]
@@ -64,11 +71,11 @@ func (p parties) IndexesList() []collections.Index[[]byte, channelv1.Channel] {
 }
 
 // NewKeeper opens the channels' store.
-func NewKeeper(cdc codec.BinaryCodec, service store.KVStoreService, bank Bank) (*Keeper, error) {
+func NewKeeper(cdc codec.BinaryCodec, service store.KVStoreService, bank Bank, clock Clock) (*Keeper, error) {
 	sb := collections.NewSchemaBuilder(service)
 	id := collections.BytesKey
 	k := &Keeper{
-		bank: bank,
+		bank: bank, clock: clock,
 		channels: collections.NewIndexedMap(sb, collections.NewPrefix(0), "channels", id, codec.CollValue[channelv1.Channel](cdc), parties{
 			Payer:    indexes.NewMulti(sb, collections.NewPrefix(1), "by_payer", collections.StringKey, id, func(_ []byte, c channelv1.Channel) (string, error) { return c.Config.Payer, nil }),
 			Receiver: indexes.NewMulti(sb, collections.NewPrefix(2), "by_receiver", collections.StringKey, id, func(_ []byte, c channelv1.Channel) (string, error) { return c.Config.Receiver, nil }),
@@ -132,11 +139,12 @@ func charge(ctx context.Context) {
 	sdk.UnwrapSDKContext(ctx).GasMeter().ConsumeGas(keys.VerifyGas, "signature")
 }
 
-func now(ctx context.Context) int64 { return sdk.UnwrapSDKContext(ctx).BlockTime().Unix() }
+// wall is the time of the block, which what people sign is held against.
+func wall(ctx context.Context) int64 { return sdk.UnwrapSDKContext(ctx).BlockTime().Unix() }
 
 // EndBlock forgets nonces whose authorizations have expired.
 func (k *Keeper) EndBlock(ctx context.Context) error {
-	it, err := k.forget.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now(ctx)))
+	it, err := k.forget.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](wall(ctx)))
 	if err != nil {
 		return err
 	}

@@ -94,7 +94,7 @@ func (s msgServer) authorize(ctx context.Context, d square.Domain, id square.Has
 	if r.Err != nil {
 		return r.Err
 	}
-	switch at := now(ctx); {
+	switch at := wall(ctx); {
 	case a.Expiry <= at:
 		return fmt.Errorf("authorization: %w: it expired at %d and it is %d", market.ErrLate, a.Expiry, at)
 	case a.Expiry > at+MaxAuthorization:

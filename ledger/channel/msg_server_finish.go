@@ -31,11 +31,15 @@ func (s msgServer) finish(ctx context.Context, m *channelv1.MsgFinish) (uint64, 
 	if err != nil {
 		return 0, err
 	}
+	now, _, err := s.clock.Clock(ctx)
+	if err != nil {
+		return 0, err
+	}
 	switch {
 	case c.WithdrawAt == 0:
 		return 0, fmt.Errorf("finish: %w: nothing is being withdrawn", market.ErrState)
-	case now(ctx) < c.WithdrawAt:
-		return 0, fmt.Errorf("finish: %w: free at %d and it is %d", market.ErrEarly, c.WithdrawAt, now(ctx))
+	case now < c.WithdrawAt:
+		return 0, fmt.Errorf("finish: %w: free at %d and it is %d", market.ErrEarly, c.WithdrawAt, now)
 	}
 	units := left(c)
 	if c.Withdraw != 0 {

@@ -35,7 +35,11 @@ func (s msgServer) withdraw(ctx context.Context, m *channelv1.MsgWithdraw) (int6
 	if m.Units > left(c) || left(c) == 0 {
 		return 0, fmt.Errorf("withdraw: %w: %d asked and the channel has %d", market.ErrFunds, m.Units, left(c))
 	}
-	c.Withdraw, c.WithdrawAt = m.Units, now(ctx)+int64(config.WithdrawDelay)
+	now, _, err := s.clock.Clock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	c.Withdraw, c.WithdrawAt = m.Units, now+int64(config.WithdrawDelay)
 	if err := s.channels.Set(ctx, id[:], c); err != nil {
 		return 0, err
 	}

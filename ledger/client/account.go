@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +23,7 @@ import (
 	banktypes "github.com/cosmos/cosmos-sdk/x/bank/types"
 
 	"github.com/torg-network/torg/ledger/keys"
+	"github.com/torg-network/torg/ledger/space"
 	"github.com/torg-network/torg/square"
 )
 
@@ -45,11 +46,22 @@ func (c *Client) Account(key square.Key) *Account {
 // Address is the account's.
 func (a *Account) Address() square.Address { return a.addr }
 
-// Gas bounds of a transaction: what any costs, and what each byte adds.
+// Gas of a transaction: what any uses, and what each byte of its messages adds.
+// All gas that is asked for is paid for, so estimates here and in market.go are
+// a quarter above what was measured, and one that falls short is made up for.
 const (
-	gasBase    = 150_000
-	gasPerByte = 40
+	gasBase    = 55_000
+	gasPerByte = 15
 )
+
+// What is offered for gas, in quarters of its price: more, since the price may
+// rise until a block has the transaction, and more again each time that a ledger
+// in demand asks for it.
+const offered = 5
+
+// tries is how often a transaction is signed anew, for more gas or a better
+// price.
+const tries = 8
 
 // call is a message with the gas it may need beyond the base.
 type call struct {
@@ -63,13 +75,13 @@ func (a *Account) Send(ctx context.Context, to square.Address, amount square.Amo
 }
 
 func (a *Account) send(to square.Address, amount square.Amount) call {
-	return call{&banktypes.MsgSend{FromAddress: a.addr.String(), ToAddress: to.String(), Amount: coins(amount)}, 0}
+	return call{&banktypes.MsgSend{FromAddress: a.addr.String(), ToAddress: to.String(), Amount: coins(amount)}, gasSend}
 }
 
 // Post sends a transfer without waiting for a block. It returns once the
 // ledger has checked and queued it; Tx tells what became of it.
 func (a *Account) Post(ctx context.Context, to square.Address, amount square.Amount) (square.Hash, error) {
-	tx, err := a.sign(ctx, a.send(to, amount))
+	tx, _, err := a.sign(ctx, 0, a.send(to, amount))
 	if err != nil {
 		return square.Hash{}, err
 	}
@@ -90,12 +102,39 @@ func (a *Account) Submit(ctx context.Context, gas uint64, msgs ...proto.Message)
 }
 
 func (a *Account) submit(ctx context.Context, calls ...call) (Result, error) {
-	tx, err := a.sign(ctx, calls...)
-	if err != nil {
-		return Result{}, err
+	calls = slices.Clone(calls)
+	price := uint64(0)
+	began := time.Now()
+	for try := 1; ; try++ {
+		tx, bid, err := a.sign(ctx, price, calls...)
+		if err != nil {
+			return Result{}, err
+		}
+		r, err := a.c.include(ctx, tx)
+		var refused *Refused
+		switch {
+		case try == tries || !errors.As(err, &refused):
+			return r, err
+		case refused.outbid():
+			// It never was in the mempool, so that another cannot be a second one.
+			price = bid
+		case refused.starved():
+			// It did nothing but pay its fee.
+			calls[0].gas = 2*calls[0].gas + gasBase
+		case errors.Is(err, ErrBusy) && time.Since(began) < a.c.opt.TTL:
+			// Too many of the account's own wait; the next block frees a place.
+			if c := a.c; c.wait(ctx, c.seen()+1) != nil {
+				return r, err
+			}
+			try--
+		default:
+			return r, err
+		}
 	}
-	return a.c.include(ctx, tx)
 }
+
+// rebroadcast is how often a transaction that no block has is sent again.
+const rebroadcast = 10 * time.Second
 
 // include broadcasts a transaction and waits for its block.
 func (c *Client) include(ctx context.Context, tx signed) (Result, error) {
@@ -107,8 +146,15 @@ func (c *Client) include(ctx context.Context, tx signed) (Result, error) {
 	}
 	late := time.NewTimer(time.Until(tx.until) + time.Second)
 	defer late.Stop()
+	again := time.NewTicker(rebroadcast)
+	defer again.Stop()
 	for {
 		select {
+		case <-again.C:
+			// The same bytes: a node that still has them says so, one that made room
+			// for others may have room again. Whatever it answers, the first
+			// broadcast stands.
+			_ = c.broadcast(ctx, tx)
 		case r := <-included:
 			return r, r.err
 		case <-ctx.Done():
@@ -143,24 +189,63 @@ type signed struct {
 	until time.Time
 }
 
-func (a *Account) sign(ctx context.Context, calls ...call) (signed, error) {
+// sign makes a transaction that offers more than outbid for gas, and tells what
+// it offers.
+func (a *Account) sign(ctx context.Context, outbid uint64, calls ...call) (signed, uint64, error) {
 	number, until, err := a.next(ctx)
 	if err != nil {
-		return signed{}, err
+		return signed{}, 0, err
 	}
-	d, err := a.c.draft(keys.PubKeyOf(a.key), number, until, calls...)
+	bid, err := a.c.bid(ctx, outbid, calls)
 	if err != nil {
-		return signed{}, err
+		return signed{}, 0, err
+	}
+	d, err := a.c.draft(keys.PubKeyOf(a.key), number, until, bid, calls...)
+	if err != nil {
+		return signed{}, 0, err
 	}
 	doc, err := d.signBytes(a.c.chainID)
 	if err != nil {
-		return signed{}, err
+		return signed{}, 0, err
 	}
-	return d.sealed(keys.Sign(a.key, doc))
+	tx, err := d.sealed(keys.Sign(a.key, doc))
+	return tx, bid, err
+}
+
+// bid is what to offer for the gas of messages.
+func (c *Client) bid(ctx context.Context, outbid uint64, calls []call) (uint64, error) {
+	prices, err := c.prices(ctx, outbid > 0)
+	if err != nil {
+		return 0, err
+	}
+	msgs := make([]proto.Message, len(calls))
+	for i, m := range calls {
+		msgs[i] = m.msg
+	}
+	lane, _ := space.Place(msgs...)
+	return max(prices[lane], outbid) * offered / 4, nil
+}
+
+// prices are those of gas by lane, not older than a second, or new.
+func (c *Client) prices(ctx context.Context, fresh bool) ([]uint64, error) {
+	c.mu.Lock()
+	known, at := c.gas, c.gasAt
+	c.mu.Unlock()
+	if !fresh && known != nil && time.Since(at) < time.Second {
+		return known, nil
+	}
+	b, err := c.Block(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.gas, c.gasAt = b.Prices, time.Now()
+	c.mu.Unlock()
+	return b.Prices, nil
 }
 
 // draft puts messages into a transaction that nobody has signed.
-func (c *Client) draft(key proto.Message, number uint64, until time.Time, calls ...call) (Draft, error) {
+func (c *Client) draft(key proto.Message, number uint64, until time.Time, bid uint64, calls ...call) (Draft, error) {
 	body := txtypes.TxBody{Unordered: true, TimeoutTimestamp: &until}
 	gas := uint64(gasBase)
 	for _, m := range calls {
@@ -175,15 +260,17 @@ func (c *Client) draft(key proto.Message, number uint64, until time.Time, calls 
 	if err != nil {
 		return Draft{}, err
 	}
+	d := Draft{Number: number, Until: until}
+	if d.Body, err = body.Marshal(); err != nil {
+		return Draft{}, err
+	}
+	// Beside the body there are a key and a signature.
+	gas = max(gas, space.GasPerByte*uint64(len(d.Body)+300))
 	auth := txtypes.AuthInfo{
 		SignerInfos: []*txtypes.SignerInfo{{PublicKey: pub, ModeInfo: &txtypes.ModeInfo{
 			Sum: &txtypes.ModeInfo_Single_{Single: &txtypes.ModeInfo_Single{Mode: signing.SignMode_SIGN_MODE_DIRECT}},
 		}}},
-		Fee: &txtypes.Fee{GasLimit: gas, Amount: coins(c.opt.GasPrice.of(gas))},
-	}
-	d := Draft{Number: number, Until: until}
-	if d.Body, err = body.Marshal(); err != nil {
-		return Draft{}, err
+		Fee: &txtypes.Fee{GasLimit: gas, Amount: coins(square.Utorg(space.Cost(bid, gas)))},
 	}
 	d.Auth, err = auth.Marshal()
 	return d, err
@@ -255,19 +342,4 @@ func coins(a square.Amount) sdk.Coins {
 		return nil
 	}
 	return sdk.Coins{{Denom: a.Denom, Amount: math.NewIntFromUint64(a.Units)}}
-}
-
-// of is the fee for gas, rounded up.
-func (p Price) of(gas uint64) square.Amount {
-	if p.PerGas == 0 || p.Units == 0 {
-		return square.Amount{}
-	}
-	hi, lo := bits.Mul64(gas, p.Units)
-	lo, carry := bits.Add64(lo, p.PerGas-1, 0)
-	hi += carry
-	if hi >= p.PerGas {
-		return square.Utorg(square.MaxUnits)
-	}
-	q, _ := bits.Div64(hi, lo, p.PerGas)
-	return square.Utorg(q)
 }

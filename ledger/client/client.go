@@ -48,15 +48,13 @@ type rpc interface {
 
 // Options tune a client.
 type Options struct {
-	GasPrice Price         // what a unit of gas is paid; zero: nothing
-	TTL      time.Duration // how long a transaction may wait for its block; 0: one minute
-	Trades   []trade.Rules // what the ledger can judge, to bound a challenge's gas
+	TTL    time.Duration // how long a transaction may wait for its block, less than two minutes; 0: one
+	Trades []trade.Rules // what the ledger can judge, to bound a challenge's gas
 }
 
-// Price is a price of gas as a fraction, so that it can be below one base unit.
-type Price struct {
-	Units, PerGas uint64 // Units utorg for PerGas gas
-}
+// maxTTL is the most that a transaction may wait: what the ledger allows, less
+// what its clock, the last block's time, may be behind.
+const maxTTL = 110 * time.Second
 
 // Client talks to one ledger. It is safe for concurrent use; Close it.
 type Client struct {
@@ -72,6 +70,8 @@ type Client struct {
 
 	mu       sync.Mutex
 	height   int64
+	gas      []uint64 // prices of gas, by lane
+	gasAt    time.Time
 	waiting  map[square.Hash]chan Result
 	watchers map[*watcher]struct{}
 }
@@ -121,6 +121,7 @@ func open(ctx context.Context, r rpc, chainID string, wait func(context.Context,
 	if o.TTL == 0 {
 		o.TTL = time.Minute
 	}
+	o.TTL = min(o.TTL, maxTTL)
 	s, err := r.Status(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)

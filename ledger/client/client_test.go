@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -36,16 +37,83 @@ func openWith(t testing.TB, s devnet.Spec, o client.Options) (*node.Node, *clien
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
+	books.Store(c, &book{n: n, fees: map[square.Address]uint64{}})
+	t.Cleanup(func() { books.Delete(c) })
 	return n, c
 }
 
+// balance is what an account has, and has paid in fees: what it would have if
+// blocks were free. What blocks cost is tested by itself.
 func balance(t testing.TB, c *client.Client, who square.Address) uint64 {
 	t.Helper()
-	b, err := c.Balance(t.Context(), who, square.Denom)
-	if err != nil {
-		t.Fatal(err)
+	b, _ := books.Load(c)
+	for {
+		before := b.(*book).paid(t, who)
+		has, err := c.Balance(t.Context(), who, square.Denom)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.(*book).paid(t, who) == before {
+			return has.Units + before
+		}
 	}
-	return b.Units
+}
+
+// fees are what everybody has paid.
+func fees(t testing.TB, c *client.Client) (sum uint64) {
+	t.Helper()
+	b, _ := books.Load(c)
+	b.(*book).paid(t, square.Address{})
+	for _, f := range b.(*book).fees {
+		sum += f
+	}
+	return sum
+}
+
+// books are what accounts have paid in fees, by client.
+var books sync.Map
+
+type book struct {
+	n    *node.Node
+	mu   sync.Mutex
+	read int64
+	fees map[square.Address]uint64
+}
+
+// paid is what an account has paid in fees until the last block.
+func (b *book) paid(t testing.TB, who square.Address) uint64 {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.read < b.n.App.LastBlockHeight() {
+		h := b.read + 1
+		r, err := b.n.RPC().BlockResults(t.Context(), &h)
+		if err != nil {
+			time.Sleep(time.Millisecond) // its results are a moment behind
+			continue
+		}
+		b.read = h
+		for _, tx := range r.TxsResults {
+			for _, e := range tx.Events {
+				var fee uint64
+				var payer square.Address
+				for _, a := range e.Attributes {
+					switch {
+					case e.Type == "tx" && a.Key == "fee":
+						if _, err := fmt.Sscanf(a.Value, "%d"+square.Denom, &fee); err != nil {
+							t.Fatal(err)
+						}
+					case e.Type == "tx" && a.Key == "fee_payer":
+						if payer, err = square.ParseAddress(a.Value); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				b.fees[payer] += fee
+			}
+		}
+	}
+	return b.fees[who]
 }
 
 func TestSend(t *testing.T) {

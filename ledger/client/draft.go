@@ -32,11 +32,13 @@ func (c *Client) DraftSend(ctx context.Context, pub []byte, to square.Address, a
 	if err != nil {
 		return Draft{}, err
 	}
-	// A person takes longer to sign than a program.
-	until := time.Now().Add(5 * time.Minute).UTC()
-	return c.draft(&keys.PubKey{Key: pub}, number, until, call{
-		&banktypes.MsgSend{FromAddress: from.String(), ToAddress: to.String(), Amount: coins(amount)}, 0,
-	})
+	send := call{&banktypes.MsgSend{FromAddress: from.String(), ToAddress: to.String(), Amount: coins(amount)}, gasSend}
+	bid, err := c.bid(ctx, 0, []call{send})
+	if err != nil {
+		return Draft{}, err
+	}
+	// A person takes longer to sign than a program: as long as the ledger allows.
+	return c.draft(&keys.PubKey{Key: pub}, number, time.Now().Add(maxTTL).UTC(), bid, send)
 }
 
 // SubmitDraft sends a draft with its signature, 64 bytes, and waits for its

@@ -11,16 +11,19 @@ import (
 	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/ledger/api/squarev1"
 	"github.com/torg-network/torg/ledger/keys"
+	"github.com/torg-network/torg/ledger/space"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
 )
 
-// Gas that the market's messages may need beyond a plain transfer's.
+// Gas that messages need beyond what any transaction does.
 const (
-	gasLease = 250_000 // one operation on a lease
-	gasLane  = 600     // each lane that the lease has
-	gasClaim = 40_000  // one voucher
+	gasSend  = 50_000
+	gasLease = 130_000 // one operation on a lease, an offer or a stake
+	gasOpen  = 180_000
+	gasLane  = 100     // each lane that the lease has
+	gasClaim = 24_000  // one voucher
 	gasCard  = 300_000 // reading a model's card: at most 64 KiB, three gas a byte
 )
 
@@ -54,12 +57,12 @@ func (a *Account) OpenLease(ctx context.Context, o square.Order, q square.Quote,
 func (a *Account) openLease(o square.Order, q square.Quote, sig square.Signature) call {
 	return call{&marketv1.MsgOpenLease{
 		Buyer: a.addr.String(), Order: squarev1.FromOrder(o), Quote: squarev1.FromQuote(q), QuoteSignature: sig[:],
-	}, gasLease + o.Lanes*gasLane}
+	}, gasOpen + o.Lanes*gasLane}
 }
 
 // PlaceOrder places the account's order for any provider to take.
 func (a *Account) PlaceOrder(ctx context.Context, o square.Order) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgPlaceOrder{Buyer: a.addr.String(), Order: squarev1.FromOrder(o)}, gasLease})
+	return a.submit(ctx, call{&marketv1.MsgPlaceOrder{Buyer: a.addr.String(), Order: squarev1.FromOrder(o)}, gasOpen})
 }
 
 // Match carries a provider's quote on an open order to the ledger.
@@ -84,10 +87,12 @@ type Claim struct {
 // provider's word that no more is to come.
 func (a *Account) Redeem(ctx context.Context, lease square.Hash, claims []Claim, final bool) (Result, error) {
 	m := &marketv1.MsgRedeem{Sender: a.addr.String(), Lease: lease.String(), Final: final}
+	lanes := 0
 	for _, c := range claims {
+		lanes = max(lanes, int(c.Lane)+1)
 		m.Claims = append(m.Claims, marketv1.LaneClaim{Lane: uint32(c.Lane), Amount: c.Amount, Max: c.Voucher.Max, Signature: c.Voucher.Sig[:]})
 	}
-	return a.submit(ctx, call{m, gasLease + square.MaxLanes*gasLane + uint64(len(claims))*gasClaim})
+	return a.submit(ctx, call{m, gasLease + uint64(lanes)*gasLane + uint64(len(claims))*gasClaim})
 }
 
 // Consent is a provider's signature of the sum that a lease ends with.
@@ -103,7 +108,7 @@ func (a *Account) Close(ctx context.Context, lease square.Hash, consent *Consent
 	if consent != nil {
 		m.Consent = &marketv1.CloseConsent{Paid: consent.Paid, Signature: consent.Sig[:]}
 	}
-	return a.submit(ctx, call{m, gasLease})
+	return a.submit(ctx, call{m, gasLease + gasLease/2})
 }
 
 // Reclaim ends a lease that the account serves, with notice in seconds.
@@ -316,7 +321,7 @@ func (a *Account) ClaimChannels(ctx context.Context, claims []ChannelClaim) (Res
 	for _, c := range claims {
 		m.Claims = append(m.Claims, channelv1.ClaimItem{Channel: c.Voucher.Channel.String(), Amount: c.Amount, Max: c.Voucher.Max, Signature: c.Voucher.Sig[:]})
 	}
-	return a.submit(ctx, call{m, uint64(len(claims)) * 3 * gasClaim})
+	return a.submit(ctx, call{m, gasLease + uint64(len(claims))*2*gasClaim})
 }
 
 // Withdraw starts the account's way out of a channel: units, or all if 0.
@@ -342,6 +347,27 @@ func (c *Client) Params(ctx context.Context) (market.Params, error) {
 		return market.Params{}, fmt.Errorf("params: %w", err)
 	}
 	return r.Params.Market(), nil
+}
+
+// Block is what the next block is made under.
+type Block struct {
+	// Clock is what deadlines run on, in seconds: it stands still while blocks have
+	// no room. Lag is by how much it is behind the ledger's time, which expiries
+	// that people sign are held against.
+	Clock, Lag int64
+	Prices     []uint64 // of gas, by space.Lane, in utorg for space.PerGas
+}
+
+// Block is what the next block is made under.
+func (c *Client) Block(ctx context.Context) (Block, error) {
+	r, err := marketv1.NewQueryClient(conn{c.rpc}).Params(ctx, &marketv1.QueryParamsRequest{})
+	if err != nil {
+		return Block{}, fmt.Errorf("prices of gas: %w", err)
+	}
+	if len(r.Prices) != int(space.Lanes) {
+		return Block{}, fmt.Errorf("prices of gas: the ledger has %d lanes, this program knows %d", len(r.Prices), space.Lanes)
+	}
+	return Block{r.Clock, r.Lag, r.Prices}, nil
 }
 
 // Lease is a lease as it stands; ErrNotFound if there never was one or it has

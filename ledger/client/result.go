@@ -51,6 +51,17 @@ func (r *Refused) Error() string {
 	return "the ledger refused: " + why
 }
 
+// outbid tells whether a transaction was kept out of the mempool because more is
+// asked for gas.
+func (r *Refused) outbid() bool {
+	return r.Height == 0 && r.Codespace == sdkerrors.RootCodespace && r.Code == sdkerrors.ErrInsufficientFee.ABCICode()
+}
+
+// starved tells whether a block had a transaction and its gas was not enough.
+func (r *Refused) starved() bool {
+	return r.Height > 0 && r.Codespace == sdkerrors.RootCodespace && r.Code == sdkerrors.ErrOutOfGas.ABCICode()
+}
+
 // Unwrap is what went wrong in terms that callers tell apart.
 func (r *Refused) Unwrap() error {
 	if r.Codespace == marketv1.Codespace {

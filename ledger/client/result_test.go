@@ -283,8 +283,12 @@ func TestJudges(t *testing.T) {
 	f.refused("bytes that the receipt does not name", nil, func() (client.Result, error) { return f.buyer.Challenge(ctx, id, torn, 0) })
 	f.must(f.buyer.Challenge(ctx, id, e, 0))
 	l := f.sitting(id, 0)
-	if len(l.Dispute.Seats) != 3 {
-		t.Fatalf("%d judges sit", len(l.Dispute.Seats))
+	sits := map[square.Address]bool{}
+	for _, s := range l.Dispute.Seats {
+		sits[s.Judge] = true
+	}
+	if len(l.Dispute.Seats) != 32 || len(sits) != 3 {
+		t.Fatalf("%d judges sit on %d seats", len(sits), len(l.Dispute.Seats))
 	}
 	f.refused("a vote by nobody", market.ErrParty, func() (client.Result, error) { return f.buyer.Commit(ctx, id, square.Hash{1}) })
 	secrets := make([]square.Hash, 3)

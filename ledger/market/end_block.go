@@ -19,7 +19,11 @@ func (k *Keeper) EndBlock(ctx context.Context) error {
 	if err := k.seatJudges(ctx); err != nil {
 		return err
 	}
-	due, err := k.due(ctx)
+	now, lag, err := k.Clock(ctx)
+	if err != nil {
+		return err
+	}
+	due, err := k.due(ctx, now)
 	if err != nil {
 		return err
 	}
@@ -35,7 +39,7 @@ func (k *Keeper) EndBlock(ctx context.Context) error {
 			return m.Poke(s, now, square.Address{}, id)
 		})
 	}
-	free, err := k.unbonded(ctx)
+	free, err := k.unbonded(ctx, now)
 	if err != nil {
 		return err
 	}
@@ -44,7 +48,7 @@ func (k *Keeper) EndBlock(ctx context.Context) error {
 			return m.FinishUnbond(s, now, key)
 		})
 	}
-	lapsed, err := k.lapsed(ctx)
+	lapsed, err := k.lapsed(ctx, now+lag)
 	if err != nil {
 		return err
 	}
@@ -53,15 +57,15 @@ func (k *Keeper) EndBlock(ctx context.Context) error {
 			return m.DropOffer(s, now, key)
 		})
 	}
-	if err := k.forgetCards(ctx); err != nil {
+	if err := k.forgetCards(ctx, now); err != nil {
 		return err
 	}
-	return k.forgetUsed(ctx)
+	return k.forgetUsed(ctx, now)
 }
 
 // lapsed are offers that have expired and of which nothing is leased.
-func (k *Keeper) lapsed(ctx context.Context) (keys []pure.OfferKey, err error) {
-	it, err := k.offers.Indexes.Expiry.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now(ctx)+lag(ctx)))
+func (k *Keeper) lapsed(ctx context.Context, wall int64) (keys []pure.OfferKey, err error) {
+	it, err := k.offers.Indexes.Expiry.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](wall))
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +101,8 @@ func (k *Keeper) attempt(ctx context.Context, what string, op func(pure.Machine,
 	keep()
 }
 
-func (k *Keeper) due(ctx context.Context) (ids []square.Hash, err error) {
-	it, err := k.leases.Indexes.Deadline.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now(ctx)))
+func (k *Keeper) due(ctx context.Context, now int64) (ids []square.Hash, err error) {
+	it, err := k.leases.Indexes.Deadline.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now))
 	if err != nil {
 		return nil, err
 	}
@@ -113,9 +117,9 @@ func (k *Keeper) due(ctx context.Context) (ids []square.Hash, err error) {
 	return ids, nil
 }
 
-func (k *Keeper) unbonded(ctx context.Context) (keys []pure.StakeKey, err error) {
+func (k *Keeper) unbonded(ctx context.Context, now int64) (keys []pure.StakeKey, err error) {
 	from := collections.PairPrefix[int64, []byte](1)
-	until := collections.PairPrefix[int64, []byte](now(ctx) + 1)
+	until := collections.PairPrefix[int64, []byte](now + 1)
 	it, err := k.stakes.Indexes.Until.Iterate(ctx, new(collections.Range[collections.Pair[int64, []byte]]).StartInclusive(from).EndExclusive(until))
 	if err != nil {
 		return nil, err
@@ -139,17 +143,17 @@ func (k *Keeper) unbonded(ctx context.Context) (keys []pure.StakeKey, err error)
 	return keys, nil
 }
 
-func (k *Keeper) forgetUsed(ctx context.Context) error {
-	return k.forgetOld(ctx, k.forget, func(h []byte) error { return k.used.Remove(ctx, h) })
+func (k *Keeper) forgetUsed(ctx context.Context, now int64) error {
+	return k.forgetOld(ctx, now, k.forget, func(h []byte) error { return k.used.Remove(ctx, h) })
 }
 
-func (k *Keeper) forgetCards(ctx context.Context) error {
-	return k.forgetOld(ctx, k.lapse, func(h []byte) error { return k.cards.Remove(ctx, h) })
+func (k *Keeper) forgetCards(ctx context.Context, now int64) error {
+	return k.forgetOld(ctx, now, k.lapse, func(h []byte) error { return k.cards.Remove(ctx, h) })
 }
 
 // forgetOld takes at most Cap entries whose time has come out of a queue.
-func (k *Keeper) forgetOld(ctx context.Context, queue collections.KeySet[collections.Pair[int64, []byte]], remove func([]byte) error) error {
-	old, err := k.upTo(ctx, queue, now(ctx))
+func (k *Keeper) forgetOld(ctx context.Context, now int64, queue collections.KeySet[collections.Pair[int64, []byte]], remove func([]byte) error) error {
+	old, err := k.upTo(ctx, queue, now)
 	if err != nil {
 		return err
 	}

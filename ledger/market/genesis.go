@@ -101,6 +101,22 @@ func (k *Keeper) initGenesis(ctx context.Context, g *marketv1.GenesisState) erro
 			return err
 		}
 	}
+	if g.Lag < 0 {
+		return fmt.Errorf("lag: %d", g.Lag)
+	}
+	if g.Lag > 0 {
+		if err := k.lag.Set(ctx, g.Lag); err != nil {
+			return err
+		}
+	}
+	for _, m := range g.Mixes {
+		if len(m.Mix) != 32 {
+			return fmt.Errorf("mix of block %d: %d bytes are no hash", m.Height, len(m.Mix))
+		}
+		if err := k.mixes.Set(ctx, m.Height, m.Mix); err != nil {
+			return err
+		}
+	}
 	return k.pruned.Set(ctx, g.Pruned)
 }
 
@@ -113,7 +129,14 @@ func (k *Keeper) exportGenesis(ctx context.Context) (*marketv1.GenesisState, err
 	if g.Pruned, err = k.pruned.Get(ctx); err != nil && !errors.Is(err, collections.ErrNotFound) {
 		return nil, err
 	}
+	if g.Lag, err = k.behind(ctx); err != nil {
+		return nil, err
+	}
 	return g, errors.Join(
+		k.mixes.Walk(ctx, nil, func(h int64, mix []byte) (bool, error) {
+			g.Mixes = append(g.Mixes, marketv1.Mix{Height: h, Mix: mix})
+			return false, nil
+		}),
 		k.offers.Walk(ctx, nil, func(_ []byte, o marketv1.Offer) (bool, error) { g.Offers = append(g.Offers, o); return false, nil }),
 		k.leases.Walk(ctx, nil, func(_ []byte, l marketv1.Lease) (bool, error) { g.Leases = append(g.Leases, l); return false, nil }),
 		k.stakes.Walk(ctx, nil, func(_ []byte, s bondv1.Stake) (bool, error) { g.Stakes = append(g.Stakes, s); return false, nil }),
@@ -126,7 +149,10 @@ func (k *Keeper) exportGenesis(ctx context.Context) (*marketv1.GenesisState, err
 			g.Evidence = append(g.Evidence, marketv1.StoredEvidence{Lease: fmt.Sprintf("%x", p.K1()), Hash: fmt.Sprintf("%x", p.K2()), Evidence: e})
 			return false, nil
 		}),
-		k.asked.Walk(ctx, nil, func(_ []byte, q marketv1.Question) (bool, error) { g.Questions = append(g.Questions, q); return false, nil }),
+		k.asked.Walk(ctx, nil, func(_ []byte, q marketv1.Question) (bool, error) {
+			g.Questions = append(g.Questions, q)
+			return false, nil
+		}),
 		k.cards.Walk(ctx, nil, func(_ []byte, c marketv1.Card) (bool, error) { g.Cards = append(g.Cards, c); return false, nil }),
 		k.draws.Walk(ctx, nil, func(p collections.Pair[int64, []byte]) (bool, error) {
 			g.Draws = append(g.Draws, marketv1.Draw{Height: p.K1(), Lease: fmt.Sprintf("%x", p.K2())})

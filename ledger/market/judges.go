@@ -62,7 +62,7 @@ func (k *Keeper) seatJudges(ctx context.Context) error {
 			if l.State != pure.Disputed || l.Dispute.Way != pure.ByJudges || l.Dispute.Seated != 0 || now >= l.Deadline {
 				return nil, nil
 			}
-			beacon, err := k.beacon(ctx, p.K1())
+			beacon, err := k.Beacon(ctx, p.K1())
 			if err != nil {
 				return nil, err
 			}
@@ -85,7 +85,11 @@ func (k *Keeper) seatJudges(ctx context.Context) error {
 func (k *Keeper) candidates(ctx context.Context, m pure.Machine, l pure.Lease) (out []pure.Candidate, err error) {
 	err = k.enlisted(ctx, l.Order.Trade, l.Order.Denom, func(judge square.Address, st pure.Stake) {
 		if l.Barred(judge) == "" && st.Free() >= m.SeatBond {
-			out = append(out, pure.Candidate{Judge: judge, Weight: st.Total - st.Unbonding})
+			c := pure.Candidate{Judge: judge, Weight: st.Total - st.Unbonding, Most: m.Seats}
+			if m.SeatBond > 0 {
+				c.Most = st.Free() / m.SeatBond
+			}
+			out = append(out, c)
 		}
 	})
 	return out, err
@@ -129,11 +133,4 @@ func (k *Keeper) Enlist(ctx context.Context, key pure.StakeKey, on bool) error {
 		more, err := m.Enlist(s, now, least, false)
 		return append(events, more...), err
 	})
-}
-
-// beacon is the randomness of a block.
-func (k *Keeper) beacon(ctx context.Context, height int64) (square.Hash, error) {
-	var h square.Hash
-	copy(h[:], sdk.UnwrapSDKContext(ctx).HeaderHash())
-	return h, nil
 }

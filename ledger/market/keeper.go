@@ -78,6 +78,11 @@ type Keeper struct {
 	lapse    collections.KeySet[collections.Pair[int64, []byte]]  // cards, by until
 	draws    collections.KeySet[collections.Pair[int64, []byte]]  // height, lease that waits for judges
 	judges   collections.KeySet[collections.Pair[string, []byte]] // who has enlisted, by trade and denom
+
+	ticked collections.Item[int64]         // when the last block was, in nanoseconds
+	lag    collections.Item[int64]         // of the clock, in nanoseconds
+	prices collections.Map[uint32, uint64] // of gas, by lane of a block
+	mixes  collections.Map[int64, []byte]  // the beacon, by height
 }
 
 type leaseIndexes struct {
@@ -148,6 +153,11 @@ func NewKeeper(cdc codec.BinaryCodec, service store.KVStoreService, bank Bank, a
 		lapse:    collections.NewKeySet(sb, prefix(17), "cards_until", collections.PairKeyCodec(collections.Int64Key, id)),
 		draws:    collections.NewKeySet(sb, prefix(18), "draws", collections.PairKeyCodec(collections.Int64Key, id)),
 		judges:   collections.NewKeySet(sb, prefix(19), "judges", collections.PairKeyCodec(collections.StringKey, id)),
+
+		ticked: collections.NewItem(sb, prefix(32), "ticked", collections.Int64Value),
+		lag:    collections.NewItem(sb, prefix(33), "lag", collections.Int64Value),
+		prices: collections.NewMap(sb, prefix(34), "prices", collections.Uint32Key, collections.Uint64Value),
+		mixes:  collections.NewMap(sb, prefix(35), "mixes", collections.Int64Key, collections.BytesValue),
 	}
 	for _, r := range trades {
 		if _, twice := k.trades[r.Name()]; twice {
@@ -169,7 +179,7 @@ func (k *Keeper) rules(name string) (trade.Rules, error) {
 	return r, nil
 }
 
-// Run carries out one operation of the lease machine at the block's time and
+// Run carries out one operation of the lease machine at the clock's time and
 // reports its events. An error has a code, and the transaction it fails undoes
 // the rest.
 func (k *Keeper) Run(ctx context.Context, op func(m pure.Machine, s pure.Store, now int64) ([]pure.Event, error)) error {
@@ -177,7 +187,11 @@ func (k *Keeper) Run(ctx context.Context, op func(m pure.Machine, s pure.Store, 
 	if err != nil {
 		return err
 	}
-	events, err := op(m, state{k, ctx}, now(ctx))
+	now, _, err := k.Clock(ctx)
+	if err != nil {
+		return err
+	}
+	events, err := op(m, state{k, ctx}, now)
 	if err != nil {
 		return marketv1.Code(err)
 	}
@@ -193,7 +207,8 @@ func (k *Keeper) machine(ctx context.Context) (pure.Machine, error) {
 	if err != nil {
 		return pure.Machine{}, err
 	}
-	return pure.Machine{Params: p.Market(), Lag: lag(ctx), Fits: k.fits}, nil
+	_, lag, err := k.Clock(ctx)
+	return pure.Machine{Params: p.Market(), Lag: lag, Fits: k.fits}, err
 }
 
 func (k *Keeper) fits(f square.Offer, o square.Order) error {
@@ -221,11 +236,6 @@ func (k *Keeper) report(ctx context.Context, events []pure.Event) error {
 	}
 	return nil
 }
-
-func now(ctx context.Context) int64 { return sdk.UnwrapSDKContext(ctx).BlockTime().Unix() }
-
-// lag is how far the clock of deadlines is behind the block's time.
-func lag(context.Context) int64 { return 0 }
 
 func ledgerDomain(ctx context.Context) square.Domain {
 	return square.LedgerDomain(sdk.UnwrapSDKContext(ctx).ChainID())

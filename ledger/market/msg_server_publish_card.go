@@ -27,7 +27,11 @@ func (s msgServer) PublishCard(ctx context.Context, m *marketv1.MsgPublishCard) 
 	if r.Err != nil {
 		return nil, marketv1.Code(r.Err)
 	}
-	h, err := s.publish(ctx, marketv1.Card{Trade: m.Trade, Card: m.Card, Until: now(ctx) + cardLife})
+	now, _, err := s.Clock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h, err := s.publish(ctx, marketv1.Card{Trade: m.Trade, Card: m.Card, Until: now + cardLife})
 	return &marketv1.MsgPublishCardResponse{Card: h.String()}, marketv1.Code(err)
 }
 

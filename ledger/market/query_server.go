@@ -69,7 +69,15 @@ func notFound(err error) error {
 
 func (q queryServer) Params(ctx context.Context, _ *marketv1.QueryParamsRequest) (*marketv1.QueryParamsResponse, error) {
 	p, err := q.params.Get(ctx)
-	return &marketv1.QueryParamsResponse{Params: p}, err
+	if err != nil {
+		return nil, err
+	}
+	now, lag, err := q.Clock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	prices, err := q.Prices(ctx)
+	return &marketv1.QueryParamsResponse{Params: p, Clock: now, Lag: lag, Prices: prices}, err
 }
 
 func (q queryServer) Lease(ctx context.Context, r *marketv1.QueryLeaseRequest) (*marketv1.QueryLeaseResponse, error) {
@@ -94,7 +102,11 @@ func (q queryServer) projected(ctx context.Context, m marketv1.Lease) (*marketv1
 	if err != nil {
 		return nil, err
 	}
-	p, err := machine.Project(state{q.Keeper, ctx}, now(ctx), l.ID)
+	now, _, err := q.Clock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := machine.Project(state{q.Keeper, ctx}, now, l.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +182,7 @@ func (q queryServer) Offers(ctx context.Context, r *marketv1.QueryOffersRequest)
 	}
 	out := &marketv1.QueryOffersResponse{}
 	looked := 0
-	at := now(ctx) + lag(ctx)
+	at := wall(ctx)
 	visit := func(key []byte) (bool, error) {
 		if len(out.Offers) == limit || looked == limit*scan {
 			out.Next = hex.EncodeToString(after)

@@ -25,7 +25,6 @@ type Home string
 // Settings are what ledger.json holds.
 type Settings struct {
 	BlockTime    time.Duration `json:"block_time"`              // nanoseconds between blocks
-	MinGasPrice  string        `json:"min_gas_price"`           // "0.01utorg"; "0utorg" is free
 	P2P          string        `json:"p2p,omitempty"`           // where peers reach this node, host:port; empty: it has none
 	Peers        []string      `json:"peers,omitempty"`         // id@host:port
 	RPC          string        `json:"rpc,omitempty"`           // CometBFT RPC, host:port; empty: no listener

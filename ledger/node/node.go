@@ -36,6 +36,7 @@ import (
 	"github.com/cosmos/cosmos-sdk/server"
 
 	"github.com/torg-network/torg/ledger"
+	"github.com/torg-network/torg/ledger/space"
 	"github.com/torg-network/torg/trade"
 )
 
@@ -108,7 +109,7 @@ func Open(ctx context.Context, h Home, o Options) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ledger: open %s: %w", h.path("data"), err)
 	}
-	return start(ctx, string(h), "goleveldb", db, doc, pv, id, s, o)
+	return start(ctx, string(h), "goleveldb", db, doc, pv, pv.Key.PrivKey.Bytes(), id, s, o)
 }
 
 // Memory starts a node that forgets everything when it stops, for tests.
@@ -118,7 +119,7 @@ func Memory(ctx context.Context, doc *cmttypes.GenesisDoc, validator ed25519.Pri
 		return nil, err
 	}
 	pv := cmttypes.NewMockPVWithParams(validator, false, false)
-	n, err := start(ctx, dir, "memdb", dbm.NewMemDB(), doc, pv, &p2p.NodeKey{PrivKey: ed25519.GenPrivKey()}, s, o)
+	n, err := start(ctx, dir, "memdb", dbm.NewMemDB(), doc, pv, validator, &p2p.NodeKey{PrivKey: ed25519.GenPrivKey()}, s, o)
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, err
@@ -127,7 +128,7 @@ func Memory(ctx context.Context, doc *cmttypes.GenesisDoc, validator ed25519.Pri
 	return n, nil
 }
 
-func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.GenesisDoc, pv cmttypes.PrivValidator, id *p2p.NodeKey, s Settings, o Options) (*Node, error) {
+func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.GenesisDoc, pv cmttypes.PrivValidator, key []byte, id *p2p.NodeKey, s Settings, o Options) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -142,7 +143,7 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 	log := slog.New(libraryLog{o.Log.Handler(), stopping})
 	app, err := ledger.New(ledger.Config{
 		ChainID: doc.ChainID, Home: dir, DB: db, Log: log.With("layer", "app"),
-		MinGasPrice: s.MinGasPrice, Trades: o.Trades, Upgrades: o.Upgrades, Lone: lone, RetainBlocks: s.RetainBlocks,
+		Trades: o.Trades, Upgrades: o.Upgrades, Lone: lone, RetainBlocks: s.RetainBlocks, Validator: key,
 		Snapshots: s.snapshots(),
 	})
 	if err != nil {
@@ -214,7 +215,10 @@ func cometConfig(dir, backend string, s Settings) *cmtcfg.Config {
 	c.Consensus.TimeoutPrecommit = 300 * time.Millisecond
 	c.Consensus.TimeoutPrecommitDelta = 200 * time.Millisecond
 	c.Consensus.WalPath = filepath.Join("data", "cs.wal", "wal")
-	c.Mempool.Size = 5000
+	// More than the application lets wait: what makes room for another stays here
+	// until the next block.
+	c.Mempool.Size = 10_000
+	c.Mempool.MaxTxBytes = space.MaxTxBytes
 	c.Mempool.Recheck = true
 	c.TxIndex.Indexer = "kv"
 	if s.Join != nil {

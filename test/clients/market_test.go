@@ -95,7 +95,7 @@ func TestMarket(t *testing.T) {
 		t.Fatal(err)
 	}
 	desk, err := buyer.New(buyer.Config{
-		Key: authorizer, Buyer: owner.Address(), ChainID: fake.ChainID, Ledger: fake.Account{Ledger: ledger, Self: owner.Address()},
+		Key: authorizer, Owner: owner, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: ledger, Self: owner.Address()},
 		Store: books, Escrow: 100_000_000, JobValue: 10_000_000, Models: []infer.Replayer{model},
 	})
 	if err != nil {

@@ -63,6 +63,10 @@ const (
 	MaxEmbedding = 1 << 14
 )
 
+// PlaceTokens is what each unit of a lease is backed by, unless a provider says
+// otherwise: its share of the escrow pays for so many completion tokens.
+const PlaceTokens = 4096
+
 // Kind says how a request is executed.
 type Kind byte
 

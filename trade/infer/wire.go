@@ -13,7 +13,12 @@ import "github.com/torg-network/torg/square"
 //	POST proof   ProofRequest   → the parts of a proof (package proof), each behind its length in four bytes, big-endian
 //	POST close   CloseRequest   → CloseReply: the provider's consent to a final sum
 //
-// A failed call is a WireError with the HTTP status that fits it.
+// Every POST carries a signed [Call] and says Content-Type: application/json;
+// lease and lane in its body are the call's. Who asks is checked before the body
+// is read, and the body's digest before it is looked at. This is no wire for
+// browsers: a request with an Origin, or for a host name that is not the
+// provider's, is refused. A failed call is a WireError with the HTTP status that
+// fits it.
 const PathPrefix = "/torg/v1/"
 
 // MaxBody bounds every request body on this wire, in bytes.
@@ -25,7 +30,8 @@ type OffersReply struct {
 	Offers   []square.Offer `json:"offers"`
 }
 
-// QuoteRequest asks for a quote on an order.
+// QuoteRequest asks for a quote on an order, whose digest is the call's lease.
+// The order's buyer signs the call.
 type QuoteRequest struct {
 	Order square.Order `json:"order"`
 	Offer square.Hash  `json:"offer"`
@@ -92,7 +98,9 @@ type Signed struct {
 
 // CancelRequest stops a running piece of work.
 type CancelRequest struct {
-	Cancel string `json:"cancel"`
+	Lease  square.Hash `json:"lease"`
+	Lane   uint16      `json:"lane"`
+	Cancel string      `json:"cancel"`
 }
 
 // LaneRequest asks how a lane stands.
@@ -111,7 +119,7 @@ type LaneReply struct {
 }
 
 // ProofRequest asks for the proof of a lane's last answer, in a lease under the
-// policy prove. Only who sent the request knows its bytes, so they say who asks.
+// policy prove, by the bytes of its request.
 type ProofRequest struct {
 	Lease   square.Hash `json:"lease"`
 	Lane    uint16      `json:"lane"`
@@ -120,11 +128,9 @@ type ProofRequest struct {
 }
 
 // CloseRequest asks the provider to agree that the lease ends with Paid in all.
-// Sig is the authorizer's, over the same digest the provider will sign.
 type CloseRequest struct {
-	Lease square.Hash      `json:"lease"`
-	Paid  uint64           `json:"paid,string"`
-	Sig   square.Signature `json:"signature"`
+	Lease square.Hash `json:"lease"`
+	Paid  uint64      `json:"paid,string"`
 }
 
 // CloseReply is the provider's consent. After it the lease serves no more.
@@ -143,6 +149,9 @@ func (e *WireError) Error() string { return e.Message + " (" + e.Code + ")" }
 // Codes of WireError.
 const (
 	CodeBadRequest  = "bad_request" // malformed; nothing was charged
+	CodeCaller      = "caller"      // not signed, or not by who may ask this
+	CodeClock       = "clock"       // the call's time is not the ledger's
+	CodeTerms       = "terms"       // an order that this provider does not take: the message names the field and the way out
 	CodePayment     = "payment"     // voucher missing, too low, forged, or above the escrow
 	CodeStale       = "stale"       // the lane moved on: ask for its state
 	CodeBusy        = "busy"        // the lane or the provider is at capacity

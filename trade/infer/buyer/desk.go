@@ -61,7 +61,7 @@ type Store interface {
 }
 
 // Buckets are the store's buckets that a desk keeps its state in.
-var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketByOwner, bucketAudits, bucketShunned}
+var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketByOwner, bucketAudits, bucketShunned, bucketSpent}
 
 const (
 	bucketLeases   = "buyer.leases"   // lease → leaseRecord
@@ -72,12 +72,13 @@ const (
 	bucketByOwner  = "buyer.owner"    // SHA-256 of the account ‖ unix milliseconds ‖ receipt
 	bucketAudits   = "buyer.audits"   // receipt → nothing: audits to make
 	bucketShunned  = "buyer.shunned"  // provider ‖ model → ledger time until when, unix seconds
+	bucketSpent    = "buyer.spent"    // account → what all its receipts charged, 8 bytes
 )
 
 // Config is what a desk is made of. Zero values have defaults.
 type Config struct {
-	Key     square.Key     // the authorizer: signs vouchers
-	Buyer   square.Address // whose money it is; zero: the key's own
+	Key     square.Key // the authorizer: signs vouchers, and asks about leases
+	Owner   square.Key // whose money it is: asks for quotes; zero: Key
 	ChainID string
 	Ledger  Ledger
 	Store   Store
@@ -89,7 +90,8 @@ type Config struct {
 	JobValue  uint64        // the most one request may cost (0.1 TORG)
 	Lanes     int           // requests at once (8)
 	Duration  time.Duration // 1 hour
-	Idle      time.Duration // the duration: a lease does not end by silence
+	Start     time.Duration // 60 s
+	Idle      time.Duration // the duration, 1 hour at most: providers take no longer silence
 	Drain     time.Duration // 60 s
 	Challenge time.Duration // 60 s
 	Policy    square.Policy // audit; of requests that do not name another
@@ -155,6 +157,9 @@ type Desk struct {
 	judging chan struct{} // re-executions at once: each runs a model
 	working sync.WaitGroup
 
+	spending sync.Mutex        // held while a total of spent is made and written
+	spent    map[string]uint64 // by account, as on disk
+
 	mu      sync.Mutex
 	seats   map[seatKey]*seat
 	leases  map[square.Hash]*lease
@@ -181,15 +186,16 @@ func New(cfg Config) (*Desk, error) {
 	case cfg.Lanes > square.MaxLanes:
 		return nil, fmt.Errorf("buyer: lanes is %d: at most %d", cfg.Lanes, square.MaxLanes)
 	}
-	if cfg.Buyer.IsZero() {
-		cfg.Buyer = cfg.Key.Address()
+	if cfg.Owner.IsZero() {
+		cfg.Owner = cfg.Key
 	}
 	def(&cfg.Denom, square.Denom)
 	def(&cfg.Escrow, 10*square.UnitsPerTorg)
 	def(&cfg.JobValue, square.UnitsPerTorg/10)
 	def(&cfg.Lanes, 8)
 	def(&cfg.Duration, time.Hour)
-	def(&cfg.Idle, min(cfg.Duration, 24*time.Hour))
+	def(&cfg.Start, time.Minute)
+	def(&cfg.Idle, min(cfg.Duration, time.Hour))
 	def(&cfg.Drain, time.Minute)
 	def(&cfg.Challenge, time.Minute)
 	def(&cfg.Policy, square.PolicyAudit)
@@ -213,7 +219,7 @@ func New(cfg Config) (*Desk, error) {
 		kick: make(chan struct{}, 1), audits: make(chan struct{}, 1), judging: make(chan struct{}, maxJudging),
 		seats: map[seatKey]*seat{}, leases: map[square.Hash]*lease{},
 		changed: make(chan struct{}), pending: map[square.Hash]int{}, proving: map[square.Hash]bool{},
-		cards: map[square.Hash]*proof.Model{},
+		cards: map[square.Hash]*proof.Model{}, spent: map[string]uint64{},
 	}
 	if d.http == nil {
 		d.http = &http.Client{
@@ -302,6 +308,7 @@ type lease struct {
 	id    square.Hash
 	rec   leaseRecord
 	lanes []*lane
+	until int64     // its deadline on the ledger, when last seen; 0: not yet
 	tries int       // of closing it
 	retry time.Time // monotonic
 }
@@ -363,6 +370,22 @@ func (l *lease) charged() (sum uint64) {
 // more than the provider's own.
 func (l *lease) margin() time.Duration {
 	return min(20*time.Second, time.Duration(l.rec.Order.Duration)*time.Second/8)
+}
+
+// lasts reports whether a request that takes so long ends before the lease does.
+// A provider lets a request run on into the notice that follows a lease's end,
+// of which it keeps a part to redeem in; before silence ends a lease it keeps as
+// much.
+func (l *lease) lasts(now time.Time, long time.Duration) bool {
+	o := l.rec.Order
+	notice := time.Duration(o.Drain) * time.Second
+	long = min(long, time.Duration(o.Duration)*time.Second/2)
+	ends := time.Unix(l.rec.Ends, 0)
+	if !now.Before(ends.Add(-l.margin())) || !now.Add(long).Before(ends.Add(notice/2)) {
+		return false
+	}
+	silent := time.Unix(l.until, 0)
+	return l.until == 0 || l.until >= l.rec.Ends || now.Add(long).Before(silent.Add(-notice*2/3))
 }
 
 // endpoint is where the lease's provider is now: its newest offer may say
@@ -465,6 +488,16 @@ func (d *Desk) load() error {
 				return fmt.Errorf("buyer: shunned provider %x on disk is damaged", k)
 			}
 			d.seat(seatKey{square.Address(k[:20]), square.Hash(k[20:])}).shunned = int64(binary.BigEndian.Uint64(v))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = tx.Bucket([]byte(bucketSpent)).ForEach(func(k, v []byte) error {
+			if len(v) != 8 {
+				return fmt.Errorf("buyer: what account %q spent is damaged on disk", k)
+			}
+			d.spent[string(k)] = binary.BigEndian.Uint64(v)
 			return nil
 		})
 		if err != nil {

@@ -3,6 +3,7 @@ package buyer_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func sell(t testing.TB, l *fake.Ledger, capacity int, engines ...provider.Engine
 	s := &seller{path: filepath.Join(t.TempDir(), "provider.db"), addr: "127.0.0.1:0"}
 	s.cfg = provider.Config{
 		Key: key, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: key.Address()},
-		Tick: 20 * time.Millisecond,
+		Tick: 20 * time.Millisecond, Terms: provider.Terms{Tokens: 1},
 	}
 	for _, e := range engines {
 		s.cfg.Services = append(s.cfg.Services, provider.Service{Engine: e, Rates: rates, Denom: square.Denom, Capacity: capacity})
@@ -122,11 +123,32 @@ func (s *seller) start(t testing.TB) {
 	}
 }
 
+// request is a call about a lane, as the desk would make it.
+func (s *seller) request(t testing.TB, d *shop, path string, id square.Hash, lane uint16, in any) *http.Request {
+	t.Helper()
+	body, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := s.cfg.Ledger.Head(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := infer.Call{Provider: s.Address(), Path: path, Lease: id, Lane: lane, Time: h.Time.Unix(), Body: sha256.Sum256(body)}
+	req, err := http.NewRequest("POST", "http://"+s.addr+infer.PathPrefix+path, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", c.Header(square.LedgerDomain(fake.ChainID), d.cfg.Key))
+	return req
+}
+
 // lane asks how a lane stands.
-func (s *seller) lane(id square.Hash, lane uint16) (infer.LaneReply, error) {
+func (s *seller) lane(t testing.TB, d *shop, id square.Hash, lane uint16) (infer.LaneReply, error) {
+	t.Helper()
 	var out infer.LaneReply
-	body, _ := json.Marshal(infer.LaneRequest{Lease: id, Lane: lane})
-	res, err := http.Post("http://"+s.addr+infer.PathPrefix+"lane", "application/json", bytes.NewReader(body))
+	res, err := http.DefaultClient.Do(s.request(t, d, "lane", id, lane, infer.LaneRequest{Lease: id, Lane: lane}))
 	if err != nil {
 		return out, err
 	}
@@ -158,7 +180,7 @@ func buy(t testing.TB, l *fake.Ledger, set func(*buyer.Config)) *shop {
 	l.Fund(owner.Address(), 1_000_000_000)
 	d := &shop{path: filepath.Join(t.TempDir(), "buyer.db")}
 	d.cfg = buyer.Config{
-		Key: key, Buyer: owner.Address(), ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: owner.Address()},
+		Key: key, Owner: owner, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: owner.Address()},
 		Escrow: 100_000_000, JobValue: 1_000_000, Lanes: 8,
 	}
 	if set != nil {
@@ -215,7 +237,7 @@ func TestExactSettlement(t *testing.T) {
 	l := fake.New(toy)
 	s := sell(t, l, 16, toy)
 	d := buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{toy} })
-	before, _ := l.Balance(d.cfg.Buyer)
+	before, _ := l.Balance(d.cfg.Owner.Address())
 
 	started := time.Now()
 	work := make(chan int)
@@ -269,7 +291,7 @@ func TestExactSettlement(t *testing.T) {
 		stored += r.Evidence.Receipt.Price
 	}
 	end := l.Leases()[0]
-	after, _ := l.Balance(d.cfg.Buyer)
+	after, _ := l.Balance(d.cfg.Owner.Address())
 	if stored != sum || end.Paid != sum || before-after != sum || s.Stats().Charged != sum {
 		t.Errorf("receipts %d, stored %d, paid %d, out of the buyer's account %d, charged by the provider %d", sum, stored, end.Paid, before-after, s.Stats().Charged)
 	}

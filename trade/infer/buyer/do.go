@@ -218,7 +218,7 @@ func (e errRefused) Is(target error) bool {
 // Grace long.
 func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out *outlet, sp *spoken) (infer.Signed, time.Duration, error) {
 	started := time.Now()
-	endpoint := d.endpoint(h.l)
+	to := d.target(h.l, h.ln.n)
 	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	type read struct {
@@ -229,7 +229,7 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		res, err := d.post(rctx, endpoint, "serve", req)
+		res, err := d.post(rctx, to, "serve", req)
 		if err == nil {
 			defer res.Body.Close()
 		} else if we := (*infer.WireError)(nil); errors.As(err, &we) {
@@ -274,7 +274,7 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 		if late && !asked && secret != "" {
 			asked = true
 			cctx, done := context.WithTimeout(rctx, d.cfg.Grace)
-			_ = d.call(cctx, endpoint, "cancel", infer.CancelRequest{Cancel: secret}, nil) // else the grace ends it
+			_ = d.call(cctx, to, "cancel", infer.CancelRequest{Lease: to.lease, Lane: to.lane, Cancel: secret}, nil) // else the grace ends it
 			done()
 		}
 	}
@@ -394,7 +394,7 @@ func (d *Desk) resync(ctx context.Context, h held) (*infer.Signed, error) {
 	var st infer.LaneReply
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
 		var err error
-		st, err = d.askLane(ctx, d.endpoint(h.l), h.l.id, ln.n)
+		st, err = d.askLane(ctx, d.target(h.l, ln.n))
 		if err != nil {
 			ln.tries++
 			ln.retry = time.Now().Add(min(time.Second<<min(ln.tries, 6), time.Minute))
@@ -549,6 +549,14 @@ func (d *Desk) verify(h held, request []byte, price uint64, s infer.Signed, sp *
 		if sp != nil && s.Body == nil && sp.text.String() != string(res.Text) ||
 			s.Body != nil && string(s.Body) != string(res.Text) {
 			return infer.Result{}, errors.New("the answer delivered is not the answer signed for")
+		}
+		text := len(res.Text)
+		if ev, err := meter.ReadEvent(s.Body); err == nil {
+			text = len(ev.Text)
+		}
+		b, err := meter.ReadBody(req.Prompt)
+		if most := meter.Most(text, b.Choices); err != nil || r.Units[1] > most {
+			return infer.Result{}, fmt.Errorf("%d completion tokens were metered for %d bytes of text", r.Units[1], text)
 		}
 	}
 	return res, nil

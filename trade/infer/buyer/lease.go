@@ -50,7 +50,7 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 		}
 		room := false // some lease could pay, its lanes are busy
 		for _, l := range s.under(policy) {
-			if !now.Before(time.Unix(l.rec.Ends, 0).Add(-l.margin())) {
+			if !l.lasts(now, s.takes(r)) {
 				continue
 			}
 			price, err := ceilingPrice(l.rec.Rates, r, l.rec.Context)
@@ -218,10 +218,13 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	if policy != d.cfg.Policy {
 		lanes = min(lanes, asideLanes)
 	}
+	if place, err := square.Price(rates[1:], []uint64{infer.PlaceTokens}); err == nil && place > 0 {
+		lanes = max(min(lanes, escrow/place), 1)
+	}
 	o := square.Order{
-		Buyer: d.cfg.Buyer, Authorizer: d.cfg.Key.Address(), Trade: infer.Name, Mode: square.ModeStream,
+		Buyer: d.cfg.Owner.Address(), Authorizer: d.cfg.Key.Address(), Trade: infer.Name, Mode: square.ModeStream,
 		Spec: offer.Spec, Denom: d.cfg.Denom, Escrow: escrow, MaxRates: rates, JobValue: d.cfg.JobValue,
-		Policy: policy, Lanes: lanes, Units: lanes, Start: 60, Idle: seconds(d.cfg.Idle),
+		Policy: policy, Lanes: lanes, Units: lanes, Start: seconds(d.cfg.Start), Idle: seconds(d.cfg.Idle),
 		Duration: seconds(d.cfg.Duration), Challenge: seconds(d.cfg.Challenge), Drain: seconds(d.cfg.Drain),
 		Failover: d.cfg.Failover, Expiry: now.Add(time.Minute).Unix(),
 	}
@@ -237,7 +240,7 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	var q infer.QuoteReply
 	qctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if err := d.call(qctx, offer.Endpoint, "quote", infer.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
+	if err := d.call(qctx, target{offer.Endpoint, s.key.provider, d.cfg.Owner, id, 0}, "quote", infer.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
 		if we := (*infer.WireError)(nil); errors.As(err, &we) && we.Code == infer.CodePaused {
 			err = errRefused{we}
 		}
@@ -297,7 +300,7 @@ func (d *Desk) settleOpening(ctx context.Context, l *lease, now time.Time) error
 		rec.Phase, rec.Ends = closing, m.Ends
 	}
 	was := l.rec.Phase
-	l.rec = rec
+	l.rec, l.until = rec, m.Deadline
 	if was == opening && rec.Phase == standing {
 		s := d.seat(seatKey{rec.Provider, rec.Order.Spec})
 		s.leases = append(s.leases, l)
@@ -428,7 +431,7 @@ func (d *Desk) tend(ctx context.Context, l *lease, now time.Time) {
 		same := s.under(rec.Order.Policy)
 		i := slices.Index(same, l)
 		newer := i >= 0 && i < len(same)-1
-		ended := !now.Before(time.Unix(rec.Ends, 0).Add(-l.margin()))
+		ended := !l.lasts(now, 0)
 		empty := rec.Order.Escrow-l.promised() < rec.Order.JobValue
 		if ended || empty || newer && d.worn(l, now) || s.shunned > now.Unix() {
 			rec.Phase, l.rec.Phase = retiring, retiring
@@ -508,6 +511,9 @@ func (d *Desk) glance(ctx context.Context, l *lease) error {
 	case m.State == market.Draining:
 		return d.move(l, closing)
 	}
+	d.mu.Lock()
+	l.until = m.Deadline
+	d.mu.Unlock()
 	return nil
 }
 
@@ -544,10 +550,10 @@ func (d *Desk) finish(ctx context.Context, l *lease, now bool) error {
 	case m.State == market.Disputed:
 		return nil
 	}
-	req := infer.CloseRequest{Lease: l.id, Paid: paid, Sig: d.cfg.Key.Sign(square.CloseDigest(d.domain, l.id, paid))}
+	req := infer.CloseRequest{Lease: l.id, Paid: paid}
 	var reply infer.CloseReply
 	cctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	err = d.call(cctx, d.endpoint(l), "close", req, &reply)
+	err = d.call(cctx, d.target(l, 0), "close", req, &reply)
 	cancel()
 	if err == nil {
 		err = square.VerifyClose(d.domain, rec.Provider, l.id, paid, reply.Sig)

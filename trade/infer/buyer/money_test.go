@@ -250,7 +250,7 @@ func TestKilledMidStream(t *testing.T) {
 	// provider signed for the cut one.
 	waitFor(t, "the lanes", func() bool { return settleable(l, s, d) })
 	end := settle(t, l, d)
-	if want := s.Owned(end.ID); end.Paid != want || end.Paid < first.Cost.Units+again.Cost.Units {
+	if want := s.Owned(t, d, end.ID); end.Paid != want || end.Paid < first.Cost.Units+again.Cost.Units {
 		t.Errorf("paid %d, the provider's receipts say %d", end.Paid, want)
 	}
 	if end.Reason != market.ReasonAgreed {
@@ -299,9 +299,9 @@ func TestForgottenCharge(t *testing.T) {
 }
 
 // Owned is what the provider's lanes were charged in all, by its own word.
-func (s *seller) Owned(id square.Hash) (sum uint64) {
+func (s *seller) Owned(t testing.TB, d *shop, id square.Hash) (sum uint64) {
 	for lane := range uint16(8) {
-		st, err := s.lane(id, lane)
+		st, err := s.lane(t, d, id, lane)
 		if err == nil {
 			sum += st.Charged
 		}
@@ -574,8 +574,8 @@ func TestFunds(t *testing.T) {
 	l := fake.New(toy)
 	sell(t, l, 8, toy)
 	d := buy(t, l, func(c *buyer.Config) {
-		c.Buyer = newKey(t).Address()
-		c.Ledger = fake.Account{Ledger: l, Self: c.Buyer}
+		c.Owner = newKey(t)
+		c.Ledger = fake.Account{Ledger: l, Self: c.Owner.Address()}
 	})
 	if _, err := d.Do(t.Context(), ask("toy", 1, 1), nil); !errors.Is(err, buyer.ErrFunds) {
 		t.Fatalf("%v, want ErrFunds", err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -427,9 +426,8 @@ func TestProofDoor(t *testing.T) {
 	call := func(change func(*infer.ProofRequest)) *httptest.ResponseRecorder {
 		r := good
 		change(&r)
-		b, _ := json.Marshal(r)
 		w := httptest.NewRecorder()
-		s.Handler().ServeHTTP(w, httptest.NewRequest("POST", infer.PathPrefix+"proof", bytes.NewReader(b)))
+		s.Handler().ServeHTTP(w, s.request(t, d, "proof", r.Lease, r.Lane, r))
 		return w
 	}
 	for what, c := range map[string]struct {

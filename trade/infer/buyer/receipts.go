@@ -110,6 +110,10 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft
 	}
 	if account != "" {
 		entries = append(entries, journal.Entry{Bucket: bucketByOwner, Key: ownerKey(account, rec.Time, rec.ID)})
+		d.spending.Lock() // totals reach the disk in the order in which they are made
+		defer d.spending.Unlock()
+		d.spent[account] += signed.Receipt.Price
+		entries = append(entries, journal.Entry{Bucket: bucketSpent, Key: []byte(account), Value: binary.BigEndian.AppendUint64(nil, d.spent[account])})
 	}
 	if policy == square.PolicyProve {
 		// Until the proof is checked the answer is to be audited: whoever

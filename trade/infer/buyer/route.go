@@ -13,6 +13,7 @@ import (
 
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/meter"
 )
 
 // list reads the offers when they are older than age.
@@ -226,6 +227,22 @@ func (s *seat) score(a Ask, rates []square.Rate) float64 {
 		}
 	}
 	return price * (1 + wait) * unreliable * unreliable * (1 + float64(busy)/float64(lanes))
+}
+
+// takes estimates how long a request takes on this seat. Callers hold d.mu.
+func (s *seat) takes(r infer.Request) time.Duration {
+	tokens := float64(r.MaxTokens)
+	if r.Kind == infer.Opaque {
+		tokens = meter.DefaultCompletion
+		if b, err := meter.ReadBody(r.Prompt); err == nil && b.Completion > 0 {
+			tokens = float64(b.Completion)
+		}
+	}
+	rate := s.rate
+	if rate <= 0 {
+		rate = 100 // not measured yet
+	}
+	return s.ttft + time.Duration(min(tokens/rate, 3600)*float64(time.Second))
 }
 
 // saw notes how a request went.

@@ -1,6 +1,28 @@
 package buyer
 
-import "github.com/torg-network/torg/square"
+import (
+	"maps"
+
+	"github.com/torg-network/torg/square"
+)
+
+// Spent is what each account's answers have cost in all, by their receipts, and
+// the most of requests whose end is not known yet.
+func (d *Desk) Spent() map[string]uint64 {
+	d.spending.Lock()
+	out := maps.Clone(d.spent)
+	d.spending.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range d.leases {
+		for _, ln := range l.lanes {
+			if p := ln.rec.Pending; p != nil && p.Account != "" {
+				out[p.Account] += p.Max - min(p.Max, ln.rec.Charged)
+			}
+		}
+	}
+	return out
+}
 
 // Standing is what a lease owes its provider by signed vouchers, whether
 // redeemed or not.

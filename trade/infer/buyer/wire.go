@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,17 +20,50 @@ import (
 // upstream server's body, both in base64.
 const maxFrame = 4 * infer.MaxResult
 
-// post sends one call of the wire.
-func (d *Desk) post(ctx context.Context, endpoint, call string, body any) (*http.Response, error) {
+// target is whom a call asks about what, and who signs it.
+type target struct {
+	endpoint string
+	provider square.Address
+	key      square.Key
+	lease    square.Hash
+	lane     uint16
+}
+
+// target is where a lane of a lease is asked about.
+func (d *Desk) target(l *lease, lane uint16) target {
+	return target{d.endpoint(l), l.rec.Provider, d.cfg.Key, l.id, lane}
+}
+
+// post sends one call of the wire, and again where the ledger's time was another
+// at the provider than here.
+func (d *Desk) post(ctx context.Context, to target, call string, body any) (*http.Response, error) {
 	b, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(endpoint, "/")+infer.PathPrefix+call, bytes.NewReader(b))
+	res, err := d.send(ctx, to, call, b)
+	if we := (*infer.WireError)(nil); errors.As(err, &we) && we.Code == infer.CodeClock {
+		if _, rerr := d.clock.Refresh(ctx); rerr == nil {
+			return d.send(ctx, to, call, b)
+		}
+	}
+	return res, err
+}
+
+func (d *Desk) send(ctx context.Context, to target, call string, body []byte) (*http.Response, error) {
+	now, err := d.clock.Now(ctx)
+	if err != nil {
+		return nil, stall(err)
+	}
+	signed := infer.Call{
+		Provider: to.provider, Path: call, Lease: to.lease, Lane: to.lane, Time: now.Unix(), Body: sha256.Sum256(body),
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(to.endpoint, "/")+infer.PathPrefix+call, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", signed.Header(d.domain, to.key))
 	res, err := d.http.Do(req)
 	if err != nil {
 		return nil, err
@@ -50,8 +84,8 @@ func (d *Desk) post(ctx context.Context, endpoint, call string, body any) (*http
 }
 
 // call is post with a reply of JSON.
-func (d *Desk) call(ctx context.Context, endpoint, call string, body, reply any) error {
-	res, err := d.post(ctx, endpoint, call, body)
+func (d *Desk) call(ctx context.Context, to target, call string, body, reply any) error {
+	res, err := d.post(ctx, to, call, body)
 	if err != nil {
 		return err
 	}
@@ -107,8 +141,8 @@ func (f frames) next() (infer.Frame, error) {
 }
 
 // askLane asks how a lane stands.
-func (d *Desk) askLane(ctx context.Context, endpoint string, lease square.Hash, lane uint16) (infer.LaneReply, error) {
+func (d *Desk) askLane(ctx context.Context, to target) (infer.LaneReply, error) {
 	var out infer.LaneReply
-	err := d.call(ctx, endpoint, "lane", infer.LaneRequest{Lease: lease, Lane: lane}, &out)
+	err := d.call(ctx, to, "lane", infer.LaneRequest{Lease: to.lease, Lane: to.lane}, &out)
 	return out, err
 }

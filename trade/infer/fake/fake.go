@@ -206,6 +206,25 @@ func (a Account) Balance(_ context.Context, denom string) (uint64, error) {
 	return a.mem.Balance(market.Account(a.Self), denom), nil
 }
 
+func (a Account) Funds(_ context.Context, account square.Address, denom string) (uint64, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.mem.Balance(market.Account(account), denom), nil
+}
+
+func (a Account) Stake(_ context.Context, denom string) (market.Stake, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.mem.Stake(market.StakeKey{Provider: a.Self, Trade: infer.Name, Denom: denom})
+}
+
+func (a Account) Reclaim(_ context.Context, id square.Hash, notice uint64) error {
+	return a.do("reclaim", func() error {
+		_, err := a.Machine.Reclaim(a.mem, a.now(), a.Self, id, notice)
+		return err
+	})
+}
+
 func (a Account) PostOffer(_ context.Context, o square.Offer) error {
 	return a.do("offer", func() error {
 		if o.Provider != a.Self {

@@ -7,7 +7,10 @@ package meter
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
+	"strconv"
 
 	"github.com/torg-network/torg/trade/infer"
 )
@@ -25,54 +28,73 @@ type Body struct {
 	Path       string // "/v1/chat/completions", "/v1/completions" or "/v1/embeddings"
 	Completion uint64 // the most completion tokens; 0 when the body does not say
 	Choices    uint64
+	Members    map[string]json.RawMessage // of the body
 }
 
-// ReadBody reads an opaque request's body.
+// priced are the members that decide a body's path and price, and those that a
+// provider sets.
+var priced = []string{
+	"messages", "prompt", "input", "max_tokens", "max_completion_tokens", "n", "best_of", "model", "stream", "stream_options",
+}
+
+// ReadBody reads an opaque request's body. It reads what a server will read: a
+// body that could be read in two ways is refused ([Members]).
 func ReadBody(body []byte) (Body, error) {
-	var b struct {
-		Messages      json.RawMessage `json:"messages"`
-		Prompt        json.RawMessage `json:"prompt"`
-		Input         json.RawMessage `json:"input"`
-		MaxTokens     *uint32         `json:"max_tokens"`
-		MaxCompletion *uint32         `json:"max_completion_tokens"`
-		N             *uint32         `json:"n"`
-		BestOf        *uint32         `json:"best_of"`
+	m, err := Members(body, priced...)
+	if err != nil {
+		return Body{}, err
 	}
-	if err := json.Unmarshal(body, &b); err != nil {
-		return Body{}, fmt.Errorf("request body: %w", err)
-	}
-	out := Body{Choices: 1}
+	given := func(name string) bool { return len(m[name]) > 0 && string(m[name]) != "null" }
+	out := Body{Choices: 1, Members: m}
 	switch {
-	case b.Messages != nil:
+	case given("messages"):
 		out.Path = "/v1/chat/completions"
-	case b.Prompt != nil:
+	case given("prompt"):
 		out.Path = "/v1/completions"
 		// A list of prompts gives an answer each.
 		var list []json.RawMessage
-		if json.Unmarshal(b.Prompt, &list) == nil && len(list) > 1 && !isNumber(list[0]) {
+		if json.Unmarshal(m["prompt"], &list) == nil && len(list) > 1 && !isNumber(list[0]) {
 			out.Choices = uint64(len(list))
 		}
-	case b.Input != nil:
+	case given("input"):
 		out.Path = "/v1/embeddings"
 		return out, nil
 	default:
 		return Body{}, fmt.Errorf("request body: want messages, prompt or input")
 	}
-	for _, n := range []*uint32{b.N, b.BestOf} {
-		if n != nil && *n > 1 {
-			if *n > 128 {
-				return Body{}, fmt.Errorf("request body: n and best_of are at most 128")
-			}
-			out.Choices *= uint64(*n)
+	for _, name := range []string{"n", "best_of"} {
+		n, err := count(m[name])
+		if err != nil || n > 128 {
+			return Body{}, fmt.Errorf("request body: %s: want 1 to 128", name)
+		}
+		out.Choices *= max(n, 1)
+	}
+	for _, name := range []string{"max_tokens", "max_completion_tokens"} { // the newer name counts
+		n, err := count(m[name])
+		if err != nil {
+			return Body{}, fmt.Errorf("request body: %s: want a whole number of tokens", name)
+		}
+		if given(name) {
+			out.Completion = n
 		}
 	}
-	switch {
-	case b.MaxCompletion != nil:
-		out.Completion = uint64(*b.MaxCompletion)
-	case b.MaxTokens != nil:
-		out.Completion = uint64(*b.MaxTokens)
-	}
 	return out, nil
+}
+
+// count reads a whole number, of which some clients write 100.0; 0 where there
+// is none.
+func count(raw json.RawMessage) (uint64, error) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return 0, nil
+	}
+	if n, err := strconv.ParseUint(string(raw), 10, 32); err == nil {
+		return n, nil
+	}
+	f, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || f < 0 || f > math.MaxUint32 || f != math.Trunc(f) {
+		return 0, errors.New("not a whole number")
+	}
+	return uint64(f), nil
 }
 
 func isNumber(b json.RawMessage) bool {
@@ -115,9 +137,32 @@ func Ceiling(r infer.Request, context uint64) ([]uint64, error) {
 
 // Usage is what a server says it used.
 type Usage struct {
-	Prompt     uint64 `json:"prompt_tokens"`
-	Completion uint64 `json:"completion_tokens"`
+	Prompt     uint64
+	Completion uint64
 }
+
+// UnmarshalJSON reads numbers as servers write them, 11 or 11.0. What is no
+// count of tokens is none.
+func (u *Usage) UnmarshalJSON(b []byte) error {
+	var v struct {
+		Prompt     json.RawMessage `json:"prompt_tokens"`
+		Completion json.RawMessage `json:"completion_tokens"`
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return nil // a list, a word: no usage
+	}
+	u.Prompt, _ = count(v.Prompt)
+	u.Completion, _ = count(v.Completion)
+	return nil
+}
+
+// Hidden is how many tokens a choice may have that give no text: its beginning
+// and end, and the marks of reasoning and of tool calls.
+const Hidden = 64
+
+// Most is how many completion tokens so much text can be at most, in so many
+// choices: a token is at least a byte.
+func Most(text int, choices uint64) uint64 { return uint64(text) + Hidden*max(choices, 1) }
 
 // Event is what matters of one streamed event.
 type Event struct {

@@ -414,7 +414,7 @@ func (p *Provider) Report() Report {
 	slices.SortFunc(out.Selling, func(a, b Selling) int { return slices.Compare(a.Spec[:], b.Spec[:]) })
 	for _, l := range p.open() {
 		l.mu.Lock()
-		o := l.rec.Order
+		o := l.order
 		s := Serving{
 			Lease: l.id, Buyer: o.Buyer, Model: names[o.Spec], Policy: o.Policy, State: l.rec.State,
 			Lanes: o.Lanes, Until: l.rec.Until,

@@ -89,19 +89,14 @@ func (p *Provider) proving(ctx context.Context, pr Prover, q infer.Request, r in
 
 // proof proves a lane's last answer, part by part. A connection that ends early
 // tells of a failure after the first.
-func (p *Provider) proof(w http.ResponseWriter, r *http.Request) {
-	var req infer.ProofRequest
-	if err := read(w, r, &req); err != nil {
-		fail(w, err)
-		return
-	}
+func (p *Provider) proof(w http.ResponseWriter, r *http.Request, from caller, req infer.ProofRequest) {
 	done, ok := p.work()
 	if !ok {
 		fail(w, refuse(infer.CodeUnavailable, "the provider is shutting down"))
 		return
 	}
 	defer done()
-	pr, q, res, err := p.toProve(r.Context(), req)
+	pr, q, res, err := p.toProve(from, req)
 	if err != nil {
 		fail(w, err)
 		return
@@ -128,18 +123,18 @@ func (p *Provider) proof(w http.ResponseWriter, r *http.Request) {
 }
 
 // toProve finds the answer that a proof is asked for.
-func (p *Provider) toProve(ctx context.Context, req infer.ProofRequest) (pr Prover, q infer.Request, res infer.Result, err error) {
-	l, err := p.find(ctx, req.Lease)
-	if err != nil {
+func (p *Provider) toProve(from caller, req infer.ProofRequest) (pr Prover, q infer.Request, res infer.Result, err error) {
+	if err := from.about(req.Lease, req.Lane); err != nil {
 		return nil, q, res, err
 	}
+	l := from.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.rec.Order.Policy != square.PolicyProve {
-		return nil, q, res, refuse(infer.CodeBadRequest, "lease %s is under policy %q: its answers are not proven", l.id.Short(), l.rec.Order.Policy)
+	if l.order.Policy != square.PolicyProve {
+		return nil, q, res, refuse(infer.CodeBadRequest, "lease %s is under policy %q: its answers are not proven", l.id.Short(), l.order.Policy)
 	}
-	if uint64(req.Lane) >= l.rec.Order.Lanes {
-		return nil, q, res, refuse(infer.CodeUnknown, "lane %d: the lease has %d", req.Lane, l.rec.Order.Lanes)
+	if uint64(req.Lane) >= l.order.Lanes {
+		return nil, q, res, refuse(infer.CodeUnknown, "lane %d: the lease has %d", req.Lane, l.order.Lanes)
 	}
 	ln := l.lane(p, req.Lane)
 	if req.Seq == 0 || req.Seq != ln.rec.Seq || sha256.Sum256(req.Request) != ln.rec.LastRequest {
@@ -151,9 +146,9 @@ func (p *Provider) toProve(ctx context.Context, req infer.ProofRequest) (pr Prov
 	if ln.proofs >= maxProofs {
 		return nil, q, res, refuse(infer.CodeBusy, "this answer was proven %d times already", maxProofs)
 	}
-	s := p.service(l.rec.Order.Spec)
+	s := p.service(l.order.Spec)
 	if s == nil || s.prover() == nil {
-		return nil, q, res, refuse(infer.CodeUnavailable, "model %s is not served at the moment", l.rec.Order.Spec.Short())
+		return nil, q, res, refuse(infer.CodeUnavailable, "model %s is not served at the moment", l.order.Spec.Short())
 	}
 	a, err := p.lastAnswer(l.id, req.Lane)
 	if err != nil {

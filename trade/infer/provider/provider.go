@@ -21,6 +21,9 @@
 //
 // # Time
 //
+// Terms says which orders are taken, so that there is always time to redeem, and
+// Run when that is done.
+//
 // Expiries are judged by the ledger's time ([chain.Clock]); timeouts are
 // monotonic. The wall clock only dates receipts.
 package provider
@@ -31,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,6 +60,12 @@ type Ledger interface {
 	// WithdrawOffer ends the offer of a model for new leases. One that is not
 	// there is market.ErrNotFound or market.ErrState.
 	WithdrawOffer(ctx context.Context, spec square.Hash) error
+	// Funds is what an account holds, Stake what stands behind this provider's
+	// work in the trade.
+	Funds(ctx context.Context, account square.Address, denom string) (uint64, error)
+	Stake(ctx context.Context, denom string) (market.Stake, error)
+	// Reclaim ends a lease after so many seconds.
+	Reclaim(ctx context.Context, lease square.Hash, notice uint64) error
 	// Redeem claims lanes of one lease in one transaction.
 	Redeem(ctx context.Context, lease square.Hash, claims []chain.Claim) error
 	// Poke moves a lease past its deadline on.
@@ -111,16 +121,18 @@ type Config struct {
 	// Bond is locked per lease: so many times the order's job value (20), which
 	// decides how often honest work is audited.
 	BondTimes uint64
+	Terms     Terms
 	OfferTTL  time.Duration // 10 minutes; renewed at half of it
-	// RedeemEvery is the longest that charged money stays unredeemed (5
-	// minutes), and MaxRisk the most of it per lease, in base units (a quarter
-	// of the escrow when 0).
+	// Fee is what a redemption costs now, in base units; nil: nothing.
+	Fee func() uint64
+	// RedeemEvery is after how long money is redeemed that is worth it but
+	// waits for nothing else (5 minutes).
 	RedeemEvery time.Duration
-	MaxRisk     uint64
 	// Tick is how often leases are looked at (1 second).
 	Tick time.Duration
-	// WriteTimeout ends a request whose buyer does not read (30 seconds).
-	WriteTimeout time.Duration
+	// ReadTimeout ends a request whose body does not come (10 seconds), and
+	// WriteTimeout one whose buyer has not read for so long in all (30 seconds).
+	ReadTimeout, WriteTimeout time.Duration
 
 	Log *slog.Logger
 	Now func() time.Time // the wall clock that dates receipts
@@ -133,9 +145,15 @@ type Provider struct {
 	domain  square.Domain // offers, orders, quotes, receipts
 	channel square.Domain // vouchers
 	clock   *chain.Clock
+	host    string        // of Endpoint
 	fetch   chan struct{} // bounds ledger questions asked on behalf of strangers
 	kick    chan struct{} // the redeemer has something urgent
 	turn    chan struct{} // of who proves
+	looks   chan struct{} // bounds leases looked at, and pays redemptions, at once
+	pays    chan struct{}
+	tending sync.WaitGroup // leases looked after, offers posted
+	posting atomic.Bool
+	offerAt atomic.Value // time.Time: no sooner, after a failure
 	control control
 	book    book
 
@@ -145,7 +163,8 @@ type Provider struct {
 	gone     map[square.Hash]bool // models whose offers are known to be withdrawn
 	leases   map[square.Hash]*lease
 	quotes   map[square.Hash]quoted // by order
-	cancels  map[string]context.CancelFunc
+	crowded  map[square.Hash]bool   // models whose places somebody was refused
+	cancels  map[string]running
 	closing  bool
 	working  sync.WaitGroup // requests inside serve
 	stats    Stats
@@ -162,13 +181,25 @@ type service struct {
 	slots chan struct{}
 }
 
+// running is a request that runs, as its cancel call knows it.
+type running struct {
+	lease square.Hash
+	lane  uint16
+	stop  context.CancelFunc
+}
+
 // lease is a lease this provider serves.
 type lease struct {
-	id square.Hash
+	id    square.Hash
+	order square.Order // never changes
+	calls atomic.Int64 // being answered
 
-	mu    sync.Mutex // guards what follows
-	rec   leaseRecord
-	lanes map[uint16]*lane
+	mu      sync.Mutex // guards what follows
+	rec     leaseRecord
+	lanes   map[uint16]*lane
+	used    time.Time     // when a lane last worked; monotonic
+	eased   chan struct{} // closed and replaced when less waits to be redeemed
+	starved bool          // a request waits for a redemption
 
 	// The chores' own, all monotonic.
 	lookAt   time.Time // when to ask the ledger again
@@ -177,16 +208,19 @@ type lease struct {
 	overAt   time.Time // when the ledger was seen to have ended it
 	answerAt time.Time // earliest next try to answer a challenge
 
-	answering atomic.Bool // a challenge, in a goroutine of its own
-	failures  int
+	failures int
+
+	tended    atomic.Bool // looked after, in a goroutine of its own
+	answering atomic.Bool // a challenge, in another
 }
 
 // leaseRecord is what the disk keeps of a lease.
 type leaseRecord struct {
 	Order   square.Order     `json:"order"`
 	Rates   []square.Rate    `json:"rates"`
-	State   market.State     `json:"state"`  // as last seen
-	Until   int64            `json:"until"`  // the ledger's deadline: its end, or T_idle after the last redemption
+	State   market.State     `json:"state"` // as last seen
+	Until   int64            `json:"until"` // the ledger's deadline: its end, or T_idle after the last redemption
+	Ends    int64            `json:"ends"`
 	Closed  bool             `json:"closed"` // consent to close was signed for Paid
 	Paid    uint64           `json:"paid,string"`
 	Consent square.Signature `json:"consent"`
@@ -196,6 +230,7 @@ type lane struct {
 	channel square.Hash
 	rec     laneRecord
 	busy    bool
+	most    uint64 // while busy: what the request may cost
 	// How often the proof of which answer was made.
 	provenSeq uint64
 	proofs    int
@@ -237,7 +272,9 @@ func New(cfg Config) (*Provider, error) {
 	def(&cfg.OfferTTL, 10*time.Minute)
 	def(&cfg.RedeemEvery, 5*time.Minute)
 	def(&cfg.Tick, time.Second)
+	def(&cfg.ReadTimeout, 10*time.Second)
 	def(&cfg.WriteTimeout, 30*time.Second)
+	cfg.Terms.defaults()
 	if cfg.BondTimes == 0 {
 		cfg.BondTimes = 20
 	}
@@ -247,18 +284,28 @@ func New(cfg Config) (*Provider, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Fee == nil {
+		cfg.Fee = func() uint64 { return 0 }
+	}
+	endpoint, err := url.Parse(cfg.Endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("provider: endpoint: %w", err)
+	}
 	p := &Provider{
-		Config: cfg, addr: cfg.Key.Address(),
+		Config: cfg, addr: cfg.Key.Address(), host: endpoint.Hostname(),
 		domain: square.LedgerDomain(cfg.ChainID), channel: square.ChannelDomain(cfg.ChainID),
 		clock:    chain.NewClock(cfg.Ledger.Head),
 		fetch:    make(chan struct{}, 4),
 		kick:     make(chan struct{}, 1),
 		turn:     make(chan struct{}, 1),
+		looks:    make(chan struct{}, maxLooks),
+		pays:     make(chan struct{}, maxPays),
+		crowded:  map[square.Hash]bool{},
 		offers:   map[square.Hash]square.Offer{},
 		gone:     map[square.Hash]bool{},
 		leases:   map[square.Hash]*lease{},
 		quotes:   map[square.Hash]quoted{},
-		cancels:  map[string]context.CancelFunc{},
+		cancels:  map[string]running{},
 		services: map[square.Hash]*service{},
 	}
 	p.Log = p.Log.With("provider", p.addr.String())
@@ -333,8 +380,7 @@ func (p *Provider) load() error {
 				return fmt.Errorf("provider: lease %x on disk: %w", k, err)
 			}
 			// lastPaid stays zero: what is owed from before is redeemed at once.
-			l := &lease{id: square.Hash(k), rec: rec, lanes: map[uint16]*lane{}}
-			p.leases[l.id] = l
+			p.leases[square.Hash(k)] = newLease(square.Hash(k), rec)
 			return nil
 		})
 		if err != nil {
@@ -358,12 +404,22 @@ func (p *Provider) load() error {
 	})
 }
 
+func newLease(id square.Hash, rec leaseRecord) *lease {
+	return &lease{id: id, order: rec.Order, rec: rec, lanes: map[uint16]*lane{}, used: time.Now(), eased: make(chan struct{})}
+}
+
+// ease tells whoever waits that less is to be redeemed. Callers hold l.mu.
+func (l *lease) ease() {
+	close(l.eased)
+	l.eased = make(chan struct{})
+}
+
 // lane returns the lane's state, a fresh one when it was never used. Callers
 // hold l.mu and have checked that the order has the lane.
 func (l *lease) lane(p *Provider, n uint16) *lane {
 	ln := l.lanes[n]
 	if ln == nil {
-		config := market.Lease{ID: l.id, Order: l.rec.Order, Provider: p.addr}.Channel(n)
+		config := market.Lease{ID: l.id, Order: l.order, Provider: p.addr}.Channel(n)
 		ln = &lane{channel: config.ID(p.channel)}
 		l.lanes[n] = ln
 	}
@@ -399,30 +455,49 @@ func refuse(code, format string, args ...any) *infer.WireError {
 	return &infer.WireError{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// find returns a lease that this provider serves, asking the ledger about one
-// it has not seen.
-func (p *Provider) find(ctx context.Context, id square.Hash) (*lease, error) {
+// find returns a lease that this provider serves and that who may ask about. It
+// asks the ledger about one it has not seen: on behalf of strangers a few at
+// once, so that they are not in the way of who was quoted.
+func (p *Provider) find(ctx context.Context, id square.Hash, who square.Address) (*lease, error) {
 	p.mu.Lock()
 	l := p.leases[id]
+	_, quoted := p.quotes[id]
 	p.mu.Unlock()
 	if l != nil {
+		if l.order.Authorizer != who {
+			return nil, notTheirs(id)
+		}
 		return l, nil
 	}
-	select {
-	case p.fetch <- struct{}{}:
-		defer func() { <-p.fetch }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if !quoted {
+		select {
+		case p.fetch <- struct{}{}:
+			defer func() { <-p.fetch }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	m, err := p.Ledger.Lease(ctx, id)
-	if errors.Is(err, market.ErrNotFound) {
+	switch {
+	case errors.Is(err, market.ErrNotFound):
 		return nil, refuse(infer.CodeUnknown, "lease %s is not on the ledger", id.Short())
-	}
-	if err != nil {
+	case err != nil:
 		return nil, refuse(infer.CodeUnavailable, "lease %s: the ledger does not answer: %v", id.Short(), err)
+	case m.Order.Authorizer != who:
+		return nil, notTheirs(id)
 	}
+	return p.take(m)
+}
+
+func notTheirs(id square.Hash) error {
+	return refuse(infer.CodeCaller, "lease %s: only its authorizer may ask, who signs its vouchers", id.Short())
+}
+
+// take begins to serve a lease.
+func (p *Provider) take(m market.Lease) (*lease, error) {
+	id := m.ID
 	switch {
 	case m.Provider != p.addr || m.Order.Trade != infer.Name || m.Order.Mode != square.ModeStream:
 		return nil, refuse(infer.CodeUnknown, "lease %s is not this provider's", id.Short())
@@ -431,10 +506,14 @@ func (p *Provider) find(ctx context.Context, id square.Hash) (*lease, error) {
 	case m.State != market.Active && m.State != market.Draining && m.State != market.Disputed:
 		return nil, refuse(infer.CodeUnknown, "lease %s has not started", id.Short())
 	}
-	l = &lease{
-		id: id, lanes: map[uint16]*lane{}, lastPaid: time.Now(),
-		rec: leaseRecord{Order: m.Order, Rates: m.Rates, State: m.State, Until: m.Deadline},
+	p.mu.Lock()
+	l := p.leases[id]
+	p.mu.Unlock()
+	if l != nil {
+		return l, nil
 	}
+	l = newLease(id, leaseRecord{Order: m.Order, Rates: m.Rates, State: m.State, Until: m.Deadline, Ends: m.Ends})
+	l.lastPaid = time.Now()
 	if err := p.saveLease(id, l.rec); err != nil {
 		return nil, refuse(infer.CodeUnavailable, "lease %s: the provider's disk failed; nothing was charged", id.Short())
 	}

@@ -20,14 +20,18 @@ import (
 // ahead.
 const quoteTTL = square.QuoteTTL - 5
 
-// maxQuotes bounds the quotes outstanding at once.
-const maxQuotes = 1024
+// Bounds of the quotes outstanding at once, in all and of one buyer, and how long
+// after its expiry one is forgotten.
+const (
+	maxQuotes     = 1024
+	maxQuotesEach = 4
+	quoteGrace    = 5 * time.Second
+)
 
 // quoted is a quote that was given and may become a lease.
 type quoted struct {
 	reply  infer.QuoteReply
-	spec   square.Hash
-	units  uint64
+	order  square.Order
 	expiry time.Time // ledger time
 }
 
@@ -102,13 +106,21 @@ func (p *Provider) nonce(now time.Time) (n uint64, err error) {
 	return n, err
 }
 
-// quote binds an offer to an order. The same order gets the same quote.
-func (p *Provider) quote(ctx context.Context, req infer.QuoteRequest) (infer.QuoteReply, error) {
+// quote binds an offer to an order. The same order gets the same quote. A quote
+// holds places for its time, so that only an account that asks for itself, and
+// can pay for what it asks, is given one.
+func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteRequest) (infer.QuoteReply, error) {
 	o := req.Order
 	if err := o.Check(); err != nil {
 		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "%v", err)
 	}
-	if o.Trade != infer.Name {
+	id := o.ID(p.domain)
+	switch {
+	case from.Lease != id || from.Lane != 0:
+		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "authorization: lease is not the order's digest")
+	case from.who != o.Buyer:
+		return infer.QuoteReply{}, refuse(infer.CodeCaller, "order: only its buyer may ask for a quote on it")
+	case o.Trade != infer.Name:
 		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "order: trade %q is not sold here", o.Trade)
 	}
 	if err := (infer.Rules{}).CheckOrder(o); err != nil {
@@ -118,101 +130,202 @@ func (p *Provider) quote(ctx context.Context, req infer.QuoteRequest) (infer.Quo
 	if err != nil {
 		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the ledger's time is unknown: %v", err)
 	}
+	if p.Control().Paused {
+		return infer.QuoteReply{}, errPaused
+	}
+	p.mu.Lock()
+	have, rates, err := p.quotable(id, o, req.Offer, now)
+	p.mu.Unlock()
+	if err != nil || have != nil {
+		return given(have, err)
+	}
+	if err := p.Terms.check(o, rates, p.Fee()); err != nil {
+		return infer.QuoteReply{}, err
+	}
+	p.mu.Lock()
+	s := p.services[o.Spec]
+	p.mu.Unlock()
+	if s != nil {
+		if err := s.knows(o); err != nil {
+			return infer.QuoteReply{}, err
+		}
+	}
+	select {
+	case p.fetch <- struct{}{}:
+		defer func() { <-p.fetch }()
+	case <-ctx.Done():
+		return infer.QuoteReply{}, ctx.Err()
+	}
+	funds, err := p.Ledger.Funds(ctx, o.Buyer, o.Denom)
+	if err != nil {
+		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the buyer's balance is unknown: %v", err)
+	}
 	params, err := p.Ledger.Params(ctx)
 	if err != nil {
 		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the ledger's parameters are unknown: %v", err)
 	}
-	id := o.ID(p.domain)
-	if p.Control().Paused {
-		return infer.QuoteReply{}, errPaused
+	stake, err := p.Ledger.Stake(ctx, o.Denom)
+	if err != nil {
+		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the provider's stake is unknown: %v", err)
 	}
-
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	have, rates, err = p.quotable(id, o, req.Offer, now)
+	if err != nil || have != nil {
+		return given(have, err)
+	}
+	offer := p.offers[req.Offer]
+	bond, err := p.reserve(o, offer.Capacity, params.LeaseBond(o), funds, stake, now)
+	if err != nil {
+		return infer.QuoteReply{}, err
+	}
+	expiry := now.Add(quoteTTL * time.Second)
+	q := square.Quote{
+		Provider: p.addr, Order: id, Offer: req.Offer, Spec: offer.Spec, Rates: rates, Bond: bond, Ready: true, Expiry: expiry.Unix(),
+	}
+	rand.Read(q.Nonce[:])
+	out := infer.QuoteReply{Quote: q, Sig: p.Key.Sign(q.Digest(p.domain))}
+	p.quotes[id] = quoted{reply: out, order: o, expiry: expiry}
+	return out, nil
+}
+
+func given(have *infer.QuoteReply, err error) (infer.QuoteReply, error) {
+	if err != nil {
+		return infer.QuoteReply{}, err
+	}
+	return *have, nil
+}
+
+// quotable is the quote that an order has already, or at what rates it may get
+// one. Callers hold p.mu.
+func (p *Provider) quotable(id square.Hash, o square.Order, offerID square.Hash, now time.Time) (*infer.QuoteReply, []square.Rate, error) {
 	if q, ok := p.quotes[id]; ok {
 		if now.Before(q.expiry) {
-			return q.reply, nil
+			return &q.reply, nil, nil
 		}
-		return infer.QuoteReply{}, refuse(infer.CodeStale, "the quote on this order has expired; make a new order")
+		return nil, nil, refuse(infer.CodeStale, "the quote on this order has expired; make a new order")
 	}
 	if p.leases[id] != nil {
-		return infer.QuoteReply{}, refuse(infer.CodeStale, "this order is a lease already")
+		return nil, nil, refuse(infer.CodeStale, "this order is a lease already")
 	}
-	offer, ok := p.offers[req.Offer]
+	offer, ok := p.offers[offerID]
 	s := p.services[o.Spec]
 	switch {
 	case p.closing:
-		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the provider is shutting down")
+		return nil, nil, refuse(infer.CodeUnavailable, "the provider is shutting down")
 	case !ok || offer.Expiry <= now.Unix():
-		return infer.QuoteReply{}, refuse(infer.CodeUnknown, "no such offer, or it has lapsed: ask for the offers again")
+		return nil, nil, refuse(infer.CodeUnknown, "no such offer, or it has lapsed: ask for the offers again")
 	case s == nil || offer.Spec != o.Spec:
-		return infer.QuoteReply{}, refuse(infer.CodeUnknown, "order: spec: the offer is for another model")
+		return nil, nil, refuse(infer.CodeUnknown, "order: spec: the offer is for another model")
 	case o.Expiry <= now.Unix():
-		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "order: expiry has passed")
+		return nil, nil, refuse(infer.CodeBadRequest, "order: expiry has passed")
 	case o.Denom != offer.Denom:
-		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "order: denom %q: the offer is in %q", o.Denom, offer.Denom)
+		return nil, nil, refuse(infer.CodeBadRequest, "order: denom %q: the offer is in %q", o.Denom, offer.Denom)
+	case o.Units > offer.Capacity:
+		return nil, nil, refuse(infer.CodeTerms, "order: units %d: the offer has %d", o.Units, offer.Capacity)
 	case len(p.quotes) >= maxQuotes:
-		return infer.QuoteReply{}, refuse(infer.CodeBusy, "too many quotes are outstanding; try again in %d s", quoteTTL)
-	}
-	if err := s.knows(o); err != nil {
-		return infer.QuoteReply{}, err
+		return nil, nil, refuse(infer.CodeBusy, "too many quotes are outstanding; try again in %d s", quoteTTL)
 	}
 	rates := infer.Terms(offer, o.Policy)
 	if rates == nil {
-		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "order: policy %q: answers of this model are not proven here", o.Policy)
+		return nil, nil, refuse(infer.CodeBadRequest, "order: policy %q: answers of this model are not proven here", o.Policy)
 	}
 	if err := square.Within(rates, o.MaxRates); err != nil {
-		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "%v", err)
+		return nil, nil, refuse(infer.CodeBadRequest, "%v", err)
 	}
-	// The ledger enforces capacity; this only spares both sides a refusal.
+	return nil, rates, nil
+}
+
+// reserve finds room for an order beside leases and quotes, and returns its
+// bond. The ledger enforces capacity and funds; this spares both sides a
+// refusal, and keeps places for who can have them. least is the least bond that the
+// ledger takes. Callers hold p.mu.
+func (p *Provider) reserve(o square.Order, capacity, least, funds uint64, stake market.Stake, now time.Time) (uint64, error) {
+	var escrows, bonds, each uint64
 	used := o.Units
-	for _, q := range p.quotes {
-		if q.spec == o.Spec {
-			used += q.units
+	for id, q := range p.quotes {
+		if p.leases[id] != nil || !now.Before(q.expiry) {
+			continue
+		}
+		if q.order.Spec == o.Spec {
+			used += q.order.Units
+		}
+		if q.order.Denom == o.Denom {
+			bonds += q.reply.Quote.Bond
+		}
+		if q.order.Buyer == o.Buyer {
+			each++
+			escrows += q.order.Escrow
 		}
 	}
 	for _, l := range p.leases {
 		l.mu.Lock()
-		if l.rec.Order.Spec == o.Spec && !l.rec.State.Terminal() {
-			used += l.rec.Order.Units
+		if l.order.Spec == o.Spec && !l.rec.State.Terminal() {
+			used += l.order.Units
 		}
 		l.mu.Unlock()
 	}
-	if o.Units > offer.Capacity || used > offer.Capacity {
-		return infer.QuoteReply{}, refuse(infer.CodeBusy, "order: units %d: the offer has no room for them", o.Units)
+	switch {
+	case each >= maxQuotesEach:
+		return 0, refuse(infer.CodeBusy, "the buyer has %d quotes that it has not used; use one, or try again in %d s", each, quoteTTL)
+	case used > capacity:
+		p.crowded[o.Spec] = true
+		return 0, refuse(infer.CodeBusy, "order: units %d: the offer has no room for them", o.Units)
 	}
-	if o.JobValue > square.MaxUnits/p.BondTimes {
-		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "order: job_value is too large to bond")
+	if err := funded(o, funds, escrows); err != nil {
+		return 0, err
 	}
-	expiry := now.Add(quoteTTL * time.Second)
-	q := square.Quote{
-		Provider: p.addr, Order: id, Offer: req.Offer, Spec: offer.Spec, Rates: rates,
-		Bond: max(o.JobValue*p.BondTimes, params.LeaseBond(o)), Ready: true, Expiry: expiry.Unix(),
-	}
-	rand.Read(q.Nonce[:])
-	out := infer.QuoteReply{Quote: q, Sig: p.Key.Sign(q.Digest(p.domain))}
-	p.quotes[id] = quoted{reply: out, spec: o.Spec, units: o.Units, expiry: expiry}
-	return out, nil
+	return p.bond(o, least, stake, bonds)
 }
 
 // adopt takes up the leases that quotes became, and forgets quotes that lapsed.
 func (p *Provider) adopt(ctx context.Context, now time.Time) {
 	p.mu.Lock()
-	open := map[square.Hash]quoted{}
-	for id, q := range p.quotes {
-		open[id] = q
-	}
+	open := maps.Clone(p.quotes)
 	p.mu.Unlock()
 	for id, q := range open {
 		m, err := p.Ledger.Lease(ctx, id)
 		if err == nil && m.State == market.Active {
-			_, err = p.find(ctx, id)
+			_, err = p.take(m)
 		}
-		lapsed := now.After(q.expiry.Add(square.QuoteTTL * time.Second))
-		if err == nil && m.State != market.Open || lapsed {
+		if err == nil && m.State != market.Open || now.After(q.expiry.Add(quoteGrace)) {
 			p.mu.Lock()
 			delete(p.quotes, id)
 			p.mu.Unlock()
 		}
+	}
+}
+
+// reclaim gives notice to the lease that has left its places unused for the
+// longest, of each model whose places somebody was refused.
+func (p *Provider) reclaim(ctx context.Context, now time.Time) {
+	p.mu.Lock()
+	specs := p.crowded
+	p.crowded = map[square.Hash]bool{}
+	p.mu.Unlock()
+	for spec := range specs {
+		var longest *lease
+		var unused time.Duration
+		for _, l := range p.open() {
+			l.mu.Lock()
+			busy := false
+			for _, ln := range l.lanes {
+				busy = busy || ln.busy
+			}
+			if d := time.Since(l.used); l.order.Spec == spec && l.rec.State == market.Active && !busy && d >= max(p.Terms.Hold, unused) &&
+				l.rec.Ends-now.Unix() > int64(l.order.Drain) {
+				longest, unused = l, d
+			}
+			l.mu.Unlock()
+		}
+		if longest == nil {
+			continue
+		}
+		if err := p.Ledger.Reclaim(ctx, longest.id, longest.order.Drain); err != nil {
+			p.Log.Warn("unused places could not be reclaimed", "lease", longest.id.Short(), "err", err)
+			continue
+		}
+		p.Log.Info("reclaimed unused places", "lease", longest.id.Short(), "units", longest.order.Units, "unused", unused.Round(time.Second))
+		p.sight(ctx, longest, now)
 	}
 }

@@ -14,18 +14,33 @@ import (
 	"github.com/torg-network/torg/trade/infer/chain"
 )
 
-// Run does the chores until ctx ends: it posts offers, adopts leases, and
-// redeems.
+// Bounds of how many leases are looked at, and redeemed, at once. A redemption
+// that no block takes holds a place until it is given up.
+const (
+	maxLooks = 8
+	maxPays  = 256
+)
+
+// Run does the chores until ctx ends: it posts offers, adopts leases, redeems,
+// and takes back places that nobody uses while others want them.
 //
-// Money is redeemed when it has waited RedeemEvery or two fifths of the lease's
-// T_idle, when more than MaxRisk of it waits, when the lease is draining or
-// about to end, and at Close.
+// Redemption follows what may be lost. A request is served only while what
+// waits to be redeemed, what may come of requests that run, and its own price
+// are together within the lease's credit, which is its job value. At half of
+// that it is redeemed, so that serving goes on meanwhile. It is redeemed as well
+// when the lease drains, when its deadline is near (two thirds of Terms.Notice),
+// at Close, and, where it is worth the fee twenty times over, every RedeemEvery.
+// What a redemption would cost more than it brings is left.
+//
+// A lease is looked at every 5 ticks, at least six times in a notice. Leases are
+// looked after side by side: one whose redemption takes long is not in the way
+// of the others.
 func (p *Provider) Run(ctx context.Context) error {
 	tick := time.NewTicker(p.Tick)
 	defer tick.Stop()
-	var offerAt time.Time // no sooner; after a failure
+	defer p.tending.Wait()
 	for {
-		p.chores(ctx, &offerAt)
+		p.chores(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -42,7 +57,7 @@ func (p *Provider) wake() {
 	}
 }
 
-func (p *Provider) chores(ctx context.Context, offerAt *time.Time) {
+func (p *Provider) chores(ctx context.Context) {
 	if _, err := p.clock.Refresh(ctx); err != nil && ctx.Err() == nil {
 		p.Log.Debug("ledger does not answer", "err", err)
 	}
@@ -50,20 +65,35 @@ func (p *Provider) chores(ctx context.Context, offerAt *time.Time) {
 	if err != nil {
 		return
 	}
-	if paused := p.Control().Paused; (paused || p.offersDue(now)) && time.Now().After(*offerAt) {
+	// Money first.
+	for _, l := range p.open() {
+		if !l.due(p, now) || !l.tended.CompareAndSwap(false, true) {
+			continue
+		}
+		p.tending.Go(func() {
+			defer l.tended.Store(false)
+			p.tend(ctx, l, now, false)
+		})
+	}
+	failed, _ := p.offerAt.Load().(time.Time)
+	if paused := p.Control().Paused; (paused || p.offersDue(now)) && time.Now().After(failed) {
 		does, what := p.PostOffers, "posted"
 		if paused {
 			does, what = p.withdrawOffers, "withdrawn"
 		}
-		if err := does(ctx); err != nil && ctx.Err() == nil {
-			p.Log.Warn("offers could not be "+what, "err", err)
-			*offerAt = time.Now().Add(min(p.OfferTTL/2, 5*p.Tick))
+		// In its own time: leases are looked after meanwhile.
+		if p.posting.CompareAndSwap(false, true) {
+			p.tending.Go(func() {
+				defer p.posting.Store(false)
+				if err := does(ctx); err != nil && ctx.Err() == nil {
+					p.Log.Warn("offers could not be "+what, "err", err)
+					p.offerAt.Store(time.Now().Add(min(p.OfferTTL/2, 5*p.Tick)))
+				}
+			})
 		}
 	}
 	p.adopt(ctx, now)
-	for _, l := range p.open() {
-		p.tend(ctx, l, now, false)
-	}
+	p.reclaim(ctx, now)
 	p.saveSteps()
 }
 
@@ -100,33 +130,53 @@ func (l *lease) risk() (sum uint64) {
 	return sum
 }
 
-func (p *Provider) maxRisk(escrow uint64) uint64 {
-	if p.MaxRisk > 0 {
-		return p.MaxRisk
+// owed is risk and what may come of requests that run. Callers hold l.mu.
+func (l *lease) owed() (sum uint64) {
+	for _, ln := range l.lanes {
+		sum += ln.most
 	}
-	return escrow / 4
+	return sum + l.risk()
+}
+
+// urgent reports whether money is to be redeemed now, or as soon as it may be.
+// Of a zero time the deadlines are left out. Callers hold l.mu.
+func (l *lease) urgent(p *Provider, now time.Time) bool {
+	risk, fee := l.risk(), p.Fee()
+	if risk <= fee || l.rec.State != market.Active && l.rec.State != market.Draining {
+		return false
+	}
+	near := !now.IsZero() && !now.Before(time.Unix(l.rec.Until, 0).Add(-2*p.Terms.reserve()))
+	old := time.Since(l.lastPaid) >= p.RedeemEvery && risk/20 >= fee
+	return near || old || l.rec.State == market.Draining || risk > p.Terms.credit(l.order)/2 || l.starved
+}
+
+// due reports whether a lease needs looking after.
+func (l *lease) due(p *Provider, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().After(l.lookAt) || time.Now().After(l.redeemAt) && l.urgent(p, now)
 }
 
 // tend looks after one lease: what the ledger says of it, and what it owes.
 func (p *Provider) tend(ctx context.Context, l *lease, now time.Time, last bool) {
-	if last || time.Now().After(l.lookAt) {
-		l.lookAt = time.Now().Add(5 * p.Tick)
-		p.look(ctx, l, now)
+	l.mu.Lock()
+	look := last || time.Now().After(l.lookAt)
+	l.mu.Unlock()
+	if look {
+		p.sight(ctx, l, now)
 	}
 	l.mu.Lock()
 	if l.rec.State.Terminal() {
+		over := l.overAt
 		l.mu.Unlock()
-		if !l.overAt.IsZero() && time.Since(l.overAt) > time.Hour {
+		if !over.IsZero() && time.Since(over) > time.Hour {
 			p.forget(l)
 		}
 		return
 	}
 	risk := l.risk()
-	every := min(p.RedeemEvery, time.Duration(l.rec.Order.Idle)*time.Second*2/5)
-	due := last || time.Since(l.lastPaid) >= every || risk > p.maxRisk(l.rec.Order.Escrow) ||
-		l.rec.State == market.Draining || !now.Before(time.Unix(l.rec.Until, 0).Add(-margin(l.rec.Order)))
 	var claims []chain.Claim
-	if risk > 0 && due && l.rec.State != market.Disputed && (last || time.Now().After(l.redeemAt)) {
+	if last && risk > p.Fee() && l.rec.State != market.Disputed || time.Now().After(l.redeemAt) && l.urgent(p, now) {
 		for n, ln := range l.lanes {
 			if ln.rec.Charged > ln.rec.Redeemed {
 				claims = append(claims, chain.Claim{Lane: n, Amount: ln.rec.Charged, Voucher: ln.rec.Voucher})
@@ -138,19 +188,37 @@ func (p *Provider) tend(ctx context.Context, l *lease, now time.Time, last bool)
 		return
 	}
 	slices.SortFunc(claims, func(a, b chain.Claim) int { return int(a.Lane) - int(b.Lane) })
-	if err := p.Ledger.Redeem(ctx, l.id, claims); err != nil {
+	p.pays <- struct{}{}
+	err := p.Ledger.Redeem(ctx, l.id, claims)
+	<-p.pays
+	if err != nil {
 		// It may be on the ledger all the same: look before the next try.
+		l.mu.Lock()
 		l.failures++
-		l.redeemAt = time.Now().Add(min(p.Tick<<min(l.failures, 6), time.Minute))
+		l.redeemAt = time.Now().Add(min(p.Tick<<min(l.failures, 6), p.Terms.reserve()/2))
 		l.lookAt = time.Time{}
+		tries := l.failures
+		l.mu.Unlock()
 		if ctx.Err() == nil {
-			p.Log.Warn("redemption failed, will try again", "lease", l.id.Short(), "waiting", risk, "tries", l.failures, "err", err)
+			p.Log.Warn("redemption failed, will try again", "lease", l.id.Short(), "waiting", risk, "tries", tries, "err", err)
 		}
 		return
 	}
+	l.mu.Lock()
 	l.failures, l.lastPaid, l.lookAt = 0, time.Now(), time.Time{}
+	l.mu.Unlock()
 	p.redeemed(l, claims)
 	p.Log.Info("redeemed", "lease", l.id.Short(), "amount", risk, "lanes", len(claims))
+}
+
+// sight brings a lease's record up to date with the ledger, in its turn.
+func (p *Provider) sight(ctx context.Context, l *lease, now time.Time) {
+	p.looks <- struct{}{}
+	defer func() { <-p.looks }()
+	l.mu.Lock()
+	l.lookAt = time.Now().Add(min(5*p.Tick, p.Terms.Notice/6))
+	l.mu.Unlock()
+	p.look(ctx, l, now)
 }
 
 // redeemed notes what was paid.
@@ -166,6 +234,8 @@ func (p *Provider) redeemed(l *lease, claims []chain.Claim) {
 			recs[c.Lane] = ln.rec
 		}
 	}
+	l.starved = false
+	l.ease()
 	l.mu.Unlock()
 	if len(recs) == 0 {
 		return
@@ -197,7 +267,7 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 	m, err := p.Ledger.Lease(ctx, l.id)
 	if errors.Is(err, market.ErrNotFound) {
 		l.mu.Lock()
-		until := l.rec.Until + int64(l.rec.Order.Drain)
+		until := l.rec.Until + int64(l.order.Drain)
 		l.mu.Unlock()
 		if now.Unix() <= until {
 			// The ledger remembers leases long after their end: what answers is
@@ -205,7 +275,7 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 			p.Log.Warn("the ledger does not know an open lease", "lease", l.id.Short())
 			return
 		}
-		m = market.Lease{State: market.Settled, Reason: "forgotten"}
+		m = market.Lease{State: market.Settled, Reason: "forgotten", Deadline: now.Unix(), Ends: until}
 	} else if err != nil {
 		return
 	}
@@ -218,7 +288,7 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 	}
 	rec, changed := l.rec, m.State != l.rec.State
 	rec.State = m.State
-	rec.Until = m.Deadline
+	rec.Until, rec.Ends = m.Deadline, m.Ends
 	l.rec = rec
 	lost := l.risk()
 	l.mu.Unlock()
@@ -231,8 +301,13 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 	}
 	p.answerChallenge(l, m)
 	if m.State.Terminal() {
-		if l.overAt.IsZero() {
+		l.mu.Lock()
+		first := l.overAt.IsZero()
+		if first {
 			l.overAt = time.Now()
+		}
+		l.mu.Unlock()
+		if first {
 			p.book.end(Ended{Lease: l.id, Time: p.Now().UnixMilli(), State: m.State, Reason: m.Reason, Lost: lost})
 			if lost > 0 && m.Reason != market.ReasonAgreed {
 				p.Log.Error("lease ended with money unredeemed", "lease", l.id.Short(), "amount", lost, "reason", m.Reason)
@@ -240,12 +315,19 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 		}
 		return
 	}
-	// What is past its deadline, anyone may move on; give others' pokes a moment.
-	if m.Deadline > 0 && now.Unix() > m.Deadline+5 {
+	// What is past its deadline, anyone may move on; give others' pokes a moment,
+	// unless money waits for it.
+	patience := int64(5)
+	if lost > 0 {
+		patience = 0
+	}
+	if m.Deadline > 0 && now.Unix() > m.Deadline+patience {
 		if err := p.Ledger.Poke(ctx, l.id); err != nil && ctx.Err() == nil {
 			p.Log.Debug("poke", "lease", l.id.Short(), "err", err)
 		}
+		l.mu.Lock()
 		l.lookAt = time.Time{}
+		l.mu.Unlock()
 	}
 }
 
@@ -312,8 +394,8 @@ func (p *Provider) Close(ctx context.Context) error {
 	case <-idle:
 	case <-ctx.Done():
 		p.mu.Lock()
-		for _, stop := range p.cancels {
-			stop()
+		for _, r := range p.cancels {
+			r.stop()
 		}
 		p.mu.Unlock()
 		<-idle
@@ -325,8 +407,9 @@ func (p *Provider) Close(ctx context.Context) error {
 		return err
 	}
 	for _, l := range p.open() {
-		p.tend(ctx, l, now, true)
+		p.tending.Go(func() { p.tend(ctx, l, now, true) })
 	}
+	p.tending.Wait()
 	p.saveSteps()
 	if owed := p.Owed(); owed > 0 {
 		return errors.New("some charges are not redeemed yet; start again with the same data folder before the leases go idle")

@@ -20,88 +20,6 @@ import (
 	"github.com/torg-network/torg/trade/infer/journal"
 )
 
-// Handler answers the wire of package infer.
-func (p *Provider) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+infer.PathPrefix+"offers", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, p.Offers())
-	})
-	mux.HandleFunc("POST "+infer.PathPrefix+"quote", handle(p.quote))
-	mux.HandleFunc("POST "+infer.PathPrefix+"serve", p.serve)
-	mux.HandleFunc("POST "+infer.PathPrefix+"cancel", p.cancel)
-	mux.HandleFunc("POST "+infer.PathPrefix+"lane", handle(p.laneState))
-	mux.HandleFunc("POST "+infer.PathPrefix+"proof", p.proof)
-	mux.HandleFunc("POST "+infer.PathPrefix+"close", handle(p.closeLease))
-	return mux
-}
-
-// handle reads a request, answers it and writes the reply or the refusal.
-func handle[In, Out any](answer func(context.Context, In) (Out, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		var in In
-		if err := read(w, r, &in); err != nil {
-			fail(w, err)
-			return
-		}
-		out, err := answer(r.Context(), in)
-		if err != nil {
-			fail(w, err)
-			return
-		}
-		reply(w, out)
-	}
-}
-
-// read decodes one JSON value and nothing after it.
-func read(w http.ResponseWriter, r *http.Request, v any) error {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, infer.MaxBody))
-	if err := d.Decode(v); err != nil {
-		return refuse(infer.CodeBadRequest, "request body: %v", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return refuse(infer.CodeBadRequest, "request body: something follows the JSON value, or it is over %d bytes", infer.MaxBody)
-	}
-	return nil
-}
-
-func reply(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the client is gone
-}
-
-var statuses = map[string]int{
-	infer.CodeBadRequest:  http.StatusBadRequest,
-	infer.CodePayment:     http.StatusPaymentRequired,
-	infer.CodeStale:       http.StatusConflict,
-	infer.CodeBusy:        http.StatusTooManyRequests,
-	infer.CodeUnknown:     http.StatusNotFound,
-	infer.CodeClosed:      http.StatusGone,
-	infer.CodePaused:      http.StatusServiceUnavailable,
-	infer.CodeUnavailable: http.StatusServiceUnavailable,
-}
-
-func wireError(err error) *infer.WireError {
-	var we *infer.WireError
-	if !errors.As(err, &we) {
-		we = refuse(infer.CodeUnavailable, "%v; nothing was charged", err)
-	}
-	return we
-}
-
-func fail(w http.ResponseWriter, err error) {
-	we := wireError(err)
-	status := statuses[we.Code]
-	if status == 0 {
-		status = http.StatusServiceUnavailable
-	}
-	if we.Code == infer.CodeBusy {
-		w.Header().Set("Retry-After", "1")
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(we) // the client is gone
-}
-
 // work is an admitted request: paid for, its lane and a slot taken.
 type work struct {
 	l       *lease
@@ -121,28 +39,20 @@ type work struct {
 }
 
 // serve admits a request, does it and charges it.
-func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
-	var req infer.ServeRequest
-	if err := read(w, r, &req); err != nil {
-		p.refused(w, err)
-		return
-	}
-	p.mu.Lock()
-	if p.closing {
-		p.mu.Unlock()
+func (p *Provider) serve(w http.ResponseWriter, r *http.Request, from caller, req infer.ServeRequest) {
+	done, ok := p.work()
+	if !ok {
 		p.refused(w, refuse(infer.CodeUnavailable, "the provider is shutting down; nothing was charged"))
 		return
 	}
-	p.working.Add(1)
-	p.mu.Unlock()
-	defer p.working.Done()
+	defer done()
 
-	wk, again, err := p.admit(r.Context(), req)
+	wk, again, err := p.admitInTime(r.Context(), from, req)
 	if err != nil {
 		p.refused(w, err)
 		return
 	}
-	out := &frames{w: w, rc: http.NewResponseController(w), timeout: p.WriteTimeout}
+	out := &frames{w: w, rc: http.NewResponseController(w), patience: p.WriteTimeout}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	if again != nil {
 		for i := range again.Deltas {
@@ -155,7 +65,7 @@ func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	defer wk.release()
 
-	ctx, secret, stop := p.cancellable(r.Context(), wk.l)
+	ctx, secret, stop := p.cancellable(r.Context(), wk.l, wk.n)
 	defer stop()
 	// The voucher goes to disk while the engine reads the prompt. Nothing is
 	// delivered before it is there, and what cannot be delivered is not charged.
@@ -219,18 +129,28 @@ func (p *Provider) refused(w http.ResponseWriter, err error) {
 	fail(w, err)
 }
 
-// frames writes an answer, each frame at once.
+// frames writes an answer, each frame at once. A buyer that does not read holds
+// a place: it is waited for patience long in all.
 type frames struct {
-	w       io.Writer
-	rc      *http.ResponseController
-	timeout time.Duration
+	w        io.Writer
+	rc       *http.ResponseController
+	patience time.Duration
 }
 
 func (f *frames) send(fr infer.Frame) error {
 	if err := f.write(fr); err != nil {
 		return err
 	}
-	return f.rc.Flush()
+	return f.wait(f.rc.Flush)
+}
+
+// wait counts how long something takes against the patience.
+func (f *frames) wait(does func() error) error {
+	began := time.Now()
+	_ = f.rc.SetWriteDeadline(began.Add(max(f.patience, time.Millisecond))) // recorders have none
+	err := does()
+	f.patience -= time.Since(began)
+	return err
 }
 
 // write leaves the frame to go with the next that is sent.
@@ -239,9 +159,10 @@ func (f *frames) write(fr infer.Frame) error {
 	if err != nil {
 		return err
 	}
-	_ = f.rc.SetWriteDeadline(time.Now().Add(f.timeout)) // recorders have none
-	_, err = f.w.Write(append(b, '\n'))
-	return err
+	return f.wait(func() error {
+		_, err := f.w.Write(append(b, '\n'))
+		return err
+	})
 }
 
 // answer keeps what was delivered, so that it can be delivered again: pieces of
@@ -260,15 +181,54 @@ func (a *answer) add(d infer.Delta) {
 	a.deltas = append(a.deltas, d)
 }
 
-// margin is how long before a lease's deadline a provider stops serving it, so that
-// there is time to redeem.
-func margin(o square.Order) time.Duration {
-	return min(15*time.Second, time.Duration(min(o.Duration, o.Idle))*time.Second/10)
+// creditWait is how long a request waits for a redemption that makes room for it.
+const creditWait = 2 * time.Second
+
+// errCredit says that as much waits to be redeemed as may.
+var errCredit = refuse(infer.CodeBusy, "too much of this lease waits to be redeemed; nothing was charged")
+
+// admitInTime admits a request, after a redemption where that is needed first.
+func (p *Provider) admitInTime(ctx context.Context, from caller, req infer.ServeRequest) (*work, *answerRecord, error) {
+	timeout := time.NewTimer(creditWait)
+	defer timeout.Stop()
+	for {
+		from.l.mu.Lock()
+		eased := from.l.eased
+		from.l.mu.Unlock()
+		wk, again, err := p.admit(ctx, from, req)
+		if !errors.Is(err, errCredit) {
+			return wk, again, err
+		}
+		from.l.mu.Lock()
+		from.l.starved = true // until it is redeemed
+		from.l.mu.Unlock()
+		p.wake()
+		select {
+		case <-eased:
+		case <-timeout.C:
+			return nil, nil, err
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+	}
+}
+
+// margin is how long before its deadline a lease is served no more. What ends by
+// silence takes with it what was not redeemed; what ends by its time drains
+// first. Callers hold l.mu.
+func (p *Provider) margin(l *lease) time.Duration {
+	if l.rec.Until < l.rec.Ends {
+		return p.Terms.reserve() * 3 / 2
+	}
+	return p.Terms.reserve() / 2
 }
 
 // admit checks everything about a request and takes its lane and a slot. For a
 // request that was already answered it returns the answer instead.
-func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *answerRecord, error) {
+func (p *Provider) admit(ctx context.Context, from caller, req infer.ServeRequest) (*work, *answerRecord, error) {
+	if err := from.about(req.Lease, req.Lane); err != nil {
+		return nil, nil, err
+	}
 	request, err := infer.DecodeRequest(req.Request)
 	if err != nil {
 		return nil, nil, refuse(infer.CodeBadRequest, "%v", err)
@@ -276,12 +236,9 @@ func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *a
 	if req.Logprobs < 0 || req.Logprobs > 20 {
 		return nil, nil, refuse(infer.CodeBadRequest, "logprobs %d: want 0 to 20", req.Logprobs)
 	}
-	l, err := p.find(ctx, req.Lease)
-	if err != nil {
-		return nil, nil, err
-	}
+	l := from.l
 	l.mu.Lock()
-	order, rates := l.rec.Order, l.rec.Rates // neither changes
+	order, rates := l.order, l.rec.Rates // neither changes
 	if uint64(req.Lane) >= order.Lanes {
 		l.mu.Unlock()
 		return nil, nil, refuse(infer.CodeUnknown, "lane %d: the lease has %d", req.Lane, order.Lanes)
@@ -315,12 +272,8 @@ func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *a
 		return nil, nil, errPaused
 	case l.rec.Closed || l.rec.State != market.Active: // disputed as well: what is served then may never be paid
 		return nil, nil, refuse(infer.CodeClosed, "lease %s is %s", l.id.Short(), closedWord(l.rec))
-	case !now.Before(time.Unix(l.rec.Until, 0).Add(-margin(order))):
+	case !now.Before(time.Unix(l.rec.Until, 0).Add(-p.margin(l))):
 		return nil, nil, refuse(infer.CodeClosed, "lease %s is about to end", l.id.Short())
-	case l.risk() > 2*p.maxRisk(order.Escrow):
-		// The redeemer is behind, or the ledger stands still. What is not
-		// redeemed by the lease's deadline is lost.
-		return nil, nil, refuse(infer.CodeBusy, "too much of lease %s waits to be redeemed; nothing was charged", l.id.Short())
 	case ln.busy:
 		return nil, nil, refuse(infer.CodeBusy, "lane %d is working on a request", req.Lane)
 	case req.Seq != ln.rec.Seq+1:
@@ -344,6 +297,14 @@ func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *a
 	if wk.max < ln.rec.Charged || wk.max-ln.rec.Charged < price {
 		return nil, nil, refuse(infer.CodePayment, "voucher of %d is too low: lane %d was charged %d and this request may cost %d", wk.max, req.Lane, ln.rec.Charged, price)
 	}
+	if price > order.JobValue {
+		return nil, nil, refuse(infer.CodePayment, "this request may cost %d and the lease was made for requests of at most %d; lower max_tokens", price, order.JobValue)
+	}
+	// What is not redeemed when a lease ends is lost: whatever happens, it is not
+	// more than one request may be.
+	if owed := l.owed(); owed > 0 && owed+price > p.Terms.credit(order) {
+		return nil, nil, errCredit
+	}
 	held := max(wk.max, ln.rec.Voucher.Max)
 	for n, other := range l.lanes {
 		if n != req.Lane {
@@ -363,7 +324,7 @@ func (p *Provider) admit(ctx context.Context, req infer.ServeRequest) (*work, *a
 		wk.running.Add(-1)
 		return nil, nil, refuse(infer.CodeBusy, "all %d places of this model are taken", cap(wk.service.slots))
 	}
-	ln.busy = true // the lane is ours
+	ln.busy, ln.most = true, price // the lane is ours
 	before := ln.rec.Voucher
 	wk.store = func() error { return nil }
 	if wk.max > before.Max || before.Channel.IsZero() {
@@ -403,7 +364,8 @@ func badRequest(err error) error {
 func (wk *work) free() {
 	if !wk.done {
 		wk.done = true
-		wk.ln.busy = false
+		wk.ln.busy, wk.ln.most, wk.l.used = false, 0, time.Now()
+		wk.l.ease()
 		wk.running.Add(-1)
 		<-wk.service.slots
 	}
@@ -429,7 +391,7 @@ func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (infer.Si
 	l, ln := wk.l, wk.ln
 	l.mu.Lock()
 	rec := ln.rec // busy: nobody else changes it but the redeemer, Redeemed alone
-	rates, escrow := l.rec.Rates, l.rec.Order.Escrow
+	rates := l.rec.Rates
 	l.mu.Unlock()
 	units := append([]uint64(nil), made.Units...)
 	for i := range units {
@@ -471,7 +433,7 @@ func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (infer.Si
 	rec.Redeemed = ln.rec.Redeemed
 	ln.rec = rec
 	wk.free()
-	risk := l.risk()
+	urgent := l.urgent(p, time.Time{})
 	l.mu.Unlock()
 	p.count(func(s *Stats) {
 		s.Served++
@@ -480,7 +442,7 @@ func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (infer.Si
 			s.Counted++
 		}
 	})
-	if risk > p.maxRisk(escrow) {
+	if urgent {
 		p.wake()
 	}
 	return signed, nil
@@ -495,53 +457,75 @@ func (p *Provider) lastAnswer(id square.Hash, n uint16) (*answerRecord, error) {
 }
 
 // cancellable is a context that ends with the buyer's connection, with its
-// cancel call, or shortly before the lease ends.
-func (p *Provider) cancellable(ctx context.Context, l *lease) (context.Context, string, func()) {
-	left := 24 * time.Hour
-	if now, err := p.clock.Now(ctx); err == nil {
-		l.mu.Lock()
-		left = time.Unix(l.rec.Until, 0).Sub(now) - margin(l.rec.Order)/2
-		l.mu.Unlock()
-	}
-	ctx, cancel := context.WithTimeout(ctx, left)
+// cancel call, or when only the time to redeem is left of the lease.
+func (p *Provider) cancellable(ctx context.Context, l *lease, lane uint16) (context.Context, string, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for d := p.left(ctx, l); d > 0; d = p.left(ctx, l) { // a redemption meanwhile has moved it
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(d):
+			}
+		}
+		cancel()
+	}()
 	var b [16]byte
 	rand.Read(b[:])
 	secret := hex.EncodeToString(b[:])
 	p.mu.Lock()
-	p.cancels[secret] = cancel
+	p.cancels[secret] = running{l.id, lane, cancel}
 	p.mu.Unlock()
 	return ctx, secret, func() {
 		p.mu.Lock()
 		delete(p.cancels, secret)
 		p.mu.Unlock()
 		cancel()
+		<-watched
 	}
 }
 
-func (p *Provider) cancel(w http.ResponseWriter, r *http.Request) {
-	var req infer.CancelRequest
-	if err := read(w, r, &req); err != nil {
+// left is how long a request may still run on a lease. One that runs when the
+// lease's time is up may go on into the notice that follows.
+func (p *Provider) left(ctx context.Context, l *lease) time.Duration {
+	now, err := p.clock.Now(ctx)
+	if err != nil {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	end := l.rec.Until
+	if l.rec.State == market.Active && l.rec.Until >= l.rec.Ends {
+		end = l.rec.Ends + int64(l.order.Drain)
+	}
+	return time.Unix(end, 0).Sub(now) - p.Terms.reserve()
+}
+
+func (p *Provider) cancel(w http.ResponseWriter, _ *http.Request, from caller, req infer.CancelRequest) {
+	if err := from.about(req.Lease, req.Lane); err != nil {
 		fail(w, err)
 		return
 	}
 	p.mu.Lock()
-	stop := p.cancels[req.Cancel]
+	r := p.cancels[req.Cancel]
 	p.mu.Unlock()
-	if stop != nil { // one that has just ended needs no stopping
-		stop()
+	if r.stop != nil && r.lease == from.Lease && r.lane == from.Lane { // one that has just ended needs no stopping
+		r.stop()
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (p *Provider) laneState(ctx context.Context, req infer.LaneRequest) (infer.LaneReply, error) {
-	l, err := p.find(ctx, req.Lease)
-	if err != nil {
+func (p *Provider) laneState(_ context.Context, from caller, req infer.LaneRequest) (infer.LaneReply, error) {
+	if err := from.about(req.Lease, req.Lane); err != nil {
 		return infer.LaneReply{}, err
 	}
+	l := from.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if uint64(req.Lane) >= l.rec.Order.Lanes {
-		return infer.LaneReply{}, refuse(infer.CodeUnknown, "lane %d: the lease has %d", req.Lane, l.rec.Order.Lanes)
+	if uint64(req.Lane) >= l.order.Lanes {
+		return infer.LaneReply{}, refuse(infer.CodeUnknown, "lane %d: the lease has %d", req.Lane, l.order.Lanes)
 	}
 	ln := l.lane(p, req.Lane)
 	out := infer.LaneReply{Charged: ln.rec.Charged, Max: ln.rec.Voucher.Max, Seq: ln.rec.Seq, Busy: ln.busy}
@@ -555,16 +539,13 @@ func (p *Provider) laneState(ctx context.Context, req infer.LaneRequest) (infer.
 	return out, nil
 }
 
-func (p *Provider) closeLease(ctx context.Context, req infer.CloseRequest) (infer.CloseReply, error) {
-	l, err := p.find(ctx, req.Lease)
-	if err != nil {
+func (p *Provider) closeLease(_ context.Context, from caller, req infer.CloseRequest) (infer.CloseReply, error) {
+	if err := from.about(req.Lease, 0); err != nil {
 		return infer.CloseReply{}, err
 	}
+	l := from.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := square.VerifyClose(p.domain, l.rec.Order.Authorizer, l.id, req.Paid, req.Sig); err != nil {
-		return infer.CloseReply{}, refuse(infer.CodePayment, "%v", err)
-	}
 	var charged uint64
 	for n, ln := range l.lanes {
 		if ln.busy {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -19,15 +20,19 @@ import (
 // Upstream is an OpenAI-compatible server on this machine or beside it: Ollama,
 // vLLM, llama-server, LM Studio. Its models are sold under their own names.
 //
-// A request's body goes to it with three members set: model; stream, with
-// stream_options.include_usage; and max_tokens where the body has no limit, to
-// what the buyer's voucher covers. Its answer goes back verbatim.
+// A request's body goes to it with these members set: model; stream, with
+// stream_options.include_usage; and max_tokens, to the body's own limit, by
+// whichever name it has, or without one to what the buyer's voucher covers. A
+// server that refuses one of the last two by name is asked again without it. A
+// body that could be read in two ways is refused (meter.Members). The answer
+// goes back verbatim.
 //
 // What is charged is the server's own usage, at most what was vouched for.
-// Where it reports none (a half stream has none), a streamed event with text
-// counts as one completion token and eight bytes of text without events as
-// one; eight bytes of body count as one prompt token. That is below what any
-// common tokeniser gives.
+// Where it reports none (a half stream has none), or no completion though there
+// is text, or more than so much text can be, it is counted here: a streamed
+// event with text as one completion token and eight bytes of text without events
+// as one; eight bytes of body as one prompt token. That is below what any common
+// tokeniser gives.
 type Upstream struct {
 	Base   string        // "http://127.0.0.1:11434"
 	APIKey string        // sent as a bearer token where set
@@ -126,32 +131,50 @@ func (e upstreamEngine) Ceiling(r infer.Request) ([]uint64, error) {
 	return meter.Ceiling(r, e.m.Context)
 }
 
-// prepare sets what must be set in a body.
-func (e upstreamEngine) prepare(body []byte, stream, usage bool, ceiling uint64) ([]byte, string, error) {
-	b, err := meter.ReadBody(body)
-	if err != nil {
-		return nil, "", refuse(infer.CodeBadRequest, "%v", err)
-	}
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(body, &m); err != nil {
-		return nil, "", refuse(infer.CodeBadRequest, "request body: %v", err)
-	}
+// asked is a body as it goes to the server.
+type asked struct {
+	meter.Body
+	stream bool
+	limit  uint64          // completion tokens of a choice
+	less   map[string]bool // members that the server does not take
+}
+
+// optional are the members that a server is asked without when it refuses them.
+var optional = []string{"stream_options", "max_tokens"}
+
+// encode sets what must be set in a body.
+func (a asked) encode(model string) ([]byte, error) {
+	m := maps.Clone(a.Members)
 	set := func(k string, v any) { m[k], _ = json.Marshal(v) } // strings, bools and numbers
-	set("model", e.m.Name)
+	set("model", model)
 	delete(m, "stream_options")
-	if b.Path != "/v1/embeddings" {
-		set("stream", stream)
-		if stream && usage {
-			set("stream_options", map[string]bool{"include_usage": true})
-		}
-		if b.Completion == 0 {
-			set("max_tokens", ceiling/max(b.Choices, 1))
-		}
-	} else {
+	if a.Path == "/v1/embeddings" {
 		delete(m, "stream")
+		return json.Marshal(m)
 	}
-	out, err := json.Marshal(m)
-	return out, b.Path, err
+	set("stream", a.stream)
+	if a.stream && !a.less["stream_options"] {
+		set("stream_options", map[string]bool{"include_usage": true})
+	}
+	_, newer := m["max_completion_tokens"]
+	if newer || a.less["max_tokens"] {
+		set("max_completion_tokens", a.limit)
+	}
+	if delete(m, "max_tokens"); !a.less["max_tokens"] {
+		set("max_tokens", a.limit) // many servers know no other name
+	}
+	return json.Marshal(m)
+}
+
+// refuses is an optional member that a server's refusal names and that it was
+// sent; empty if none.
+func (a asked) refuses(said []byte) string {
+	for _, name := range optional {
+		if !a.less[name] && bytes.Contains(said, []byte(name)) && (name != "stream_options" || a.stream) {
+			return name
+		}
+	}
+	return ""
 }
 
 func (u Upstream) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
@@ -176,11 +199,12 @@ func (e upstreamEngine) Run(ctx context.Context, job Job, emit func(infer.Delta)
 	if err != nil {
 		return Output{}, err
 	}
-	body, path, err := e.prepare(job.Request.Prompt, job.Stream, true, ceiling[1])
+	b, err := meter.ReadBody(job.Request.Prompt)
 	if err != nil {
-		return Output{}, err
+		return Output{}, refuse(infer.CodeBadRequest, "%v", err)
 	}
-	stream := job.Stream && path != "/v1/embeddings"
+	stream := job.Stream && b.Path != "/v1/embeddings"
+	ask := asked{Body: b, stream: stream, limit: ceiling[1] / max(b.Choices, 1), less: map[string]bool{}}
 	run, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	run, stopTotal := context.WithTimeoutCause(run, e.u.total(), errStalled)
@@ -193,34 +217,49 @@ func (e upstreamEngine) Run(ctx context.Context, job Job, emit func(infer.Delta)
 		watch = time.AfterFunc(idle, func() { stop(errStalled) })
 		defer watch.Stop()
 	}
-	res, err := e.u.send(run, http.MethodPost, path, body)
-	if err == nil && stream && res.StatusCode == http.StatusBadRequest {
-		// Older servers refuse stream_options.
+	var res *http.Response
+	for {
+		body, err := ask.encode(e.m.Name)
+		if err != nil {
+			return Output{}, err
+		}
+		if res, err = e.u.send(run, http.MethodPost, b.Path, body); err != nil {
+			return Output{}, why(run, err)
+		}
+		if res.StatusCode == http.StatusOK {
+			break
+		}
 		said, _ := readAll(res.Body, maxEvent)
 		res.Body.Close()
-		if !bytes.Contains(said, []byte("stream_options")) {
+		name := ask.refuses(said)
+		if res.StatusCode != http.StatusBadRequest || name == "" {
 			return Output{}, refused(res.StatusCode, said)
 		}
-		if body, _, err = e.prepare(job.Request.Prompt, true, false, ceiling[1]); err == nil {
-			res, err = e.u.send(run, http.MethodPost, path, body)
-		}
-	}
-	if err != nil {
-		return Output{}, why(run, err)
+		ask.less[name] = true
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		said, _ := readAll(res.Body, maxEvent)
-		return Output{}, refused(res.StatusCode, said)
-	}
 	if stream && strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
-		return e.stream(run, job, res.Body, ceiling, func() { watch.Reset(idle) }, emit)
+		return e.stream(run, job, b, res.Body, ceiling, func() { watch.Reset(idle) }, emit)
 	}
-	return e.whole(run, job, res.Body)
+	return e.whole(run, job, b, res.Body)
+}
+
+// metered is what is charged for a whole answer: what the server says it used,
+// if that can be; counted is how many completion tokens were counted here.
+func metered(b meter.Body, u *meter.Usage, prompt, text int, counted uint64) (units []uint64, how string) {
+	switch {
+	case u == nil || u.Completion == 0 && text > 0 || u.Prompt == 0 && u.Completion == 0:
+		how = "none reported"
+	case b.Path != "/v1/embeddings" && u.Completion > meter.Most(text, b.Choices):
+		how = fmt.Sprintf("%d completion tokens reported for %d bytes", u.Completion, text)
+	default:
+		return []uint64{u.Prompt, u.Completion}, ""
+	}
+	return []uint64{bytesCounted(prompt), counted}, how
 }
 
 // whole reads an answer that is not streamed.
-func (e upstreamEngine) whole(ctx context.Context, job Job, r io.Reader) (Output, error) {
+func (e upstreamEngine) whole(ctx context.Context, job Job, b meter.Body, r io.Reader) (Output, error) {
 	body, err := readAll(r, infer.MaxResult)
 	if err != nil {
 		return Output{}, why(ctx, err)
@@ -232,19 +271,14 @@ func (e upstreamEngine) whole(ctx context.Context, job Job, r io.Reader) (Output
 	case ev.Err != "":
 		return Output{}, fmt.Errorf("the server says: %s", clip(ev.Err))
 	}
-	out := Output{Body: body, Units: make([]uint64, 2)}
-	if ev.Usage != nil {
-		out.Units = []uint64{ev.Usage.Prompt, ev.Usage.Completion}
-	} else {
-		out.Counted = "8 bytes a token"
-		out.Units = []uint64{counted(len(job.Request.Prompt)), counted(len(ev.Text))}
-	}
+	out := Output{Body: body}
+	out.Units, out.Counted = metered(b, ev.Usage, len(job.Request.Prompt), len(ev.Text), bytesCounted(len(ev.Text)))
 	out.Result = opaque(finish(ev.Finish), out.Units, body)
 	return out, nil
 }
 
 // stream passes a streamed answer on, event by event.
-func (e upstreamEngine) stream(ctx context.Context, job Job, r io.Reader, ceiling []uint64, alive func(), emit func(infer.Delta) error) (Output, error) {
+func (e upstreamEngine) stream(ctx context.Context, job Job, b meter.Body, r io.Reader, ceiling []uint64, alive func(), emit func(infer.Delta) error) (Output, error) {
 	var (
 		in       = newEvents(r, alive)
 		text     bytes.Buffer
@@ -317,12 +351,10 @@ func (e upstreamEngine) stream(ctx context.Context, job Job, r io.Reader, ceilin
 	default:
 		how = infer.FinishError
 	}
-	if usage != nil && (how == infer.FinishStop || how == infer.FinishLength) {
-		out.Units = []uint64{usage.Prompt, usage.Completion}
-	} else {
-		out.Counted = "a streamed event a token, 8 bytes a prompt token"
-		out.Units = []uint64{counted(len(job.Request.Prompt)), tokens}
+	if how != infer.FinishStop && how != infer.FinishLength {
+		usage = nil // of half an answer
 	}
+	out.Units, out.Counted = metered(b, usage, len(job.Request.Prompt), text.Len(), tokens)
 	out.Result = opaque(how, out.Units, text.Bytes())
 	return out, nil
 }
@@ -339,8 +371,8 @@ func finish(reason string) infer.Finish {
 	return infer.FinishStop
 }
 
-// counted is the conservative count of tokens in so many bytes.
-func counted(n int) uint64 { return uint64(n) / 8 }
+// bytesCounted is the conservative count of tokens in so many bytes.
+func bytesCounted(n int) uint64 { return uint64(n) / 8 }
 
 // refused turns a server's status into what the buyer is told.
 func refused(status int, body []byte) error {
