@@ -157,11 +157,15 @@ func TestLanesOfOthers(t *testing.T) {
 	if err != nil || len(leases) == 0 {
 		t.Fatalf("the square's own buyer has no lease: %v", err)
 	}
+	key, err := square.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := 0
 	for _, l := range leases {
 		for n := range uint16(l.Order.Lanes) {
 			var lane infer.LaneReply
-			if err := call(t.Context(), p.seller, "lane", infer.LaneRequest{Lease: l.ID, Lane: n}, &lane); err != nil {
+			if err := p.call(t.Context(), key, p.offer(nano.Name), "lane", l.ID, n, infer.LaneRequest{Lease: l.ID, Lane: n}, &lane); err != nil {
 				continue
 			}
 			seen++
@@ -273,7 +277,7 @@ func TestQuotesOfNobody(t *testing.T) {
 			o.Units = 1
 		}
 		var q infer.QuoteReply
-		if err := call(t.Context(), of.Endpoint, "quote", infer.QuoteRequest{Order: o, Offer: of.ID(d)}, &q); err == nil {
+		if err := p.call(t.Context(), key, of, "quote", o.ID(d), 0, infer.QuoteRequest{Order: o, Offer: of.ID(d)}, &q); err == nil {
 			given++
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +23,9 @@ import (
 	banktypes "github.com/cosmos/cosmos-sdk/x/bank/types"
 
 	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/ledger/keys"
+	"github.com/torg-network/torg/ledger/space"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
@@ -116,8 +119,26 @@ func (f *flooder) self() proto.Message {
 	}
 }
 
-// throw posts a transaction without waiting for a block.
-func (f *flooder) throw(raw []byte) {
+// proof is a message that goes where the honest defend their money, and fails.
+func (f *flooder) proof() proto.Message {
+	return &marketv1.MsgProve{Sender: f.th.addr.String(), Lease: square.Hash{1}.String(), Evidence: square.Hash{2}.String(), Proof: []byte{3}}
+}
+
+// bid is what so much gas costs now in a message's lane, and half more.
+func (f *flooder) bid(gas uint64, m proto.Message) (uint64, error) {
+	ctx, cancel := context.WithTimeout(f.th.p.t.Context(), 10*time.Second)
+	defer cancel()
+	b, err := f.th.p.ledger.Block(ctx)
+	if err != nil {
+		return 0, err
+	}
+	lane, _ := space.Place(m)
+	return space.Cost(b.Prices[lane]*3/2, gas), nil
+}
+
+// throw posts a transaction without waiting for a block, and tells whether it is
+// queued.
+func (f *flooder) throw(raw []byte) bool {
 	ctx, cancel := context.WithTimeout(f.th.p.t.Context(), 10*time.Second)
 	defer cancel()
 	r, err := f.rpc.BroadcastTxSync(ctx, raw)
@@ -130,41 +151,41 @@ func (f *flooder) throw(raw []byte) {
 		f.refused, f.why = f.refused+1, r.Log
 	default:
 		f.taken++
+		return true
 	}
+	return false
 }
 
-// most is how much gas a transaction may want, and the fee for it.
-//
-// The thief asks for all of a block, then for less, and pays nothing, then more,
-// until the ledger takes it.
-func (f *flooder) most() (gas, fee uint64) {
-	f.th.p.t.Helper()
-	for _, gas = range []uint64{99_000_000, 49_000_000, 24_000_000, 9_000_000, 4_000_000, 2_000_000, 1_000_000, 400_000, 200_000} {
-		for _, perMillion := range []uint64{0, 100, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000} {
-			fee = gas * perMillion / 1_000_000
-			raw, err := f.tx(gas, fee, f.self())
-			if err != nil {
-				f.th.p.t.Fatal(err)
-			}
-			was := f.taken
-			if f.throw(raw); f.taken > was {
-				f.th.p.t.Logf("a self-send may want %d gas for %d utorg", gas, fee)
-				return gas, fee
-			}
+// most is how much gas the ledger lets a transaction of such a message want.
+func (f *flooder) most(make func() proto.Message) uint64 {
+	t := f.th.p.t
+	t.Helper()
+	for _, gas := range []uint64{99_000_000, 60_000_000, 20_000_000, 5_000_000, 3_000_000, 1_000_000, 400_000, 200_000} {
+		fee, err := f.bid(gas, make())
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := f.tx(gas, fee, make())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.throw(raw) {
+			t.Logf("such a transaction may want %d gas, for %d utorg", gas, fee)
+			return gas
 		}
 	}
-	f.th.p.t.Fatalf("no self-send is taken: %s", f.why)
-	return 0, 0
+	t.Fatalf("no transaction is taken: %s", f.why)
+	return 0
 }
 
-// keep floods with self-sends until ctx ends: at first with so many that whoever
+// keep floods until ctx ends or the money does: at first with so many that whoever
 // comes later has as many blocks to wait, then with as many as blocks take.
-func (f *flooder) keep(ctx context.Context, gas, fee uint64, first int) {
+func (f *flooder) keep(ctx context.Context, gas uint64, make func() proto.Message, first int) {
 	const tick, more = 4 * time.Second, 20
 	every := time.NewTicker(tick)
 	defer every.Stop()
 	for n := first; ; n = more {
-		f.burst(ctx, gas, fee, n)
+		f.burst(ctx, gas, make, n)
 		select {
 		case <-ctx.Done():
 			return
@@ -173,22 +194,19 @@ func (f *flooder) keep(ctx context.Context, gas, fee uint64, first int) {
 	}
 }
 
-// burst throws so many self-sends, as fast as it can.
-func (f *flooder) burst(ctx context.Context, gas, fee uint64, n int) {
+// burst throws so many transactions, as fast as it can.
+func (f *flooder) burst(ctx context.Context, gas uint64, make func() proto.Message, n int) {
 	var throws sync.WaitGroup
-	left := make(chan struct{}, n)
-	for range n {
-		left <- struct{}{}
-	}
-	close(left)
+	var left atomic.Int64
+	left.Store(int64(n))
 	for range 8 {
 		throws.Go(func() {
-			for range left {
-				raw, err := f.tx(gas, fee, f.self())
-				if err != nil || ctx.Err() != nil {
-					return
+			fee, err := f.bid(gas, make())
+			for err == nil && ctx.Err() == nil && left.Add(-1) >= 0 {
+				var raw []byte
+				if raw, err = f.tx(gas, fee, make()); err == nil && !f.throw(raw) {
+					fee, err = f.bid(gas, make()) // the price has risen, or the money is gone
 				}
-				f.throw(raw)
 			}
 		})
 	}
@@ -209,7 +227,7 @@ func (f *flooder) String() string {
 const honestDelay = 20
 
 // TestFloodStopsTheLedger: a stranger with six coins fills blocks with transfers
-// to itself that want all of a block's gas and use little of it (money.md C1).
+// to itself that want as much gas as they may and use little of it (money.md C1).
 func TestFloodStopsTheLedger(t *testing.T) {
 	t.Parallel()
 	p := open(t)
@@ -220,8 +238,8 @@ func TestFloodStopsTheLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gas, fee := f.most()
-	f.burst(t.Context(), gas, fee, 100)
+	gas := f.most(f.self)
+	f.burst(t.Context(), gas, f.self, 100)
 	during, err := p.delay(bystander)
 	if err != nil {
 		t.Errorf("an honest transfer in the flood: %v", err)
@@ -246,7 +264,7 @@ func TestFloodOverClose(t *testing.T) {
 	p := open(t)
 	th := p.thief(20 * torgs)
 	f := th.flooder()
-	gas, fee := f.most()
+	gas := f.most(f.proof)
 	of := p.offer(nano.Name)
 	var s *stolen
 	var err error
@@ -268,7 +286,7 @@ func TestFloodOverClose(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(drain)*time.Second+patience)
 	defer cancel()
 	var floods sync.WaitGroup
-	floods.Go(func() { f.keep(ctx, gas, fee, 330) })
+	floods.Go(func() { f.keep(ctx, gas, f.proof, 330) })
 	var l market.Lease
 	p.awaitFor(time.Duration(drain)*time.Second+3*patience, "the end of the lease", func() error {
 		if l, err = s.market(); err != nil || !l.State.Terminal() && time.Now().Unix() < l.Deadline+1 {

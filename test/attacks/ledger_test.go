@@ -236,7 +236,7 @@ func TestProofInAFlood(t *testing.T) {
 	th := p.thief(20 * torgs)
 	of := p.offer(nano.Name)
 	f := th.flooder()
-	gas, fee := f.most()
+	gas := f.most(f.proof)
 	o := th.order(of)
 	prover, err := proof.Commit(nano.Model())
 	if err != nil {
@@ -266,7 +266,7 @@ func TestProofInAFlood(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), most+patience)
 	defer cancel()
 	var floods sync.WaitGroup
-	floods.Go(func() { f.keep(ctx, gas, fee, 600) })
+	floods.Go(func() { f.keep(ctx, gas, f.proof, 600) })
 	var l market.Lease
 	for {
 		if l, err = s.market(); err == nil && l.State != market.Disputed {

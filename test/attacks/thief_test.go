@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,13 +63,12 @@ const torgs = square.UnitsPerTorg
 
 // stolen is a lease that a thief opened.
 type stolen struct {
-	th       *thief
-	id       square.Hash
-	order    square.Order
-	rates    []square.Rate
-	provider square.Address
-	url      string
-	lanes    []*lane
+	th    *thief
+	id    square.Hash
+	order square.Order
+	rates []square.Rate
+	at    square.Offer // whose provider it is with
+	lanes []*lane
 }
 
 type lane struct {
@@ -119,13 +119,13 @@ func (th *thief) lease(o square.Order, of square.Offer) (*stolen, error) {
 	defer cancel()
 	d := th.p.ledger.Domain()
 	var q infer.QuoteReply
-	if err := call(ctx, of.Endpoint, "quote", infer.QuoteRequest{Order: o, Offer: of.ID(d)}, &q); err != nil {
+	if err := th.p.call(ctx, th.key, of, "quote", o.ID(d), 0, infer.QuoteRequest{Order: o, Offer: of.ID(d)}, &q); err != nil {
 		return nil, fmt.Errorf("quote: %w", err)
 	}
 	if _, err := th.acct.OpenLease(ctx, o, q.Quote, q.Sig); err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
-	s := &stolen{th: th, id: o.ID(d), order: o, rates: q.Quote.Rates, provider: of.Provider, url: of.Endpoint}
+	s := &stolen{th: th, id: o.ID(d), order: o, rates: q.Quote.Rates, at: of}
 	for n := range uint16(o.Lanes) {
 		ch := o.Channel(d, of.Provider, n).ID(th.p.ledger.ChannelDomain())
 		s.lanes = append(s.lanes, &lane{n: n, channel: ch})
@@ -146,18 +146,9 @@ func (th *thief) must(o square.Order, of square.Offer) *stolen {
 	return s
 }
 
-// call posts one call of the wire between buyer and provider.
-func call(ctx context.Context, url, what string, body, reply any) error {
-	b, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+infer.PathPrefix+what, bytes.NewReader(b))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+// call posts one call of the wire between buyer and provider, signed by a key.
+func (p *place) call(ctx context.Context, k square.Key, at square.Offer, what string, lease square.Hash, lane uint16, body, reply any) error {
+	resp, err := p.post(ctx, k, at, what, lease, lane, body)
 	if err != nil {
 		return err
 	}
@@ -166,6 +157,21 @@ func call(ctx context.Context, url, what string, body, reply any) error {
 		return refused(resp)
 	}
 	return json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(reply)
+}
+
+func (p *place) post(ctx context.Context, k square.Key, at square.Offer, what string, lease square.Hash, lane uint16, body any) (*http.Response, error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at.Endpoint+infer.PathPrefix+what, bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	c := infer.Call{Provider: at.Provider, Path: what, Lease: lease, Lane: lane, Time: time.Now().Unix(), Body: sha256.Sum256(b)}
+	req.Header.Set("Authorization", c.Header(p.ledger.Domain(), k))
+	return http.DefaultClient.Do(req)
 }
 
 func refused(resp *http.Response) error {
@@ -220,16 +226,7 @@ func (s *stolen) ask(n int, r infer.Request) (infer.Signed, error) {
 func (s *stolen) serve(req infer.ServeRequest) (infer.Signed, error) {
 	ctx, cancel := context.WithTimeout(s.th.p.t.Context(), patience)
 	defer cancel()
-	b, err := json.Marshal(req)
-	if err != nil {
-		return infer.Signed{}, err
-	}
-	hr, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+infer.PathPrefix+"serve", bytes.NewReader(b))
-	if err != nil {
-		return infer.Signed{}, err
-	}
-	hr.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(hr)
+	resp, err := s.th.p.post(ctx, s.th.key, s.at, "serve", req.Lease, req.Lane, req)
 	if err != nil {
 		return infer.Signed{}, err
 	}
@@ -309,7 +306,7 @@ func (s *stolen) over(most time.Duration) market.Lease {
 func (th *thief) end() (owed int64, interval uint64) {
 	th.p.t.Helper()
 	for _, s := range th.leases {
-		if s.provider != th.p.Provider {
+		if s.at.Provider != th.p.Provider {
 			continue
 		}
 		for _, ln := range s.lanes {
@@ -348,7 +345,7 @@ func consent(paid uint64, c infer.CloseReply) *client.Consent {
 func (s *stolen) resync(n int) error {
 	ln := s.lanes[n]
 	var r infer.LaneReply
-	if err := call(s.th.p.t.Context(), s.url, "lane", infer.LaneRequest{Lease: s.id, Lane: ln.n}, &r); err != nil {
+	if err := s.th.p.call(s.th.p.t.Context(), s.th.key, s.at, "lane", s.id, ln.n, infer.LaneRequest{Lease: s.id, Lane: ln.n}, &r); err != nil {
 		return err
 	}
 	if r.Charged > ln.charged {

@@ -171,7 +171,7 @@ func TestStrangersJunk(t *testing.T) {
 	}
 	for n := range uint16(l.Order.Lanes) {
 		var lane infer.LaneReply
-		if err := call(t.Context(), p.seller, "lane", infer.LaneRequest{Lease: a.Lease, Lane: n}, &lane); err == nil && lane.Last != nil {
+		if err := p.call(t.Context(), th.key, p.offer(upstreamModel), "lane", a.Lease, n, infer.LaneRequest{Lease: a.Lease, Lane: n}, &lane); err == nil && lane.Last != nil {
 			t.Errorf("lane %d of the square's own buyer shows a stranger its last answer, %d bytes", n, len(lane.Last.Result))
 			note = p.junkAgainst(th, a.Lease, *lane.Last, nil)
 			break

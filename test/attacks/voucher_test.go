@@ -83,7 +83,6 @@ func TestConsentRace(t *testing.T) {
 	p := open(t)
 	th := p.thief(30 * torgs)
 	of := p.offer(nano.Name)
-	d := p.ledger.Domain()
 	agreed := 0
 	for round := range 4 {
 		var s *stolen
@@ -100,8 +99,8 @@ func TestConsentRace(t *testing.T) {
 		}
 		var c infer.CloseReply
 		for range 40 {
-			req := infer.CloseRequest{Lease: s.id, Paid: sum, Sig: th.key.Sign(square.CloseDigest(d, s.id, sum))}
-			if err = call(t.Context(), s.url, "close", req, &c); err == nil {
+			req := infer.CloseRequest{Lease: s.id, Paid: sum}
+			if err = p.call(t.Context(), th.key, s.at, "close", s.id, 0, req, &c); err == nil {
 				break
 			}
 			time.Sleep(time.Duration(round+1) * time.Millisecond)
@@ -142,7 +141,7 @@ func TestKillInTheMiddle(t *testing.T) {
 		time.Sleep(700 * time.Millisecond)
 		p.again()
 		work.Wait()
-		s.url = p.seller
+		s.at.Endpoint = p.seller
 		for n, ln := range s.lanes {
 			// What was charged before the cut is not forgotten: the same number
 			// buys nothing again.
