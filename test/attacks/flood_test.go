@@ -76,6 +76,11 @@ func (f *flooder) tx(gas, fee uint64, msgs ...proto.Message) ([]byte, error) {
 	}
 	f.until = until
 	f.mu.Unlock()
+	return forge(f.th.p.ChainID, f.th.key, f.number, until, gas, fee, msgs...)
+}
+
+// forge signs a transaction as no client of torg's would make it.
+func forge(chain string, key square.Key, number uint64, until time.Time, gas, fee uint64, msgs ...proto.Message) ([]byte, error) {
 	body := txtypes.TxBody{Unordered: true, TimeoutTimestamp: &until}
 	for _, m := range msgs {
 		one, err := codectypes.NewAnyWithValue(m)
@@ -84,7 +89,7 @@ func (f *flooder) tx(gas, fee uint64, msgs ...proto.Message) ([]byte, error) {
 		}
 		body.Messages = append(body.Messages, one)
 	}
-	pub, err := codectypes.NewAnyWithValue(keys.PubKeyOf(f.th.key))
+	pub, err := codectypes.NewAnyWithValue(keys.PubKeyOf(key))
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +102,7 @@ func (f *flooder) tx(gas, fee uint64, msgs ...proto.Message) ([]byte, error) {
 	if fee > 0 {
 		auth.Fee.Amount = sdk.Coins{{Denom: square.Denom, Amount: math.NewIntFromUint64(fee)}}
 	}
-	doc := txtypes.SignDoc{ChainId: f.th.p.ChainID, AccountNumber: f.number}
+	doc := txtypes.SignDoc{ChainId: chain, AccountNumber: number}
 	if doc.BodyBytes, err = body.Marshal(); err != nil {
 		return nil, err
 	}
@@ -108,15 +113,14 @@ func (f *flooder) tx(gas, fee uint64, msgs ...proto.Message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return (&txtypes.TxRaw{BodyBytes: doc.BodyBytes, AuthInfoBytes: doc.AuthInfoBytes, Signatures: [][]byte{keys.Sign(f.th.key, sign)}}).Marshal()
+	return (&txtypes.TxRaw{BodyBytes: doc.BodyBytes, AuthInfoBytes: doc.AuthInfoBytes, Signatures: [][]byte{keys.Sign(key, sign)}}).Marshal()
 }
 
 // self is the cheapest message there is: one base unit to oneself.
-func (f *flooder) self() proto.Message {
-	return &banktypes.MsgSend{
-		FromAddress: f.th.addr.String(), ToAddress: f.th.addr.String(),
-		Amount: sdk.Coins{{Denom: square.Denom, Amount: math.NewInt(1)}},
-	}
+func (f *flooder) self() proto.Message { return selfSend(f.th.addr) }
+
+func selfSend(a square.Address) proto.Message {
+	return &banktypes.MsgSend{FromAddress: a.String(), ToAddress: a.String(), Amount: sdk.Coins{{Denom: square.Denom, Amount: math.NewInt(1)}}}
 }
 
 // proof is a message that goes where the honest defend their money, and fails.
