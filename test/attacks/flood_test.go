@@ -155,6 +155,7 @@ func (f *flooder) throw(raw []byte) bool {
 		f.refused, f.why = f.refused+1, r.Log
 	default:
 		f.taken++
+		f.th.acts.Add(1)
 		return true
 	}
 	return false

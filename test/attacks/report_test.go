@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { os.Exit(suite(m)) }
 func suite(m *testing.M) int {
 	flag.Parse()
 	// They wait for deadlines more than they work.
-	if err := flag.Set("test.parallel", "12"); err != nil {
+	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
 	dir, err := os.MkdirTemp("", "torg-attacks-")

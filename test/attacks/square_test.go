@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -406,7 +407,8 @@ func (p *place) after(o outcome) {
 		o.loss += int64(p.staked - s)
 		o.note = strings.TrimPrefix(fmt.Sprintf("%s; the provider's stake fell by %d", o.note, p.staked-s), "; ")
 	}
-	if o.paid && o.profit >= 0 {
+	// Who was let do nothing has had nothing to lose either.
+	if acted := slices.ContainsFunc(p.thieves, func(th *thief) bool { return th.acts.Load() > 0 }); o.profit > 0 || o.profit == 0 && acted {
 		broken("the attacker's profit is %d utorg, and should be a loss", o.profit)
 	}
 	if o.loss > int64(o.interval) {

@@ -31,7 +31,8 @@ type thief struct {
 	acct  *client.Account
 	began uint64
 
-	got atomic.Uint64 // the price of the work it was handed
+	got  atomic.Uint64 // the price of the work it was handed
+	acts atomic.Int64  // what it was let do: leases opened, transactions queued
 
 	mu     sync.Mutex
 	leases []*stolen
@@ -125,6 +126,7 @@ func (th *thief) lease(o square.Order, of square.Offer) (*stolen, error) {
 	if _, err := th.acct.OpenLease(ctx, o, q.Quote, q.Sig); err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
+	th.acts.Add(1)
 	s := &stolen{th: th, id: o.ID(d), order: o, rates: q.Quote.Rates, at: of}
 	for n := range uint16(o.Lanes) {
 		ch := o.Channel(d, of.Provider, n).ID(th.p.ledger.ChannelDomain())

@@ -164,7 +164,7 @@ func TestStrangersJunk(t *testing.T) {
 		t.Fatal(err)
 	}
 	th := p.thief(2 * torgs)
-	note := "no lane shows its answer"
+	note := ""
 	l, err := p.ledger.Lease(t.Context(), a.Lease)
 	if err != nil {
 		t.Fatal(err)
@@ -176,6 +176,11 @@ func TestStrangersJunk(t *testing.T) {
 			note = p.junkAgainst(th, a.Lease, *lane.Last, nil)
 			break
 		}
+	}
+	if note == "" {
+		// Then it makes up a receipt, and signs it itself.
+		r := square.Receipt{Lease: a.Lease, Seq: 1, Subject: l.Order.Spec, Units: []uint64{1, 1}, Price: 1, Cumulative: 1, Time: time.Now().UnixMilli()}
+		note = "no lane shows its answer; " + p.junkAgainst(th, a.Lease, infer.Signed{Receipt: r, Sig: th.key.Sign(r.Digest(p.ledger.Domain()))}, nil)
 	}
 	p.after(outcome{actor: stranger, name: "junk evidence against another's lease", note: note})
 }
