@@ -1,7 +1,9 @@
 package console
 
 import (
+	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -90,12 +92,36 @@ func (c *Console) walletMessage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || who.IsZero() {
 		return ui.BadInput("address", "it is 0x and 40 hex digits, or torg1…")
 	}
+	if !ownPort(r) {
+		return &ui.Failure{Status: http.StatusForbidden, Title: "Not at this address",
+			Words: "A wallet signs for the address in the browser, and this square does not listen at that port. Use the link of torg console, or the square’s own port."}
+	}
 	origin := "http://" + r.Host
 	if r.TLS != nil {
 		origin = "https://" + r.Host
 	}
 	nonce, message := c.sessions.Challenge(who, origin, r.Host, c.cfg.Ledger.ChainID())
 	return ui.JSON(w, map[string]string{"nonce": nonce, "message": message, "account": who.String()})
+}
+
+// ownPort reports whether a request is addressed to the port that it came in by.
+// Whoever serves another port of this host could pass our message on to a wallet
+// whose owner is at its page, and the signature on to us. Names are the
+// operator's own, and may be a proxy's.
+func ownPort(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return true // no listener: a call inside this process
+	}
+	host, port, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host, port = strings.Trim(r.Host, "[]"), "80"
+	}
+	if _, err := netip.ParseAddr(host); err != nil && !strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		return true
+	}
+	_, own, err := net.SplitHostPort(local.String())
+	return err == nil && own == port
 }
 
 // loginByWallet takes the signature and answers {"next"}.

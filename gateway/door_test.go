@@ -85,3 +85,59 @@ func TestDoors(t *testing.T) {
 		t.Errorf("%q, %v", line, err)
 	}
 }
+
+// A client that does not read its answer holds its handler, and the place it has,
+// for as long as one write may take; one that is slow between writes does not.
+func TestSlowReader(t *testing.T) {
+	defer gateway.SetWriteTime(200 * time.Millisecond)()
+	ended := make(chan error, 1)
+	g, err := gateway.New(gateway.Config{
+		OpenAI: openai.Config{Seller: sellertest.New()}, Log: slog.New(slog.DiscardHandler),
+		Routes: map[string]http.Handler{
+			"/large": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, err := w.Write(make([]byte, 64<<20))
+				ended <- err
+			}),
+			"/pauses": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				for range 3 {
+					io.WriteString(w, "word ")
+					http.NewResponseController(w).Flush()
+					time.Sleep(300 * time.Millisecond) // the model thinks
+				}
+			}),
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(ctx, ln) }()
+	defer func() {
+		cancel()
+		<-served
+	}()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("64 MiB went to a client that reads nothing")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("a client that reads nothing holds its handler")
+	}
+	for range 2 { // on one connection: no deadline is left from the answer before
+		if res, b := get(t, "http://"+ln.Addr().String()+"/pauses"); res.StatusCode != 200 || b != "word word word " {
+			t.Errorf("%d %q", res.StatusCode, b)
+		}
+	}
+}

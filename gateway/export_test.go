@@ -8,3 +8,10 @@ func SetBodyTime(d time.Duration) (restore func()) {
 	bodyTime = d
 	return func() { bodyTime = was }
 }
+
+// SetWriteTime changes how long a write may take, until restore.
+func SetWriteTime(d time.Duration) (restore func()) {
+	was := writeTime
+	writeTime = d
+	return func() { writeTime = was }
+}

@@ -32,10 +32,25 @@ func recordOf(ctx context.Context) *record {
 	return r
 }
 
-// writer notes status and size.
+// writeTime is how long one write may wait for a client that does not read.
+var writeTime = 30 * time.Second // tests wait less
+
+// writer notes status and size, and lets no client that does not read hold its
+// handler.
 type writer struct {
 	http.ResponseWriter
 	rec *record
+}
+
+// patience says until when what is written next must be taken.
+func (w *writer) patience() {
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTime)) // not every ResponseWriter has one
+}
+
+// FlushError is asked by http.ResponseController.
+func (w *writer) FlushError() error {
+	w.patience()
+	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
 func (w *writer) WriteHeader(code int) {
@@ -49,12 +64,13 @@ func (w *writer) Write(b []byte) (int, error) {
 	if w.rec.status == 0 {
 		w.rec.status = http.StatusOK
 	}
+	w.patience()
 	n, err := w.ResponseWriter.Write(b)
 	w.rec.bytes += int64(n)
 	return n, err
 }
 
-// Unwrap lets http.ResponseController reach flushing and deadlines.
+// Unwrap lets http.ResponseController reach deadlines.
 func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // observe gives each request an id, a log line, a count, and a 500 instead of
@@ -68,6 +84,8 @@ func (g *Gateway) observe(next http.Handler) http.Handler {
 		}
 		rec := &record{}
 		ctx := openai.WithRequestID(context.WithValue(r.Context(), recordKey{}, rec), id)
+		out := &writer{w, rec}
+		out.patience() // one of the answer before may be over
 		outer := r
 		r = r.WithContext(ctx) // the mux writes the route it chose into this one
 		w.Header().Set("X-Request-Id", id)
@@ -75,11 +93,12 @@ func (g *Gateway) observe(next http.Handler) http.Handler {
 		defer func() {
 			g.metrics.inFlight.Dec()
 			outer.Pattern = r.Pattern // names the span around this
+			out.patience()            // for what net/http writes after this
 			p := recover()
 			if p != nil && p != http.ErrAbortHandler {
 				g.log.ErrorContext(ctx, "panic", "request_id", id, "route", routeOf(r), "panic", p, "stack", string(debug.Stack()))
 				if rec.status == 0 {
-					openai.WriteInternal(&writer{w, rec})
+					openai.WriteInternal(out)
 					p = nil
 				} else {
 					p = http.ErrAbortHandler // the answer had begun: cut it off
@@ -94,7 +113,7 @@ func (g *Gateway) observe(next http.Handler) http.Handler {
 				panic(p)
 			}
 		}()
-		next.ServeHTTP(&writer{w, rec}, r)
+		next.ServeHTTP(out, r)
 	})
 }
 

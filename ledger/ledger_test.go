@@ -108,7 +108,7 @@ func newCast(t testing.TB, buyers, providers, others int) cast {
 		}
 		return out
 	}
-	c.People = walk.People{Buyers: some(buyers), Providers: some(providers), Others: some(others)}
+	c.People = walk.People{Buyers: some(buyers), Providers: some(providers), Others: some(others), Judges: some(7)}
 	return c
 }
 

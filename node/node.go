@@ -58,7 +58,6 @@ type Config struct {
 	BondTimes   uint64
 	OfferTTL    time.Duration
 	Terms       provider.Terms // of the orders that are taken
-	Fee         func() uint64  // of a redemption; nil: none
 	RedeemEvery time.Duration
 	Discover    time.Duration // how often upstream servers are asked for their models (1 min)
 	Drain       time.Duration // how long Run lets requests end when it stops (10 s)
@@ -107,7 +106,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	n.Provider, err = provider.New(provider.Config{
 		Key: cfg.Key, ChainID: cfg.ChainID, Ledger: cfg.Ledger, Store: j, Endpoint: cfg.Endpoint,
 		Services: n.services(ctx), BondTimes: cfg.BondTimes, OfferTTL: cfg.OfferTTL,
-		Terms: cfg.Terms, Fee: cfg.Fee, RedeemEvery: cfg.RedeemEvery, Log: cfg.Log,
+		Terms: cfg.Terms, RedeemEvery: cfg.RedeemEvery, Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, j.Close(), listener.Close())

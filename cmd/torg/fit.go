@@ -45,7 +45,11 @@ func (v chainView) Head(ctx context.Context) (chain.Head, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
 	h, err := v.client.Head(ctx)
-	return chain.Head{Height: uint64(max(h.Height, 0)), Time: h.Time}, told(err)
+	if err != nil {
+		return chain.Head{}, told(err)
+	}
+	b, err := v.client.Block(ctx)
+	return chain.Head{Height: uint64(max(h.Height, 0)), Time: h.Time, Lag: b.Lag}, told(err)
 }
 
 func (v chainView) Lease(ctx context.Context, id square.Hash) (market.Lease, error) {
@@ -87,6 +91,13 @@ func (v providerView) Stake(ctx context.Context, denom string) (market.Stake, er
 		}
 	}
 	return market.Stake{}, told(err)
+}
+
+func (v providerView) Fee(ctx context.Context, lanes int) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	fee, err := v.account.RedeemFee(ctx, lanes)
+	return fee, told(err)
 }
 
 func (v providerView) Reclaim(ctx context.Context, lease square.Hash, notice uint64) error {

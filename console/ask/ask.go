@@ -142,7 +142,7 @@ func (q question) body(stream bool) ([]byte, error) {
 		Content string `json:"content"`
 	}
 	b := map[string]any{"model": q.Model, "max_tokens": q.Tokens, "stream": stream}
-	var ms []message
+	ms := []message{}
 	for _, t := range q.Turns {
 		ms = append(ms, message{t.Role, t.Content})
 	}

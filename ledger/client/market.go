@@ -24,6 +24,7 @@ const (
 	gasOpen  = 180_000
 	gasLane  = 100     // each lane that the lease has
 	gasClaim = 24_000  // one voucher
+	gasJudge = 150_000 // freeing and paying one judge
 	gasCard  = 300_000 // reading a model's card: at most 64 KiB, three gas a byte
 )
 
@@ -93,6 +94,20 @@ func (a *Account) Redeem(ctx context.Context, lease square.Hash, claims []Claim,
 		m.Claims = append(m.Claims, marketv1.LaneClaim{Lane: uint32(c.Lane), Amount: c.Amount, Max: c.Voucher.Max, Signature: c.Voucher.Sig[:]})
 	}
 	return a.submit(ctx, call{m, gasLease + uint64(lanes)*gasLane + uint64(len(claims))*gasClaim})
+}
+
+// RedeemFee is about what Redeem costs now for so many claims of as many lanes.
+func (a *Account) RedeemFee(ctx context.Context, claims int) (uint64, error) {
+	m := &marketv1.MsgRedeem{Sender: a.addr.String(), Lease: square.Hash{}.String()}
+	for n := range claims {
+		m.Claims = append(m.Claims, marketv1.LaneClaim{Lane: uint32(n), Amount: square.MaxUnits, Max: square.MaxUnits, Signature: make([]byte, len(square.Signature{}))})
+	}
+	redeem := call{m, gasLease + uint64(claims)*(gasLane+gasClaim)}
+	bid, err := a.c.bid(ctx, 0, []call{redeem})
+	if err != nil {
+		return 0, err
+	}
+	return space.Cost(bid, gasBase+redeem.gas+uint64(m.Size())*gasPerByte), nil
 }
 
 // Consent is a provider's signature of the sum that a lease ends with.
@@ -276,7 +291,18 @@ func (a *Account) Commit(ctx context.Context, lease, ballot square.Hash) (Result
 
 // Vote shows what the account has committed to.
 func (a *Account) Vote(ctx context.Context, lease square.Hash, v square.Verdict, secret square.Hash) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgVote{Judge: a.addr.String(), Lease: lease.String(), Verdict: string(v), Secret: secret.String()}, 4 * gasLease})
+	l, err := a.c.Lease(ctx, lease)
+	if err != nil {
+		return Result{}, err
+	}
+	judges := map[square.Address]bool{}
+	if l.Dispute != nil {
+		for _, s := range l.Dispute.Seats {
+			judges[s.Judge] = true
+		}
+	}
+	return a.submit(ctx, call{&marketv1.MsgVote{Judge: a.addr.String(), Lease: lease.String(), Verdict: string(v), Secret: secret.String()},
+		2*gasLease + uint64(len(judges))*gasJudge})
 }
 
 // PublishCard stores a card on the ledger for a year, for orders to name.

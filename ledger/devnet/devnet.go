@@ -31,8 +31,8 @@ type Spec struct {
 	Balances []ledger.Balance
 	Trades   []trade.Rules
 	Settings node.Settings
-	Market   *market.Params   // market.Default, if nil
-	Cards    []ledger.Card    // of work that can be proven, by Trades
+	Market   *market.Params // market.Default, if nil
+	Cards    []ledger.Card  // of work that can be proven, by Trades
 	// Operators own the validators, one each. Missing ones get a key of their
 	// own, whose mnemonic is kept in the home.
 	Operators []square.Address

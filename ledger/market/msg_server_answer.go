@@ -35,7 +35,11 @@ func (s msgServer) Answer(ctx context.Context, m *marketv1.MsgAnswer) (*marketv1
 		}
 		// The machine looks first: it costs less than an answer.
 		digest := square.Hash(sha256.Sum256(append([]byte(m.Locator), m.Answer...)))
-		events, err := machine.Answer(st, now, by, id, digest, s.spent(ctx, 0))
+		cost, err := s.spent(ctx, 0)
+		if err != nil {
+			return nil, err
+		}
+		events, err := machine.Answer(st, now, by, id, digest, cost)
 		if err != nil {
 			return nil, err
 		}

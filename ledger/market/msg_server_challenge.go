@@ -51,7 +51,11 @@ func (s msgServer) Challenge(ctx context.Context, m *marketv1.MsgChallenge) (*ma
 		if err != nil {
 			return nil, err
 		}
-		charge := pure.Charge{Way: pure.ByJudges, Evidence: hash, Value: e.Receipt.Price, Cost: s.spent(ctx, way.gas)}
+		cost, err := s.spent(ctx, way.gas)
+		if err != nil {
+			return nil, err
+		}
+		charge := pure.Charge{Way: pure.ByJudges, Evidence: hash, Value: e.Receipt.Price, Cost: cost}
 		switch {
 		case way.prove:
 			charge.Way, charge.Part = pure.ByProof, m.Part

@@ -56,7 +56,11 @@ func (s msgServer) Unseal(ctx context.Context, m *marketv1.MsgUnseal) (*marketv1
 		if !bytes.Equal(public, q.Key) {
 			return nil, errors.New("unseal: it is not the private half of the key that was named")
 		}
-		charge := pure.Charge{Way: pure.ByJudges, Evidence: sha256.Sum256(append(id[:], m.Key...)), Value: l.Receipt.Price, Cost: s.spent(ctx, 0)}
+		cost, err := s.spent(ctx, 0)
+		if err != nil {
+			return nil, err
+		}
+		charge := pure.Charge{Way: pure.ByJudges, Evidence: sha256.Sum256(append(id[:], m.Key...)), Value: l.Receipt.Price, Cost: cost}
 		events, err := machine.Challenge(st, now, by, id, charge, m.Bond)
 		if err != nil {
 			return nil, err

@@ -68,14 +68,18 @@ func need(m sdk.Msg) (Lane, uint64) {
 		return Defend, 500_000 + 60_000*uint64(len(m.Claims))
 	case *channelv1.MsgClaim:
 		return Defend, 400_000 + 120_000*uint64(len(m.Claims))
-	case *marketv1.MsgStart, *marketv1.MsgClaim, *marketv1.MsgWithhold, *marketv1.MsgCommit, *marketv1.MsgVote:
+	case *marketv1.MsgStart, *marketv1.MsgClaim, *marketv1.MsgWithhold, *marketv1.MsgCommit:
 		return Defend, 1_000_000
+	case *marketv1.MsgVote:
+		return Defend, 8_000_000 // the last one frees and pays all judges
 	case *marketv1.MsgAnswer, *marketv1.MsgUnseal, *marketv1.MsgChallenge, *marketv1.MsgProve:
 		return Defend, MaxTxGas
 	case *marketv1.MsgOpenLease, *marketv1.MsgPlaceOrder, *marketv1.MsgMatch, *marketv1.MsgClose, *marketv1.MsgReclaim,
 		*marketv1.MsgAbandon, *marketv1.MsgCancel, *marketv1.MsgTopUp, *marketv1.MsgExtend, *marketv1.MsgAccept, *marketv1.MsgPoke,
 		*channelv1.MsgDeposit, *channelv1.MsgWithdraw, *channelv1.MsgFinish, *channelv1.MsgRefund:
 		return Market, 3_000_000
+	case *marketv1.MsgPublishCard:
+		return Market, 10_000_000 // 64 KiB, carried and stored
 	}
 	return Other, txGas[Other]
 }

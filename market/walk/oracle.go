@@ -786,9 +786,11 @@ func (o *Oracle) seat(op Op, f *file) bool {
 	if f.state != market.Disputed || h.way != market.ByJudges || h.seated != 0 || len(op.Judges) == 0 || uint64(len(op.Judges)) > o.p.Seats {
 		return false
 	}
-	for i, j := range op.Judges {
-		if j == f.order.Buyer || j == f.order.Authorizer || j == f.provider || j == h.who || slices.Contains(h.stood, j) || slices.Contains(op.Judges[:i], j) ||
-			!o.stake(f.stakeOf(j)).judge || o.free(f.stakeOf(j)) < o.p.SeatBond {
+	seats := map[square.Address]uint64{}
+	for _, j := range op.Judges {
+		seats[j]++
+		if j == f.order.Buyer || j == f.order.Authorizer || j == f.provider || j == h.who || slices.Contains(h.stood, j) ||
+			!o.stake(f.stakeOf(j)).judge || o.free(f.stakeOf(j)) < seats[j]*o.p.SeatBond {
 			return false
 		}
 	}
@@ -802,6 +804,9 @@ func (o *Oracle) seat(op Op, f *file) bool {
 	o.Seen["seated"]++
 	if uint64(len(h.seats)) < o.p.Seats {
 		o.Seen["fewer judges than seats"]++
+	}
+	if len(seats) < len(h.seats) {
+		o.Seen["a judge has two seats"]++
 	}
 	return true
 }
@@ -825,7 +830,7 @@ func (o *Oracle) vote(op Op, f *file) bool {
 		if !h.seats[i].ballot.IsZero() {
 			o.Seen["commit again"]++
 		}
-		h.seats[i].ballot = op.Hash
+		h.each(op.By, func(s *seat) { s.ballot = op.Hash })
 		o.Seen["commit"]++
 		return true
 	}
@@ -834,7 +839,7 @@ func (o *Oracle) vote(op Op, f *file) bool {
 		h.seats[i].verdict != "" || h.seats[i].ballot != square.Ballot(f.id, op.By, h.draw, v, op.Hash) {
 		return false
 	}
-	h.seats[i].verdict = v
+	h.each(op.By, func(s *seat) { s.verdict = v })
 	o.Seen["vote"]++
 	same := 0
 	for _, s := range h.seats {
@@ -863,6 +868,15 @@ func (o *Oracle) vote(op Op, f *file) bool {
 		o.uphold(f, op)
 	}
 	return true
+}
+
+// each does something to the seats of a judge.
+func (h *hearing) each(judge square.Address, do func(*seat)) {
+	for i := range h.seats {
+		if h.seats[i].judge == judge {
+			do(&h.seats[i])
+		}
+	}
 }
 
 // dismiss lets judges go, and takes the bonds of those that did not do what was
@@ -933,10 +947,20 @@ func (o *Oracle) uphold(f *file, op Op) {
 // goOn lets a stream go on where it was, with its clocks moved.
 func (o *Oracle) goOn(f *file, now int64) {
 	h := f.hearing
-	stood := min(now, f.due) - h.since
+	at := min(now, f.due)
+	stood := at - h.since
 	f.touched += stood
 	f.ends += stood
 	f.due = h.due + stood
+	if again := at + int64(o.p.Notice); f.due < again {
+		o.Seen["notice again"]++
+		if h.from == market.Draining {
+			f.due = again
+		} else {
+			f.touched = max(f.touched, again-int64(f.order.Idle))
+			f.due = f.running()
+		}
+	}
 	f.hearing = nil
 	if f.survived++; f.survived == o.p.Hearings {
 		o.Seen["heard enough"]++
@@ -1079,7 +1103,9 @@ func (o *Oracle) poke(op Op, f *file) {
 				continue
 			}
 			for _, s := range h.seats {
-				h.stood = append(h.stood, s.judge)
+				if s.verdict == "" && !slices.Contains(h.stood, s.judge) {
+					h.stood = append(h.stood, s.judge)
+				}
 			}
 			h.seats, h.seated = nil, 0
 			h.draw++

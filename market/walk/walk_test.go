@@ -160,7 +160,7 @@ var exits = []string{
 	"disputed/result -> slashed (fraud)", "disputed/result -> slashed (unproven)", "disputed/result -> slashed (withheld)",
 
 	"bond", "unbond", "unbonded", "enlist", "offer", "withdraw", "drop", "open", "prune", "holdback", "another spec", "too many without a bond",
-	"heard enough", "proved", "seated", "fewer judges than seats", "commit", "commit again", "vote", "redrawn", "given up, and goes on",
+	"heard enough", "proved", "seated", "fewer judges than seats", "a judge has two seats", "notice again", "commit", "commit again", "vote", "redrawn", "given up, and goes on",
 	"found ok", "found fraud", "found that the provider owes", "found that another owes",
 	"silent judge", "a silent judge pays the challenger", "a silent judge pays the provider",
 	"claimed by the buyer", "top up", "extend", "fine for silence",

@@ -213,7 +213,7 @@ func (w *Walker) side() Op {
 			w.now += st.Until - w.now
 		}
 	case n < 65:
-		op.Verb, op.On = Enlist, !st.Judge
+		op.Verb, op.On = Enlist, !st.Judge && (w.chance(40) || slices.Contains(w.Judges, p))
 	case n < 80 && err == nil && (off.Expiry <= w.Wall() || w.chance(20)):
 		op.Verb, op.Slot = Drop, slot
 	case n < 85:
@@ -230,7 +230,7 @@ func (w *Walker) recruit(trade, denom string) Op {
 	op := Op{By: j, Trade: trade, Amount: square.Amount{Denom: denom}}
 	st, _ := w.view.Stake(market.StakeKey{Provider: j, Trade: trade, Denom: denom})
 	if st.Free() < max(1, w.params.SeatBond) {
-		op.Verb, op.Amount.Units = Bond, w.params.SeatBond*(1+w.rng.Uint64N(8))+w.upto(1000)
+		op.Verb, op.Amount.Units = Bond, w.params.SeatBond*(1+w.rng.Uint64N(3))+w.upto(400)
 	} else {
 		op.Verb, op.On = Enlist, true
 	}
@@ -361,7 +361,7 @@ func (w *Walker) sensible(l market.Lease) []Verb {
 		return []Verb{Claim, Claim, Claim, Claim, Claim, Claim, Close, Abandon}
 	case market.Draining:
 		if stream {
-			return []Verb{Redeem, Redeem, Redeem, Close, Challenge, Challenge}
+			return []Verb{Redeem, Redeem, Redeem, Redeem, Redeem, Redeem, Close, Close, Challenge, Challenge, Challenge, Challenge, TopUp, Extend}
 		}
 		return []Verb{Claim, Claim, Claim, Close}
 	case market.Claimed:
@@ -542,13 +542,15 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 		op.Stake = w.params.LeastBond(l.Order, op.Charge.Value) + w.rng.Uint64N(100)
 	case Seat:
 		var cs []market.Candidate
+		var most uint64
 		for _, a := range w.All() {
 			st, _ := w.view.Stake(market.StakeKey{Provider: a, Trade: l.Order.Trade, Denom: l.Order.Denom})
 			if st.Judge && st.Free() >= w.params.SeatBond && l.Barred(a) == "" {
-				cs = append(cs, market.Candidate{Judge: a, Weight: st.Total})
+				cs = append(cs, market.Candidate{Judge: a, Weight: st.Total, Most: st.Free() / max(1, w.params.SeatBond)})
+				most += cs[len(cs)-1].Most
 			}
 		}
-		if len(cs) == 0 || uint64(len(cs)) < w.params.Seats && w.chance(70) {
+		if len(cs) == 0 || most < w.params.Seats && w.chance(30) || len(cs) < 4 && w.chance(30) {
 			return w.recruit(l.Order.Trade, l.Order.Denom)
 		}
 		op.Judges = market.Draw(w.hash(), cs, int(w.params.Seats))
@@ -836,7 +838,11 @@ func (w *Walker) twist(op *Op) {
 		more := pick(w, w.All())
 		if l, err := w.view.Lease(op.Lease); err == nil {
 			if d := l.Dispute; d != nil {
-				more = pick(w, slices.Concat([]square.Address{more, pick(w, w.Providers), l.Order.Buyer, l.Provider, d.Challenger}, d.Stood, op.Judges))
+				if len(d.Stood) > 0 && w.chance(60) {
+					more = pick(w, d.Stood)
+				} else {
+					more = pick(w, slices.Concat([]square.Address{more, pick(w, w.Providers), l.Order.Buyer, l.Provider, d.Challenger}, op.Judges))
+				}
 			}
 		}
 		if len(op.Judges) > 1 && w.chance(80) {

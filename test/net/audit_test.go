@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,7 +153,7 @@ func audit(ctx context.Context, vs []*validator, t *traffic, killed crash) (stri
 		return "", err
 	}
 	if err := each(vs, func(_ int, v *validator) error {
-		for _, k := range t.payers {
+		for _, k := range append(slices.Clone(t.payers), t.flooders...) {
 			if err := holds(ctx, v, k.Address(), purse-spent[k.Address()]); err != nil {
 				return err
 			}

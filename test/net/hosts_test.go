@@ -107,6 +107,10 @@ func (h hosts) plug(to string, hosts ...int) error {
 	return nil
 }
 
+// cut pulls the plug of a host's cable; mend puts it back.
+func (h hosts) cut(i int) error  { return h.ipHub("link", "set", h.cable(i), "down") }
+func (h hosts) mend(i int) error { return h.ipHub("link", "set", h.cable(i), "up") }
+
 // removeStale removes the namespaces of test processes that were killed, and the
 // homes they or failed runs left.
 func removeStale(t *testing.T) {

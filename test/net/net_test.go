@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,8 +22,15 @@ import (
 	"github.com/torg-network/torg/square"
 )
 
-// TestPartitions kills, partitions and isolates validators while transactions
-// come in everywhere.
+// stalled is for how long a validator may see no block, longer than any time
+// without a majority here.
+const stalled = 18 * time.Second
+
+// floodTxs is how many transfers a flood is.
+const floodTxs = 1600
+
+// TestPartitions kills, partitions, isolates, pauses and disconnects validators
+// while transactions come in everywhere, once as a flood.
 func TestPartitions(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped 1 test: it takes more than a minute")
@@ -55,10 +63,10 @@ func TestPartitions(t *testing.T) {
 			}
 			return "", reach(ctx, 2, vs...)
 		}},
-		{"send to all for 5 s", func() (string, error) {
+		{"send to all for 3 s", func() (string, error) {
 			before := highest(ctx, vs...)
 			traffic.start(sending, vs)
-			time.Sleep(5 * time.Second)
+			time.Sleep(3 * time.Second)
 			return blocks(highest(ctx, vs...) - before), nil
 		}},
 		{"kill -9 of 0, 5 more blocks", func() (string, error) {
@@ -73,14 +81,14 @@ func TestPartitions(t *testing.T) {
 			}
 			return "", catchUp(ctx, vs)
 		}},
-		{"2-2 partition for 8 s", func() (string, error) {
+		{"2-2 partition for 7 s", func() (string, error) {
 			cut = time.Now()
 			if err := h.plug(right, 2, 3); err != nil {
 				return "", err
 			}
 			time.Sleep(2 * time.Second) // what was on its way arrives, or does not
 			before := heights(ctx, vs...)
-			time.Sleep(8 * time.Second)
+			time.Sleep(5 * time.Second)
 			after := heights(ctx, vs...)
 			for i := range vs {
 				if before[i] != after[i] || before[i] == 0 {
@@ -99,19 +107,19 @@ func TestPartitions(t *testing.T) {
 			}
 			return "", reach(ctx, highest(ctx, vs...)+3, vs...)
 		}},
-		{"isolate 3 for 10 s", func() (string, error) {
+		{"isolate 3 for 7 s", func() (string, error) {
 			cut = time.Now()
 			if err := h.plug(right, 3); err != nil {
 				return "", err
 			}
 			time.Sleep(2 * time.Second)
 			before := heights(ctx, vs...)
-			time.Sleep(8 * time.Second)
+			time.Sleep(5 * time.Second)
 			after := heights(ctx, vs...)
 			if after[3] != before[3] || after[3] == 0 {
 				return "", fmt.Errorf("the isolated validator went from block %d to %d", before[3], after[3])
 			}
-			if after[0] < before[0]+3 {
+			if after[0] < before[0]+2 {
 				return "", fmt.Errorf("the majority went from block %d to %d only", before[0], after[0])
 			}
 			if traffic.count(queued, 3, cut) == 0 {
@@ -125,6 +133,38 @@ func TestPartitions(t *testing.T) {
 			}
 			return "", catchUp(ctx, vs)
 		}},
+		{fmt.Sprintf("pause 1 for %s, flood the others", stalled+2*time.Second), func() (string, error) {
+			if err := vs[1].signal(syscall.SIGSTOP); err != nil {
+				return "", err
+			}
+			began, before := time.Now(), highest(ctx, vs[0], vs[2], vs[3])
+			traffic.flood(floodTxs, vs[0], vs[2], vs[3])
+			took := time.Since(began)
+			// Longer than a process may see no block and go on: but it saw no
+			// time pass either.
+			time.Sleep(stalled + 2*time.Second - took)
+			made := highest(ctx, vs[0], vs[2], vs[3]) - before
+			if err := vs[1].signal(syscall.SIGCONT); err != nil {
+				return "", err
+			}
+			if made < 5 {
+				return "", fmt.Errorf("the others made %s only", blocks(made))
+			}
+			return fmt.Sprintf("flooded in %.1f s, the others made %s", took.Seconds(), blocks(made)), nil
+		}},
+		{"go on, wait until it caught up", func() (string, error) { return "", catchUp(ctx, vs) }},
+		{"disconnect 2 for 4 s", func() (string, error) {
+			if err := h.cut(2); err != nil {
+				return "", err
+			}
+			before := highest(ctx, vs[0], vs[1], vs[3])
+			time.Sleep(4 * time.Second)
+			if err := reach(ctx, before+1, vs[0], vs[1], vs[3]); err != nil {
+				return "", err
+			}
+			return "", h.mend(2)
+		}},
+		{"reconnect, wait until it caught up", func() (string, error) { return "", catchUp(ctx, vs) }},
 		{"stop sending, wait for outcomes", func() (string, error) {
 			stop()
 			traffic.wg.Wait()
@@ -150,9 +190,9 @@ func newSquare(t *testing.T, h hosts, traffic *traffic) []*validator {
 	spec := devnet.Spec{Settings: node.Settings{
 		BlockTime: 500 * time.Millisecond,
 		RPC:       rpcAddr,
-		Stalled:   time.Minute, // longer than any time without a majority
+		Stalled:   stalled,
 	}}
-	for _, k := range traffic.payers {
+	for _, k := range append(slices.Clone(traffic.payers), traffic.flooders...) {
 		spec.Balances = append(spec.Balances, ledger.Balance{Owner: k.Address(), Amount: square.Utorg(purse)})
 	}
 	for i := range 4 {

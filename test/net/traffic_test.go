@@ -50,9 +50,10 @@ const purse = 1_000_000 * square.UnitsPerTorg
 
 // traffic is transfers from many accounts to all validators.
 type traffic struct {
-	payers []square.Key
-	payees []square.Address
-	wg     sync.WaitGroup
+	payers   []square.Key
+	flooders []square.Key
+	payees   []square.Address
+	wg       sync.WaitGroup
 
 	mu   sync.Mutex
 	done []transfer
@@ -66,6 +67,7 @@ func newTraffic(validators int) *traffic {
 		t.payers = append(t.payers, devnet.Key(uint32(i)))
 	}
 	for i := range 8 {
+		t.flooders = append(t.flooders, devnet.Key(uint32(len(t.payers)+i)))
 		t.payees = append(t.payees, square.Address{'p', 'a', 'y', 'e', 'e', byte(i)})
 	}
 	return t
@@ -79,14 +81,31 @@ func (t *traffic) start(ctx context.Context, vs []*validator) {
 		wait := i/len(vs) < waiters
 		t.wg.Go(func() {
 			for ctx.Err() == nil {
-				t.one(account, via, wait)
+				t.one(account, via, wait, false)
 				time.Sleep(rest/2 + rand.N(rest))
 			}
 		})
 	}
 }
 
-func (t *traffic) one(from *client.Account, via int, wait bool) {
+// flood posts n transfers to some validators as fast as they take them, from
+// accounts that send nothing else. A validator may turn them away, but what it
+// accepts counts like all else.
+func (t *traffic) flood(n int, vs ...*validator) {
+	var wg sync.WaitGroup
+	for i, key := range t.flooders {
+		v := vs[i%len(vs)]
+		account := v.Account(key)
+		wg.Go(func() {
+			for range n / len(t.flooders) {
+				t.one(account, v.index, false, true)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (t *traffic) one(from *client.Account, via int, wait, flood bool) {
 	x := transfer{
 		via: via, from: from.Address(), to: t.payees[rand.IntN(len(t.payees))],
 		units: 1 + rand.Uint64N(1_000_000), sent: time.Now(),
@@ -118,7 +137,7 @@ func (t *traffic) one(from *client.Account, via int, wait bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case errors.Is(err, client.ErrBusy):
+	case errors.Is(err, client.ErrBusy) || flood && no != nil:
 		t.busy++
 	case x.hash.IsZero() && x.said != expired:
 		t.errs = append(t.errs, err)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,6 +132,14 @@ func (v *validator) end(kill bool) {
 		_ = v.process.Process.Kill()
 		<-v.exited
 	}
+}
+
+// signal stops the process where it is, or lets it go on.
+func (v *validator) signal(s syscall.Signal) error {
+	if err := v.process.Process.Signal(s); err != nil {
+		return fmt.Errorf("validator %d: %w", v.index, err)
+	}
+	return nil
 }
 
 // alive is an error if the process has ended by itself.

@@ -207,6 +207,9 @@ func New(cfg Config) (*Desk, error) {
 	def(&cfg.Shun, 30*24*time.Hour)
 	def(&cfg.Retain, 30*24*time.Hour)
 	def(&cfg.MaxReceipts, 1_000_000)
+	if err := sold(cfg.Policy); err != nil {
+		return nil, fmt.Errorf("buyer: %w", err)
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -232,6 +235,15 @@ func New(cfg Config) (*Desk, error) {
 		}
 	}
 	return d, d.load()
+}
+
+// sold refuses a policy that requests one by one are not sold under.
+func sold(p square.Policy) error {
+	switch p {
+	case square.PolicyNone, square.PolicyAudit, square.PolicyProve:
+		return nil
+	}
+	return fmt.Errorf("policy %q is not for streams of requests; use none, audit or prove", p)
 }
 
 func def[T comparable](v *T, d T) {

@@ -23,6 +23,9 @@ func (d *Desk) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Ans
 	if err := a.Request.Check(); err != nil {
 		return Answer{}, &infer.WireError{Code: infer.CodeBadRequest, Message: err.Error()}
 	}
+	if err := sold(d.policy(a)); err != nil {
+		return Answer{}, &infer.WireError{Code: infer.CodeBadRequest, Message: err.Error()}
+	}
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()

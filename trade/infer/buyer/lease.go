@@ -289,6 +289,7 @@ func (d *Desk) settleOpening(ctx context.Context, l *lease, now time.Time) error
 	if err != nil && !gone {
 		return fmt.Errorf("lease %s: %w", l.id.Short(), err)
 	}
+	m = d.clock.Dated(m)
 	d.mu.Lock()
 	rec := l.rec
 	switch {
@@ -511,8 +512,9 @@ func (d *Desk) glance(ctx context.Context, l *lease) error {
 	case m.State == market.Draining:
 		return d.move(l, closing)
 	}
+	m = d.clock.Dated(m)
 	d.mu.Lock()
-	l.until = m.Deadline
+	l.until, l.rec.Ends = m.Deadline, m.Ends
 	d.mu.Unlock()
 	return nil
 }
@@ -599,7 +601,7 @@ func (d *Desk) watch(ctx context.Context, l *lease, now time.Time) error {
 	if err == nil && m.State.Terminal() || d.forgotten(ctx, l, err) {
 		return d.move(l, over)
 	}
-	if err == nil && now.Unix() > m.Deadline+1 {
+	if err == nil && now.Unix() > d.clock.Dated(m).Deadline+1 {
 		err = d.cfg.Ledger.Poke(ctx, l.id)
 	}
 	return err

@@ -568,6 +568,31 @@ func TestRouting(t *testing.T) {
 	}
 }
 
+// TestReplicate: that streams are not replicated is said by name, before anything
+// is asked.
+func TestReplicate(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	l := fake.New(toy)
+	sell(t, l, 8, toy)
+	d := buy(t, l, nil)
+	for _, p := range []square.Policy{square.PolicyReplicate, square.PolicyAttest, "luck"} {
+		a := ask("toy", 1, 1)
+		a.Route.Policy = p
+		var we *infer.WireError
+		if _, err := d.Do(t.Context(), a, nil); !errors.As(err, &we) || we.Code != infer.CodeBadRequest || !strings.Contains(err.Error(), string(p)) {
+			t.Errorf("policy %s: %v", p, err)
+		}
+		cfg := d.cfg
+		cfg.Policy = p
+		if _, err := buyer.New(cfg); err == nil {
+			t.Errorf("a desk of policy %s", p)
+		}
+	}
+	if n := l.Count("open"); n != 0 {
+		t.Errorf("%d leases were opened", n)
+	}
+}
+
 // TestFunds: a payer without money is told so.
 func TestFunds(t *testing.T) {
 	toy := fake.Toy{Name: "toy"}

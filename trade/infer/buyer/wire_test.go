@@ -545,3 +545,34 @@ func TestThroughputOfAWholeAnswer(t *testing.T) {
 		t.Errorf("%d tokens in %v are told as %.0f a second", ans.Signed.Receipt.Units[1], ans.TTFT, ms[0].Throughput)
 	}
 }
+
+// TestMeteredTooMuch: an upstream server's provider is not believed that so
+// little text was so many tokens.
+func TestMeteredTooMuch(t *testing.T) {
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, `{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}`)
+	}))
+	defer up.Close()
+	l := fake.New()
+	domain := square.LedgerDomain(fake.ChainID)
+	for more, taken := range map[uint64]bool{20: true, 200: false} {
+		s := sell(t, l, 16, provider.Upstream{Base: up.URL}.Engine(provider.Model{Name: fmt.Sprint(more), Subject: infer.Subject(fmt.Sprint(more))}))
+		s.stop()
+		s.wrap = crooked(func(_ int, f *infer.Frame) *infer.Frame {
+			if f.Receipt != nil {
+				r := &f.Receipt.Receipt
+				r.Units[1] += more
+				r.Price, _ = square.Price(rates, r.Units)
+				r.Cumulative = r.Price
+				f.Receipt.Sig = s.cfg.Key.Sign(r.Digest(domain))
+			}
+			return f
+		})
+		s.start(t)
+		d := buy(t, l, nil)
+		ask := buyer.Ask{Model: fmt.Sprint(more), Request: infer.Request{Kind: infer.Opaque, Prompt: []byte(`{"messages":[],"max_tokens":1000}`)}}
+		if _, err := d.Do(t.Context(), ask, nil); (err == nil) != taken {
+			t.Errorf("%d tokens more than there were: %v", more, err)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
 
@@ -19,10 +20,12 @@ type Claim struct {
 	Voucher square.Voucher
 }
 
-// Head is the newest block.
+// Head is the newest block. Lag is how many seconds the clock that deadlines run
+// on, which stands still while blocks have no room, is behind its time.
 type Head struct {
 	Height uint64
 	Time   time.Time
+	Lag    int64
 }
 
 // Clock tells the ledger's time without asking the ledger each time, and while
@@ -66,6 +69,20 @@ func (c *Clock) Now(ctx context.Context) (time.Time, error) {
 		return h.Time, err
 	}
 	return last.Time.Add(time.Since(seen)), nil
+}
+
+// Dated is a lease with its deadlines in the ledger's time, as far as is known now:
+// they can only come later.
+func (c *Clock) Dated(m market.Lease) market.Lease {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.Deadline > 0 {
+		m.Deadline += c.last.Lag
+	}
+	if m.Ends > 0 {
+		m.Ends += c.last.Lag
+	}
+	return m
 }
 
 // Age is how long the newest block that Refresh saw has been the newest.

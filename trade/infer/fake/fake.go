@@ -37,6 +37,7 @@ type Ledger struct {
 	started time.Time
 	height  uint64
 	stalled bool
+	fee     uint64
 	refuse  error
 	count   map[string]int
 
@@ -79,6 +80,13 @@ func (l *Ledger) Stall(on bool) {
 	l.stalled = on
 }
 
+// Charge makes redemptions seem to cost so much.
+func (l *Ledger) Charge(fee uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fee = fee
+}
+
 // Refuse makes every transaction fail with err, until nil.
 func (l *Ledger) Refuse(err error) {
 	l.mu.Lock()
@@ -93,6 +101,18 @@ func (l *Ledger) Count(kind string) int {
 	return l.count[kind]
 }
 
+// Full lets blocks have no room for so many seconds: the clock of deadlines stands
+// still meanwhile.
+func (l *Ledger) Full(seconds int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.Machine.Lag += seconds
+}
+
+// wall is the ledger's time.
+func (l *Ledger) wall() int64 { return l.now() + l.Machine.Lag }
+
+// now is what deadlines run on.
 func (l *Ledger) now() int64 {
 	if l.stalled {
 		return l.base.Unix()
@@ -172,8 +192,8 @@ var (
 func (a Account) Head(context.Context) (chain.Head, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := a.now()
-	h := chain.Head{Height: a.height + uint64(now), Time: time.Unix(now, 0)}
+	now := a.wall()
+	h := chain.Head{Height: a.height + uint64(now), Time: time.Unix(now, 0), Lag: a.Machine.Lag}
 	return h, nil
 }
 
@@ -185,7 +205,7 @@ func (a Account) Offers(context.Context) ([]square.Offer, error) {
 	defer a.mu.Unlock()
 	var out []square.Offer
 	for _, o := range a.mem.Offers() {
-		if !o.Withdrawn && o.Expiry > a.now() {
+		if !o.Withdrawn && o.Expiry > a.wall() {
 			out = append(out, o.Offer)
 		}
 	}
@@ -216,6 +236,13 @@ func (a Account) Stake(_ context.Context, denom string) (market.Stake, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.mem.Stake(market.StakeKey{Provider: a.Self, Trade: infer.Name, Denom: denom})
+}
+
+// Fee is what Charge said.
+func (a Account) Fee(context.Context, int) (uint64, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.fee, nil
 }
 
 func (a Account) Reclaim(_ context.Context, id square.Hash, notice uint64) error {
@@ -344,6 +371,19 @@ func (a Account) Challenge(_ context.Context, id square.Hash, e square.Evidence,
 			return err
 		}
 		_, err = a.Machine.Judge(a.mem, a.now(), id, verdict)
+		return err
+	})
+}
+
+// Dispute has so much of a lease disputed before judges that say nothing.
+func (l *Ledger) Dispute(id square.Hash, by square.Address, e square.Evidence, value uint64) error {
+	return l.do("dispute", func() error {
+		m, err := l.mem.Lease(id)
+		if err != nil {
+			return err
+		}
+		charge := market.Charge{Way: market.ByJudges, Evidence: e.Hash(domain), Value: value}
+		_, err = l.Machine.Challenge(l.mem, l.now(), by, id, charge, l.Machine.LeastBond(m.Order, value))
 		return err
 	})
 }

@@ -64,6 +64,8 @@ type Ledger interface {
 	// work in the trade.
 	Funds(ctx context.Context, account square.Address, denom string) (uint64, error)
 	Stake(ctx context.Context, denom string) (market.Stake, error)
+	// Fee is what the redemption of a lease with so many lanes costs now.
+	Fee(ctx context.Context, lanes int) (uint64, error)
 	// Reclaim ends a lease after so many seconds.
 	Reclaim(ctx context.Context, lease square.Hash, notice uint64) error
 	// Redeem claims lanes of one lease in one transaction.
@@ -123,8 +125,6 @@ type Config struct {
 	BondTimes uint64
 	Terms     Terms
 	OfferTTL  time.Duration // 10 minutes; renewed at half of it
-	// Fee is what a redemption costs now, in base units; nil: nothing.
-	Fee func() uint64
 	// RedeemEvery is after how long money is redeemed that is worth it but
 	// waits for nothing else (5 minutes).
 	RedeemEvery time.Duration
@@ -146,14 +146,16 @@ type Provider struct {
 	channel square.Domain // vouchers
 	clock   *chain.Clock
 	host    string        // of Endpoint
-	fetch   chan struct{} // bounds ledger questions asked on behalf of strangers
+	fetch   chan struct{} // bounds ledger questions asked on behalf of strangers,
+	quoting chan struct{} // and of who wants a quote
 	kick    chan struct{} // the redeemer has something urgent
 	turn    chan struct{} // of who proves
 	looks   chan struct{} // bounds leases looked at, and pays redemptions, at once
 	pays    chan struct{}
 	tending sync.WaitGroup // leases looked after, offers posted
 	posting atomic.Bool
-	offerAt atomic.Value // time.Time: no sooner, after a failure
+	fee     atomic.Uint64 // of a redemption, as last read
+	offerAt atomic.Value  // time.Time: no sooner, after a failure
 	control control
 	book    book
 
@@ -200,6 +202,7 @@ type lease struct {
 	used    time.Time     // when a lane last worked; monotonic
 	eased   chan struct{} // closed and replaced when less waits to be redeemed
 	starved bool          // a request waits for a redemption
+	free    uint64        // of its escrow on the ledger, when last seen, that no dispute holds
 
 	// The chores' own, all monotonic.
 	lookAt   time.Time // when to ask the ledger again
@@ -284,9 +287,6 @@ func New(cfg Config) (*Provider, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Fee == nil {
-		cfg.Fee = func() uint64 { return 0 }
-	}
 	endpoint, err := url.Parse(cfg.Endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("provider: endpoint: %w", err)
@@ -295,7 +295,8 @@ func New(cfg Config) (*Provider, error) {
 		Config: cfg, addr: cfg.Key.Address(), host: endpoint.Hostname(),
 		domain: square.LedgerDomain(cfg.ChainID), channel: square.ChannelDomain(cfg.ChainID),
 		clock:    chain.NewClock(cfg.Ledger.Head),
-		fetch:    make(chan struct{}, 4),
+		fetch:    make(chan struct{}, 16),
+		quoting:  make(chan struct{}, 16),
 		kick:     make(chan struct{}, 1),
 		turn:     make(chan struct{}, 1),
 		looks:    make(chan struct{}, maxLooks),
@@ -405,7 +406,7 @@ func (p *Provider) load() error {
 }
 
 func newLease(id square.Hash, rec leaseRecord) *lease {
-	return &lease{id: id, order: rec.Order, rec: rec, lanes: map[uint16]*lane{}, used: time.Now(), eased: make(chan struct{})}
+	return &lease{id: id, order: rec.Order, rec: rec, lanes: map[uint16]*lane{}, used: time.Now(), eased: make(chan struct{}), free: rec.Order.Escrow}
 }
 
 // ease tells whoever waits that less is to be redeemed. Callers hold l.mu.
@@ -497,6 +498,7 @@ func notTheirs(id square.Hash) error {
 
 // take begins to serve a lease.
 func (p *Provider) take(m market.Lease) (*lease, error) {
+	m = p.clock.Dated(m)
 	id := m.ID
 	switch {
 	case m.Provider != p.addr || m.Order.Trade != infer.Name || m.Order.Mode != square.ModeStream:

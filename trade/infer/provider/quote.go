@@ -139,7 +139,7 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 	if err != nil || have != nil {
 		return given(have, err)
 	}
-	if err := p.Terms.check(o, rates, p.Fee()); err != nil {
+	if err := p.Terms.check(o, rates, p.fee.Load()); err != nil {
 		return infer.QuoteReply{}, err
 	}
 	p.mu.Lock()
@@ -151,8 +151,8 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 		}
 	}
 	select {
-	case p.fetch <- struct{}{}:
-		defer func() { <-p.fetch }()
+	case p.quoting <- struct{}{}:
+		defer func() { <-p.quoting }()
 	case <-ctx.Done():
 		return infer.QuoteReply{}, ctx.Err()
 	}

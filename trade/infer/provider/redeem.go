@@ -21,6 +21,9 @@ const (
 	maxPays  = 256
 )
 
+// feeLanes is for how many lanes a redemption is reckoned with.
+const feeLanes = 4
+
 // Run does the chores until ctx ends: it posts offers, adopts leases, redeems,
 // and takes back places that nobody uses while others want them.
 //
@@ -64,6 +67,9 @@ func (p *Provider) chores(ctx context.Context) {
 	now, err := p.clock.Now(ctx)
 	if err != nil {
 		return
+	}
+	if fee, err := p.Ledger.Fee(ctx, feeLanes); err == nil {
+		p.fee.Store(fee)
 	}
 	// Money first.
 	for _, l := range p.open() {
@@ -141,13 +147,36 @@ func (l *lease) owed() (sum uint64) {
 // urgent reports whether money is to be redeemed now, or as soon as it may be.
 // Of a zero time the deadlines are left out. Callers hold l.mu.
 func (l *lease) urgent(p *Provider, now time.Time) bool {
-	risk, fee := l.risk(), p.Fee()
-	if risk <= fee || l.rec.State != market.Active && l.rec.State != market.Draining {
+	risk, fee := l.risk(), p.fee.Load()
+	if risk <= fee || l.redeemable() == 0 {
 		return false
 	}
 	near := !now.IsZero() && !now.Before(time.Unix(l.rec.Until, 0).Add(-2*p.Terms.reserve()))
 	old := time.Since(l.lastPaid) >= p.RedeemEvery && risk/20 >= fee
-	return near || old || l.rec.State == market.Draining || risk > p.Terms.credit(l.order)/2 || l.starved
+	return near || old || l.rec.State != market.Active || risk > p.Terms.credit(l.order)/2 || l.starved
+}
+
+// redeemable is how much of a lease's escrow can be redeemed now: all, but what is
+// disputed. Callers hold l.mu.
+func (l *lease) redeemable() uint64 {
+	switch l.rec.State {
+	case market.Active, market.Draining, market.Disputed:
+		return l.free
+	}
+	return 0
+}
+
+// claims are for what is charged and can be redeemed. Callers hold l.mu.
+func (l *lease) claims() (out []chain.Claim) {
+	left := l.redeemable()
+	for n, ln := range l.lanes {
+		if more := min(ln.rec.Charged-ln.rec.Redeemed, left); more > 0 {
+			left -= more
+			out = append(out, chain.Claim{Lane: n, Amount: ln.rec.Redeemed + more, Voucher: ln.rec.Voucher})
+		}
+	}
+	slices.SortFunc(out, func(a, b chain.Claim) int { return int(a.Lane) - int(b.Lane) })
+	return out
 }
 
 // due reports whether a lease needs looking after.
@@ -176,18 +205,13 @@ func (p *Provider) tend(ctx context.Context, l *lease, now time.Time, last bool)
 	}
 	risk := l.risk()
 	var claims []chain.Claim
-	if last && risk > p.Fee() && l.rec.State != market.Disputed || time.Now().After(l.redeemAt) && l.urgent(p, now) {
-		for n, ln := range l.lanes {
-			if ln.rec.Charged > ln.rec.Redeemed {
-				claims = append(claims, chain.Claim{Lane: n, Amount: ln.rec.Charged, Voucher: ln.rec.Voucher})
-			}
-		}
+	if last && risk > p.fee.Load() || time.Now().After(l.redeemAt) && l.urgent(p, now) {
+		claims = l.claims()
 	}
 	l.mu.Unlock()
 	if len(claims) == 0 {
 		return
 	}
-	slices.SortFunc(claims, func(a, b chain.Claim) int { return int(a.Lane) - int(b.Lane) })
 	p.pays <- struct{}{}
 	err := p.Ledger.Redeem(ctx, l.id, claims)
 	<-p.pays
@@ -278,6 +302,8 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 		m = market.Lease{State: market.Settled, Reason: "forgotten", Deadline: now.Unix(), Ends: until}
 	} else if err != nil {
 		return
+	} else {
+		m = p.clock.Dated(m)
 	}
 	var claims []chain.Claim
 	l.mu.Lock()
@@ -289,7 +315,10 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 	rec, changed := l.rec, m.State != l.rec.State
 	rec.State = m.State
 	rec.Until, rec.Ends = m.Deadline, m.Ends
-	l.rec = rec
+	l.rec, l.free = rec, m.Escrow
+	if m.State == market.Disputed && m.Dispute != nil {
+		l.free -= min(l.free, m.Dispute.Value)
+	}
 	lost := l.risk()
 	l.mu.Unlock()
 	p.redeemed(l, claims)

@@ -286,6 +286,7 @@ func TestVouchers(t *testing.T) {
 		{"missing", vary(func(r *infer.ServeRequest) { r.Voucher = square.Voucher{} }), infer.CodePayment},
 		{"no such lane", vary(func(r *infer.ServeRequest) { r.Lane = 2 }), infer.CodeUnknown},
 		{"no such lease", vary(func(r *infer.ServeRequest) { r.Lease[0] ^= 1 }), infer.CodeUnknown},
+		{"for more than a job may cost", vary(func(r *infer.ServeRequest) { r.Request, r.Voucher = request("0123456789", 197), b.voucher(0, 600) }), infer.CodePayment},
 		{"out of turn", vary(func(r *infer.ServeRequest) { r.Seq = 2 }), infer.CodeStale},
 		{"request that is none", vary(func(r *infer.ServeRequest) { r.Request = append([]byte{}, req[:20]...) }), infer.CodeBadRequest},
 		{"opaque for an exact model", vary(func(r *infer.ServeRequest) {

@@ -111,6 +111,9 @@ func (t Terms) check(o square.Order, rates []square.Rate, fee uint64) error {
 	case square.PolicyReplicate, square.PolicyAttest:
 		return refuse(infer.CodeTerms, "order: policy %q is not sold in streams: order none, audit or prove", o.Policy)
 	}
+	if o.Silence > 0 {
+		return refuse(infer.CodeTerms, "order: silence is %d: a lease that nobody uses costs a provider here nothing; order 0", o.Silence)
+	}
 	if o.Lanes > o.Units {
 		return refuse(infer.CodeTerms, "order: lanes is %d and units %d: each lane takes a place, so order as many units", o.Lanes, o.Units)
 	}
@@ -128,8 +131,8 @@ func (t Terms) check(o square.Order, rates []square.Rate, fee uint64) error {
 }
 
 // bond is what is locked for an order, of what the provider has at stake:
-// so many times its job value, and at least what the ledger asks. promised is what quotes hold that may become
-// leases.
+// so many times its job value, and at least what the ledger asks. promised is what
+// quotes hold that may become leases.
 func (p *Provider) bond(o square.Order, least uint64, stake market.Stake, promised uint64) (uint64, error) {
 	share := func(percent uint64) uint64 {
 		return square.Share(stake.Total-min(stake.Unbonding, stake.Total), percent*100)
@@ -138,6 +141,9 @@ func (p *Provider) bond(o square.Order, least uint64, stake market.Stake, promis
 	if o.JobValue > most/p.BondTimes {
 		return 0, refuse(infer.CodeTerms, "order: job_value is %d: %d times as much would be at stake, and of this provider's %d at most %d stand behind one lease; order a job_value of at most %d",
 			o.JobValue, p.BondTimes, stake.Total, most, most/p.BondTimes)
+	}
+	if least > most {
+		return 0, refuse(infer.CodeTerms, "order: the ledger asks a bond of %d, and of this provider's stake of %d at most %d stand behind one lease; order of one with more", least, stake.Total, most)
 	}
 	bond := max(o.JobValue*p.BondTimes, least)
 	if all := share(p.Terms.Bonds); stake.Locked > all || promised > all-stake.Locked || bond > all-stake.Locked-promised {

@@ -134,7 +134,10 @@ func TestThiefLane(t *testing.T) {
 		"signed for another lane": func(r *http.Request) {
 			r.Header.Set("Authorization", b.request(t.Context(), b.buyer, "lane", infer.LaneRequest{Lease: b.lease, Lane: 1}).Header.Get("Authorization"))
 		},
-		"signed long ago":          func(r *http.Request) { b.l.Jump(90 * time.Second); b.p.Tock(t.Context()) },
+		"signed long ago": func(r *http.Request) { b.l.Jump(90 * time.Second); b.p.Tock(t.Context()) },
+		"with another body": func(r *http.Request) {
+			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(`{"lease":"`+b.lease.String()+`","lane":0 }`)), -1
+		},
 		"as text":                  func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") },
 		"by a web page":            func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") },
 		"by a name of the thief's": func(r *http.Request) { r.Host = "evil.example" },
@@ -317,9 +320,10 @@ func TestThiefHolds(t *testing.T) {
 
 // TestTerms: what a provider cannot live with is refused by name.
 func TestTerms(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) {
-		c.Terms, c.Fee = provider.Terms{Tokens: 100}, func() uint64 { return 100 }
-	})
+	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms = provider.Terms{Tokens: 100} })
+	b.l.Charge(100)
+	b.chores()
+	time.Sleep(50 * time.Millisecond)
 	for field, set := range map[string]func(*square.Order){
 		"drain":     func(o *square.Order) { o.Drain = 59 },
 		"idle":      func(o *square.Order) { o.Idle = 59 },
@@ -330,6 +334,7 @@ func TestTerms(t *testing.T) {
 		"duration":  func(o *square.Order) { o.Duration = 119 },
 		"duration ": func(o *square.Order) { o.Duration = 32 * 24 * 3600 },
 		"policy":    func(o *square.Order) { o.Policy = square.PolicyReplicate },
+		"silence":   func(o *square.Order) { o.Silence = 1 },
 		"lanes":     func(o *square.Order) { o.Lanes = 3 },
 		"escrow":    func(o *square.Order) { o.Escrow, o.JobValue = 499, 499 }, // 2 units of 100 tokens of 2.5
 		"job_value": func(o *square.Order) { o.JobValue = 399 },
@@ -376,11 +381,11 @@ func TestTerms(t *testing.T) {
 
 // A redemption that costs more than it brings is left; one that pays is made.
 func TestFee(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) {
-		c.Fee, c.RedeemEvery = func() uint64 { return 25 }, time.Millisecond
-	})
+	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.RedeemEvery = time.Millisecond })
+	b.l.Charge(25)
 	b.open(1000)
 	b.chores()
+	time.Sleep(50 * time.Millisecond)
 	b.served(0, 1)
 	acc := fake.Account{Ledger: b.l, Self: b.buyer.Address()}
 	time.Sleep(50 * time.Millisecond)
@@ -396,4 +401,53 @@ func TestFee(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, "redemption", func() bool { return b.l.Leases()[0].Paid == 40 })
+
+	b.open(1000)
+	b.served(0, 1)
+	if err := acc.Close(t.Context(), b.lease, nil); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	if n := b.l.Count("redeem"); n != 1 {
+		t.Errorf("20 were redeemed for 25")
+	}
+}
+
+// Blocks had no room for longer than a lease may be silent: its deadlines came
+// later by as much, and it is served on.
+func TestFullBlocks(t *testing.T) {
+	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.OfferTTL = 3 * time.Hour })
+	b.open(1000)
+	b.chores()
+	b.served(0, 1)
+	b.l.Full(3600)
+	time.Sleep(100 * time.Millisecond)
+	if b.served(0, 2) == 0 {
+		t.Error("a lease that lasts was served no more")
+	}
+	b.l.Jump(570 * time.Second) // of 600 s of silence
+	wait(t, "redemption", func() bool { return b.l.Leases()[0].Paid == 40 })
+}
+
+// What nobody disputes is redeemed while the rest is.
+func TestRedeemBesideDispute(t *testing.T) {
+	toy := fake.Toy{Name: "toy"}
+	b := newBench(t, toy, nil)
+	b.open(1000)
+	b.served(0, 1)
+	b.served(1, 1)
+	status, body := b.post("serve", infer.ServeRequest{Lease: b.lease, Lane: 0, Seq: 2, Voucher: b.voucher(0, 40), Request: request("0123456789", 4)})
+	if status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	signed := receipt(t, body)
+	// A lease whose escrow is 1000 of which 970 are disputed: 30 of 60 are free.
+	if err := b.l.Dispute(b.lease, b.buyer.Address(), square.Evidence{Receipt: signed.Receipt, Sig: signed.Sig, Request: request("0123456789", 4), Result: signed.Result}, 970); err != nil {
+		t.Fatal(err)
+	}
+	b.chores()
+	wait(t, "redemption", func() bool { return b.l.Leases()[0].Paid == 30 })
+	if m := b.l.Leases()[0]; m.State != market.Disputed {
+		t.Errorf("the lease is %s", m.State)
+	}
 }
