@@ -392,7 +392,7 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 			{Name: "keys", Run: func(context.Context) error { return s.keys.Err() }},
 			{Name: "models", Run: s.modelsOffered},
 		},
-		Origins: []string{"*"}, Hosts: names, TracerProvider: tracer, Log: s.log,
+		Origins: s.cfg.list("api-origins"), Hosts: names, TracerProvider: tracer, Log: s.log,
 	})
 	if err != nil {
 		return err
@@ -409,7 +409,7 @@ func (s *openSquare) buyerConfig() (buyer.Config, error) {
 	bc := buyer.Config{
 		Key: s.keyring.spender, Owner: s.keyring.owner, ChainID: s.ledger.ChainID(),
 		Ledger: buyerView{chainView{s.client, s.client.Account(s.keyring.owner)}}, Store: s.receipts,
-		Eager: true, Log: s.log.With("part", "buyer"),
+		Eager: []square.Address{s.keyring.provider.Address()}, Log: s.log.With("part", "buyer"),
 	}
 	var err error
 	if bc.Escrow, err = s.escrow(); err != nil {

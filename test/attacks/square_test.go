@@ -390,10 +390,13 @@ func (p *place) after(o outcome) {
 		o.held = false
 		t.Errorf(format, a...)
 	}
+	p.await("an answer to the square's own buyer", func() error {
+		if p.work.answered.Load() == 0 {
+			return fmt.Errorf("none, and %d of its requests have failed: %v", p.work.failed.Load(), p.work.last.Load())
+		}
+		return nil
+	})
 	p.work.stop()
-	if n := p.work.answered.Load(); n == 0 {
-		broken("of the square's own buyer's requests none was answered and %d failed: %v", p.work.failed.Load(), p.work.last.Load())
-	}
 	for _, th := range p.thieves {
 		o.paid = true
 		owed, interval := th.end()

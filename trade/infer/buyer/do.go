@@ -399,8 +399,10 @@ func (d *Desk) resync(ctx context.Context, h held) (*infer.Signed, error) {
 		var err error
 		st, err = d.askLane(ctx, d.target(h.l, ln.n))
 		if err != nil {
+			d.mu.Lock()
 			ln.tries++
 			ln.retry = time.Now().Add(min(time.Second<<min(ln.tries, 6), time.Minute))
+			d.mu.Unlock()
 			return nil, err
 		}
 		if !st.Busy {
@@ -412,7 +414,9 @@ func (d *Desk) resync(ctx context.Context, h held) (*infer.Signed, error) {
 		case <-time.After(wait):
 		}
 	}
+	d.mu.Lock()
 	ln.tries = 0
+	d.mu.Unlock()
 	s := d.seatOf(h.l)
 	switch {
 	case st.Seq == ln.rec.Seq && st.Charged == ln.rec.Charged:

@@ -48,6 +48,14 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 			d.mu.Unlock()
 			return held{}, 0, errors.New("the desk is closed")
 		}
+		if s.shunned > now.Unix() {
+			d.mu.Unlock()
+			return held{}, 0, fmt.Errorf("provider %s was caught meanwhile: %w", s.key.provider, ErrProvider)
+		}
+		if s.silent() {
+			d.mu.Unlock()
+			return held{}, 0, fmt.Errorf("provider %s has not said how its last request ended, and gets no other: %w", s.key.provider, ErrProvider)
+		}
 		room := false // some lease could pay, its lanes are busy
 		for _, l := range s.under(policy) {
 			if !l.lasts(now, s.takes(r)) {
@@ -73,7 +81,7 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 					continue
 				}
 				room = true
-				if !ln.busy && ln.rec.Pending == nil {
+				if !ln.busy && ln.rec.Pending == nil && (s.asked || !s.busy()) {
 					ln.busy = true
 					d.mu.Unlock()
 					return held{l, ln}, price, nil
@@ -121,6 +129,22 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 			return held{}, 0, ctx.Err()
 		}
 	}
+}
+
+// silent reports whether the provider has a voucher for which it neither worked nor
+// accounts: it could have one of every lane. Callers hold d.mu.
+func (s *seat) silent() bool {
+	return slices.ContainsFunc(s.leases, func(l *lease) bool {
+		return slices.ContainsFunc(l.lanes, func(ln *lane) bool { return ln.tries > 0 && !ln.lost && ln.rec.Pending != nil })
+	})
+}
+
+// busy reports whether a request is under way. One that has never answered gets one
+// at a time. Callers hold d.mu.
+func (s *seat) busy() bool {
+	return slices.ContainsFunc(s.leases, func(l *lease) bool {
+		return slices.ContainsFunc(l.lanes, func(ln *lane) bool { return ln.busy })
+	})
 }
 
 func affordable(price, jobValue, maxCost uint64) error {
@@ -409,7 +433,7 @@ func (d *Desk) wants(s *seat, p square.Policy, now time.Time) bool {
 	}
 	leases := s.under(p)
 	if len(leases) == 0 {
-		return d.cfg.Eager && p == d.cfg.Policy
+		return slices.Contains(d.cfg.Eager, s.key.provider) && p == d.cfg.Policy
 	}
 	l := leases[len(leases)-1]
 	return l.rec.Phase == standing && l.charged() > 0 && d.worn(l, now)

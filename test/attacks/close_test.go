@@ -82,7 +82,7 @@ func TestShortLease(t *testing.T) {
 	t.Parallel()
 	p := open(t)
 	th := p.thief(20 * torgs)
-	s, d := th.shortest("lease, with its notice,", func(o *square.Order, n uint64) { o.Duration, o.Drain = n, n })
+	s, d := th.shortest("lease, with its notice,", func(o *square.Order, n uint64) { o.Duration, o.Drain = n, min(n, 60) })
 	for end := time.Now().Add(time.Duration(d) * time.Second); time.Now().Before(end) && s.charged() < 10_000 && s.fill(1, 750); {
 	}
 	l := s.over(2*time.Duration(d)*time.Second + patience)
