@@ -13,7 +13,11 @@ const (
 	EvOffered    Kind = "offered"   // Ref: the offer
 	EvDropped    Kind = "dropped"   // Ref: the offer; it had expired
 	EvWithdrawn  Kind = "withdrawn" // Ref: the offer
-	EvOpened     Kind = "opened"    // Ref: the parent, if it is a child
+	EvOpened     Kind = "opened"    // Ref: the order, if it is a replica
+	EvInvited    Kind = "invited"   // Ref: the order; a staker was drawn for a replica
+	EvCalled     Kind = "called"    // Ref: the order; a replica is to show the result that it committed to
+	EvCompared   Kind = "compared"  // Ref: the result that a replica is held to
+	EvReleased   Kind = "released"  // Ref: the order; it is over, and a replica ends with it
 	EvMatched    Kind = "matched"   // Ref: the quote's digest
 	EvStarted    Kind = "started"
 	EvRedeemed   Kind = "redeemed"
@@ -25,9 +29,9 @@ const (
 	EvAnswered   Kind = "answered"   // Ref: the answer
 	EvChallenged Kind = "challenged" // Ref: the evidence
 	EvSeated     Kind = "seated"     // Ref: the evidence; judges were drawn
-	EvCommitted  Kind = "committed"  // Ref: the evidence; a judge has fixed its vote
+	EvCommitted  Kind = "committed"  // Ref: the evidence, where a judge has fixed its vote; the order, where a replica has its result
 	EvVoted      Kind = "voted"      // Ref: the evidence; a judge has shown its vote
-	EvRedrawn    Kind = "redrawn"    // Ref: the evidence; another draw of judges is due
+	EvRedrawn    Kind = "redrawn"    // Ref: the evidence; another draw of judges is due; of an Open replica, the order: another staker is
 	EvUpheld     Kind = "upheld"     // Ref: the evidence; a stream goes on
 	EvGivenUp    Kind = "given_up"   // Ref: the evidence; no judges found on it, and a stream goes on
 	EvEnded      Kind = "ended"      // Ref: the child, if one follows

@@ -97,7 +97,7 @@ func (l *load) open(ctx context.Context, n, at int) (cpu, wall float64, err erro
 		now := time.Now()
 		o := square.Order{Buyer: buyer.Address(), Authorizer: buyer.Address(), Trade: infer.Name, Mode: square.ModeStream, Spec: l.offer.Spec,
 			Denom: square.Denom, Escrow: 1_000_000, MaxRates: benchRates, JobValue: 10_000, Policy: square.PolicyAudit, Lanes: 8, Units: 8,
-			Start: 20, Idle: 86_400, Duration: 86_400, Challenge: 60, Drain: 60, Expiry: now.Add(time.Minute).Unix(), Salt: salt}
+			Start: 60, Idle: 86_400, Duration: 86_400, Challenge: 60, Drain: 60, Expiry: now.Add(time.Minute).Unix(), Salt: salt}
 		q := square.Quote{Provider: l.seller.Address(), Order: o.ID(d), Offer: l.offer.ID(d), Rates: benchRates, Bond: 200_000,
 			Ready: true, Expiry: now.Add(20 * time.Second).Unix(), Nonce: salt}
 		_, err := buyer.OpenLease(ctx, o, q, l.seller.Sign(q.Digest(d)))

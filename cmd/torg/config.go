@@ -31,7 +31,6 @@ var settings = []setting{
 	{"grpc-addr", "127.0.0.1:8821", "the ledger's gRPC", "up"},
 	{"rest-addr", "127.0.0.1:8822", "the ledger's REST API", "up"},
 	{"hosts", "", "more names that lead to gateway, RPC and REST, by commas: a proxy's, a tunnel's, this machine's; others are refused", "up"},
-	{"api-origins", "", "web origins whose pages may call the API, with a key, by commas, e.g. https://app.example; * is any", "up"},
 	{"ledger-origins", "", "web origins whose pages may read RPC and REST, by commas, e.g. https://app.example; * is any", "up"},
 	{"block-time", "200ms", "pause between blocks", "up"},
 	{"upstream", "", "also sell the models of this OpenAI-compatible server, e.g. http://127.0.0.1:11434/v1", "up"},

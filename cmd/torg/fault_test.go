@@ -519,7 +519,8 @@ func TestRefusals(t *testing.T) {
 
 	// The wallet gives all away but the lease; then the lease is used up.
 	wallet, _ := s.balances()
-	s.torg("wallet", "send", s.Provider, square.Utorg(wallet).String()).want(t, exitOK)
+	const cost = 1500 // at most, of the transfer itself
+	s.torg("wallet", "send", s.Provider, square.Utorg(wallet-cost).String()).want(t, exitOK)
 	s.torg("wallet", "send", s.Provider, "1").want(t, exitPayment)
 	var broke answer
 	await(t, "the end of the lease's money", func() error {
@@ -809,7 +810,7 @@ func TestRogueQuotes(t *testing.T) {
 // quoteFor is a quote, signed by key or by nobody.
 func quoteFor(d square.Domain, key square.Key, q infer.QuoteRequest, rates []square.Rate, signer *square.Key) infer.QuoteReply {
 	quote := square.Quote{
-		Provider: key.Address(), Order: q.Order.ID(d), Offer: q.Offer, Rates: rates,
+		Provider: key.Address(), Order: q.Order.ID(d), Offer: q.Offer, Spec: q.Order.Spec, Rates: rates,
 		Bond: square.UnitsPerTorg, Ready: true, Expiry: time.Now().Add(20 * time.Second).Unix(),
 	}
 	quote.Nonce[0] = 1

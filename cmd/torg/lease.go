@@ -107,6 +107,18 @@ func sentence(e client.Event) string {
 		s = "the lease is ending: last vouchers are redeemed"
 	case market.EvChallenged:
 		s = fmt.Sprintf("%s brought evidence against %s", who(e.By), who(e.Provider))
+	case market.EvEnlisted:
+		s = fmt.Sprintf("%s said whether its stake in %s judges", who(e.Provider), e.Trade)
+	case market.EvSeated:
+		s = "judges were drawn"
+	case market.EvCommitted:
+		s = fmt.Sprintf("%s, a judge, committed to a verdict", who(e.By))
+	case market.EvVoted:
+		s = fmt.Sprintf("%s, a judge, voted", who(e.By))
+	case market.EvRedrawn:
+		s = "the judges found nothing in time; others are drawn"
+	case market.EvGivenUp:
+		s = "no judges found anything: what was signed stands"
 	case market.EvUpheld:
 		s = "the work was found right"
 	case market.EvEnded:

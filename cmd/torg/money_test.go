@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
@@ -41,7 +43,7 @@ func (s *upSquare) transactions(from, to int64) (n int) {
 			s.t.Fatalf("blocks %d to %d: %d of them, %v", from, last, len(reply.Result.Metas), err)
 		}
 		for _, m := range reply.Result.Metas {
-			n += m.Txs
+			n += m.Txs - 1 // the first is the beacon's
 		}
 	}
 	return n
@@ -93,6 +95,48 @@ func (s *upSquare) balances() (wallet, provider uint64) {
 	return views[0].Available.Units, views[1].Available.Units
 }
 
+// fees are what the wallet and the provider have paid for places in blocks.
+func (s *upSquare) fees() (wallet, provider uint64) {
+	s.t.Helper()
+	rpc, err := rpchttp.New(s.RPC, "/websocket")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	head, err := s.ledger().Head(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for h := int64(1); h <= head.Height; h++ {
+		r, err := rpc.BlockResults(s.t.Context(), &h)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, tx := range r.TxsResults {
+			for _, e := range tx.Events {
+				var fee uint64
+				payer := ""
+				for _, a := range e.Attributes {
+					switch {
+					case e.Type == "tx" && a.Key == "fee":
+						if _, err := fmt.Sscanf(a.Value, "%d"+square.Denom, &fee); err != nil {
+							s.t.Fatal(err)
+						}
+					case e.Type == "tx" && a.Key == "fee_payer":
+						payer = a.Value
+					}
+				}
+				switch payer {
+				case s.Wallet:
+					wallet += fee
+				case s.Provider:
+					provider += fee
+				}
+			}
+		}
+	}
+	return wallet, provider
+}
+
 // TestTenThousandRequests pays ten thousand parallel requests through one lease:
 // one transaction opens it, none is made while they run, one closes it, and to
 // the last unit it pays what the receipts say and returns the rest.
@@ -108,8 +152,9 @@ func TestTenThousandRequests(t *testing.T) {
 	}
 	s := open(t, t.TempDir(), "--lanes", "16")
 	wallet, provider := s.balances()
+	walletFees, providerFees := s.fees()
 	l := s.standing()
-	if l.Escrow == 0 || wallet != walletFunds*square.UnitsPerTorg-l.Escrow {
+	if l.Escrow == 0 || wallet != walletFunds*square.UnitsPerTorg-l.Escrow-walletFees {
 		t.Fatalf("the wallet holds %d after %d were locked", wallet, l.Escrow)
 	}
 	opened := map[square.Hash]bool{}
@@ -172,6 +217,8 @@ func TestTenThousandRequests(t *testing.T) {
 	// The desk opens the next standing lease by itself; its escrow is no loss.
 	next := s.standing()
 	nextWallet, nextProvider := s.balances()
+	nextWalletFees, nextProviderFees := s.fees()
+	nextWallet, nextProvider = nextWallet+nextWalletFees-walletFees, nextProvider+nextProviderFees-providerFees
 	if want := wallet + l.Escrow - closed.Paid - next.Escrow; nextWallet != want {
 		t.Errorf("the wallet holds %d, want %d: the refund is not exact", nextWallet, want)
 	}

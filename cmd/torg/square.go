@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/torg-network/torg/console"
@@ -38,6 +39,7 @@ import (
 	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
+	"github.com/torg-network/torg/trade/judge"
 )
 
 // What a new square on one machine starts with, in TORG.
@@ -55,8 +57,10 @@ type openSquare struct {
 	keyring  keyring
 	ledger   *ledgernode.Node
 	client   *client.Client
+	lag      lagMeter
 	history  *history.History
 	node     *node.Node
+	judge    *judge.Judge
 	desk     *buyer.Desk
 	receipts *journal.Journal
 	keys     *keys.Store
@@ -104,6 +108,9 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (s *openSquare, er
 		return s, err
 	}
 	if err = s.openProvider(ctx); err != nil {
+		return s, err
+	}
+	if err = s.openJudge(); err != nil {
 		return s, err
 	}
 	if err = s.openGateway(ctx); err != nil {
@@ -392,7 +399,7 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 			{Name: "keys", Run: func(context.Context) error { return s.keys.Err() }},
 			{Name: "models", Run: s.modelsOffered},
 		},
-		Origins: s.cfg.list("api-origins"), Hosts: names, TracerProvider: tracer, Log: s.log,
+		Origins: []string{"*"}, Hosts: names, TracerProvider: tracer, Log: s.log,
 	})
 	if err != nil {
 		return err
@@ -409,7 +416,7 @@ func (s *openSquare) buyerConfig() (buyer.Config, error) {
 	bc := buyer.Config{
 		Key: s.keyring.spender, Owner: s.keyring.owner, ChainID: s.ledger.ChainID(),
 		Ledger: buyerView{chainView{s.client, s.client.Account(s.keyring.owner)}}, Store: s.receipts,
-		Eager: []square.Address{s.keyring.provider.Address()}, Log: s.log.With("part", "buyer"),
+		Own: s.keyring.provider.Address(), Log: s.log.With("part", "buyer"),
 	}
 	var err error
 	if bc.Escrow, err = s.escrow(); err != nil {
@@ -468,7 +475,12 @@ func (s *openSquare) apiKey() (string, error) {
 	return secret, nil
 }
 
-// ledgerMoves says whether a block came lately.
+// maxLag is how far the clock of deadlines may have fallen behind in the last
+// minute. While blocks are full it stands, and nobody loses by it; but work that
+// waits for a block waits long.
+const maxLag = 10
+
+// ledgerMoves says whether a block came lately, and whether blocks have room.
 func (s *openSquare) ledgerMoves(ctx context.Context) error {
 	if err := s.ledger.Err(); err != nil {
 		return err
@@ -480,7 +492,38 @@ func (s *openSquare) ledgerMoves(ctx context.Context) error {
 	if age := time.Since(h.Time); age > 15*time.Second {
 		return fmt.Errorf("the last block, %d, is %s old", h.Height, age.Round(time.Second))
 	}
+	b, err := s.client.Block(ctx)
+	if err != nil {
+		return err
+	}
+	if more := s.lag.grown(time.Now(), b.Lag); more > maxLag {
+		return fmt.Errorf("blocks are full: the clock of deadlines stood still for %d s of the last minute", more)
+	}
 	return nil
+}
+
+// lagMeter remembers how far behind the clock of deadlines was in the last minute.
+type lagMeter struct {
+	mu   sync.Mutex
+	seen []lagAt
+}
+
+type lagAt struct {
+	at  time.Time
+	lag int64
+}
+
+// grown is by how many seconds the lag has grown in the minute before.
+func (m *lagMeter) grown(now time.Time, lag int64) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := len(m.seen); n == 0 || now.Sub(m.seen[n-1].at) >= time.Second {
+		m.seen = append(m.seen, lagAt{now, lag})
+	}
+	for len(m.seen) > 1 && now.Sub(m.seen[0].at) > time.Minute {
+		m.seen = m.seen[1:]
+	}
+	return lag - m.seen[0].lag
 }
 
 func (s *openSquare) modelsOffered(ctx context.Context) error {
@@ -517,6 +560,7 @@ func (s *openSquare) serve(ctx context.Context) error {
 		}},
 		{name: "buyer", run: s.desk.Run},
 		{name: "provider", run: s.node.Run},
+		{name: "judge", run: s.judge.Run},
 		{name: "history", run: s.history.Run},
 	}
 	failed := make(chan error, len(parts))
@@ -729,8 +773,12 @@ func (v adminView) status(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	judging, err := s.judging(ctx)
+	if err != nil {
+		return nil, err
+	}
 	st := status{
-		Height: head.Height, BlockAge: time.Since(head.Time).Seconds(), Balance: balance, Models: models,
+		Judge: judging, Height: head.Height, BlockAge: time.Since(head.Time).Seconds(), Balance: balance, Models: models,
 		Provider: s.node.Provider.Stats(), Endpoint: s.node.Endpoint(), Home: s.cfg.path(),
 	}
 	return st, nil
@@ -744,12 +792,13 @@ type status struct {
 	Models   []buyer.Model  `json:"models"`
 	Provider provider.Stats `json:"provider"`
 	Endpoint string         `json:"provider_endpoint"`
+	Judge    judgeStatus    `json:"judge"`
 	Home     string         `json:"home"`
 }
 
 // wipe removes everything a square keeps but the configuration file.
 func wipe(cfg config) error {
-	for _, name := range []string{"ledger", "provider", walletName, "api-key", "admin-token", "receipts.db", "receipts.db.log", "keys.db", "history.db", runningFile} {
+	for _, name := range []string{"ledger", "provider", "judge", walletName, "api-key", "admin-token", "receipts.db", "receipts.db.log", "keys.db", "history.db", runningFile} {
 		if err := os.RemoveAll(cfg.path(name)); err != nil {
 			return fmt.Errorf("wipe %s: %w", filepath.Join(cfg.path(), name), err)
 		}

@@ -54,10 +54,10 @@ const (
 	gasPerByte = 15
 )
 
-// What is offered for gas, in quarters of its price: more, since the price may
+// What is offered for gas, in quarters of its price in a lane: more, since it may
 // rise until a block has the transaction, and more again each time that a ledger
-// in demand asks for it.
-const offered = 5
+// in demand asks for it. Who defends money may have to wait for five blocks.
+var offered = [space.Lanes]uint64{8, 5, 5}
 
 // tries is how often a transaction is signed anew, for more gas or a better
 // price.
@@ -223,7 +223,10 @@ func (c *Client) bid(ctx context.Context, outbid uint64, calls []call) (uint64, 
 		msgs[i] = m.msg
 	}
 	lane, _ := space.Place(msgs...)
-	return max(prices[lane], outbid) * offered / 4, nil
+	if outbid > prices[lane] {
+		return outbid * 5 / 4, nil
+	}
+	return prices[lane] * offered[lane] / 4, nil
 }
 
 // prices are those of gas by lane, not older than a second, or new.

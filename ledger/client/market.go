@@ -21,6 +21,7 @@ import (
 const (
 	gasSend  = 50_000
 	gasLease = 130_000 // one operation on a lease, an offer or a stake
+	gasGroup = 600_000 // one on a replica that changes all of its order
 	gasOpen  = 180_000
 	gasLane  = 100     // each lane that the lease has
 	gasClaim = 24_000  // one voucher
@@ -63,7 +64,11 @@ func (a *Account) openLease(o square.Order, q square.Quote, sig square.Signature
 
 // PlaceOrder places the account's order for any provider to take.
 func (a *Account) PlaceOrder(ctx context.Context, o square.Order) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgPlaceOrder{Buyer: a.addr.String(), Order: squarev1.FromOrder(o)}, gasOpen})
+	gas := uint64(gasOpen)
+	if o.Mode == square.ModeResult && o.Policy == square.PolicyReplicate {
+		gas += square.Replicas * gasLease / 2
+	}
+	return a.submit(ctx, call{&marketv1.MsgPlaceOrder{Buyer: a.addr.String(), Order: squarev1.FromOrder(o)}, gas})
 }
 
 // Match carries a provider's quote on an open order to the ledger.
@@ -133,7 +138,7 @@ func (a *Account) Reclaim(ctx context.Context, lease square.Hash, notice uint64)
 
 // Abandon ends a lease that the account serves at once, for part of its bond.
 func (a *Account) Abandon(ctx context.Context, lease square.Hash) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgAbandon{Provider: a.addr.String(), Lease: lease.String()}, gasLease})
+	return a.submit(ctx, call{&marketv1.MsgAbandon{Provider: a.addr.String(), Lease: lease.String()}, 2 * gasLease})
 }
 
 // Cancel ends the account's lease before it runs.
@@ -153,9 +158,22 @@ func (a *Account) Extend(ctx context.Context, lease square.Hash, ends int64, sig
 
 // ClaimResult hands in the receipt that a lease's provider has signed.
 func (a *Account) ClaimResult(ctx context.Context, r square.Receipt, sig square.Signature) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgClaim{
-		Sender: a.addr.String(), Lease: r.Lease.String(), Receipt: squarev1.FromReceipt(r), Signature: sig[:],
-	}, gasLease})
+	return a.submit(ctx, call{claim(a, r, sig), gasLease})
+}
+
+// CommitResult fixes the result of a replica, which the account runs, without showing it.
+func (a *Account) CommitResult(ctx context.Context, r square.Receipt, sig square.Signature) (Result, error) {
+	ballot := square.Commitment(r.Digest(a.c.ledger), sig)
+	return a.submit(ctx, call{&marketv1.MsgCommit{Judge: a.addr.String(), Lease: r.Lease.String(), Ballot: ballot.String()}, 2 * gasLease})
+}
+
+// ShowResult shows what a replica's provider has committed to, once all have.
+func (a *Account) ShowResult(ctx context.Context, r square.Receipt, sig square.Signature) (Result, error) {
+	return a.submit(ctx, call{claim(a, r, sig), gasGroup})
+}
+
+func claim(a *Account, r square.Receipt, sig square.Signature) *marketv1.MsgClaim {
+	return &marketv1.MsgClaim{Sender: a.addr.String(), Lease: r.Lease.String(), Receipt: squarev1.FromReceipt(r), Signature: sig[:]}
 }
 
 // Withhold is the account's word, as buyer, that a claimed result was not handed

@@ -13,12 +13,13 @@ import (
 	rpcserver "github.com/cometbft/cometbft/rpc/jsonrpc/server"
 
 	"github.com/torg-network/torg/door"
+	"github.com/torg-network/torg/ledger/space"
 )
 
 // Bounds of the RPC and REST listeners.
 const (
 	maxConnections = 900
-	maxBody        = 1_000_000 // a transaction with two proofs and room
+	maxBody        = space.MaxTxBytes*4/3 + 64<<10 // a largest transaction in base64
 	maxHeader      = 64 << 10
 	readTime       = 10 * time.Second // of one request, whole
 	writeTime      = 30 * time.Second // longer than broadcast_tx_commit waits
@@ -34,7 +35,7 @@ func (n *Node) guarded(addr string, h http.Handler) http.Handler {
 // serve answers on l until the node stops.
 func (n *Node) serve(what string, l net.Listener, h http.Handler, log *slog.Logger) {
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: readTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: 2 * time.Minute,
+		Handler: newRate().limited(h), ReadHeaderTimeout: readTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	go func() {

@@ -6,8 +6,8 @@
 // their messages; each lane has a share of the block and a price of its own,
 // which every transaction pays for all the gas that it wants. The price rises
 // when a block has more of the lane than the target and falls when it has less,
-// by an eighth for a whole target, as EIP-1559 has it. What the price comes to is
-// burned; what is offered beyond it is the validators'.
+// much as EIP-1559 has it. What the price comes to is burned; what is offered
+// beyond it is the validators'.
 package space
 
 import (
@@ -150,19 +150,21 @@ const (
 var (
 	// LeastPrices is what gas costs while a lane is little used. To answer for
 	// one's money is cheaper than to make business.
-	LeastPrices = [Lanes]uint64{2_000, 10_000, 10_000}
+	LeastPrices = [Lanes]uint64{1_000, 10_000, 10_000}
 	// The target of Defend is below what stops the clock, so whoever stops it
 	// pays more with each block.
 	targetGas = [Lanes]uint64{20_000_000, 30_000_000, 10_000_000}
 )
 
-// Moved is the price of a lane after a block that had so much of it.
+// Moved is the price of a lane after a block that had so much of it. It rises by
+// an eighth at most, so that twice the price of today is enough for five blocks,
+// and falls half as fast, so that every other block filled makes it rise.
 func Moved(l Lane, price, used uint64) uint64 {
 	target := targetGas[l]
 	if used > target {
-		return min(MostPrice, price+max(1, price*(used-target)/target/8))
+		return min(MostPrice, price+max(1, price*min(used-target, target)/target/8))
 	}
-	return max(LeastPrices[l], price-price*(target-used)/target/8)
+	return max(LeastPrices[l], price-price*(target-used)/target/16)
 }
 
 // Cost is what gas costs at a price, rounded up.

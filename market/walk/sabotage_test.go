@@ -727,6 +727,11 @@ var saboteurs = []saboteur{
 			m.JudgeFee = 0
 		}
 	}},
+	{name: "hears a provider against itself", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Challenge && op.By == l.Provider {
+			l.Provider = square.Address{1}
+		}
+	}},
 	{name: "lets a third party owe", op: func(op *Op) {
 		if op.Verb == Challenge && op.Charge.Owes != op.By && op.Charge.Owes[0] != 0x90 && !op.Charge.Owes.IsZero() {
 			op.Charge.Owes = op.By

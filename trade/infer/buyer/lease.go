@@ -33,6 +33,10 @@ type held struct {
 	ln *lane
 }
 
+// patience is how long a request waits for word of another one from the same
+// provider.
+const patience = time.Second
+
 // acquire takes a free lane of a lease on the seat, under the policy, that can
 // still pay for a request of this price, and opens a lease where there is none.
 func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy square.Policy, maxCost uint64) (held, uint64, error) {
@@ -48,16 +52,14 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 			d.mu.Unlock()
 			return held{}, 0, errors.New("the desk is closed")
 		}
-		if s.shunned > now.Unix() {
-			d.mu.Unlock()
-			return held{}, 0, fmt.Errorf("provider %s was caught meanwhile: %w", s.key.provider, ErrProvider)
-		}
-		if s.silent() {
-			d.mu.Unlock()
-			return held{}, 0, fmt.Errorf("provider %s has not said how its last request ended, and gets no other: %w", s.key.provider, ErrProvider)
-		}
-		room := false // some lease could pay, its lanes are busy
+		// A provider that has not said what became of a request gets no second
+		// voucher: who cuts connections would earn one interval a lane.
+		owing := d.owing(s.key)
+		room := owing // some lease could pay, its lanes are busy
 		for _, l := range s.under(policy) {
+			if owing {
+				break
+			}
 			if !l.lasts(now, s.takes(r)) {
 				continue
 			}
@@ -81,7 +83,7 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 					continue
 				}
 				room = true
-				if !ln.busy && ln.rec.Pending == nil && (s.asked || !s.busy()) {
+				if !ln.busy && ln.rec.Pending == nil {
 					ln.busy = true
 					d.mu.Unlock()
 					return held{l, ln}, price, nil
@@ -121,8 +123,14 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 		}
 		changed := d.changed
 		d.mu.Unlock()
+		var word <-chan time.Time
+		if owing {
+			word = time.After(patience)
+		}
 		select {
 		case <-changed:
+		case <-word:
+			return held{}, 0, fmt.Errorf("provider %s: it has not said what became of a request, and gets no other until it has", s.key.provider)
 		case <-timeout.C:
 			return held{}, 0, fmt.Errorf("provider %s: %w", s.key.provider, ErrBusy)
 		case <-ctx.Done():
@@ -131,20 +139,26 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 	}
 }
 
-// silent reports whether the provider has a voucher for which it neither worked nor
-// accounts: it could have one of every lane. Callers hold d.mu.
-func (s *seat) silent() bool {
-	return slices.ContainsFunc(s.leases, func(l *lease) bool {
-		return slices.ContainsFunc(l.lanes, func(ln *lane) bool { return ln.tries > 0 && !ln.lost && ln.rec.Pending != nil })
-	})
+// owing reports whether the outcome of a request to a seat is unknown, on any lease
+// that is not over. Callers hold d.mu.
+func (d *Desk) owing(k seatKey) bool {
+	for _, l := range d.leases {
+		if l.rec.Provider == k.provider && l.rec.Order.Spec == k.spec && l.rec.Phase != over && l.unknown() {
+			return true
+		}
+	}
+	return false
 }
 
-// busy reports whether a request is under way. One that has never answered gets one
-// at a time. Callers hold d.mu.
-func (s *seat) busy() bool {
-	return slices.ContainsFunc(s.leases, func(l *lease) bool {
-		return slices.ContainsFunc(l.lanes, func(ln *lane) bool { return ln.busy })
-	})
+// unknown reports whether the outcome of a request is unknown: it is nobody's any
+// more, and its lane still waits for word of it.
+func (l *lease) unknown() bool {
+	for _, ln := range l.lanes {
+		if !ln.busy && !ln.lost && ln.rec.Pending != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func affordable(price, jobValue, maxCost uint64) error {
@@ -433,7 +447,7 @@ func (d *Desk) wants(s *seat, p square.Policy, now time.Time) bool {
 	}
 	leases := s.under(p)
 	if len(leases) == 0 {
-		return slices.Contains(d.cfg.Eager, s.key.provider) && p == d.cfg.Policy
+		return s.key.provider == d.cfg.Own && p == d.cfg.Policy
 	}
 	l := leases[len(leases)-1]
 	return l.rec.Phase == standing && l.charged() > 0 && d.worn(l, now)
@@ -504,6 +518,12 @@ func (d *Desk) tend(ctx context.Context, l *lease, now time.Time) {
 	case rec.Phase == standing:
 		d.again(l, d.glance(ctx, l))
 	case rec.Phase == over:
+		d.mu.Lock()
+		never := l.unknown()
+		d.mu.Unlock()
+		if never { // it kept a voucher and never accounted for it
+			d.shun(s.key, d.cfg.Shun)
+		}
 		d.forget(l)
 	}
 }
