@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -190,14 +191,27 @@ func (c *crook) paid() (sum, locked uint64, states map[market.State]int) {
 	return sum, locked, states
 }
 
-// shop lets the square's buyer ask so often, and says how often the crook was.
-func (c *crook) shop(requests, tokens int) (answered int) {
+// shop lets the square's buyer ask so often, eight at once, and says how often it
+// was answered.
+func (c *crook) shop(requests, tokens int) int {
+	var answered atomic.Int64
+	var asks sync.WaitGroup
+	left := make(chan struct{}, requests)
 	for range requests {
-		if err := c.p.ask(c.p.t.Context(), tokens); err == nil {
-			answered++
-		}
+		left <- struct{}{}
 	}
-	return answered
+	close(left)
+	for range min(8, requests) {
+		asks.Go(func() {
+			for range left {
+				if err := c.p.ask(c.p.t.Context(), tokens); err == nil {
+					answered.Add(1)
+				}
+			}
+		})
+	}
+	asks.Wait()
+	return int(answered.Load())
 }
 
 // TestWithholder: a provider with the smallest stake undercuts everybody,
@@ -209,7 +223,7 @@ func TestWithholder(t *testing.T) {
 		panic(http.ErrAbortHandler) // the connection is cut
 	})
 	p.await("the square's buyer to ask the crook", func() error {
-		if c.shop(1, 100); c.asked == 0 {
+		if c.shop(8, 100); c.asked == 0 {
 			return fmt.Errorf("not yet")
 		}
 		return nil
@@ -244,7 +258,7 @@ func TestOvercharger(t *testing.T) {
 		})
 	})
 	p.await("the square's buyer to ask the crook", func() error {
-		if c.shop(1, 30); c.asked == 0 {
+		if c.shop(8, 30); c.asked == 0 {
 			return fmt.Errorf("not yet")
 		}
 		return nil
@@ -273,7 +287,7 @@ func TestDearer(t *testing.T) {
 		c.receipt(s, req, w, func(r *square.Receipt, _ *infer.Result) { r.Price++; r.Cumulative++ })
 	})
 	p.await("the square's buyer to ask the crook", func() error {
-		if c.shop(1, 30); c.asked == 0 {
+		if c.shop(8, 30); c.asked == 0 {
 			return fmt.Errorf("not yet")
 		}
 		return nil
