@@ -23,6 +23,9 @@ func (m Machine) Close(s Store, now int64, by square.Address, id square.Hash, co
 	if err := t.only("close", "buyer", l.Order.Buyer); err != nil {
 		return nil, err
 	}
+	if !l.Of.IsZero() {
+		return nil, fmt.Errorf("close: %w: lease %s is a replica; it runs until its time is up", ErrState, id.Short())
+	}
 	if consent != nil {
 		if err := t.mode("close with a final sum", square.ModeStream); err != nil {
 			return nil, err
@@ -181,6 +184,6 @@ func (t *step) failover() {
 		Wait: l.Wait, Opened: t.now, Deadline: t.now + l.Wait, Escrow: o.Escrow,
 	}
 	l.Child = child.ID
-	t.child = &child
+	t.on(t.add(child, ""), func() {})
 	t.fromEscrow(Escrow(child.ID), l.Escrow)
 }

@@ -38,6 +38,9 @@ func (m Machine) Challenge(s Store, now int64, by square.Address, id square.Hash
 	if err := t.in("challenge", states...); err != nil {
 		return nil, err
 	}
+	if err := t.compared("challenge"); err != nil {
+		return nil, err
+	}
 	if by == l.Provider {
 		return nil, fmt.Errorf("challenge: %w: the provider cannot challenge its own work", ErrParty)
 	}
@@ -213,6 +216,7 @@ func (t *step) slash(why Reason) {
 	t.fromBond(Account(l.Order.Buyer), min(l.Bond, l.Paid))
 	t.fromBond(Account(d.Challenger), square.Share(l.Bond, t.ReporterBps))
 	t.fromBond(Burned, l.Bond)
+	t.forfeit()
 	t.fromChallenge(Account(d.Challenger), l.Dispute.Bond)
 	t.end(Slashed, why)
 }

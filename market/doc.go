@@ -42,6 +42,18 @@
 //	Claimed --Withhold, once--> Owed --Answer--> Claimed --poke--> Slashed (withheld)
 //	Claimed --Challenge--> Disputed
 //
+//	a replicated result (see Replication):
+//	Replicating --Cancel, while no replica is matched--> Cancelled
+//	Replicating --all shown: agreed--> Settled (replicated)    --poke--> Failed (no_replicas)
+//	Replicating --five shown: not agreed--> Failed (disagreed)
+//	its replicas:
+//	Open, drawn --Invite--> Open                     --poke--> Open (the next draw), Cancelled (expired)
+//	Active --Commit--> Committed --all have--> Showing --poke--> Slashed (unshown)
+//	Showing --Show--> Claimed --all have--> Claimed, compared
+//	Claimed, compared, as agreed: as above           --poke--> Settled (unchallenged)
+//	Claimed, compared, not as agreed                 --poke--> Slashed (outvoted), at once
+//	any, its order being over                        --poke--> Failed (disagreed, no_replicas), Cancelled
+//
 //	Disputed --verdict ok--> Settled (upheld); a stream: back to where it was
 //	Disputed --verdict fraud--> Slashed (fraud), unavailable: whoever owed the bytes has lost
 //	by judges: Disputed --Seat, Commit, Vote--> Disputed; a quorum of votes is the verdict
@@ -70,6 +82,8 @@
 //	upheld: a challenger's bond -> judges (JudgeFee a vote), provider
 //	answered: a buyer's bond -> provider (the fees of its answer), back
 //	a silent judge's bond -> burned; where a whole draw found nothing, first the fees of the challenge to each side
+//	a replica: escrow of its order -> its escrow (the job value); where it ends without a claim, back
+//	outvoted, unshown: bond -> buyer (at most the job value), burned; without a bond, the stake that no other work has locked
 //	a poke's bounty: out of the penalty, or of the refund where the provider is not at fault; none from a dispute
 //
 // Every share rounds down; what is left over by the fee's split and by a
@@ -81,6 +95,47 @@
 // idle, is late, walks away or reclaims, what is left of the escrow goes to a
 // child lease, [ChildID], with the same spec. It waits for a provider as long
 // as the first did. A slashed, closed, ended or given-up lease has no child.
+//
+// # Replication
+//
+// A result may be ordered from providers that need not be trusted, nor trust each
+// other (policy replicate). The order's lease holds the escrow, which is at least
+// five times the job value, the most that one replica costs; two replicas, leases of
+// their own with an escrow of a job value out of it, wait for a provider each. A
+// provider runs one of them, the buyer none, and of two one at least is bonded, with
+// the job value or what a dispute costs if that is more.
+//
+// Nobody can copy what others have come to: a provider commits to its signed receipt,
+// and shows it when all have committed. It hands the result itself to the buyer once
+// the replica is compared, and not before: then the buyer may say that it was
+// withheld, and anyone may challenge it, as any claim. Two that are the same decide.
+// Otherwise three more are opened, and four of the five decide; two of three never do.
+// Who could have seen a result of the others before it commits is drawn, by stake,
+// among the stakers that have enlisted, one for a replica, and is bonded.
+//
+// Those with the agreed result are paid, each by its own rates. One with another
+// result, or none to show for its commitment, loses its bond, or without one all of
+// its stake that is not locked, unbonding stake included, so that nothing is saved by
+// leaving. The evidence is in the lease: the agreed result, or the commitment.
+//
+// A replica that expires, is not started, late or abandoned gives its escrow back and
+// is replaced, three times an order, by a provider that has not failed one. Then, or
+// at the order's deadline, which leaves time for all of that, the order has failed
+// (no_replicas); the one poke that ends it leaves each replica to a poke of its own.
+// Where there was no comparison, a bonded replica goes on as an ordinary result, for a
+// claim that anyone may challenge; one without a bond is not paid. If the first two
+// have differed and five do not decide, or do not come together (disagreed), nobody is
+// paid and nobody is slashed: nobody has handed a result over either.
+//
+// What it is worth: the first cheat of an identity gains nothing, since it is paid
+// only with a result that a bonded stranger has come to alone. Both first replicas in
+// one hand agree on whatever they like, at the risk of the one bond, and of the
+// challenge that the audit law sizes; nothing here sees it but somebody who does the
+// work again. Against an honest first replica, a cheat with a share p of the enlisted
+// stake decides with p^3, and else loses its bond; with 1-(1-p)^3 it can spoil the order,
+// at which the honest lose their work and no money, and the buyer gets nothing. A
+// buyer in league with it gains no result by that. Free riders copy only by having
+// talked to each other.
 //
 // # Invariants
 //
@@ -98,6 +153,8 @@
 //   - I12 a lease never earns more emission than the fee it burned
 //   - I13 nothing is paid for a result without a receipt that its provider signed for the order's request, or after the buyer has said in vain that it was withheld
 //   - I14 a challenge costs its sender, if it is wrong, at least Dispute
+//   - I15 a replica is slashed only for a result that differs from the agreed one, or for not showing what it committed to
+//   - I16 no result of a replica is on the ledger before everybody has committed to one, but for those who were drawn
 //
 // Package walk checks them, and the money of every exit against a separate
 // account, along random histories.

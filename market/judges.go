@@ -23,7 +23,11 @@ func (m Machine) Enlist(s Store, now int64, key StakeKey, judge bool) ([]Event, 
 		return nil, fmt.Errorf("enlist: %w: a judge has at least %d free in its stake in %s, and there are %d", ErrFunds, max(1, m.SeatBond), key.Trade, st.Free())
 	}
 	st.Judge = judge
-	return stakeEvent(s, now, EvEnlisted, key, st)
+	kind := EvDelisted
+	if judge {
+		kind = EvEnlisted
+	}
+	return stakeEvent(s, now, kind, key, st)
 }
 
 // Candidate is a judge that may be drawn.
@@ -131,6 +135,8 @@ func (l Lease) Barred(j square.Address) string {
 		return "is the provider"
 	case l.Dispute != nil && j == l.Dispute.Challenger:
 		return "is the challenger"
+	case slices.Contains(l.Peers, j):
+		return "ran another replica"
 	case l.Dispute != nil && slices.Contains(l.Dispute.Stood, j):
 		return "was silent in an earlier draw"
 	}
@@ -167,11 +173,18 @@ func (t *step) seats(verb string) (d Dispute, own []*Seat, err error) {
 func (d Dispute) Votes(p Params) int64 { return d.Seated + int64(p.Verdict/2) }
 
 // Commit fixes a judge's vote without showing it; ballot is what square.Ballot
-// gives. It may be changed until votes are shown.
+// gives. It may be changed until votes are shown. The provider of a replica commits to
+// its result in the same way, once; ballot is what square.Commitment gives.
 func (m Machine) Commit(s Store, now int64, by square.Address, id, ballot square.Hash) ([]Event, error) {
 	t, err := m.begin(s, now, by, id)
 	if err != nil {
 		return nil, err
+	}
+	if !t.lease.Of.IsZero() && t.lease.Dispute == nil {
+		if err := t.pledge(ballot); err != nil {
+			return nil, err
+		}
+		return t.commit()
 	}
 	d, seats, err := t.seats("commit")
 	if err != nil {

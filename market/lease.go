@@ -11,12 +11,18 @@ import (
 type State string
 
 const (
-	Open      State = "open"      // an order with its escrow, no provider yet
-	Matched   State = "matched"   // a provider has bonded and must start
-	Active    State = "active"    // work is being done
-	Draining  State = "draining"  // a stream that is ending; vouchers are still redeemed
-	Claimed   State = "claimed"   // a result is in and may be challenged
-	Owed      State = "owed"      // the buyer says that it has not got the result; the provider is to answer
+	Open     State = "open"     // an order with its escrow, no provider yet
+	Matched  State = "matched"  // a provider has bonded and must start
+	Active   State = "active"   // work is being done
+	Draining State = "draining" // a stream that is ending; vouchers are still redeemed
+	Claimed  State = "claimed"  // a result is in and may be challenged
+	Owed     State = "owed"     // the buyer says that it has not got the result; the provider is to answer
+	// A replicated order has a lease that waits while its replicas go through states of
+	// their own: Open, Matched, Active, Committed, Showing, Claimed.
+	Replicating State = "replicating" // an order with its escrow, of which replicas run
+	Committed   State = "committed"   // a replica has a result and does not show it before all have one
+	Showing     State = "showing"     // all have, and this one is to show it
+
 	Disputed  State = "disputed"  // judges are looking, or a proof is due; every other clock stands still
 	Settled   State = "settled"   // ended as agreed
 	Failed    State = "failed"    // ended because someone fell silent or left
@@ -50,6 +56,11 @@ const (
 	ReasonJudgesSilent Reason = "judges_silent" // settled: no draw of judges gave a verdict, so that the signed claim stands
 	ReasonFraud        Reason = "fraud"         // slashed: the work was found not to be what its receipt says
 	ReasonUnproven     Reason = "unproven"      // slashed: the provider did not prove challenged work in time
+	ReasonReplicated   Reason = "replicated"    // settled: the replicas of an order agreed
+	ReasonOutvoted     Reason = "outvoted"      // slashed: a replica's result is not the agreed one
+	ReasonUnshown      Reason = "unshown"       // slashed: a replica did not show the result that it committed to
+	ReasonDisagreed    Reason = "disagreed"     // failed: the replicas of an order did not agree
+	ReasonNoReplicas   Reason = "no_replicas"   // failed: too many replicas of an order fell silent or left
 )
 
 // Lease is an order and what became of it. Money is in base units of
@@ -63,7 +74,18 @@ type Lease struct {
 
 	Parent square.Hash `json:"parent"` // the lease this one replaces, or zero
 	Child  square.Hash `json:"child"`  // the lease that replaces this one, or zero
-	Nth    uint64      `json:"nth"`    // how many leases this order had before
+	Nth    uint64      `json:"nth"`    // how many leases this order had before; of a replica: which one it is; while Replicating: how many replicas were opened
+
+	Of       square.Hash      `json:"of"`                 // a replica: the lease of the whole order, or zero
+	Replicas []square.Hash    `json:"replicas,omitempty"` // of a replicated order: those that stand
+	Left     []square.Address `json:"left,omitempty"`     // of a replicated order: who has failed one
+	Drawn    bool             `json:"drawn,omitempty"`    // a replica: only who was drawn may match it
+	Draw     uint64           `json:"draw,omitempty"`     // a drawn replica: which draw, from 0
+	Invited  square.Address   `json:"invited"`            // a drawn replica: who was drawn; zero: nobody yet
+	Passed   []square.Address `json:"passed,omitempty"`   // a drawn replica: who was drawn before and did not match it
+	Ballot   square.Hash      `json:"ballot"`             // a replica: what its provider committed to
+	Agreed   square.Hash      `json:"agreed"`             // the result that the replicas agreed on; of a replica nothing was compared with, its own
+	Peers    []square.Address `json:"peers,omitempty"`    // a replica: who ran those that were compared
 
 	Provider square.Address `json:"provider"` // zero while Open
 	Offer    square.Hash    `json:"offer"`

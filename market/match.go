@@ -23,6 +23,9 @@ func (m Machine) Match(s Store, now int64, q square.Quote, digest square.Hash) (
 
 // OpenMatched is Open and Match in one: both happen or neither.
 func (m Machine) OpenMatched(s Store, now int64, id square.Hash, o square.Order, q square.Quote, digest square.Hash) ([]Event, error) {
+	if replicated(o) {
+		return nil, fmt.Errorf("order: %w: policy %q takes more than one provider; place the order, and let providers match its replicas", ErrState, o.Policy)
+	}
 	t, err := m.open(s, now, id, o)
 	if err != nil {
 		return nil, err
@@ -52,6 +55,9 @@ func (t *step) match(q square.Quote, digest square.Hash) error {
 	}
 	if least := t.LeaseBond(l.Order); q.Bond > 0 && q.Bond < least {
 		return fmt.Errorf("quote: bond is %d; under policy %q at least %d, which covers a dispute", q.Bond, l.Order.Policy, least)
+	}
+	if err := t.joins(q); err != nil {
+		return err
 	}
 	if err := square.Within(q.Rates, l.Order.MaxRates); err != nil {
 		return fmt.Errorf("quote: %w", err)
@@ -117,9 +123,12 @@ func (t *step) match(q square.Quote, digest square.Hash) error {
 
 // LeaseBond is the least bond of a lease that fills o, if it is bonded at all.
 // Where work may be disputed it covers a whole dispute, so that the loser can pay
-// for it.
+// for it, and that of a replica what a wrong result may take.
 func (p Params) LeaseBond(o square.Order) uint64 {
-	if o.Policy == square.PolicyAudit || o.Policy == square.PolicyProve {
+	switch {
+	case replicated(o):
+		return max(o.JobValue, p.Dispute())
+	case o.Policy == square.PolicyAudit || o.Policy == square.PolicyProve:
 		return max(1, p.Dispute())
 	}
 	return 1

@@ -9,7 +9,8 @@ import (
 
 // Open takes the escrow of an order, whose digest is id, and waits for a
 // provider until the order expires. The caller has checked that the buyer
-// signed it.
+// signed it. A replicated order waits for two, each of whom fills a replica
+// (ReplicaID).
 func (m Machine) Open(s Store, now int64, id square.Hash, o square.Order) ([]Event, error) {
 	t, err := m.open(s, now, id, o)
 	if err != nil {
@@ -29,6 +30,32 @@ func (m Machine) open(s Store, now int64, id square.Hash, o square.Order) (*step
 	if uint64(wait) > m.MaxOrderTTL {
 		return nil, fmt.Errorf("order: expiry is %d s ahead; at most %d", wait, m.MaxOrderTTL)
 	}
+	if err := m.CheckTimes(o); err != nil {
+		return nil, err
+	}
+	if _, err := s.Lease(id); err == nil {
+		return nil, fmt.Errorf("order %s: %w; change its salt", id.Short(), ErrUsed)
+	} else if !errors.Is(err, ErrNotFound) {
+		return nil, fmt.Errorf("order %s: %w", id.Short(), err)
+	}
+	t := &step{Machine: m, store: s, now: now, by: o.Buyer}
+	t.lease = t.add(Lease{ID: id, Order: o, State: Open, Wait: wait, Opened: now, Deadline: now + wait, Escrow: o.Escrow}, "")
+	l := t.lease
+	if replicated(o) {
+		l.State, l.Deadline = Replicating, now+rounds*t.round(l)
+	}
+	t.move(Account(o.Buyer), Escrow(id), o.Escrow)
+	t.event(EvOpened, square.Hash{})
+	if replicated(o) {
+		for range square.Replicas {
+			t.replica(l, false)
+		}
+	}
+	return t, nil
+}
+
+// CheckTimes refuses an order with a deadline that is too short.
+func (p Params) CheckTimes(o square.Order) error {
 	for _, f := range []struct {
 		name  string
 		value uint64
@@ -37,21 +64,11 @@ func (m Machine) open(s Store, now int64, id square.Hash, o square.Order) (*step
 		{"start", o.Start, true}, {"idle", o.Idle, o.Mode == square.ModeStream}, {"challenge", o.Challenge, true},
 		{"drain", o.Drain, true}, {"duration", o.Duration, true},
 	} {
-		if f.has && f.value < m.Notice {
-			return nil, fmt.Errorf("order: %s is %d s; at least %d, so that whoever must act in it can be heard", f.name, f.value, m.Notice)
+		if f.has && f.value < p.Notice {
+			return fmt.Errorf("order: %s is %d s; at least %d, so that whoever must act in it can be heard", f.name, f.value, p.Notice)
 		}
 	}
-	if _, err := s.Lease(id); err == nil {
-		return nil, fmt.Errorf("order %s: %w; change its salt", id.Short(), ErrUsed)
-	} else if !errors.Is(err, ErrNotFound) {
-		return nil, fmt.Errorf("order %s: %w", id.Short(), err)
-	}
-	t := &step{Machine: m, store: s, now: now, by: o.Buyer, lease: &Lease{
-		ID: id, Order: o, State: Open, Wait: wait, Opened: now, Deadline: now + wait, Escrow: o.Escrow,
-	}}
-	t.move(Account(o.Buyer), Escrow(id), o.Escrow)
-	t.event(EvOpened, square.Hash{})
-	return t, nil
+	return nil
 }
 
 // Cancel ends a lease for its buyer before it has started: at no cost while it is
@@ -65,6 +82,12 @@ func (m Machine) Cancel(s Store, now int64, by square.Address, id square.Hash) (
 	l := t.lease
 	if err := t.only("cancel", "buyer", l.Order.Buyer); err != nil {
 		return nil, err
+	}
+	if !l.Of.IsZero() {
+		return nil, fmt.Errorf("cancel: %w: lease %s is a replica; cancel its order %s, while nobody has matched it", ErrState, id.Short(), l.Of.Short())
+	}
+	if l.State == Replicating {
+		return t.dissolve()
 	}
 	if l.State == Active {
 		return nil, fmt.Errorf("cancel: %w: lease %s is running; close it, which gives its provider notice", ErrState, id.Short())

@@ -35,8 +35,27 @@ func (m Machine) Poke(s Store, now int64, by square.Address, id square.Hash) ([]
 // counts from it and not from the poke.
 func (t *step) expire() {
 	l := t.lease
+	if l.released() {
+		state := Failed
+		if l.Reason == ReasonCancelled {
+			state = Cancelled
+		}
+		t.refund()
+		t.end(state, l.Reason)
+		return
+	}
 	switch l.State {
 	case Open:
+		if l.Drawn && l.Draw < t.Redraws {
+			if !l.Invited.IsZero() {
+				l.Passed = append(l.Passed[:len(l.Passed):len(l.Passed)], l.Invited)
+			}
+			l.Draw++
+			l.Invited = square.Address{}
+			l.Deadline += l.Wait
+			t.event(EvRedrawn, l.Of)
+			return
+		}
 		t.refund()
 		t.end(Cancelled, ReasonExpired)
 	case Matched:
@@ -65,8 +84,27 @@ func (t *step) expire() {
 			t.refund()
 		}
 		t.end(Settled, l.Reason)
+	case Replicating:
+		t.giveUpOn(l, ReasonNoReplicas)
+	case Committed:
+		t.waited()
+	case Showing:
+		if t.group() != nil {
+			t.outvote(ReasonUnshown)
+			return
+		}
+		t.penalty(t.LateBps)
+		t.refund()
+		t.end(Failed, ReasonLate)
 	case Claimed:
-		t.deliver(ReasonUnchallenged)
+		switch {
+		case l.Of.IsZero() || l.Agreed == l.Receipt.Result:
+			t.deliver(ReasonUnchallenged)
+		case l.Agreed.IsZero():
+			t.waited()
+		default:
+			t.outvote(ReasonOutvoted)
+		}
 	case Owed:
 		t.slash(ReasonWithheld)
 	case Disputed:

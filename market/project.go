@@ -46,5 +46,11 @@ func (m Machine) Project(s Store, now int64, id square.Hash, claims ...Claim) (P
 		at = t.now
 		t.expire()
 	}
-	return Projection{State: l.State, Reason: l.Reason, At: at, Child: t.child, Moves: t.moves}, t.err
+	p := Projection{State: l.State, Reason: l.Reason, At: at, Moves: t.moves}
+	for _, s := range t.leases[1:] {
+		if s.ID == l.Child {
+			p.Child = s.Lease
+		}
+	}
+	return p, t.err
 }

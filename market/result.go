@@ -28,28 +28,46 @@ func (m Machine) Claim(s Store, now int64, by square.Address, id square.Hash, r 
 			return nil, err
 		}
 	}
-	switch {
-	case r.Lease != id:
-		return nil, fmt.Errorf("claim: the receipt is of lease %s", r.Lease.Short())
-	case r.Request != l.Order.Request:
-		return nil, fmt.Errorf("claim: the receipt answers request %s, the order asks %s", r.Request.Short(), l.Order.Request.Short())
-	case r.Result.IsZero():
-		return nil, fmt.Errorf("claim: the receipt names no result")
-	case r.Lane != 0 || r.Seq != 1 || r.Cumulative != r.Price:
-		return nil, fmt.Errorf("claim: a result has one receipt: lane 0, seq 1, cumulative as its price")
-	case r.Price > l.Order.JobValue:
-		return nil, fmt.Errorf("claim: the price is %d and the order's job_value %d", r.Price, l.Order.JobValue)
-	case r.Price > l.Escrow:
-		return nil, fmt.Errorf("claim: %w: the price is %d and the escrow has %d", ErrFunds, r.Price, l.Escrow)
+	if !l.Of.IsZero() && (t.group() != nil || t.err != nil || l.Bonded == 0) {
+		if t.err != nil {
+			return nil, t.err
+		}
+		return nil, fmt.Errorf("claim: %w: lease %s is a replica; commit to the result, and show it when all have", ErrState, id.Short())
 	}
-	if err := r.Charged(l.Rates); err != nil {
-		return nil, fmt.Errorf("claim: %w", err)
+	if err := t.receipt(r); err != nil {
+		return nil, err
 	}
-	l.Receipt = &r
 	l.State, l.Reason = Claimed, ""
 	l.Deadline = now + int64(l.Order.Challenge)
+	if !l.Of.IsZero() {
+		t.alone(now)
+	}
 	t.event(EvClaimed, r.Result)
 	return t.commit()
+}
+
+// receipt takes the receipt of a result into the lease.
+func (t *step) receipt(r square.Receipt) error {
+	l := t.lease
+	switch {
+	case r.Lease != l.ID:
+		return fmt.Errorf("claim: the receipt is of lease %s", r.Lease.Short())
+	case r.Request != l.Order.Request:
+		return fmt.Errorf("claim: the receipt answers request %s, the order asks %s", r.Request.Short(), l.Order.Request.Short())
+	case r.Result.IsZero():
+		return fmt.Errorf("claim: the receipt names no result")
+	case r.Lane != 0 || r.Seq != 1 || r.Cumulative != r.Price:
+		return fmt.Errorf("claim: a result has one receipt: lane 0, seq 1, cumulative as its price")
+	case r.Price > l.Order.JobValue:
+		return fmt.Errorf("claim: the price is %d and the order's job_value %d", r.Price, l.Order.JobValue)
+	case r.Price > l.Escrow:
+		return fmt.Errorf("claim: %w: the price is %d and the escrow has %d", ErrFunds, r.Price, l.Escrow)
+	}
+	if err := r.Charged(l.Rates); err != nil {
+		return fmt.Errorf("claim: %w", err)
+	}
+	l.Receipt = &r
+	return nil
 }
 
 // Withhold is the buyer's word that a result was claimed and not handed over. It
@@ -65,6 +83,9 @@ func (m Machine) Withhold(s Store, now int64, by square.Address, id square.Hash,
 		return nil, err
 	}
 	if err := t.only("withheld", "buyer", l.Order.Buyer); err != nil {
+		return nil, err
+	}
+	if err := t.compared("withheld"); err != nil {
 		return nil, err
 	}
 	if l.Asked {
@@ -116,6 +137,9 @@ func (m Machine) Accept(s Store, now int64, by square.Address, id square.Hash) (
 		return nil, err
 	}
 	if err := t.only("accept", "buyer", t.lease.Order.Buyer); err != nil {
+		return nil, err
+	}
+	if err := t.compared("accept"); err != nil {
 		return nil, err
 	}
 	t.deliver(ReasonAccepted)

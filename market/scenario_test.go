@@ -261,6 +261,13 @@ func (s *story) play(words []string) string {
 				judges = append(judges, person(n))
 			}
 			events, err = s.m.Seat(s.store, s.now, id, judges)
+		case "invite":
+			events, err = s.m.Invite(s.store, s.now, id, by)
+		case "pledge": // commit to a receipt
+			events, err = s.m.Commit(s.store, s.now, by, id, s.commitment(s.receipt(id, a)))
+		case "reveal":
+			r := s.receipt(id, a)
+			events, err = s.m.Show(s.store, s.now, by, id, r, s.commitment(r))
 		case "commit":
 			draw := a.num("draw", s.draw(id))
 			ballot := square.Ballot(id, by, draw, square.Verdict(name(2)), a.hash("secret", 1))
@@ -300,6 +307,10 @@ func (s *story) play(words []string) string {
 	for _, e := range events {
 		if e.Kind == EvEnded && !e.Ref.IsZero() {
 			s.names[s.lease(e.Lease)+"'"] = e.Ref
+		}
+		if e.Kind == EvOpened && !e.Ref.IsZero() {
+			l, _ := s.store.Lease(e.Lease)
+			s.names[fmt.Sprintf("%s/%d", s.lease(e.Ref), l.Nth)] = e.Lease
 		}
 		out += s.event(e)
 	}
@@ -346,6 +357,11 @@ func (s *story) receipt(id square.Hash, a args) square.Receipt {
 	return r
 }
 
+// commitment is to a receipt that nobody signs here.
+func (s *story) commitment(r square.Receipt) square.Hash {
+	return square.Commitment(r.Digest(storyDomain), square.Signature{})
+}
+
 func (s *story) named(name string, or square.Hash) square.Hash {
 	if id, ok := s.names[name]; ok {
 		return id
@@ -364,7 +380,7 @@ func (a args) claims() (cs []Claim) {
 
 func (s *story) order(name, buyer string, a args, denom string, ready bool) ([]Event, error) {
 	o := square.Order{
-		Buyer: person(buyer), Authorizer: person(buyer), Trade: "infer", Mode: square.Mode(a.str("mode", "stream")),
+		Buyer: person(buyer), Authorizer: person(a.str("authorizer", buyer)), Trade: "infer", Mode: square.Mode(a.str("mode", "stream")),
 		Spec: a.spec(), Denom: denom, Escrow: a.num("escrow", 10_000), MaxRates: s.rates(a.num("max", 10)),
 		JobValue: a.num("job", 100), Policy: square.Policy(a.str("policy", "audit")), Lanes: a.num("lanes", 2), Units: a.num("units", 1),
 		Start: a.num("start", 20), Idle: a.num("idle", 60), Duration: a.num("duration", 600), Challenge: a.num("challenge", 60),
@@ -445,6 +461,12 @@ func (s *story) show(name, denom string) string {
 			out += fmt.Sprintf(", %s: bond=%d cost=%d", d.Way, d.Bond, d.Cost)
 			for _, seat := range d.Seats {
 				out += fmt.Sprintf(" %s=%s", s.who(seat.Judge), seat.Verdict)
+			}
+		}
+		if len(l.Replicas) > 0 {
+			out += ", replicas:"
+			for _, id := range l.Replicas {
+				out += " " + s.lease(id)
 			}
 		}
 		return out

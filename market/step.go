@@ -43,16 +43,22 @@ type step struct {
 	poked bool // the deadline has come: whoever asked is owed a bounty
 	err   error
 
-	lease  *Lease
-	was    State
-	child  *Lease
-	offer  *Offer    // the lease's, once it changes
-	stakes []*staked // those that were needed
+	lease  *Lease     // whose turn it is: the operation's own, or another (see on)
+	leases []*subject // the operation's own, and what else it reads or changes
+	offer  *Offer     // the lease's, once it changes
+	stakes []*staked  // those that were needed
 	uses   []use
 
 	moves  []Transfer
 	told   int // moves already in an event
 	events []Event
+}
+
+// subject is a lease within a step.
+type subject struct {
+	*Lease
+	was   State // at the last event
+	dirty bool
 }
 
 // staked is a stake within a step.
@@ -92,7 +98,50 @@ func (m Machine) load(s Store, now int64, by square.Address, id square.Hash) (*s
 	if err != nil {
 		return nil, fmt.Errorf("lease %s: %w", id.Short(), err)
 	}
-	return &step{Machine: m, store: s, now: now, by: by, lease: &l, was: l.State}, nil
+	t := &step{Machine: m, store: s, now: now, by: by}
+	t.lease = t.add(l, l.State)
+	return t, nil
+}
+
+// add takes a lease into the step.
+func (t *step) add(l Lease, was State) *Lease {
+	t.leases = append(t.leases, &subject{Lease: &l, was: was})
+	return &l
+}
+
+// other is a lease that the operation needs beside its own; nil if there is none.
+func (t *step) other(id square.Hash) *Lease {
+	for _, s := range t.leases {
+		if s.ID == id {
+			return s.Lease
+		}
+	}
+	l, err := t.store.Lease(id)
+	if err != nil {
+		if !errors.Is(err, ErrNotFound) {
+			t.fail(fmt.Errorf("lease %s: %w", id.Short(), err))
+		}
+		return nil
+	}
+	return t.add(l, l.State)
+}
+
+// on has f change another lease of the step.
+func (t *step) on(l *Lease, f func()) {
+	lease := t.lease
+	t.lease = l
+	t.subject().dirty = true
+	f()
+	t.lease = lease
+}
+
+func (t *step) subject() *subject {
+	for _, s := range t.leases {
+		if s.Lease == t.lease {
+			return s
+		}
+	}
+	panic("market: a lease that is not in the step")
 }
 
 // in refuses unless the lease is in one of states.
@@ -241,8 +290,15 @@ func (t *step) bounty(sum uint64) uint64 {
 }
 
 // refund returns the rest of the escrow to the buyer, less a bounty when it
-// took a poke.
+// took a poke; that of a replica to the lease whose replica it is, while that waits
+// for replicas.
 func (t *step) refund() {
+	if g := t.group(); g != nil {
+		units := t.lease.Escrow
+		t.fromEscrow(Escrow(g.ID), units)
+		t.on(g, func() { g.Escrow += units })
+		return
+	}
 	t.fromEscrow(Account(t.by), t.bounty(t.lease.Escrow))
 	t.fromEscrow(Account(t.lease.Order.Buyer), t.lease.Escrow)
 }
@@ -286,19 +342,22 @@ func (t *step) end(state State, reason Reason) {
 	l.Ended = t.now
 	l.Deadline = t.now + int64(t.Retention)
 	t.event(EvEnded, l.Child)
+	if g := t.group(); g != nil {
+		t.replace(g)
+	}
 }
 
 // event records what happened to the lease, with the moves since the previous
 // event.
 func (t *step) event(kind Kind, ref square.Hash) {
-	l := t.lease
+	l, s := t.lease, t.subject()
 	t.events = append(t.events, Event{
 		Kind: kind, Time: t.now, By: t.by,
 		Lease: l.ID, Trade: l.Order.Trade, Buyer: l.Order.Buyer, Provider: l.Provider,
-		From: t.was, To: l.State, Reason: l.Reason, Deadline: l.Deadline, Paid: l.Paid,
+		From: s.was, To: l.State, Reason: l.Reason, Deadline: l.Deadline, Paid: l.Paid,
 		Ref: ref, Moves: t.moves[t.told:len(t.moves):len(t.moves)],
 	})
-	t.told, t.was = len(t.moves), l.State
+	t.told, s.was = len(t.moves), l.State
 }
 
 // commit carries out what the step has planned.
@@ -312,8 +371,10 @@ func (t *step) commit() ([]Event, error) {
 		}
 	}
 	var errs []error
-	if t.child != nil {
-		errs = append(errs, t.store.SetLease(*t.child))
+	for _, l := range t.leases[1:] {
+		if l.dirty {
+			errs = append(errs, t.store.SetLease(*l.Lease))
+		}
 	}
 	for _, s := range t.stakes {
 		if s.dirty {
@@ -326,6 +387,6 @@ func (t *step) commit() ([]Event, error) {
 	for _, u := range t.uses {
 		errs = append(errs, t.store.Use(u.hash, u.until))
 	}
-	errs = append(errs, t.store.SetLease(*t.lease))
+	errs = append(errs, t.store.SetLease(*t.leases[0].Lease))
 	return t.events, errors.Join(errs...)
 }

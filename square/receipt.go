@@ -127,6 +127,18 @@ func Ballot(lease Hash, judge Address, draw uint64, v Verdict, secret Hash) (out
 	return out
 }
 
+// Commitment is what a replica's provider fixes before it shows its receipt: SHA-256 of
+// "torg replica/1", the receipt's digest and the provider's signature, which nobody can
+// guess who does not hold the key.
+func Commitment(receipt Hash, s Signature) (out Hash) {
+	h := sha256.New()
+	h.Write([]byte("torg replica/1"))
+	h.Write(receipt[:])
+	h.Write(s[:])
+	h.Sum(out[:0])
+	return out
+}
+
 // Label is the randomness that a beacon gives for one purpose: SHA-256 of "torg
 // beacon", the beacon and a label. Two purposes share no bits.
 func Label(beacon Hash, label []byte) (out Hash) {

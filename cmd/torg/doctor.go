@@ -14,6 +14,7 @@ import (
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/node"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/judge"
 )
 
 // finding is one thing that doctor looked at. Fix says what to do when it is
@@ -130,6 +131,17 @@ func examine(ctx context.Context, cfg config) (found []finding) {
 		words += "; nobody has asked since it started"
 	}
 	well("provider", "%s", words)
+	judges := "the ledger has other validators, which judge with this one what it can re-execute"
+	if st.Judge.Alone {
+		judges = aloneWords
+	}
+	well("judges", "%s", judges)
+	for _, seat := range st.Judge.Seats {
+		if seat.Stage == judge.Unable {
+			sick("judge", "have the model here, or torg judge off; a seat that is silent loses its bond",
+				fmt.Errorf("of lease %s nothing can be told: %s", seat.Lease.Short(), seat.Why))
+		}
+	}
 	if cl, err := client.Dial(ctx, run.RPC, client.Options{}); err != nil {
 		sick("money", "the ledger's RPC does not answer", err)
 	} else {

@@ -810,7 +810,7 @@ func TestRogueQuotes(t *testing.T) {
 // quoteFor is a quote, signed by key or by nobody.
 func quoteFor(d square.Domain, key square.Key, q infer.QuoteRequest, rates []square.Rate, signer *square.Key) infer.QuoteReply {
 	quote := square.Quote{
-		Provider: key.Address(), Order: q.Order.ID(d), Offer: q.Offer, Rates: rates,
+		Provider: key.Address(), Order: q.Order.ID(d), Offer: q.Offer, Spec: q.Order.Spec, Rates: rates,
 		Bond: square.UnitsPerTorg, Ready: true, Expiry: time.Now().Add(20 * time.Second).Unix(),
 	}
 	quote.Nonce[0] = 1

@@ -8,6 +8,7 @@ import (
 
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/ledger/client"
+	"github.com/torg-network/torg/ledger/history"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
@@ -198,4 +199,101 @@ func (v buyerView) Card(_ context.Context, spec square.Hash) ([]byte, error) {
 		return nil, err
 	}
 	return p.Encode(), nil
+}
+
+// judgeView is the ledger as a judge acts on it.
+type judgeView struct {
+	chainView
+	history *history.History
+}
+
+// maxDisputed bounds how many leases in dispute are looked at.
+const maxDisputed = 10_000
+
+func (v judgeView) Now(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	b, err := v.client.Block(ctx)
+	return b.Clock, told(err)
+}
+
+func (v judgeView) Disputed(ctx context.Context) (leases []market.Lease, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*queryTime)
+	defer cancel()
+	page := client.Page{Limit: 1000}
+	for {
+		some, next, err := v.client.Leases(ctx, client.LeaseFilter{State: market.Disputed}, page)
+		if err != nil {
+			return nil, told(err)
+		}
+		for _, l := range some {
+			leases = append(leases, l.Lease)
+		}
+		if next == "" || len(leases) >= maxDisputed {
+			return leases, nil
+		}
+		page.After = next
+	}
+}
+
+func (v judgeView) Evidence(ctx context.Context, lease, hash square.Hash) (square.Evidence, error) {
+	return providerView{v.chainView}.Evidence(ctx, lease, hash)
+}
+
+func (v judgeView) Card(ctx context.Context, hash square.Hash) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	c, err := v.client.Card(ctx, hash)
+	return c, told(err)
+}
+
+func (v judgeView) Locator(ctx context.Context, l market.Lease) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	q, err := v.client.Question(ctx, l.ID)
+	if errors.Is(err, client.ErrNotFound) {
+		return "", nil // nothing was asked, and nothing answered
+	}
+	if l.Dispute != nil && l.Dispute.Owes != l.Provider {
+		return q.Shown, told(err)
+	}
+	return q.Locator, told(err)
+}
+
+func (v judgeView) Events(_ context.Context, lease square.Hash) ([]market.Event, error) {
+	evs, err := v.history.Lease(lease, maxHistory)
+	if err != nil && !errors.Is(err, history.ErrNone) {
+		return nil, err
+	}
+	out := make([]market.Event, len(evs))
+	for i := range evs {
+		out[i] = evs[i].Event
+	}
+	return out, nil
+}
+
+func (v judgeView) Beacon(ctx context.Context, l market.Lease) (square.Hash, error) {
+	evs, err := v.history.Lease(l.ID, maxHistory)
+	if err != nil && !errors.Is(err, history.ErrNone) {
+		return square.Hash{}, err
+	}
+	for _, e := range evs {
+		if e.Kind == market.EvSeated && e.Ref == l.Dispute.Evidence && e.Time == l.Dispute.Seated {
+			ctx, cancel := context.WithTimeout(ctx, queryTime)
+			defer cancel()
+			h, err := v.client.Beacon(ctx, e.Height, append([]byte("samples of judges "), l.ID[:]...))
+			return h, told(err)
+		}
+	}
+	return square.Hash{}, fmt.Errorf("lease %s: the history does not know yet in which block its judges were drawn", l.ID.Short())
+}
+
+func (v judgeView) Commit(ctx context.Context, lease, ballot square.Hash) error {
+	_, err := v.account.Commit(ctx, lease, ballot)
+	return told(err)
+}
+
+func (v judgeView) Vote(ctx context.Context, lease square.Hash, verdict square.Verdict, secret square.Hash) error {
+	_, err := v.account.Vote(ctx, lease, verdict, secret)
+	return told(err)
 }

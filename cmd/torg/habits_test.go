@@ -71,6 +71,9 @@ func TestHabits(t *testing.T) {
 		"torg provide limit":  {"50"},
 		"torg provide resume": nil,
 		"torg provide pause":  nil, // TestPause is about it: here others ask
+		"torg judge on":       nil,
+		"torg judge off":      {"infer"},
+		"torg judge status":   nil,
 		"torg doctor":         nil,
 		"torg config explain": nil,
 		"torg version":        nil,
@@ -153,6 +156,8 @@ func TestHabits(t *testing.T) {
 		{exitUsage, []string{"provide", "limit", "-1"}},
 		{exitUsage, []string{"provide", "limit", "many"}},
 		{exitUsage, []string{"provide", "limit", "100000000"}},
+		{exitUsage, []string{"judge", "on", "horses"}},
+		{exitUsage, []string{"judge", "on", "infer", "infer"}},
 		{exitPayment, []string{"wallet", "send", s.Provider, "1000000"}},
 		{exitNotFound, []string{"receipt", "show", none}},
 		{exitNotFound, []string{"receipt", "show", "ffffffffffff"}},
@@ -269,6 +274,9 @@ func TestCompletion(t *testing.T) {
 	}
 	if o := run(t, "__complete", "--home", home, "lease", "close", ""); !strings.Contains(o.out, a.Lease.Short()) {
 		t.Errorf("leases are completed with %v", o)
+	}
+	if o := run(t, "__complete", "judge", "on", ""); !strings.Contains(o.out, "infer\n") {
+		t.Errorf("trades are completed with %v", o)
 	}
 	if o := run(t, "__complete", "--home", home, "chat", "-m", ""); !strings.Contains(o.out, nano.Name) {
 		t.Errorf("models are completed with %v", o)

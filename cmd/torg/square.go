@@ -39,6 +39,7 @@ import (
 	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
+	"github.com/torg-network/torg/trade/judge"
 )
 
 // What a new square on one machine starts with, in TORG.
@@ -59,6 +60,7 @@ type openSquare struct {
 	lag      lagMeter
 	history  *history.History
 	node     *node.Node
+	judge    *judge.Judge
 	desk     *buyer.Desk
 	receipts *journal.Journal
 	keys     *keys.Store
@@ -106,6 +108,9 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (s *openSquare, er
 		return s, err
 	}
 	if err = s.openProvider(ctx); err != nil {
+		return s, err
+	}
+	if err = s.openJudge(); err != nil {
 		return s, err
 	}
 	if err = s.openGateway(ctx); err != nil {
@@ -411,7 +416,7 @@ func (s *openSquare) buyerConfig() (buyer.Config, error) {
 	bc := buyer.Config{
 		Key: s.keyring.spender, Owner: s.keyring.owner, ChainID: s.ledger.ChainID(),
 		Ledger: buyerView{chainView{s.client, s.client.Account(s.keyring.owner)}}, Store: s.receipts,
-		Eager: true, Log: s.log.With("part", "buyer"),
+		Own: s.keyring.provider.Address(), Log: s.log.With("part", "buyer"),
 	}
 	var err error
 	if bc.Escrow, err = s.escrow(); err != nil {
@@ -555,6 +560,7 @@ func (s *openSquare) serve(ctx context.Context) error {
 		}},
 		{name: "buyer", run: s.desk.Run},
 		{name: "provider", run: s.node.Run},
+		{name: "judge", run: s.judge.Run},
 		{name: "history", run: s.history.Run},
 	}
 	failed := make(chan error, len(parts))
@@ -767,8 +773,12 @@ func (v adminView) status(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	judging, err := s.judging(ctx)
+	if err != nil {
+		return nil, err
+	}
 	st := status{
-		Height: head.Height, BlockAge: time.Since(head.Time).Seconds(), Balance: balance, Models: models,
+		Judge: judging, Height: head.Height, BlockAge: time.Since(head.Time).Seconds(), Balance: balance, Models: models,
 		Provider: s.node.Provider.Stats(), Endpoint: s.node.Endpoint(), Home: s.cfg.path(),
 	}
 	return st, nil
@@ -782,12 +792,13 @@ type status struct {
 	Models   []buyer.Model  `json:"models"`
 	Provider provider.Stats `json:"provider"`
 	Endpoint string         `json:"provider_endpoint"`
+	Judge    judgeStatus    `json:"judge"`
 	Home     string         `json:"home"`
 }
 
 // wipe removes everything a square keeps but the configuration file.
 func wipe(cfg config) error {
-	for _, name := range []string{"ledger", "provider", walletName, "api-key", "admin-token", "receipts.db", "receipts.db.log", "keys.db", "history.db", runningFile} {
+	for _, name := range []string{"ledger", "provider", "judge", walletName, "api-key", "admin-token", "receipts.db", "receipts.db.log", "keys.db", "history.db", runningFile} {
 		if err := os.RemoveAll(cfg.path(name)); err != nil {
 			return fmt.Errorf("wipe %s: %w", filepath.Join(cfg.path(), name), err)
 		}

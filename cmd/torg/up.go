@@ -110,6 +110,7 @@ type greeting struct {
 	Console  string                   `json:"console"` // opens once, for the owner
 	Balances map[string]square.Amount `json:"balances"`
 	Models   []string                 `json:"models"`
+	Alone    bool                     `json:"only_judge_is_owner"` // see judgeStatus
 }
 
 func (s *openSquare) greet(ctx context.Context, out io.Writer, took time.Duration) error {
@@ -122,6 +123,10 @@ func (s *openSquare) greet(ctx context.Context, out io.Writer, took time.Duratio
 			return fmt.Errorf("read balances: %w", err)
 		}
 		g.Balances[name] = b
+	}
+	var err error
+	if g.Alone, err = s.alone(ctx); err != nil {
+		return err
 	}
 	ms, err := s.desk.Models(ctx)
 	if err != nil {
@@ -149,6 +154,9 @@ func (s *openSquare) greet(ctx context.Context, out io.Writer, took time.Duratio
 		f("  provider         %s  %s", g.Provider, g.Balances["provider"])
 		f("  ledger           RPC %s  gRPC %s  REST %s", g.RPC, g.GRPC, g.REST)
 		f("  home             %s", s.cfg.path())
+		if g.Alone {
+			f("  judges           none but you: %s", aloneWords)
+		}
 		f("")
 		f("%s", head("Ask it something:"))
 		f("")

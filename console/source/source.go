@@ -36,7 +36,9 @@ type Event struct {
 
 // News reports whether an event is worth telling. Offers are renewed every few
 // minutes and ended leases forgotten: that is none.
-func (e Event) News() bool { return e.Kind != market.EvOffered && e.Kind != market.EvPruned && e.Kind != market.EvDropped }
+func (e Event) News() bool {
+	return e.Kind != market.EvOffered && e.Kind != market.EvPruned && e.Kind != market.EvDropped
+}
 
 // Lease is a lease and how it would end if everyone fell silent now.
 type Lease struct {

@@ -21,10 +21,11 @@ import (
 const (
 	gasSend  = 50_000
 	gasLease = 130_000 // one operation on a lease, an offer or a stake
+	gasGroup = 600_000 // one on a replica that changes all of its order
 	gasOpen  = 180_000
 	gasLane  = 100     // each lane that the lease has
 	gasClaim = 24_000  // one voucher
-	gasJudge = 150_000 // freeing and paying one judge
+	gasJudge = 35_000  // freeing and paying one judge
 	gasCard  = 300_000 // reading a model's card: at most 64 KiB, three gas a byte
 )
 
@@ -63,7 +64,11 @@ func (a *Account) openLease(o square.Order, q square.Quote, sig square.Signature
 
 // PlaceOrder places the account's order for any provider to take.
 func (a *Account) PlaceOrder(ctx context.Context, o square.Order) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgPlaceOrder{Buyer: a.addr.String(), Order: squarev1.FromOrder(o)}, gasOpen})
+	gas := uint64(gasOpen)
+	if o.Mode == square.ModeResult && o.Policy == square.PolicyReplicate {
+		gas += square.Replicas * gasLease / 2
+	}
+	return a.submit(ctx, call{&marketv1.MsgPlaceOrder{Buyer: a.addr.String(), Order: squarev1.FromOrder(o)}, gas})
 }
 
 // Match carries a provider's quote on an open order to the ledger.
@@ -133,7 +138,7 @@ func (a *Account) Reclaim(ctx context.Context, lease square.Hash, notice uint64)
 
 // Abandon ends a lease that the account serves at once, for part of its bond.
 func (a *Account) Abandon(ctx context.Context, lease square.Hash) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgAbandon{Provider: a.addr.String(), Lease: lease.String()}, gasLease})
+	return a.submit(ctx, call{&marketv1.MsgAbandon{Provider: a.addr.String(), Lease: lease.String()}, 2 * gasLease})
 }
 
 // Cancel ends the account's lease before it runs.
@@ -153,9 +158,22 @@ func (a *Account) Extend(ctx context.Context, lease square.Hash, ends int64, sig
 
 // ClaimResult hands in the receipt that a lease's provider has signed.
 func (a *Account) ClaimResult(ctx context.Context, r square.Receipt, sig square.Signature) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgClaim{
-		Sender: a.addr.String(), Lease: r.Lease.String(), Receipt: squarev1.FromReceipt(r), Signature: sig[:],
-	}, gasLease})
+	return a.submit(ctx, call{claim(a, r, sig), gasLease})
+}
+
+// CommitResult fixes the result of a replica, which the account runs, without showing it.
+func (a *Account) CommitResult(ctx context.Context, r square.Receipt, sig square.Signature) (Result, error) {
+	ballot := square.Commitment(r.Digest(a.c.ledger), sig)
+	return a.submit(ctx, call{&marketv1.MsgCommit{Judge: a.addr.String(), Lease: r.Lease.String(), Ballot: ballot.String()}, 2 * gasLease})
+}
+
+// ShowResult shows what a replica's provider has committed to, once all have.
+func (a *Account) ShowResult(ctx context.Context, r square.Receipt, sig square.Signature) (Result, error) {
+	return a.submit(ctx, call{claim(a, r, sig), gasGroup})
+}
+
+func claim(a *Account, r square.Receipt, sig square.Signature) *marketv1.MsgClaim {
+	return &marketv1.MsgClaim{Sender: a.addr.String(), Lease: r.Lease.String(), Receipt: squarev1.FromReceipt(r), Signature: sig[:]}
 }
 
 // Withhold is the account's word, as buyer, that a claimed result was not handed
@@ -211,9 +229,20 @@ func (a *Account) Accept(ctx context.Context, lease square.Hash) (Result, error)
 // Challenge brings evidence against a lease's provider, with the least bond
 // there may be. If Options.Trades has the trade's rules, the transaction
 // carries the gas for the ledger to judge at once. part is what the provider is
-// to prove, where the ledger asks for a proof. Evidence without its bytes is
-// detached: judges fetch them by the receipt's digests.
+// to prove, where the ledger asks for a proof.
 func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evidence, part uint64) (Result, error) {
+	return a.challenge(ctx, lease, e, marketv1.MsgChallenge{Part: part})
+}
+
+// ChallengeDetached brings evidence whose bytes are too many for a transaction.
+// Judges fetch them from the locator by the receipt's digests, or from where the
+// provider has said that the result is.
+func (a *Account) ChallengeDetached(ctx context.Context, lease square.Hash, e square.Evidence, locator string) (Result, error) {
+	e.Request, e.Result = nil, nil
+	return a.challenge(ctx, lease, e, marketv1.MsgChallenge{Detached: true, Locator: locator})
+}
+
+func (a *Account) challenge(ctx context.Context, lease square.Hash, e square.Evidence, m marketv1.MsgChallenge) (Result, error) {
 	l, err := a.c.Lease(ctx, lease)
 	if err != nil {
 		return Result{}, err
@@ -222,10 +251,9 @@ func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evi
 	if err != nil {
 		return Result{}, err
 	}
-	detached := len(e.Request)+len(e.Result) == 0
 	gas := uint64(2*gasLease + keys.VerifyGas)
 	for _, r := range a.c.opt.Trades {
-		if r.Name() != l.Order.Trade || detached {
+		if r.Name() != l.Order.Trade || m.Detached {
 			continue
 		}
 		judge, err := r.JudgeGas(trade.Case{Evidence: e, Lease: l})
@@ -240,10 +268,8 @@ func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evi
 	// Evidence is stored: thirty gas a byte, beside what its transport costs; and
 	// read, with the model's card, where a proof is asked for.
 	gas += uint64(len(e.Request)+len(e.Result))*90 + gasCard
-	return a.submit(ctx, call{&marketv1.MsgChallenge{
-		Challenger: a.addr.String(), Lease: lease.String(), Evidence: squarev1.FromEvidence(e), Bond: p.LeastBond(l.Order, e.Receipt.Price),
-		Part: part, Detached: detached,
-	}, gas})
+	m.Challenger, m.Lease, m.Evidence, m.Bond = a.addr.String(), lease.String(), squarev1.FromEvidence(e), p.LeastBond(l.Order, e.Receipt.Price)
+	return a.submit(ctx, call{&m, gas})
 }
 
 // Prove answers the challenge of a lease with a proof of the part that it is
@@ -286,7 +312,7 @@ func (a *Account) Enlist(ctx context.Context, trade, denom string, on bool) (Res
 
 // Commit fixes the account's vote as a judge without showing it.
 func (a *Account) Commit(ctx context.Context, lease, ballot square.Hash) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgCommit{Judge: a.addr.String(), Lease: lease.String(), Ballot: ballot.String()}, gasLease})
+	return a.submit(ctx, call{&marketv1.MsgCommit{Judge: a.addr.String(), Lease: lease.String(), Ballot: ballot.String()}, 2 * gasLease})
 }
 
 // Vote shows what the account has committed to.
@@ -534,6 +560,7 @@ type Question struct {
 	Key     []byte `json:"key"`
 	Answer  []byte `json:"answer,omitempty"`
 	Locator string `json:"locator,omitempty"`
+	Shown   string `json:"shown,omitempty"` // where a challenger's evidence may be fetched
 }
 
 // Question is that of a lease; ErrNotFound where nothing was asked.
@@ -543,7 +570,7 @@ func (c *Client) Question(ctx context.Context, lease square.Hash) (Question, err
 		return Question{}, fmt.Errorf("question of lease %s: %w", lease.Short(), err)
 	}
 	q := r.Question
-	return Question{Key: q.Key, Answer: q.Answer, Locator: q.Locator}, nil
+	return Question{Key: q.Key, Answer: q.Answer, Locator: q.Locator, Shown: q.Shown}, nil
 }
 
 // Supply is every pot of money of one denom.

@@ -8,6 +8,7 @@ import (
 
 	sdk "github.com/cosmos/cosmos-sdk/types"
 
+	"github.com/torg-network/torg/ledger/api/marketv1"
 	pure "github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
@@ -22,18 +23,18 @@ const MaxJudges = 256
 // matter when the challenge was included.
 const drawAfter = 2
 
-// queue remembers which disputes wait for judges.
+// queue remembers which disputes wait for judges, and which replicas for a provider.
 func (k *Keeper) queue(ctx context.Context, events []pure.Event) error {
 	height := sdk.UnwrapSDKContext(ctx).BlockHeight()
 	for _, e := range events {
-		if e.Kind != pure.EvChallenged && e.Kind != pure.EvRedrawn {
+		if e.Kind != pure.EvChallenged && e.Kind != pure.EvRedrawn && e.Kind != pure.EvOpened {
 			continue
 		}
 		l, err := state{k, ctx}.Lease(e.Lease)
 		if err != nil {
 			return err
 		}
-		if l.State == pure.Disputed && l.Dispute.Way == pure.ByJudges {
+		if l.State == pure.Disputed && l.Dispute.Way == pure.ByJudges || l.State == pure.Open && l.Drawn {
 			if err := k.draws.Set(ctx, collections.Join(height+drawAfter, e.Lease[:])); err != nil {
 				return err
 			}
@@ -42,8 +43,8 @@ func (k *Keeper) queue(ctx context.Context, events []pure.Event) error {
 	return nil
 }
 
-// seatJudges draws the judges of disputes whose block has come. A dispute for
-// which there are none is left to its deadline.
+// seatJudges draws the judges of disputes, and the providers of replicas, whose block
+// has come. Where there are none, lease or dispute are left to their deadline.
 func (k *Keeper) seatJudges(ctx context.Context) error {
 	due, err := k.upTo(ctx, k.draws, sdk.UnwrapSDKContext(ctx).BlockHeight())
 	if err != nil {
@@ -58,6 +59,9 @@ func (k *Keeper) seatJudges(ctx context.Context) error {
 			l, err := s.Lease(id)
 			if err != nil {
 				return nil, err
+			}
+			if l.State == pure.Open {
+				return k.invite(ctx, m, s, now, l, p.K1())
 			}
 			if l.State != pure.Disputed || l.Dispute.Way != pure.ByJudges || l.Dispute.Seated != 0 || now >= l.Deadline {
 				return nil, nil
@@ -79,6 +83,60 @@ func (k *Keeper) seatJudges(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+// invite draws the provider of a replica: enlisted stakers are drawn one after the other,
+// and the first that has an offer for it is the one. One by whom the replica is not
+// matched costs a draw, not a replica.
+func (k *Keeper) invite(ctx context.Context, m pure.Machine, s pure.Store, now int64, l pure.Lease, height int64) ([]pure.Event, error) {
+	if !l.Drawn || !l.Invited.IsZero() || now >= l.Deadline {
+		return nil, nil
+	}
+	why, err := m.Invitable(s, now, l.ID)
+	if err != nil {
+		return nil, nil // its order is over
+	}
+	var candidates []pure.Candidate
+	err = k.enlisted(ctx, l.Order.Trade, l.Order.Denom, func(who square.Address, st pure.Stake) {
+		if why(who, st) == "" {
+			candidates = append(candidates, pure.Candidate{Judge: who, Weight: st.Total - st.Unbonding, Most: 1})
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	beacon, err := k.Beacon(ctx, height)
+	if err != nil {
+		return nil, err
+	}
+	label := append([]byte(fmt.Sprintf("replica %d ", l.Draw)), l.ID[:]...)
+	for _, who := range pure.Draw(square.Label(beacon, label), candidates, maxAsked) {
+		if k.offering(ctx, who, l.Order) {
+			return m.Invite(s, now, l.ID, who)
+		}
+	}
+	return nil, nil
+}
+
+// maxAsked bounds how many stakers a draw looks at for one with an offer, and maxOffers how
+// many offers of each. Where it finds none, the next draw may.
+const (
+	maxAsked  = 16
+	maxOffers = 16
+)
+
+// offering reports whether somebody has a live offer that an order may be filled from.
+func (k *Keeper) offering(ctx context.Context, who square.Address, o square.Order) (found bool) {
+	looked := 0
+	at := wall(ctx)
+	err := k.offers.Walk(ctx, of(who, nil), func(_ []byte, m marketv1.Offer) (bool, error) {
+		looked++
+		f, err := m.Market()
+		found = err == nil && f.Trade == o.Trade && f.Denom == o.Denom && !f.Withdrawn && f.Expiry > at &&
+			o.Units <= f.Capacity-f.InUse && square.Within(f.Rates, o.MaxRates) == nil && k.fits(f.Offer, o) == nil
+		return found || looked == maxOffers, nil
+	})
+	return found && err == nil
 }
 
 // candidates are the enlisted stakers that may judge a lease.

@@ -8,7 +8,7 @@ import (
 	pure "github.com/torg-network/torg/market"
 )
 
-// Commit fixes a judge's vote without showing it.
+// Commit fixes a judge's vote without showing it, or the result of a replica.
 func (s msgServer) Commit(ctx context.Context, m *marketv1.MsgCommit) (*marketv1.MsgCommitResponse, error) {
 	var r squarev1.Reader
 	by, id, ballot := r.Address("judge", m.Judge), r.Hash("lease", m.Lease), r.Hash("ballot", m.Ballot)

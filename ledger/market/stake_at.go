@@ -55,7 +55,8 @@ func (k *Keeper) AtStake(ctx sdk.Context, tx sdk.Tx, signer sdk.AccAddress) (slo
 			lease, kind = m.Lease, "challenge"
 			concerned = func(l pure.Lease) bool { return l.Dispute == nil }
 		case *marketv1.MsgCommit:
-			lease, kind, concerned = m.Lease, "commit", judge
+			lease, kind = m.Lease, "commit"
+			concerned = func(l pure.Lease) bool { return judge(l) || !l.Of.IsZero() && provider(l) }
 		case *marketv1.MsgVote:
 			lease, kind, concerned = m.Lease, "vote", judge
 		default:

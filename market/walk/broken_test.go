@@ -109,7 +109,7 @@ func TestBrokenStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(tried) != 30 {
+	if len(tried) != 32 {
 		t.Errorf("tried only %v", tried)
 	}
 }

@@ -9,6 +9,10 @@
 // really was written, and [Oracle.Compare] holds the two against each other
 // and checks the invariants that package market promises.
 //
+// A [Policy] is how an honest provider deals with leases. Its test puts it into a
+// world where blocks are full for minutes and the buyer does its worst, and requires
+// that it loses one interval of vouchers at most.
+//
 // The operations are data, so a ledger can be driven along the same walk:
 // make a message of each [Op] and compare its state with a market.Memory's.
 package walk
@@ -43,6 +47,8 @@ const (
 	Abandon     Verb = "abandon"
 	Cancel      Verb = "cancel"
 	Claim       Verb = "claim"
+	Invite      Verb = "invite"
+	Show        Verb = "show"
 	Withhold    Verb = "withhold"
 	Answer      Verb = "answer"
 	Accept      Verb = "accept"
@@ -76,7 +82,8 @@ type Op struct {
 	Order  square.Order // Open, OpenMatched
 	Quote  square.Quote // Match, OpenMatched
 	Digest square.Hash  // Match, OpenMatched: the quote's
-	// Forged marks a digest that is not the quote's own. No signed message can
+	// Forged marks a digest that is not the quote's own, or a ballot that is not the
+	// receipt's. No signed message can
 	// carry it; a driver that computes digests skips the operation.
 	Forged bool
 
@@ -85,12 +92,12 @@ type Op struct {
 	Consent *uint64          // Close
 	Ends    int64            // Extend
 	Units   uint64           // Reclaim: the notice; TopUp: how much
-	Receipt square.Receipt   // Claim; Challenge: what the evidence opens
+	Receipt square.Receipt   // Claim, Show, and of a replica Commit; Challenge: what the evidence opens
 	Charge  market.Charge    // Challenge; of Answer, the cost
 	Stake   uint64           // Challenge, Withhold: the bond
-	Hash    square.Hash      // Answer: its digest; Commit: the ballot; Vote: the secret
+	Hash    square.Hash      // Answer: its digest; Commit, Show: the ballot; Vote: the secret
 	Verdict square.Verdict   // Judge, Vote
-	Judges  []square.Address // Seat
+	Judges  []square.Address // Seat; Invite: who is drawn
 }
 
 // Fits is the walk's rule for which offers fill which orders: what is labelled may
@@ -144,6 +151,10 @@ func (op Op) Apply(m market.Machine, s market.Store) ([]market.Event, error) {
 		return m.Cancel(s, op.Now, op.By, op.Lease)
 	case Claim:
 		return m.Claim(s, op.Now, op.By, op.Lease, op.Receipt)
+	case Invite:
+		return m.Invite(s, op.Now, op.Lease, op.Judges[0])
+	case Show:
+		return m.Show(s, op.Now, op.By, op.Lease, op.Receipt, op.Hash)
 	case Withhold:
 		return m.Withhold(s, op.Now, op.By, op.Lease, op.Stake)
 	case Answer:
@@ -191,7 +202,11 @@ func (op Op) String() string {
 		s += fmt.Sprintf(" %d", op.Units)
 	case Extend:
 		s += fmt.Sprintf(" to %d", op.Ends)
-	case Claim:
+	case Invite:
+		s += " " + op.Judges[0].Hex()[:10]
+	case Commit:
+		s += " " + op.Hash.Short()
+	case Claim, Show:
 		s += fmt.Sprintf(" %+v", op.Receipt)
 	case Withhold:
 		s += fmt.Sprintf(" stake=%d", op.Stake)

@@ -30,6 +30,8 @@ type Oracle struct {
 	tStakes map[market.StakeKey]bool
 	tOffers map[market.OfferKey]bool
 	stale   bool // nothing at all
+	by      square.Address
+	owed    uint64 // 1 while whoever pokes is to have a bounty
 
 	Seen map[string]int // transitions, "active/stream -> settled (agreed)", and refusals, "close refused"
 }
@@ -81,6 +83,21 @@ type file struct {
 	finished bool   // the money is out
 	sealed   bool   // and it was compared so
 	most     uint64 // that was ever seen paid
+
+	// Of a replicated order.
+	replicas []square.Hash // that stand
+	left     []square.Address
+	lent     uint64 // to replicas
+
+	// Of a replica.
+	of      square.Hash
+	drawn   bool
+	draw    uint64
+	invited square.Address
+	passed  []square.Address
+	ballot  square.Hash
+	agreed  square.Hash // of a replicated order as well
+	peers   []square.Address
 }
 
 // point is what is heard once: evidence, and the part of it to be proven, from
@@ -159,7 +176,7 @@ func (f *file) escrow() uint64 {
 	if f.finished {
 		return 0
 	}
-	return f.funded() - f.paid()
+	return f.funded() - f.paid() - f.lent
 }
 
 func (f *file) bond() uint64 {
@@ -248,7 +265,7 @@ func (o *Oracle) Expect(op Op) bool {
 	clear(o.tLeases)
 	clear(o.tStakes)
 	clear(o.tOffers)
-	o.stale = false
+	o.stale, o.owed, o.by = false, 0, op.By
 	ok := o.expect(op)
 	if !ok {
 		o.Seen[string(op.Verb)+" refused"]++
@@ -370,6 +387,12 @@ func (o *Oracle) expectOpen(op Op) bool {
 		return false
 	}
 	f := &file{id: op.Lease, order: d, state: market.Open, opened: op.Now, wait: wait, due: op.Now + wait, heard: map[point]bool{}}
+	if d.Mode == "result" && d.Policy == "replicate" {
+		if op.Verb == OpenMatched {
+			return false
+		}
+		f.state, f.due = market.Replicating, op.Now+5*o.round(f)
+	}
 	if op.Verb == OpenMatched && !o.canMatch(op, f) {
 		return false
 	}
@@ -379,6 +402,10 @@ func (o *Oracle) expectOpen(op Op) bool {
 	o.Seen["open"]++
 	if op.Verb == OpenMatched {
 		o.match(op, f)
+	}
+	if f.state == market.Replicating {
+		o.replica(f, op.Now, false)
+		o.replica(f, op.Now, false)
 	}
 	return true
 }
@@ -401,6 +428,9 @@ func (o *Oracle) canMatch(op Op, f *file) bool {
 		return false
 	}
 	k := f.stakeOf(q.Provider)
+	if !f.of.IsZero() && !o.joins(q, f) {
+		return false
+	}
 	if q.Bond == 0 {
 		if f.order.Policy != "replicate" {
 			return false
@@ -411,6 +441,9 @@ func (o *Oracle) canMatch(op Op, f *file) bool {
 			return false
 		}
 		return true
+	}
+	if !f.of.IsZero() && (q.Bond < f.order.JobValue || q.Bond < o.dispute()) {
+		return false
 	}
 	disputed := f.order.Policy == "audit" || f.order.Policy == "prove"
 	return q.Bond <= o.free(k) && (!disputed || q.Bond >= o.dispute())
@@ -474,6 +507,9 @@ func (o *Oracle) finish(f *file, now int64, s market.State, why market.Reason) {
 	f.finished = true
 	f.due = now + int64(o.p.Retention)
 	delete(o.open, f.id)
+	if g := o.group(f); g != nil {
+		o.replace(g, f, now)
+	}
 }
 
 // pay pays for work: paid is what the lease had paid before.
@@ -520,7 +556,13 @@ func (o *Oracle) bounty(poker, sum uint64) uint64 {
 // refund returns what is left, once extra has left the escrow besides what was
 // paid.
 func (o *Oracle) refund(f *file, extra uint64, by square.Address, poker uint64) {
-	rest := f.funded() - f.paid() - extra
+	rest := f.funded() - f.paid() - f.lent - extra
+	if g := o.group(f); g != nil { // to where it came from, whole
+		o.flow(market.Escrow(f.id), market.Escrow(g.id), rest, f.order.Denom)
+		g.lent -= rest
+		o.tLeases[g.id] = true
+		return
+	}
 	b := o.bounty(poker, rest)
 	o.flow(market.Escrow(f.id), market.Account(by), b, f.order.Denom)
 	o.flow(market.Escrow(f.id), market.Account(f.order.Buyer), rest-b, f.order.Denom)
@@ -560,6 +602,7 @@ func (o *Oracle) succeed(f *file, op Op, poker uint64) {
 
 // fine takes a share of the bond.
 func (o *Oracle) fine(f *file, bps uint64, by square.Address, poker uint64) {
+	o.owed = 0
 	sum := f.bonded * bps / 10_000
 	b := o.bounty(poker, sum)
 	buyer := f.order.Escrow * o.p.CancelBps / 10_000
@@ -596,7 +639,10 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 		o.start(op, f)
 
 	case Cancel:
-		if !buyer || f.state != market.Open && f.state != market.Matched {
+		if f.state == market.Replicating && buyer {
+			return o.dissolve(f, op)
+		}
+		if !buyer || f.state != market.Open && f.state != market.Matched || !f.of.IsZero() {
 			return false
 		}
 		var cost uint64
@@ -629,7 +675,7 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 		o.Seen["extend"]++
 
 	case Close:
-		if !running || !buyer || op.Consent != nil && !f.stream() {
+		if !running || !buyer || op.Consent != nil && !f.stream() || !f.of.IsZero() {
 			return false
 		}
 		if op.Consent != nil {
@@ -673,12 +719,21 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 
 	case Claim:
 		r := op.Receipt
+		if !f.of.IsZero() {
+			if o.group(f) != nil || f.bonded == 0 {
+				return false
+			}
+			o.Seen["claim of a replica left alone"]++
+		}
 		if f.stream() || !running || !provider && !buyer || r.Lease != f.id || r.Request != f.order.Request || r.Result.IsZero() ||
 			r.Lane != 0 || r.Seq != 1 || r.Cumulative != r.Price || r.Price > f.order.JobValue || !charged(r, f.rates) {
 			return false
 		}
 		f.receipt = &r
 		f.reason = ""
+		if !f.of.IsZero() {
+			f.agreed = r.Result
+		}
 		o.to(f, market.Claimed)
 		f.due = op.Now + int64(f.order.Challenge)
 		if buyer {
@@ -686,7 +741,7 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 		}
 
 	case Withhold:
-		if f.state != market.Claimed || !buyer || f.asked || !o.enough(op.Stake, f.receipt.Price, f) ||
+		if f.state != market.Claimed || !buyer || f.asked || f.uncompared() || !o.enough(op.Stake, f.receipt.Price, f) ||
 			op.Stake > o.pots[Purse{market.Account(op.By), f.order.Denom}] {
 			return false
 		}
@@ -707,7 +762,7 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 		o.to(f, market.Claimed)
 
 	case Accept:
-		if f.state != market.Claimed || !buyer {
+		if f.state != market.Claimed || !buyer || f.uncompared() {
 			return false
 		}
 		o.deliver(f, op.Now, market.ReasonAccepted, op.By, 0)
@@ -718,7 +773,7 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 		if c.Way == market.ByProof {
 			at.part = c.Part + 1
 		}
-		if f.stream() != running || f.state != market.Claimed && !running || provider || c.Way != market.ByProof && c.Way != market.ByJudges ||
+		if f.uncompared() || f.stream() != running || f.state != market.Claimed && !running || provider || c.Way != market.ByProof && c.Way != market.ByJudges ||
 			c.Evidence.IsZero() || !c.Owes.IsZero() && c.Owes != f.provider && c.Owes != op.By || f.heard[at] || f.survived >= o.p.Hearings && !buyer || c.Value > f.funded() || !o.enough(op.Stake, c.Value, f) ||
 			op.Stake > o.pots[Purse{market.Account(op.By), f.order.Denom}] {
 			return false
@@ -749,7 +804,16 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 		return o.seat(op, f)
 
 	case Commit, Vote:
+		if op.Verb == Commit && !f.of.IsZero() && f.hearing == nil {
+			return o.pledge(op, f)
+		}
 		return o.vote(op, f)
+
+	case Invite:
+		return o.invite(op, f)
+
+	case Show:
+		return o.show(op, f)
 
 	default:
 		return false
@@ -789,7 +853,7 @@ func (o *Oracle) seat(op Op, f *file) bool {
 	seats := map[square.Address]uint64{}
 	for _, j := range op.Judges {
 		seats[j]++
-		if j == f.order.Buyer || j == f.order.Authorizer || j == f.provider || j == h.who || slices.Contains(h.stood, j) ||
+		if j == f.order.Buyer || j == f.order.Authorizer || j == f.provider || j == h.who || slices.Contains(f.peers, j) || slices.Contains(h.stood, j) ||
 			!o.stake(f.stakeOf(j)).judge || o.free(f.stakeOf(j)) < seats[j]*o.p.SeatBond {
 			return false
 		}
@@ -987,6 +1051,7 @@ func (o *Oracle) slash(f *file, op Op, why market.Reason) {
 	take(market.Account(f.order.Buyer), f.paid())
 	take(market.Account(h.who), left*o.p.ReporterBps/10_000)
 	take(market.Burned, left)
+	o.forfeit(f)
 	o.finish(f, op.Now, market.Slashed, why)
 }
 
@@ -1048,8 +1113,36 @@ func (o *Oracle) poke(op Op, f *file) {
 		poker = 0
 	}
 	for !f.finished && f.due <= op.Now {
+		o.owed = poker
 		o.Seen["poke "+string(f.state)]++
 		switch {
+		case f.reason == market.ReasonDisagreed || f.reason == market.ReasonNoReplicas:
+			o.refund(f, 0, op.By, poker)
+			o.finish(f, op.Now, market.Failed, f.reason)
+		case f.reason == market.ReasonCancelled:
+			o.refund(f, 0, op.By, poker)
+			o.finish(f, op.Now, market.Cancelled, f.reason)
+		case f.state == market.Replicating:
+			o.giveUp(f, op.Now, market.ReasonNoReplicas)
+		case f.state == market.Committed || f.uncompared() && f.state == market.Claimed:
+			o.giveUp(o.group(f), op.Now, market.ReasonNoReplicas)
+		case f.state == market.Showing && o.group(f) != nil:
+			o.outvote(f, op.Now, market.ReasonUnshown)
+		case f.state == market.Showing:
+			o.fine(f, o.p.LateBps, op.By, poker)
+			o.refund(f, 0, op.By, 0)
+			o.finish(f, op.Now, market.Failed, market.ReasonLate)
+		case f.state == market.Claimed && !f.of.IsZero() && f.agreed != f.receipt.Result:
+			o.outvote(f, op.Now, market.ReasonOutvoted)
+		case f.state == market.Open && f.drawn && f.draw < o.p.Redraws:
+			if !f.invited.IsZero() {
+				f.passed = append(f.passed, f.invited)
+			}
+			f.invited = square.Address{}
+			f.draw++
+			f.due += int64(f.order.Start)
+			o.tLeases[f.id] = true
+			o.Seen["another is drawn"]++
 		case f.state == market.Open:
 			o.refund(f, 0, op.By, poker)
 			o.finish(f, op.Now, market.Cancelled, market.ReasonExpired)
@@ -1211,14 +1304,20 @@ func (o *Oracle) compareLease(m *market.Memory, id square.Hash) error {
 		duration             uint64
 		asked                bool
 		heard                uint64
+		of, ballot, agreed   square.Hash
+		drawn                bool
+		draw                 uint64
+		invited              square.Address
 	}
 	got := facts{
 		l.State, l.Reason, l.Provider, l.Slot, l.Answer, l.Escrow, l.Bond, l.Bonded, l.Paid, l.Added, l.Child, l.Deadline, l.Wait, l.Order.Expiry,
 		l.Order.Units, l.Order.Failover, l.Nth, l.Order.JobValue, l.Order.Duration, l.Asked, l.Heard,
+		l.Of, l.Ballot, l.Agreed, l.Drawn, l.Draw, l.Invited,
 	}
 	want := facts{
 		f.state, f.reason, f.provider, f.slot, f.answer, f.escrow(), f.bond(), f.bonded, f.paid(), f.added, f.child, f.due, f.wait, f.order.Expiry,
 		f.order.Units, f.order.Failover, f.nth, f.order.JobValue, f.order.Duration, f.asked, f.survived,
+		f.of, f.ballot, f.agreed, f.drawn, f.draw, f.invited,
 	}
 	if got != want {
 		return fmt.Errorf("is\n\t%+v, should be\n\t%+v", got, want)
@@ -1230,6 +1329,9 @@ func (o *Oracle) compareLease(m *market.Memory, id square.Hash) error {
 	times := [...]int64{l.Opened, l.Matched, l.Started, l.Touched, l.Ends, l.Ended}
 	if want := [...]int64{f.opened, f.matched, f.started, f.touched, f.ends, ended}; times != want {
 		return fmt.Errorf("opened, matched, started, touched, ends, ended at %v, should be %v", times, want)
+	}
+	if !slices.Equal(l.Replicas, f.replicas) || !slices.Equal(l.Left, f.left) || !slices.Equal(l.Passed, f.passed) || !slices.Equal(l.Peers, f.peers) {
+		return fmt.Errorf("replicas %v, left %v, passed %v, peers %v; should be %v, %v, %v, %v", l.Replicas, l.Left, l.Passed, l.Peers, f.replicas, f.left, f.passed, f.peers)
 	}
 	if !slices.Equal(l.Lanes, f.lanes) {
 		return fmt.Errorf("lanes are %v, should be %v", l.Lanes, f.lanes)
@@ -1337,7 +1439,13 @@ func Check(p market.Params, m *market.Memory, l market.Lease) error {
 		return fmt.Errorf("I3: %s ended at %d for reason %q", l.State, l.Ended, l.Reason)
 	case l.Deadline == 0:
 		return fmt.Errorf("I5: %s has no deadline", l.State)
-	case (heard || l.State == market.Slashed) && (l.Dispute == nil || l.Dispute.Evidence.IsZero()):
+	case l.Reason == market.ReasonOutvoted && (l.Receipt == nil || l.Agreed.IsZero() || l.Agreed == l.Receipt.Result):
+		return fmt.Errorf("I10, I15: outvoted, and nothing shows it")
+	case l.Reason == market.ReasonUnshown && (l.Ballot.IsZero() || l.Receipt != nil):
+		return fmt.Errorf("I10, I15: unshown, and nothing shows it")
+	case !l.Of.IsZero() && l.Paid > 0 && l.Agreed != l.Receipt.Result:
+		return fmt.Errorf("I15: paid for a result that nobody agreed on")
+	case (heard || l.State == market.Slashed && l.Reason != market.ReasonOutvoted && l.Reason != market.ReasonUnshown) && (l.Dispute == nil || l.Dispute.Evidence.IsZero()):
 		return fmt.Errorf("I10: %s without evidence", l.State)
 	case l.Emitted > l.Burned*p.EmissionBps/10_000 || l.Emitted > l.Burned:
 		return fmt.Errorf("I12: emitted %d, burned %d", l.Emitted, l.Burned)

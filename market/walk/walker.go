@@ -62,6 +62,10 @@ type Walker struct {
 	Most     int // leases open at once, about
 	Full     int // how often, in a hundred, time goes by in which blocks have no room, so that the clock of deadlines stands still
 
+	// Sign signs the receipts of replicas, whose commitments hide behind the
+	// signatures; nil: nobody does.
+	Sign func(square.Address, square.Hash) square.Signature
+
 	params market.Params
 	domain square.Domain
 	view   View
@@ -72,7 +76,9 @@ type Walker struct {
 	live   []square.Hash
 	ended  []square.Hash // to be pruned, and to be tried in vain
 	specs  []square.Hash
-	quotes []square.Hash // digests of some quotes that were used
+	focus  square.Hash                    // a replicated order whose replicas differ: five take many steps
+	said   map[square.Hash]square.Receipt // what replicas have committed to
+	quotes []square.Hash                  // digests of some quotes that were used
 }
 
 // New is a walker over view from the given time on.
@@ -81,6 +87,7 @@ func New(seed uint64, params market.Params, domain square.Domain, people People,
 		People: people, Trades: []string{"infer", "label"}, Denoms: []string{square.Denom, "uusd"}, Most: 24, Full: 20,
 		Policies: []square.Policy{square.PolicyAudit, square.PolicyAudit, square.PolicyReplicate, square.PolicyProve, square.PolicyNone},
 		params:   params, domain: domain, view: view, now: now,
+		said:  map[square.Hash]square.Receipt{},
 		rng:   rand.New(rand.NewPCG(seed, 1)),
 		specs: []square.Hash{{1}, {2}},
 	}
@@ -105,11 +112,21 @@ func (w *Walker) Saw(op Op, events []market.Event, err error) {
 			w.quotes[w.rng.IntN(32)] = op.Digest
 		}
 	}
+	if op.Verb == Commit && !op.Receipt.Lease.IsZero() {
+		w.said[op.Lease] = op.Receipt
+	}
 	for _, e := range events {
 		switch e.Kind {
 		case market.EvOpened:
 			w.live = append(w.live, e.Lease)
+			if l, err := w.view.Lease(e.Lease); err == nil && l.Drawn {
+				w.focus = l.Of
+			}
 		case market.EvEnded:
+			delete(w.said, e.Lease)
+			if w.focus == e.Lease {
+				w.focus = square.Hash{}
+			}
 			w.live = without(w.live, e.Lease)
 			w.ended = append(w.ended, e.Lease)
 			if !e.Ref.IsZero() {
@@ -157,6 +174,8 @@ func (w *Walker) Next() Op {
 	switch {
 	case len(w.live) == 0 || len(w.live) < w.Most && w.chance(25):
 		op = w.open()
+	case !w.focus.IsZero() && w.chance(75):
+		op = w.act(w.focus)
 	case w.chance(5):
 		op = w.side()
 	case len(w.ended) > 0 && w.chance(min(40, 5+len(w.ended)/10)):
@@ -288,6 +307,10 @@ func (w *Walker) open() Op {
 	}
 	if w.chance(40) {
 		o.Mode, o.Lanes, o.Request = square.ModeResult, 0, w.hash()
+		if trade == "label" && w.chance(35) { // there the stakes are for five
+			o.Policy, o.Card = square.PolicyReplicate, square.Hash{}
+			o.JobValue = min(o.JobValue, 5*w.upto(2000))
+		}
 		if o.Policy == square.PolicyReplicate {
 			o.Escrow = max(o.Escrow, square.ReplicasMore)
 			o.JobValue = max(1, o.JobValue/square.ReplicasMore)
@@ -299,11 +322,15 @@ func (w *Walker) open() Op {
 		o.Spec = pick(w, w.specs)
 	}
 	op := Op{Verb: Open, By: o.Buyer, Order: o, Lease: o.ID(w.domain)}
-	if w.chance(50) {
+	if w.chance(50) && (!replicated(o) || w.chance(5)) {
 		op.Verb = OpenMatched
 		w.quote(&op, o, off, st)
 	}
 	return op
+}
+
+func replicated(o square.Order) bool {
+	return o.Mode == square.ModeResult && o.Policy == square.PolicyReplicate
 }
 
 // newcomer is somebody that bonds nothing of its own.
@@ -343,20 +370,32 @@ func (w *Walker) after(id square.Hash) Op {
 }
 
 var verbs = []Verb{
-	Match, Start, Redeem, TopUp, Extend, Close, Reclaim, Abandon, Cancel, Claim, Withhold, Answer, Accept, Challenge, Judge, Seat, Commit, Vote, Prove, Poke,
+	Match, Start, Redeem, TopUp, Extend, Close, Reclaim, Abandon, Cancel, Claim, Withhold, Answer, Accept, Challenge, Judge, Seat, Commit, Vote, Prove, Poke, Invite, Show,
 }
 
 // sensible are the operations that a state may take, likely ones repeated.
 func (w *Walker) sensible(l market.Lease) []Verb {
 	stream := l.Order.Mode == square.ModeStream
 	switch l.State {
+	case market.Replicating:
+		return []Verb{Cancel, Match, Poke}
+	case market.Committed:
+		return []Verb{Show, Claim, Abandon, Commit}
+	case market.Showing:
+		return []Verb{Show, Show, Show, Show, Show, Show, Show, Claim}
 	case market.Open:
+		if l.Drawn && l.Invited.IsZero() {
+			return []Verb{Invite, Invite, Invite, Invite, Match}
+		}
 		return []Verb{Match, Match, Match, Match, Match, Match, Cancel}
 	case market.Matched:
 		return []Verb{Start, Start, Start, Start, Start, Cancel, Abandon}
 	case market.Active:
 		if stream {
 			return []Verb{Redeem, Redeem, Redeem, Redeem, Redeem, Redeem, Redeem, Redeem, TopUp, Extend, Close, Close, Reclaim, Abandon, Challenge, Challenge}
+		}
+		if g, err := w.view.Lease(l.Of); err == nil && g.State == market.Replicating {
+			return []Verb{Commit, Commit, Commit, Commit, Commit, Commit, Commit, Commit, Commit, Claim, Close, Abandon}
 		}
 		return []Verb{Claim, Claim, Claim, Claim, Claim, Claim, Close, Abandon}
 	case market.Draining:
@@ -397,8 +436,24 @@ func (w *Walker) act(id square.Hash) Op {
 		w.live = without(w.live, id)
 		return w.side()
 	}
+	// What is waited for is in another replica.
+	g := l
+	if !l.Of.IsZero() && l.Agreed.IsZero() && (l.State == market.Committed || l.State == market.Claimed) {
+		g, _ = w.view.Lease(l.Of)
+	}
+	if g.State == market.Replicating && len(g.Replicas) > 0 && w.chance(90) {
+		if l, err = w.view.Lease(pick(w, g.Replicas)); err != nil {
+			return w.side()
+		}
+	}
+	hurry := 60
+	if id == w.focus {
+		hurry = 97
+	}
 	left := l.Deadline - w.now
 	switch n := w.rng.IntN(1000); {
+	case left > 0 && g.State == market.Replicating && w.chance(hurry):
+		return w.verb(pick(w, w.sensible(l)), l) // without delay
 	case left <= 0 && n < 850:
 		return w.verb(Poke, l)
 	case n < 15 && left > 0: // to the deadline, or just before or after
@@ -432,17 +487,23 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 	switch v {
 	case Match:
 		key := market.OfferKey{Provider: pick(w, w.Providers), Trade: l.Order.Trade, Spec: l.Order.Spec}
+		drawn := !l.Invited.IsZero() && w.chance(95)
 		for range 4 { // look for one that has room
-			if o, err := w.view.Offer(key); err == nil && o.Denom == l.Order.Denom && o.Expiry > w.Wall() && !o.Withdrawn && o.Capacity-o.InUse >= l.Order.Units {
+			if o, err := w.view.Offer(key); err == nil && !w.runs(l.Of, key.Provider) && o.Denom == l.Order.Denom && o.Expiry > w.Wall() && !o.Withdrawn && o.Capacity-o.InUse >= l.Order.Units {
 				break
 			}
-			key.Provider = pick(w, w.Providers)
+			if key.Provider = pick(w, w.Providers); drawn {
+				key.Provider = l.Invited
+			}
 			if key.Trade == "label" {
 				key.Spec = pick(w, w.specs)
 			}
 		}
+		if drawn {
+			key.Provider = l.Invited
+		}
 		off, err := w.view.Offer(key)
-		if err != nil {
+		if err != nil || drawn && off.InUse == 0 && (off.Expiry <= w.Wall() || off.Withdrawn || off.Denom != l.Order.Denom) {
 			return w.offer(key.Provider, key.Trade, key.Spec, l.Order.Denom)
 		}
 		st, _ := w.view.Stake(market.StakeKey{Provider: key.Provider, Trade: key.Trade, Denom: l.Order.Denom})
@@ -451,6 +512,31 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 		}
 		op.By = key.Provider
 		w.quote(&op, l.Order, off, st)
+		if drawn || !l.Of.IsZero() && !w.newcomer(key.Provider) && w.chance(60) {
+			op.Quote.Bond = min(w.params.LeaseBond(l.Order)+w.rng.Uint64N(100), max(1, st.Free()))
+			op.Digest = op.Quote.Digest(w.domain)
+		}
+	case Invite:
+		op.By = square.Address{}
+		least := w.params.LeaseBond(l.Order)
+		var able []square.Address
+		for _, a := range slices.Concat(w.Judges, w.Providers) {
+			st, _ := w.view.Stake(market.StakeKey{Provider: a, Trade: l.Order.Trade, Denom: l.Order.Denom})
+			if st.Judge && st.Free() >= least {
+				able = append(able, a)
+			}
+		}
+		if len(able) < 6 && l.Order.Trade == "label" && w.chance(70) {
+			return w.enrich(l.Order.Trade, l.Order.Denom, least)
+		}
+		op.Judges = []square.Address{pick(w, append(able, pick(w, w.Others)))}
+	case Show:
+		op.By = pick(w, []square.Address{l.Provider, l.Provider, l.Order.Buyer, pick(w, w.Others)})
+		r, ok := w.said[l.ID]
+		if !ok {
+			r = w.answer(l)
+		}
+		op.Receipt, op.Hash = r, w.commitment(l, r)
 	case Redeem:
 		op.By = pick(w, []square.Address{l.Provider, pick(w, w.Others)})
 		for range 1 + w.rng.IntN(3) {
@@ -555,6 +641,11 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 		}
 		op.Judges = market.Draw(w.hash(), cs, int(w.params.Seats))
 	case Commit:
+		if !l.Of.IsZero() && l.Dispute == nil {
+			op.Receipt = w.answer(l)
+			op.Hash = w.commitment(l, op.Receipt)
+			break
+		}
 		if l.Dispute == nil || len(l.Dispute.Seats) == 0 {
 			break
 		}
@@ -675,6 +766,50 @@ func (w *Walker) receipt(l market.Lease, price uint64) square.Receipt {
 	r.Price, _ = square.Price(l.Rates, r.Units)
 	r.Cumulative = r.Price
 	return r
+}
+
+// runs reports whether somebody runs a replica of an order.
+func (w *Walker) runs(order square.Hash, a square.Address) bool {
+	g, err := w.view.Lease(order)
+	return err == nil && slices.ContainsFunc(g.Replicas, func(id square.Hash) bool {
+		r, err := w.view.Lease(id)
+		return err == nil && r.Provider == a
+	})
+}
+
+// answer is what somebody says who runs a replica: mostly the truth, which all come
+// to, seldom a lie, of which there are few.
+func (w *Walker) answer(l market.Lease) square.Receipt {
+	r := w.receipt(l, w.upto(l.Order.JobValue))
+	r.Result = l.Order.Request
+	switch n := w.rng.IntN(100); {
+	case n < 12:
+		r.Result[31] ^= 1
+	case n < 16:
+		r.Result[31] ^= 2
+	}
+	return r
+}
+
+// commitment is what hides a receipt.
+func (w *Walker) commitment(l market.Lease, r square.Receipt) square.Hash {
+	digest := r.Digest(w.domain)
+	if w.Sign == nil {
+		return square.Commitment(digest, square.Signature{})
+	}
+	return square.Commitment(digest, w.Sign(l.Provider, digest))
+}
+
+// enrich is what somebody does to be drawn for a replica.
+func (w *Walker) enrich(trade, denom string, least uint64) Op {
+	a := pick(w, slices.Concat(w.Judges, w.Providers[1:]))
+	op := Op{By: a, Trade: trade, Amount: square.Amount{Denom: denom}}
+	if st, _ := w.view.Stake(market.StakeKey{Provider: a, Trade: trade, Denom: denom}); st.Free() < least || st.Judge {
+		op.Verb, op.Amount.Units = Bond, 2*least+w.upto(1000)
+	} else {
+		op.Verb, op.On = Enlist, true
+	}
+	return op
 }
 
 // spoil makes one thing about the operation wrong, or at least odd.
@@ -808,12 +943,33 @@ func (w *Walker) twist(op *Op) {
 				*r = w.receipt(x, x.Order.JobValue+1+w.rng.Uint64N(2))
 			}
 		}
+	case Invite:
+		op.Judges = []square.Address{pick(w, w.All())}
+		if l, err := w.view.Lease(op.Lease); err == nil && w.chance(50) {
+			op.Judges = []square.Address{pick(w, append([]square.Address{l.Order.Buyer, pick(w, w.Providers)}, l.Passed...))}
+		}
+	case Show:
+		switch w.rng.IntN(5) {
+		case 0:
+			op.Hash, op.Forged = w.hash(), true
+		case 1: // what another has shown
+			if l, err := w.view.Lease(op.Lease); err == nil {
+				op.Receipt = w.answer(l)
+				op.Hash = w.commitment(l, op.Receipt)
+			}
+		case 2:
+			op.Receipt.Request = w.hash()
+		case 3:
+			op.Receipt.Price++
+		case 4:
+			op.Receipt.Result = square.Hash{}
+		}
 	case Withhold:
 		op.Stake /= 2
 	case Answer:
 		op.Hash = square.Hash{}
 	case Challenge:
-		switch w.rng.IntN(8) {
+		switch w.rng.IntN(9) {
 		case 0:
 			op.Charge.Evidence = square.Hash{}
 		case 1:
@@ -830,6 +986,10 @@ func (w *Walker) twist(op *Op) {
 			op.Charge.Evidence = w.hash()
 		case 7:
 			op.Charge.Owes = pick(w, w.All())
+		case 8: // a provider against itself
+			if l, err := w.view.Lease(op.Lease); err == nil {
+				op.By, op.Charge.Owes = l.Provider, square.Address{}
+			}
 		}
 	case Judge:
 		op.Verdict = "perhaps"
@@ -842,6 +1002,13 @@ func (w *Walker) twist(op *Op) {
 					more = pick(w, d.Stood)
 				} else {
 					more = pick(w, slices.Concat([]square.Address{more, pick(w, w.Providers), l.Order.Buyer, l.Provider, d.Challenger}, op.Judges))
+				}
+				for _, a := range append(l.Peers[:len(l.Peers):len(l.Peers)], l.Order.Buyer, l.Provider, d.Challenger) {
+					// Best one that could sit, were it no party.
+					st, _ := w.view.Stake(market.StakeKey{Provider: a, Trade: l.Order.Trade, Denom: l.Order.Denom})
+					if st.Judge && st.Free() >= w.params.SeatBond && w.chance(60) {
+						more = a
+					}
 				}
 			}
 		}

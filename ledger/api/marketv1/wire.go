@@ -67,6 +67,12 @@ func FromLease(l market.Lease) Lease {
 		Lanes: l.Lanes, Asked: l.Asked, Answer: squarev1.Hex(l.Answer), Heard: l.Heard,
 		Wait: l.Wait, Opened: l.Opened, Matched: l.Matched, Started: l.Started, Touched: l.Touched, Ends: l.Ends, Ended: l.Ended, Deadline: l.Deadline,
 	}
+	m.Of, m.Drawn, m.Draw, m.Invited = squarev1.Hex(l.Of), l.Drawn, l.Draw, squarev1.Text(l.Invited)
+	m.Ballot, m.Agreed = squarev1.Hex(l.Ballot), squarev1.Hex(l.Agreed)
+	m.Left, m.Passed, m.Peers = texts(l.Left), texts(l.Passed), texts(l.Peers)
+	for _, id := range l.Replicas {
+		m.Replicas = append(m.Replicas, id.String())
+	}
 	if l.Receipt != nil {
 		r := squarev1.FromReceipt(*l.Receipt)
 		m.Receipt = &r
@@ -80,9 +86,7 @@ func FromLease(l market.Lease) Lease {
 		for _, s := range d.Seats {
 			m.Dispute.Seats = append(m.Dispute.Seats, Seat{Judge: s.Judge.String(), Bond: s.Bond, Ballot: squarev1.Hex(s.Ballot), Verdict: string(s.Verdict)})
 		}
-		for _, j := range d.Stood {
-			m.Dispute.Stood = append(m.Dispute.Stood, j.String())
-		}
+		m.Dispute.Stood = texts(d.Stood)
 	}
 	return m
 }
@@ -101,6 +105,12 @@ func (m Lease) Market() (market.Lease, error) {
 		Added: m.Added, Escrow: m.Escrow, Bond: m.Bond, Bonded: m.Bonded, Paid: m.Paid, Burned: m.Burned, Emitted: m.Emitted,
 		Lanes: m.Lanes, Asked: m.Asked, Answer: r.MaybeHash("lease: answer", m.Answer), Heard: m.Heard,
 		Wait: m.Wait, Opened: m.Opened, Matched: m.Matched, Started: m.Started, Touched: m.Touched, Ends: m.Ends, Ended: m.Ended, Deadline: m.Deadline,
+	}
+	l.Of, l.Drawn, l.Draw, l.Invited = r.MaybeHash("lease: of", m.Of), m.Drawn, m.Draw, r.MaybeAddress("lease: invited", m.Invited)
+	l.Ballot, l.Agreed = r.MaybeHash("lease: ballot", m.Ballot), r.MaybeHash("lease: agreed", m.Agreed)
+	l.Left, l.Passed, l.Peers = addresses(&r, "lease: left", m.Left), addresses(&r, "lease: passed", m.Passed), addresses(&r, "lease: peers", m.Peers)
+	for _, id := range m.Replicas {
+		l.Replicas = append(l.Replicas, r.Hash("lease: replicas", id))
 	}
 	if m.Receipt != nil {
 		receipt, err := m.Receipt.Square()
@@ -121,9 +131,21 @@ func (m Lease) Market() (market.Lease, error) {
 				Judge: r.Address("seat: judge", s.Judge), Bond: s.Bond, Ballot: r.MaybeHash("seat: ballot", s.Ballot), Verdict: square.Verdict(s.Verdict),
 			})
 		}
-		for _, j := range d.Stood {
-			l.Dispute.Stood = append(l.Dispute.Stood, r.Address("dispute: stood", j))
-		}
+		l.Dispute.Stood = addresses(&r, "dispute: stood", d.Stood)
 	}
 	return l, r.Err
+}
+
+func texts(as []square.Address) (out []string) {
+	for _, a := range as {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+func addresses(r *squarev1.Reader, field string, texts []string) (out []square.Address) {
+	for _, s := range texts {
+		out = append(out, r.Address(field, s))
+	}
+	return out
 }

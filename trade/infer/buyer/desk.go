@@ -103,7 +103,10 @@ type Config struct {
 	Proof   time.Duration // for the proof of an answer; later is too late (2 min)
 	Refresh time.Duration // of the offers (5 s)
 	Shun    time.Duration // a provider that was caught is not asked (30 days)
-	Eager   bool          // open a lease with every provider seen, not at the first request
+	// Own is the provider of the same machine: a lease with it is opened before
+	// there is a request. With any other it waits for one, or everybody who offers
+	// something would have the buyer's money locked.
+	Own square.Address
 
 	// Models re-execute: answers of exact models that are among them are
 	// audited.

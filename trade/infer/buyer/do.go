@@ -136,6 +136,7 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 	result, err := d.verify(h, body, price, signed, &sp)
 	if err != nil {
 		d.distrust(s, h, err)
+		d.accuse(ctx, h, body, signed)
 		return Answer{}, fmt.Errorf("provider %s: %w: %w", s.key.provider, ErrUnknown, err)
 	}
 	kept, err := d.commit(h, s, body, signed, ttft)
@@ -368,6 +369,7 @@ func (d *Desk) afterFailure(ctx context.Context, s *seat, h held, a Ask, out *ou
 	signed, err := d.resync(rctx, h)
 	switch {
 	case err != nil:
+		wake(d.kick)
 		return Answer{}, fmt.Errorf("%w: %w", ErrUnknown, cause)
 	case signed == nil: // nothing was charged
 		return Answer{}, cause
@@ -426,11 +428,16 @@ func (d *Desk) resync(ctx context.Context, h held) (*infer.Signed, error) {
 			}
 			return st.Last, err
 		}
-		d.abandon(h, err)
+		d.distrust(s, h, err)
+		d.accuse(ctx, h, p.Request, *st.Last)
 		return nil, err
 	}
 	err := fmt.Errorf("the provider says the lane is at receipt %d, charged %d; ours is %d, %d", st.Seq, st.Charged, ln.rec.Seq, ln.rec.Charged)
-	d.abandon(h, err)
+	if st.Charged < ln.rec.Charged { // it forgot, to its own loss
+		d.abandon(h, err)
+	} else {
+		d.distrust(s, h, err)
+	}
 	return nil, err
 }
 
@@ -457,6 +464,23 @@ func (d *Desk) distrust(s *seat, h held, why error) {
 	d.abandon(h, why)
 	d.saw(s, false, 0, 0)
 	d.shun(s.key, d.cfg.Shun)
+}
+
+// accuse challenges a receipt whose price its own units do not give. The ledger
+// needs nothing else to slash for it.
+func (d *Desk) accuse(ctx context.Context, h held, request []byte, s infer.Signed) {
+	e := square.Evidence{Receipt: s.Receipt, Sig: s.Sig, Request: request, Result: s.Result}
+	if s.Receipt.Lease != h.l.id || s.Receipt.Charged(h.l.rec.Rates) == nil || !e.Opens() || s.Receipt.Verify(d.domain, h.l.rec.Provider, s.Sig) != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	log := d.cfg.Log.With("lease", h.l.id.Short(), "provider", h.l.rec.Provider.String())
+	if err := d.cfg.Ledger.Challenge(ctx, h.l.id, e, 0); err != nil {
+		log.Warn("a receipt that charges more than its units could not be challenged", "err", err)
+		return
+	}
+	log.Info("challenged a receipt that charges more than its units")
 }
 
 // spoken gathers what a provider delivered, to hold it against what it signs.

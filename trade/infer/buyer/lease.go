@@ -33,6 +33,10 @@ type held struct {
 	ln *lane
 }
 
+// patience is how long a request waits for word of another one from the same
+// provider.
+const patience = time.Second
+
 // acquire takes a free lane of a lease on the seat, under the policy, that can
 // still pay for a request of this price, and opens a lease where there is none.
 func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy square.Policy, maxCost uint64) (held, uint64, error) {
@@ -48,8 +52,19 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 			d.mu.Unlock()
 			return held{}, 0, errors.New("the desk is closed")
 		}
-		room := false // some lease could pay, its lanes are busy
+		if s.shunned > now.Unix() {
+			d.mu.Unlock()
+			return held{}, 0, fmt.Errorf("provider %s was caught meanwhile: %w", s.key.provider, ErrProvider)
+		}
+		// A provider that has not said what became of a request gets no second
+		// voucher: who cuts connections would earn one interval a lane. For the same
+		// reason one that has never answered gets one request at a time.
+		owing := d.owing(s.key)
+		room := owing // some lease could pay, its lanes are busy
 		for _, l := range s.under(policy) {
+			if owing {
+				break
+			}
 			if !l.lasts(now, s.takes(r)) {
 				continue
 			}
@@ -73,7 +88,7 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 					continue
 				}
 				room = true
-				if !ln.busy && ln.rec.Pending == nil {
+				if !ln.busy && ln.rec.Pending == nil && (s.asked || !s.busy()) {
 					ln.busy = true
 					d.mu.Unlock()
 					return held{l, ln}, price, nil
@@ -113,14 +128,49 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 		}
 		changed := d.changed
 		d.mu.Unlock()
+		var word <-chan time.Time
+		if owing {
+			word = time.After(patience)
+		}
 		select {
 		case <-changed:
+		case <-word:
+			return held{}, 0, fmt.Errorf("provider %s: it has not said what became of a request, and gets no other until it has", s.key.provider)
 		case <-timeout.C:
 			return held{}, 0, fmt.Errorf("provider %s: %w", s.key.provider, ErrBusy)
 		case <-ctx.Done():
 			return held{}, 0, ctx.Err()
 		}
 	}
+}
+
+// busy reports whether a request is under way. Callers hold d.mu.
+func (s *seat) busy() bool {
+	return slices.ContainsFunc(s.leases, func(l *lease) bool {
+		return slices.ContainsFunc(l.lanes, func(ln *lane) bool { return ln.busy })
+	})
+}
+
+// owing reports whether the outcome of a request to a seat is unknown, on any lease
+// that is not over. Callers hold d.mu.
+func (d *Desk) owing(k seatKey) bool {
+	for _, l := range d.leases {
+		if l.rec.Provider == k.provider && l.rec.Order.Spec == k.spec && l.rec.Phase != over && l.unknown() {
+			return true
+		}
+	}
+	return false
+}
+
+// unknown reports whether the outcome of a request is unknown: it is nobody's any
+// more, and its lane still waits for word of it.
+func (l *lease) unknown() bool {
+	for _, ln := range l.lanes {
+		if !ln.busy && !ln.lost && ln.rec.Pending != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func affordable(price, jobValue, maxCost uint64) error {
@@ -409,7 +459,7 @@ func (d *Desk) wants(s *seat, p square.Policy, now time.Time) bool {
 	}
 	leases := s.under(p)
 	if len(leases) == 0 {
-		return d.cfg.Eager && p == d.cfg.Policy
+		return s.key.provider == d.cfg.Own && p == d.cfg.Policy
 	}
 	l := leases[len(leases)-1]
 	return l.rec.Phase == standing && l.charged() > 0 && d.worn(l, now)
@@ -480,6 +530,12 @@ func (d *Desk) tend(ctx context.Context, l *lease, now time.Time) {
 	case rec.Phase == standing:
 		d.again(l, d.glance(ctx, l))
 	case rec.Phase == over:
+		d.mu.Lock()
+		never := l.unknown()
+		d.mu.Unlock()
+		if never { // it kept a voucher and never accounted for it
+			d.shun(s.key, d.cfg.Shun)
+		}
 		d.forget(l)
 	}
 }

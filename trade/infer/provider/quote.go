@@ -57,6 +57,7 @@ func (p *Provider) PostOffers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.readFee(ctx)
 	p.mu.Lock()
 	services := make([]*service, 0, len(p.services))
 	for _, s := range p.services {
@@ -163,6 +164,9 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 	params, err := p.Ledger.Params(ctx)
 	if err != nil {
 		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the ledger's parameters are unknown: %v", err)
+	}
+	if err := params.CheckTimes(o); err != nil {
+		return infer.QuoteReply{}, refuse(infer.CodeTerms, "%v", err)
 	}
 	stake, err := p.Ledger.Stake(ctx, o.Denom)
 	if err != nil {

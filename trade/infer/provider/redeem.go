@@ -68,9 +68,7 @@ func (p *Provider) chores(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	if fee, err := p.Ledger.Fee(ctx, feeLanes); err == nil {
-		p.fee.Store(fee)
-	}
+	p.readFee(ctx)
 	// Money first.
 	for _, l := range p.open() {
 		if !l.due(p, now) || !l.tended.CompareAndSwap(false, true) {
@@ -101,6 +99,14 @@ func (p *Provider) chores(ctx context.Context) {
 	p.adopt(ctx, now)
 	p.reclaim(ctx, now)
 	p.saveSteps()
+}
+
+// readFee finds out what a redemption costs now; while the ledger does not answer
+// it costs what it did.
+func (p *Provider) readFee(ctx context.Context) {
+	if fee, err := p.Ledger.Fee(ctx, feeLanes); err == nil {
+		p.fee.Store(fee)
+	}
 }
 
 // offersDue reports whether a service has no offer for the next half of
@@ -411,7 +417,8 @@ func (p *Provider) Leases() []square.Hash {
 }
 
 // Close refuses new requests, waits for those that run until ctx ends (then
-// stops them, and still charges what they delivered), and redeems what is owed.
+// stops them, and still charges what they delivered), and redeems what is owed
+// where that brings more than its fee.
 // Run must have returned.
 func (p *Provider) Close(ctx context.Context) error {
 	p.mu.Lock()
@@ -440,8 +447,13 @@ func (p *Provider) Close(ctx context.Context) error {
 	}
 	p.tending.Wait()
 	p.saveSteps()
-	if owed := p.Owed(); owed > 0 {
-		return errors.New("some charges are not redeemed yet; start again with the same data folder before the leases go idle")
+	for _, l := range p.open() {
+		l.mu.Lock()
+		left := l.redeemable() > 0 && l.risk() > p.fee.Load()
+		l.mu.Unlock()
+		if left {
+			return errors.New("some charges are not redeemed yet; start again with the same data folder before the leases go idle")
+		}
 	}
 	return nil
 }

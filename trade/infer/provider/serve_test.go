@@ -416,9 +416,9 @@ func TestRedeem(t *testing.T) {
 
 // TestIdleRedeem: a charge is redeemed well before the lease would fall idle.
 func TestIdleRedeem(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms.Notice = 3 * time.Second })
+	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms.Notice = 30 * time.Second })
 	o := b.newOrder(1000)
-	o.Idle = 5
+	o.Idle = 60
 	if err := b.openOn(o); err != nil {
 		t.Fatal(err)
 	}
@@ -428,7 +428,7 @@ func TestIdleRedeem(t *testing.T) {
 	if n := b.l.Count("redeem"); n != 0 {
 		t.Errorf("redeemed at once, though it could wait")
 	}
-	b.l.Jump(3 * time.Second)
+	b.l.Jump(45 * time.Second) // two thirds of the notice are left, and less
 	wait(t, "redemption", func() bool { return b.l.Leases()[0].Paid == 20 })
 }
 

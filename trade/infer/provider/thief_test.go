@@ -250,7 +250,7 @@ func TestThiefCrowd(t *testing.T) {
 	const leases = 20
 	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) {
 		c.Services[0].Capacity = 4 * leases // a lease that was not adopted yet counts twice
-		c.Ledger = distant{c.Ledger, 100 * time.Millisecond}
+		c.Ledger = distant{c.Ledger, 500 * time.Millisecond}
 	})
 	b.chores()
 	acc := fake.Account{Ledger: b.l, Self: b.buyer.Address()}
@@ -268,12 +268,14 @@ func TestThiefCrowd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.l.Jump(59 * time.Second) // a second of it is left
-	time.Sleep(1100 * time.Millisecond)
-	lost := 0
-	for _, m := range b.l.Leases() {
-		if m.Paid == 0 {
-			lost++
+	b.l.Jump(54 * time.Second) // 6 s of it are left, and one after the other would take 10
+	lost := leases
+	for end := time.Now().Add(6500 * time.Millisecond); lost > 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		lost = 0
+		for _, m := range b.l.Leases() {
+			if m.Paid == 0 {
+				lost++
+			}
 		}
 	}
 	if lost > 0 {
@@ -283,7 +285,7 @@ func TestThiefCrowd(t *testing.T) {
 
 // Who holds places and does not use them loses them to who wants them.
 func TestThiefHolds(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms.Hold = 50 * time.Millisecond })
+	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms.Hold = 500 * time.Millisecond })
 	b.chores()
 	o := b.newOrder(1000)
 	o.Units, o.Idle, o.Duration = 4, 3600, 24*3600
@@ -291,7 +293,7 @@ func TestThiefHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	held := b.lease
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(600 * time.Millisecond)
 	if n := b.l.Count("reclaim"); n != 0 {
 		t.Error("places were reclaimed that nobody wants")
 	}
@@ -322,8 +324,9 @@ func TestThiefHolds(t *testing.T) {
 func TestTerms(t *testing.T) {
 	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms = provider.Terms{Tokens: 100} })
 	b.l.Charge(100)
-	b.chores()
-	time.Sleep(50 * time.Millisecond)
+	if err := b.p.PostOffers(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for field, set := range map[string]func(*square.Order){
 		"drain":     func(o *square.Order) { o.Drain = 59 },
 		"idle":      func(o *square.Order) { o.Idle = 59 },
@@ -383,9 +386,11 @@ func TestTerms(t *testing.T) {
 func TestFee(t *testing.T) {
 	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.RedeemEvery = time.Millisecond })
 	b.l.Charge(25)
+	if err := b.p.PostOffers(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	b.open(1000)
 	b.chores()
-	time.Sleep(50 * time.Millisecond)
 	b.served(0, 1)
 	acc := fake.Account{Ledger: b.l, Self: b.buyer.Address()}
 	time.Sleep(50 * time.Millisecond)
