@@ -51,7 +51,9 @@ func sentence(e source.Event, me square.Address) string {
 	case market.EvDropped:
 		return fmt.Sprintf("an offer by %s in the trade %s expired", provider, e.Trade)
 	case market.EvEnlisted:
-		return fmt.Sprintf("%s sits as a judge in the trade %s, or no longer", provider, e.Trade)
+		return fmt.Sprintf("%s sits as a judge in the trade %s", provider, e.Trade)
+	case market.EvDelisted:
+		return fmt.Sprintf("%s sits no longer as a judge in the trade %s", provider, e.Trade)
 	case market.EvWithdrawn:
 		return fmt.Sprintf("%s withdrew an offer in the trade %s", provider, e.Trade)
 	case market.EvOpened:

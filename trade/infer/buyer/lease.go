@@ -52,8 +52,13 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 			d.mu.Unlock()
 			return held{}, 0, errors.New("the desk is closed")
 		}
+		if s.shunned > now.Unix() {
+			d.mu.Unlock()
+			return held{}, 0, fmt.Errorf("provider %s was caught meanwhile: %w", s.key.provider, ErrProvider)
+		}
 		// A provider that has not said what became of a request gets no second
-		// voucher: who cuts connections would earn one interval a lane.
+		// voucher: who cuts connections would earn one interval a lane. For the same
+		// reason one that has never answered gets one request at a time.
 		owing := d.owing(s.key)
 		room := owing // some lease could pay, its lanes are busy
 		for _, l := range s.under(policy) {
@@ -83,7 +88,7 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 					continue
 				}
 				room = true
-				if !ln.busy && ln.rec.Pending == nil {
+				if !ln.busy && ln.rec.Pending == nil && (s.asked || !s.busy()) {
 					ln.busy = true
 					d.mu.Unlock()
 					return held{l, ln}, price, nil
@@ -137,6 +142,13 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 			return held{}, 0, ctx.Err()
 		}
 	}
+}
+
+// busy reports whether a request is under way. Callers hold d.mu.
+func (s *seat) busy() bool {
+	return slices.ContainsFunc(s.leases, func(l *lease) bool {
+		return slices.ContainsFunc(l.lanes, func(ln *lane) bool { return ln.busy })
+	})
 }
 
 // owing reports whether the outcome of a request to a seat is unknown, on any lease

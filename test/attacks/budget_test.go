@@ -1,0 +1,93 @@
+package attacks
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/torg-network/torg/gateway/admin"
+	"github.com/torg-network/torg/gateway/keys"
+)
+
+// TestBudgetForgets: who holds an API key with a budget asks while the square is
+// cut off again and again, so that what it spent at each cut is not counted
+// (money.md H3).
+func TestBudgetForgets(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	out, err := p.command("key", "create", "thief", "--budget", "5", "-o", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var key admin.Created
+	if err := json.Unmarshal([]byte(out), &key); err != nil {
+		t.Fatal(err)
+	}
+	kills := 4
+	if *long {
+		kills = 18
+	}
+	const body = `{"model":"torg-nano","max_tokens":%d,"messages":[{"role":"user","content":"It is a truth"}]}`
+	var seen atomic.Uint64 // what the answers that arrived cost
+	var last atomic.Value  // error
+	for range kills {
+		ctx, cancel := context.WithCancel(t.Context())
+		var askers sync.WaitGroup
+		for range 16 {
+			askers.Go(func() {
+				for ctx.Err() == nil {
+					a, err := p.chat(ctx, key.Secret, fmt.Sprintf(body, 20))
+					if err != nil {
+						last.Store(err)
+						return
+					}
+					seen.Add(a.Usage.Details.Amount)
+				}
+			})
+		}
+		time.Sleep(2 * time.Second)
+		p.again()
+		cancel()
+		askers.Wait()
+	}
+	if seen.Load() == 0 {
+		t.Fatalf("the key was never answered: %v", last.Load())
+	}
+	// Every lane is asked once more, so that what was open at a cut is known.
+	p.await("an answer", func() error { return p.ask(t.Context(), 4) })
+	spent, owed := uint64(0), uint64(0)
+	p.await("all that was spent to be counted", func() error {
+		out, err := p.command("key", "list", "-o", "json")
+		if err != nil {
+			return err
+		}
+		var list []keys.Key
+		if err := json.Unmarshal([]byte(out), &list); err != nil {
+			return err
+		}
+		spent = 0
+		for _, k := range list {
+			spent += k.Spent
+		}
+		var leases struct {
+			Data []admin.Lease `json:"data"`
+		}
+		_, _, said := p.knock(door{"leases", "GET", p.AdminURL + "/admin/v1/leases", "", "", p.token()}, owner)
+		if err := json.Unmarshal([]byte(said), &leases); err != nil {
+			return fmt.Errorf("%.100q: %w", said, err)
+		}
+		owed = 0
+		for _, l := range leases.Data {
+			owed += l.Owed
+		}
+		return nil
+	})
+	if spent < owed {
+		t.Errorf("the square owes %d by receipts and its keys have spent %d: %d was never counted", owed, spent, owed-spent)
+	}
+	p.after(outcome{actor: buyer, name: "an API key's budget and kill -9", loss: max(0, int64(owed)-int64(spent)), note: fmt.Sprintf("%d kills; owed %d, counted %d", kills, owed, spent)})
+}

@@ -1,0 +1,222 @@
+package attacks
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/infer"
+)
+
+// upstreamModel is what the server behind the square's provider calls its model.
+const upstreamModel = "austere"
+
+// upstream is an OpenAI-compatible server whose owner sells it through torg up. It
+// says as many words as the body's max_tokens allows, reading JSON as strictly
+// as other servers do: by the exact name, the last one winning.
+type upstream struct {
+	*httptest.Server
+	words atomic.Int64 // said in all
+}
+
+func newUpstream(t *testing.T) *upstream {
+	u := &upstream{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"object":"list","data":[{"id":%q,"object":"model"}]}`, upstreamModel)
+	})
+	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) {
+		var m map[string]json.RawMessage // exact names, unlike encoding/json's structs
+		if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		n, stream := 16, false
+		_ = json.Unmarshal(m["max_tokens"], &n)
+		_ = json.Unmarshal(m["stream"], &stream)
+		n = min(max(n, 1), 50_000)
+		u.words.Add(int64(n))
+		usage := fmt.Sprintf(`{"prompt_tokens":5,"completion_tokens":%d,"total_tokens":%d}`, n, n+5)
+		text := strings.Repeat("word ", n)
+		if !stream {
+			fmt.Fprintf(w, `{"id":"1","object":"chat.completion","created":1,"model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":%q},"finish_reason":"length"}],"usage":%s}`, upstreamModel, text, usage)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		chunk := func(choices, usage string) {
+			fmt.Fprintf(w, "data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":%q,\"choices\":[%s],\"usage\":%s}\n\n", upstreamModel, choices, usage)
+		}
+		chunk(fmt.Sprintf(`{"index":0,"delta":{"role":"assistant","content":%q},"finish_reason":null}`, text), "null")
+		chunk(`{"index":0,"delta":{},"finish_reason":"length"}`, "null")
+		chunk("", usage)
+		fmt.Fprint(w, "data: [DONE]\n\n")
+	})
+	u.Server = httptest.NewServer(mux)
+	t.Cleanup(u.Close)
+	return u
+}
+
+// opaque is a request for an upstream server, whose body is sent as it is.
+func opaque(body string) infer.Request {
+	return infer.Request{Kind: infer.Opaque, Prompt: []byte(body)}
+}
+
+func chatBody(members string) string {
+	return fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"words"}]%s}`, upstreamModel, members)
+}
+
+// tricks are limits that say one thing to who prices the request and another to
+// who answers it.
+var tricks = []string{
+	`,"max_tokens":3000,"Max_Tokens":1`,
+	`,"max_tokens":3000,"MAX_COMPLETION_TOKENS":1`,
+	`,"max_tokens":3000,"max_completion_tokens":1`,
+	`,"max_tokens":1,"max_tokens":3000`,
+	`,"max_tokens":3000,"max_tokenſ":1`, // U+017F folds to s
+	`,"max_tokens":3000.0,"Max_tokens":1`,
+}
+
+// TestManyForOne: a buyer gets thousands of tokens for the price of one, by a
+// limit that is written twice (money.md C4), at the gateway and straight at the
+// provider.
+func TestManyForOne(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	p := open(t, "--upstream", u.URL+"/v1")
+	p.offer(upstreamModel)
+	th := p.thief(20 * torgs)
+	s := th.must(th.order(p.offer(upstreamModel)), p.offer(upstreamModel))
+	if got, err := s.ask(0, opaque(chatBody(`,"max_tokens":100`))); err != nil || got.Receipt.Units[1] != 100 {
+		t.Fatalf("an honest request for 100 tokens: %v %v", got.Receipt, err)
+	}
+	free := int64(0)
+	for _, trick := range tricks {
+		was := u.words.Load()
+		got, err := s.ask(0, opaque(chatBody(trick)))
+		said := u.words.Load() - was
+		if err != nil {
+			t.Logf("straight at the provider, %s: refused: %v", trick, err)
+			continue
+		}
+		t.Logf("straight at the provider, %s: %d tokens said, %d charged", trick, said, got.Receipt.Units[1])
+		if over := said - int64(got.Receipt.Units[1]); over > 0 {
+			free += over
+			t.Errorf("straight at the provider, %s: %d tokens for the price of %d", trick, said, got.Receipt.Units[1])
+		}
+	}
+	for _, trick := range tricks {
+		was := u.words.Load()
+		a, err := p.chat(t.Context(), p.APIKey, chatBody(trick))
+		said := u.words.Load() - was
+		if err != nil {
+			t.Logf("at the gateway, %s: refused: %.200v", trick, err)
+			continue
+		}
+		t.Logf("at the gateway, %s: %d tokens said, %d charged", trick, said, a.Usage.Completion)
+		if over := said - int64(a.Usage.Details.Amount); over > 0 {
+			free += over
+			t.Errorf("at the gateway, %s: %d tokens for the price of %d", trick, said, a.Usage.Details.Amount)
+		}
+	}
+	// A token costs one base unit here.
+	th.got.Add(uint64(free))
+	p.after(outcome{actor: buyer, name: "a limit written twice", loss: free, note: fmt.Sprintf("%d ways tried twice, %d tokens for nothing", len(tricks), free)})
+}
+
+// TestJunkAgainstOpaque: a buyer challenges the answer of an upstream server,
+// which the ledger cannot run again, with bytes that are not those of the
+// receipt; it then has its escrow back (money.md C3).
+func TestJunkAgainstOpaque(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	p := open(t, "--upstream", u.URL+"/v1")
+	th := p.thief(20 * torgs)
+	s := th.must(th.order(p.offer(upstreamModel)), p.offer(upstreamModel))
+	for range 4 {
+		if _, err := s.ask(0, opaque(chatBody(`,"max_tokens":2000`))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	note := p.junkAgainst(th, s.id, s.lanes[0].last, s.lanes[0].asked)
+	if *long {
+		l := s.over(p.disputeTime())
+		note += fmt.Sprintf("; charged %d, paid %d", s.charged(), l.Paid)
+	} else if err := s.close(); err != nil {
+		t.Errorf("the lease cannot be closed: %v", err)
+	}
+	p.after(outcome{actor: buyer, name: "junk evidence against opaque work", note: note})
+}
+
+// TestStrangersJunk: a stranger takes the last answer of somebody's lease, which
+// it is shown, and challenges it with junk (money.md C3, H1).
+func TestStrangersJunk(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	p := open(t, "--upstream", u.URL+"/v1")
+	a, err := p.chat(t.Context(), p.APIKey, chatBody(`,"max_tokens":1000`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	th := p.thief(2 * torgs)
+	note := ""
+	l, err := p.ledger.Lease(t.Context(), a.Lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint16(l.Order.Lanes) {
+		var lane infer.LaneReply
+		if err := p.call(t.Context(), th.key, p.offer(upstreamModel), "lane", a.Lease, n, infer.LaneRequest{Lease: a.Lease, Lane: n}, &lane); err == nil && lane.Last != nil {
+			t.Errorf("lane %d of the square's own buyer shows a stranger its last answer, %d bytes", n, len(lane.Last.Result))
+			note = p.junkAgainst(th, a.Lease, *lane.Last, nil)
+			break
+		}
+	}
+	if note == "" {
+		// Then it makes up a receipt, and signs it itself.
+		r := square.Receipt{Lease: a.Lease, Seq: 1, Subject: l.Order.Spec, Units: []uint64{1, 1}, Price: 1, Cumulative: 1, Time: time.Now().UnixMilli()}
+		note = "no lane shows its answer; " + p.junkAgainst(th, a.Lease, infer.Signed{Receipt: r, Sig: th.key.Sign(r.Digest(p.ledger.Domain()))}, nil)
+	}
+	p.after(outcome{actor: stranger, name: "junk evidence against another's lease", note: note})
+}
+
+// junkAgainst challenges with a true receipt and bytes that show nothing, in each
+// way that there is.
+func (p *place) junkAgainst(th *thief, lease square.Hash, last infer.Signed, asked []byte) string {
+	p.t.Helper()
+	whole := square.Evidence{Receipt: last.Receipt, Sig: last.Sig, Request: asked, Result: last.Result}
+	for _, way := range []struct {
+		name   string
+		change func(*square.Evidence)
+	}{
+		{"other request", func(e *square.Evidence) { e.Request = opaque(chatBody("")).Encode() }},
+		{"no request", func(e *square.Evidence) { e.Request = nil }},
+		{"other result", func(e *square.Evidence) { e.Result = []byte("junk") }},
+		{"no bytes", func(e *square.Evidence) { e.Request, e.Result = nil, nil }},
+		{"its own bytes, which nobody can judge", func(*square.Evidence) {}},
+	} {
+		name, e := way.name, whole
+		way.change(&e)
+		if _, err := th.acct.Challenge(p.t.Context(), lease, e, 0); err != nil {
+			p.t.Logf("junk evidence, %s: refused: %v", name, err)
+			continue
+		}
+		p.t.Errorf("junk evidence, %s: the lease is disputed", name)
+		return "junk is heard"
+	}
+	return "junk is refused at the door"
+}
+
+// disputeTime is how long a dispute may take on this ledger, to its last draw.
+func (p *place) disputeTime() (d time.Duration) {
+	params, err := p.ledger.Params(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return time.Duration(params.Verdict*(params.Redraws+1)+params.Answer)*time.Second + patience
+}
