@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -162,7 +163,7 @@ func (c *chain) sign(who square.Address, gas, fee uint64, msgs ...proto.Message)
 	return raw
 }
 
-func (c *chain) state() sdk.Context { return c.NewContext(true) }
+func (c *chain) state() sdk.Context { return c.NewContext(true).WithBlockHeight(c.height) }
 
 // submit hands a transaction to the mempool; it tells why it was refused.
 func (c *chain) submit(raw []byte) string {
@@ -301,7 +302,7 @@ func TestProposals(t *testing.T) {
 		{"two beacons", [][]byte{b, b}},
 		{"lanes out of order", [][]byte{b, send, redeem}},
 		{"the same twice", [][]byte{b, send, send}},
-		{"more sends than their lane holds", append([][]byte{b}, full[:5]...)},
+		{"more sends than their lane holds", append([][]byte{b}, full[:11]...)},
 		{"a send for more gas than it can use", [][]byte{b, c.tx(c.Others[1], 5_000_001, 4, c.send(c.Others[1]))}},
 		{"a redeem that wants 49 M gas", [][]byte{b, c.tx(ls[0].Provider, 49_000_000, 4, c.redeem(ls[0], 100_000))}},
 		{"bytes that gas does not cover", [][]byte{b, c.tx(ls[0].Provider, 20_000_000, 4, &marketv1.MsgProve{Sender: ls[0].Provider.String(), Proof: make([]byte, 500_000)})}},
@@ -313,7 +314,7 @@ func TestProposals(t *testing.T) {
 			t.Errorf("%s is accepted", p.what)
 		}
 	}
-	if !c.accepts(append([][]byte{b}, full[:4]...)...) {
+	if !c.accepts(append([][]byte{b}, full[:10]...)...) {
 		t.Error("sends that fill their lane are refused")
 	}
 	if !c.accepts(append([][]byte{b}, many...)...) {
@@ -325,6 +326,106 @@ func TestProposals(t *testing.T) {
 	}
 	if !c.accepts(b, proof()) || c.accepts(b, proof(), proof()) {
 		t.Error("of proofs of a megabyte one fits in a block, and no two")
+	}
+}
+
+// A bit flipped anywhere in a transaction makes its block one that nobody accepts.
+func TestSpoiledProposals(t *testing.T) {
+	c, ls, _ := newChain(t, 1)
+	b, good := c.beacon(), c.tx(ls[0].Provider, 400_000, 4, c.redeem(ls[0], 100_000))
+	rng := rand.New(rand.NewPCG(5, 6))
+	for range 300 {
+		bad := slices.Clone(good)
+		bad[rng.IntN(len(bad))] ^= 1 << rng.IntN(8)
+		if c.accepts(b, bad) {
+			t.Fatalf("%x is accepted for %x", bad, good)
+		}
+	}
+	for range 100 {
+		bad := slices.Clone(b)
+		bad[rng.IntN(len(bad))] ^= 1 << rng.IntN(8)
+		if c.accepts(bad, good) {
+			t.Fatalf("beacon %x is accepted for %x", bad, b)
+		}
+	}
+	if !c.accepts(b, good) {
+		t.Error("what was spoiled is refused whole")
+	}
+}
+
+// What waits is shared out: an account that has most makes room first, then who
+// bids least, and only for whoever bids a tenth more; and what made room is gone
+// from CometBFT's mempool after the next block.
+func TestPool(t *testing.T) {
+	defer ledger.SetWait(space.Other, 6)()
+	c, _, _ := newChain(t, 1)
+	greedy := c.Others[0]
+	var of [][]byte
+	for range 6 {
+		raw := c.tx(greedy, 100_000, 8, c.send(greedy))
+		if why := c.submit(raw); why != "" {
+			t.Fatal(why)
+		}
+		of = append(of, raw)
+	}
+	if c.submit(c.tx(greedy, 100_000, 8, c.send(greedy))) == "" {
+		t.Error("a full lane takes one more of who has most")
+	}
+	others := append(slices.Clone(c.Others[1:]), c.Judges[:3]...)
+	for _, who := range others {
+		if why := c.submit(c.tx(who, 100_000, 4, c.send(who))); why != "" {
+			t.Fatalf("another account finds no room: %s", why)
+		}
+	}
+	if n := c.Mempool().CountTx(); n != 6 {
+		t.Errorf("%d wait, want 6", n)
+	}
+	// One each: more has to be bid than the cheapest.
+	last := c.Judges[3]
+	if c.submit(c.tx(last, 100_000, 4, c.send(last))) == "" {
+		t.Error("a bid like the cheapest finds room")
+	}
+	if why := c.submit(c.tx(last, 100_000, 5, c.send(last))); why != "" {
+		t.Errorf("a higher bid finds no room: %s", why)
+	}
+	for i, raw := range of[1:] {
+		r, err := c.CheckTx(&abci.RequestCheckTx{Type: abci.CheckTxType_Recheck, Tx: raw})
+		if err != nil || r.Code == 0 {
+			t.Errorf("transaction %d made room and waits on: %v", i+1, err)
+		}
+	}
+	// What nobody includes does not wait for ever.
+	c.at = c.at.Add(3 * time.Minute)
+	c.block(c.beacon())
+	if n := c.Mempool().CountTx(); n != 0 || len(c.waiting) != 0 {
+		t.Errorf("%d and %d wait after three minutes", n, len(c.waiting))
+	}
+}
+
+// The beacon of a block is there from that block on, is another each time, and is
+// the same for everybody.
+func TestBeacon(t *testing.T) {
+	c, _, _ := newChain(t, 1)
+	seen := map[square.Hash]bool{}
+	for range 5 {
+		c.block()
+		mix, err := c.Market.Beacon(c.state(), c.height)
+		if err != nil || seen[mix] || mix.IsZero() {
+			t.Fatalf("block %d: %s, %v", c.height, mix, err)
+		}
+		seen[mix] = true
+		if again, err := c.Market.Beacon(c.state(), c.height); err != nil || again != mix {
+			t.Errorf("asked again, it is %s, %v", again, err)
+		}
+	}
+	if _, err := c.Market.Beacon(c.state(), c.height+1); !errors.Is(err, market.ErrEarly) {
+		t.Errorf("a block to come: %v", err)
+	}
+	// The time and the round of a proposal do not change what it brings.
+	one := c.beacon()
+	c.at = c.at.Add(time.Second)
+	if string(c.beacon()) != string(one) {
+		t.Error("a proposer has a choice")
 	}
 }
 

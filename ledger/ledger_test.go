@@ -131,6 +131,14 @@ func walkGenesis(t testing.TB, c cast, p market.Params) *cmttypes.GenesisDoc {
 	return doc
 }
 
+// sign signs for somebody, whose receipts of replicas a walk commits to.
+func (c cast) sign(who square.Address, digest square.Hash) (s square.Signature) {
+	if k, ok := c.keys[who]; ok {
+		return k.Sign(digest)
+	}
+	return s
+}
+
 // sealKey is what withheld results would be sealed to.
 var sealKey, _ = square.NewSealKey()
 
@@ -208,7 +216,7 @@ func (c cast) message(op walk.Op, lease func(square.Hash) (market.Lease, error))
 			m.Signature = s[:]
 		}
 		return m
-	case walk.Claim:
+	case walk.Claim, walk.Show:
 		m := &marketv1.MsgClaim{Sender: by, Lease: id, Receipt: squarev1.FromReceipt(op.Receipt), Signature: make([]byte, 65)}
 		if l, err := lease(op.Lease); err == nil && !l.Provider.IsZero() {
 			s := c.keys[l.Provider].Sign(op.Receipt.Digest(d))
@@ -258,6 +266,7 @@ func TestRefinement(t *testing.T) {
 	}
 	tap := walk.NewTap(memory)
 	walker := walk.New(11, params, square.LedgerDomain(chainID), people.People, memory, doc.GenesisTime.Unix())
+	walker.Sign = people.sign
 	var sent, done int
 	var lag int64 // that the ledger's clock has
 	for n := range steps {

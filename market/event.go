@@ -9,7 +9,8 @@ const (
 	EvBonded     Kind = "bonded"
 	EvUnbonding  Kind = "unbonding"
 	EvUnbonded   Kind = "unbonded"
-	EvEnlisted   Kind = "enlisted"  // a staker sits as a judge when drawn, or no longer
+	EvEnlisted   Kind = "enlisted"  // a staker sits as a judge when drawn
+	EvDelisted   Kind = "delisted"  // it does no longer
 	EvOffered    Kind = "offered"   // Ref: the offer
 	EvDropped    Kind = "dropped"   // Ref: the offer; it had expired
 	EvWithdrawn  Kind = "withdrawn" // Ref: the offer

@@ -23,7 +23,11 @@ func (m Machine) Enlist(s Store, now int64, key StakeKey, judge bool) ([]Event, 
 		return nil, fmt.Errorf("enlist: %w: a judge has at least %d free in its stake in %s, and there are %d", ErrFunds, max(1, m.SeatBond), key.Trade, st.Free())
 	}
 	st.Judge = judge
-	return stakeEvent(s, now, EvEnlisted, key, st)
+	kind := EvDelisted
+	if judge {
+		kind = EvEnlisted
+	}
+	return stakeEvent(s, now, kind, key, st)
 }
 
 // Candidate is a judge that may be drawn.

@@ -240,3 +240,67 @@ func FuzzDraw(f *testing.F) {
 		}
 	})
 }
+
+// TestHonestAuditor plays the smallest job there is, with the default parameters: who
+// challenges it, rightly, has its fees back and more, and every judge that voted so
+// its fee. A wrong challenge pays the same judges, and the provider more than its fees.
+func TestHonestAuditor(t *testing.T) {
+	for _, found := range []square.Verdict{square.VerdictFraud, square.VerdictOK} {
+		st := newStory()
+		st.m.Params = Default()
+		p := st.m.Params
+		do := func(events []Event, err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		cast := []square.Address{person("ann"), person("bob"), person("cat")}
+		var judges []square.Address
+		for i := range p.Seats {
+			judges = append(judges, square.Address{0x1d, byte(i)})
+		}
+		for _, a := range append(cast, judges...) {
+			if err := st.store.Fund(a, square.Utorg(1_000_000)); err != nil {
+				t.Fatal(err)
+			}
+			do(st.m.Bond(st.store, st.now, a, "infer", square.Utorg(500_000)))
+		}
+		for _, j := range judges {
+			do(st.m.Enlist(st.store, st.now, StakeKey{j, "infer", square.Denom}, true))
+		}
+		st.play([]string{"offer", "bob"})
+		do(st.order("one", "ann", args{
+			"mode": "result", "escrow": "1", "job": "1", "provider": "bob", "bond": "370000", "start": "60", "challenge": "60", "drain": "60",
+		}, square.Denom, true))
+		id := st.names["one"]
+		do(st.m.Claim(st.store, st.now, cast[1], id, st.receipt(id, args{"price": "1"})))
+		do(st.m.Challenge(st.store, st.now, cast[2], id, Charge{Way: ByJudges, Evidence: square.Hash{1}, Value: 1, Cost: p.DisputeCost}, p.Dispute()))
+		do(st.m.Seat(st.store, st.now, id, judges))
+		for _, j := range judges {
+			do(st.m.Commit(st.store, st.now, j, id, square.Ballot(id, j, 0, found, square.Hash{9})))
+		}
+		st.now += int64(p.Verdict / 2)
+		for _, j := range judges[:p.Quorum(int(p.Seats))] {
+			do(st.m.Vote(st.store, st.now, j, id, found, square.Hash{9}))
+		}
+		for i, j := range judges {
+			want := uint64(500_000)
+			if i < p.Quorum(int(p.Seats)) {
+				want += p.JudgeFee
+			}
+			if got := st.store.Balance(Account(j), square.Denom); got != want {
+				t.Errorf("%s: judge %d has %d, want %d", found, i, got, want)
+			}
+		}
+		winner := cast[2]
+		if found == square.VerdictOK {
+			winner = cast[1]
+		}
+		if got, least := st.store.Balance(Account(winner), square.Denom), 500_000+p.DisputeCost; got <= least {
+			t.Errorf("%s: the winner has %d, want more than %d, which pays its fees", found, got, least)
+		} else {
+			t.Logf("%s: the winner has %d beyond its fees", found, got-least)
+		}
+	}
+}

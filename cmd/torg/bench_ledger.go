@@ -46,6 +46,12 @@ func benchBalances() (out []ledger.Balance) {
 	return out
 }
 
+// benchClient has transactions wait as long as they may: on a busy machine a
+// block takes its time.
+func benchClient() client.Options {
+	return client.Options{Trades: trades(), TTL: ledger.UnorderedTTL - 10*time.Second}
+}
+
 func newLoad(c *client.Client) *load {
 	l := &load{c: c, seller: devnet.Key(8), sink: devnet.Key(9).Address()}
 	for i := range uint32(8) {
@@ -98,7 +104,7 @@ func (l *load) open(ctx context.Context, n, at int) (cpu, wall float64, err erro
 		o := square.Order{Buyer: buyer.Address(), Authorizer: buyer.Address(), Trade: infer.Name, Mode: square.ModeStream, Spec: l.offer.Spec,
 			Denom: square.Denom, Escrow: 1_000_000, MaxRates: benchRates, JobValue: 10_000, Policy: square.PolicyAudit, Lanes: 8, Units: 8,
 			Start: 60, Idle: 86_400, Duration: 86_400, Challenge: 60, Drain: 60, Expiry: now.Add(time.Minute).Unix(), Salt: salt}
-		q := square.Quote{Provider: l.seller.Address(), Order: o.ID(d), Offer: l.offer.ID(d), Rates: benchRates, Bond: 200_000,
+		q := square.Quote{Provider: l.seller.Address(), Order: o.ID(d), Offer: l.offer.ID(d), Spec: l.offer.Spec, Rates: benchRates, Bond: 2_000_000,
 			Ready: true, Expiry: now.Add(20 * time.Second).Unix(), Nonce: salt}
 		_, err := buyer.OpenLease(ctx, o, q, l.seller.Sign(q.Digest(d)))
 		return err
@@ -131,7 +137,7 @@ func benchLedger(ctx context.Context, cfg config, dir string, report func(measur
 	if err := n.WaitHeight(ctx, 1); err != nil {
 		return err
 	}
-	c, err := client.New(ctx, n, client.Options{Trades: trades()})
+	c, err := client.New(ctx, n, benchClient())
 	if err != nil {
 		return err
 	}
@@ -267,7 +273,7 @@ func (v *validators) cpu() (sum float64) {
 // dial waits until the first validator has made a block.
 func (v *validators) dial(ctx context.Context) (*client.Client, error) {
 	for deadline := time.Now().Add(time.Minute); ; {
-		c, err := client.Dial(ctx, v.rpcs[0], client.Options{Trades: trades()})
+		c, err := client.Dial(ctx, v.rpcs[0], benchClient())
 		if err == nil {
 			if err = c.WaitHeight(ctx, 2); err == nil {
 				return c, nil

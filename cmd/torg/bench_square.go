@@ -36,7 +36,7 @@ func benchSquare(ctx context.Context, cfg config, report func(measure)) error {
 	}
 	defer os.RemoveAll(dir)
 	for _, step := range []func(context.Context, config, string, func(measure)) error{
-		benchEngine, benchVouchers, benchFirstBlock, benchLedger, benchIdle, benchValidators, benchPackages, benchUp, benchMany,
+		benchEngine, benchVouchers, benchFirstBlock, benchLedger, benchIdle, benchValidators, benchPackages, benchUp, benchMany, benchFlood,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -144,13 +144,20 @@ func burst(n, at int, work func(i int) error) (rate, cpu, wall float64, err erro
 				if i >= n {
 					return
 				}
-				errs[w] = work(i)
+				if errs[w] = work(i); errs[w] != nil {
+					next.Store(int64(n)) // the others stop as well
+				}
 			}
 		}()
 	}
 	wg.Wait()
 	cpu, wall = sw.stop()
-	return float64(n) / wall, cpu, wall, errors.Join(errs...)
+	for _, err := range errs {
+		if err != nil {
+			return 0, cpu, wall, err
+		}
+	}
+	return float64(n) / wall, cpu, wall, nil
 }
 
 // benchUp starts a torg up in a process of its own and measures what its user

@@ -247,12 +247,15 @@ func (v judgeView) Card(ctx context.Context, hash square.Hash) ([]byte, error) {
 	return c, told(err)
 }
 
-func (v judgeView) Locator(ctx context.Context, lease square.Hash) (string, error) {
+func (v judgeView) Locator(ctx context.Context, l market.Lease) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	q, err := v.client.Question(ctx, lease)
+	q, err := v.client.Question(ctx, l.ID)
 	if errors.Is(err, client.ErrNotFound) {
 		return "", nil // nothing was asked, and nothing answered
+	}
+	if l.Dispute != nil && l.Dispute.Owes != l.Provider {
+		return q.Shown, told(err)
 	}
 	return q.Locator, told(err)
 }

@@ -111,11 +111,27 @@ func sentence(e client.Event) string {
 		s = fmt.Sprintf("%s said whether its stake in %s judges", who(e.Provider), e.Trade)
 	case market.EvSeated:
 		s = "judges were drawn"
+	case market.EvInvited:
+		s = "a staker was drawn for the replica"
+	case market.EvCalled:
+		s = "all have a result: this one is to be shown"
+	case market.EvCompared:
+		s = "the results of the replicas were compared"
+	case market.EvReleased:
+		s = "the order is over, and the replica with it"
 	case market.EvCommitted:
+		if e.To == market.Committed {
+			s = fmt.Sprintf("%s fixed its result without showing it", who(e.Provider))
+			break
+		}
 		s = fmt.Sprintf("%s, a judge, committed to a verdict", who(e.By))
 	case market.EvVoted:
 		s = fmt.Sprintf("%s, a judge, voted", who(e.By))
 	case market.EvRedrawn:
+		if e.To == market.Open {
+			s = "who was drawn did not come; another is drawn"
+			break
+		}
 		s = "the judges found nothing in time; others are drawn"
 	case market.EvGivenUp:
 		s = "no judges found anything: what was signed stands"

@@ -142,7 +142,7 @@ func TestUnprovenLosesBond(t *testing.T) {
 		t.Fatal(err)
 	}
 	params := market.Default()
-	params.Answer = 10
+	params.Answer, params.Notice = 10, 5
 	spec.Market = &params
 	if _, err := devnet.InitHomes(filepath.Join(home, "ledger"), 1, spec); err != nil {
 		t.Fatal(err)

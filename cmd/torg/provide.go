@@ -94,7 +94,7 @@ func printProvider(w io.Writer, r provider.Report) {
 			row("", "the last, at %s: %s", time.UnixMilli(m.last.Time).Format(time.TimeOnly), m.last.Words)
 		}
 	}
-	row("owed", "%s in vouchers, redeemed within %s", square.Utorg(r.Owed), r.RedeemEvery)
+	row("owed", "%s in vouchers; a lease is redeemed when that is worth the fee of %s, and before it ends", square.Utorg(r.Owed), square.Utorg(r.Fee))
 	for _, s := range r.Selling {
 		offered := "not on the ledger"
 		if !s.ID.IsZero() {

@@ -96,6 +96,7 @@ var spec = list.Spec{
 		{Name: "state", Title: "State", Options: []list.Option{
 			{Value: "", Title: "Any"}, {Value: "standing", Title: "Standing"}, {Value: "ended", Title: "Ended"},
 			{Value: string(market.Open), Title: "Open"}, {Value: string(market.Matched), Title: "Matched"}, {Value: string(market.Active), Title: "Active"},
+			{Value: string(market.Replicating), Title: "Replicating"}, {Value: string(market.Committed), Title: "Committed"}, {Value: string(market.Showing), Title: "Showing"},
 			{Value: string(market.Draining), Title: "Draining"}, {Value: string(market.Claimed), Title: "Claimed"}, {Value: string(market.Owed), Title: "Owed"}, {Value: string(market.Disputed), Title: "Disputed"},
 			{Value: string(market.Settled), Title: "Settled"}, {Value: string(market.Failed), Title: "Failed"}, {Value: string(market.Slashed), Title: "Slashed"},
 		}},

@@ -243,14 +243,7 @@ func because(r provider.Report) (tone ui.Tone, title, words string) {
 }
 
 func waiting(r provider.Report) string {
-	return fmt.Sprintf("%s waits in vouchers, which are redeemed within %s, or when a lease ends.", ui.Coins(r.Owed, denomOf(r)), span(r.RedeemEvery))
-}
-
-func span(d time.Duration) string {
-	if d%time.Minute == 0 && d < time.Hour {
-		return fmt.Sprintf("%d minutes", d/time.Minute)
-	}
-	return d.String()
+	return fmt.Sprintf("%s waits in vouchers. A lease is redeemed when that is worth the fee of %s, and before it ends.", ui.Coins(r.Owed, denomOf(r)), ui.Coins(r.Fee, denomOf(r)))
 }
 
 func standing(n int) string {

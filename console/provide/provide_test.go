@@ -32,7 +32,7 @@ const hostile = `<script>alert(1)</script>`
 // report is a provider that sells one model and earned five times.
 func report() provider.Report {
 	r := provider.Report{
-		Address: me, Endpoint: "http://127.0.0.1:7", RedeemEvery: 5 * time.Minute, Why: provider.WhyEarned,
+		Address: me, Endpoint: "http://127.0.0.1:7", Fee: 3000, Why: provider.WhyEarned,
 		Hour: provider.Stats{Served: 5, Charged: 5_000_000, Redeemed: 3_000_000, Refused: 1}, Owed: 2_000_000,
 		Begin: time.Now().Add(-24 * time.Hour), Steps: make([]provider.Stats, provider.Steps),
 		Selling: []provider.Selling{{ID: hash(1), Exact: true, Working: 3, Offer: square.Offer{

@@ -146,7 +146,7 @@ func StateTone(s market.State) Tone {
 		return Good
 	case market.Settled:
 		return Plain
-	case market.Open, market.Matched, market.Draining, market.Claimed:
+	case market.Open, market.Matched, market.Draining, market.Claimed, market.Replicating, market.Committed, market.Showing:
 		return Busy
 	case market.Owed, market.Disputed, market.Failed:
 		return Warn
@@ -196,6 +196,16 @@ func Why(r market.Reason) string {
 		return "the work was false and the bond was slashed"
 	case market.ReasonUnproven:
 		return "the provider did not prove challenged work in time, and the bond was slashed"
+	case market.ReasonReplicated:
+		return "its replicas agreed"
+	case market.ReasonOutvoted:
+		return "its result was not the one that the replicas agreed on, and the bond was slashed"
+	case market.ReasonUnshown:
+		return "the provider did not show the result that it had committed to, and the bond was slashed"
+	case market.ReasonDisagreed:
+		return "the replicas did not agree"
+	case market.ReasonNoReplicas:
+		return "too many replicas fell silent or left"
 	}
 	return string(r)
 }

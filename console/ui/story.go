@@ -51,7 +51,9 @@ func sentence(e source.Event, me square.Address) string {
 	case market.EvDropped:
 		return fmt.Sprintf("an offer by %s in the trade %s expired", provider, e.Trade)
 	case market.EvEnlisted:
-		return fmt.Sprintf("%s sits as a judge in the trade %s, or no longer", provider, e.Trade)
+		return fmt.Sprintf("%s sits as a judge in the trade %s", provider, e.Trade)
+	case market.EvDelisted:
+		return fmt.Sprintf("%s sits no longer as a judge in the trade %s", provider, e.Trade)
 	case market.EvWithdrawn:
 		return fmt.Sprintf("%s withdrew an offer in the trade %s", provider, e.Trade)
 	case market.EvOpened:
@@ -78,13 +80,27 @@ func sentence(e source.Event, me square.Address) string {
 		return fmt.Sprintf("%s handed a result over on the ledger", provider)
 	case market.EvSeated:
 		return "judges were drawn for a dispute"
+	case market.EvInvited:
+		return "a staker was drawn to work an order out as well"
+	case market.EvCalled:
+		return fmt.Sprintf("%s is to show the result that it has fixed", provider)
+	case market.EvCompared:
+		return fmt.Sprintf("%s result was compared with the others", whose(e.Provider))
+	case market.EvReleased:
+		return "an order that several worked on is over"
 	case market.EvCommitted:
+		if e.To == market.Committed {
+			return fmt.Sprintf("%s fixed its result, and shows it when all have", provider)
+		}
 		return fmt.Sprintf("%s fixed its vote as a judge", who(e.By))
 	case market.EvVoted:
 		return fmt.Sprintf("%s voted as a judge", who(e.By))
 	case market.EvGivenUp:
 		return fmt.Sprintf("no judges found on %s work, and its lease went on", whose(e.Provider))
 	case market.EvRedrawn:
+		if e.To == market.Open {
+			return "another staker is drawn to work an order out as well"
+		}
 		return "other judges were drawn for a dispute"
 	case market.EvUpheld:
 		return fmt.Sprintf("%s work was found right", whose(e.Provider))

@@ -23,6 +23,7 @@ import (
 	rpctypes "github.com/cometbft/cometbft/rpc/core/types"
 	cmttypes "github.com/cometbft/cometbft/types"
 
+	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
@@ -189,29 +190,15 @@ func (c *Client) seen() int64 {
 	return c.height
 }
 
-// BlockHash is the hash of a block, from which a Beacon is made. Old blocks are
-// forgotten.
-func (c *Client) BlockHash(ctx context.Context, height int64) (h square.Hash, err error) {
-	b, err := c.rpc.Block(ctx, &height)
-	switch {
-	case err != nil && strings.Contains(err.Error(), "must be less than or equal to"):
-		return h, fmt.Errorf("block %d: %w: not made yet", height, ErrNotFound)
-	case err != nil && strings.Contains(err.Error(), "is not available"):
-		return h, fmt.Errorf("block %d: %w: forgotten", height, ErrNotFound)
-	case err != nil:
-		return h, fmt.Errorf("block %d: %w", height, err)
-	case len(b.BlockID.Hash) != len(h):
-		return h, fmt.Errorf("block %d: %w", height, ErrNotFound)
-	}
-	copy(h[:], b.BlockID.Hash)
-	return h, nil
-}
-
-// Beacon is the randomness of a block for a label.
-func (c *Client) Beacon(ctx context.Context, height int64, label []byte) (square.Hash, error) {
-	h, err := c.BlockHash(ctx, height)
+// Beacon is the randomness of a block for a label: see package ledger for how it is
+// made. That of old blocks is forgotten.
+func (c *Client) Beacon(ctx context.Context, height int64, label []byte) (h square.Hash, err error) {
+	r, err := marketv1.NewQueryClient(conn{c.rpc}).Beacon(ctx, &marketv1.QueryBeaconRequest{Height: height})
 	if err != nil {
-		return h, err
+		return h, fmt.Errorf("beacon of block %d: %w", height, err)
+	}
+	if h, err = square.ParseHash(r.Beacon); err != nil {
+		return h, fmt.Errorf("beacon of block %d: %w", height, err)
 	}
 	return square.Label(h, label), nil
 }

@@ -201,14 +201,14 @@ func TestSend(t *testing.T) {
 	if _, err := far.Account(devnet.Key(1)).Send(ctx, stranger.Address(), square.Utorg(7)); err != nil {
 		t.Fatal(err)
 	}
-	h, err := c.BlockHash(ctx, 2)
+	h, err := c.Beacon(ctx, 2, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g, err := far.BlockHash(ctx, 2); err != nil || g != h || h.IsZero() {
-		t.Fatalf("block hash %v and %v: %v", h, g, err)
+	if g, err := far.Beacon(ctx, 2, nil); err != nil || g != h || h.IsZero() {
+		t.Fatalf("beacon %v and %v: %v", h, g, err)
 	}
-	if _, err := c.BlockHash(ctx, 1<<40); !errors.Is(err, client.ErrNotFound) {
+	if _, err := c.Beacon(ctx, 1<<40, nil); err == nil {
 		t.Fatalf("a block to come: %v", err)
 	}
 	if _, err := client.Dial(ctx, "127.0.0.1:1", client.Options{}); !errors.Is(err, client.ErrUnreachable) {

@@ -52,7 +52,15 @@ func TestFullBench(t *testing.T) {
 	if len(l.Dispute.Seats) != int(f.numbers.Seats) {
 		t.Fatalf("%d judges sit", len(l.Dispute.Seats))
 	}
-	secret := square.Hash{1}
+	last := judges[f.numbers.Quorum(len(judges))-1]
+	has := func() uint64 {
+		b, err := f.c.Balance(ctx, last.Address(), square.Denom)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Units
+	}
+	secret, before := square.Hash{1}, has()
 	each("commit", func(k square.Key) error {
 		r, err := f.c.Account(k).Commit(ctx, id, square.Ballot(id, k.Address(), 0, square.VerdictFraud, secret))
 		if err == nil && r.Gas == 0 {
@@ -69,6 +77,12 @@ func TestFullBench(t *testing.T) {
 		if i == 0 || i == f.numbers.Quorum(len(judges))-1 {
 			t.Logf("vote %d: %d gas", i, r.Gas)
 		}
+	}
+	// Whoever casts the vote that decides earns more than its two messages cost.
+	cost, fee := before+f.numbers.JudgeFee-has(), market.Default().JudgeFee
+	t.Logf("a commitment and the vote that decides cost %d utorg; a seat earns %d", cost, fee)
+	if cost >= fee {
+		t.Errorf("a judge pays %d in fees for %d", cost, fee)
 	}
 	if l = f.state(id); l.State != market.Slashed || l.Reason != market.ReasonFraud {
 		t.Fatalf("a quorum for fraud: %s (%s)", l.State, l.Reason)

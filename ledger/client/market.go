@@ -25,7 +25,7 @@ const (
 	gasOpen  = 180_000
 	gasLane  = 100     // each lane that the lease has
 	gasClaim = 24_000  // one voucher
-	gasJudge = 150_000 // freeing and paying one judge
+	gasJudge = 35_000  // freeing and paying one judge
 	gasCard  = 300_000 // reading a model's card: at most 64 KiB, three gas a byte
 )
 
@@ -229,9 +229,20 @@ func (a *Account) Accept(ctx context.Context, lease square.Hash) (Result, error)
 // Challenge brings evidence against a lease's provider, with the least bond
 // there may be. If Options.Trades has the trade's rules, the transaction
 // carries the gas for the ledger to judge at once. part is what the provider is
-// to prove, where the ledger asks for a proof. Evidence without its bytes is
-// detached: judges fetch them by the receipt's digests.
+// to prove, where the ledger asks for a proof.
 func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evidence, part uint64) (Result, error) {
+	return a.challenge(ctx, lease, e, marketv1.MsgChallenge{Part: part})
+}
+
+// ChallengeDetached brings evidence whose bytes are too many for a transaction.
+// Judges fetch them from the locator by the receipt's digests, or from where the
+// provider has said that the result is.
+func (a *Account) ChallengeDetached(ctx context.Context, lease square.Hash, e square.Evidence, locator string) (Result, error) {
+	e.Request, e.Result = nil, nil
+	return a.challenge(ctx, lease, e, marketv1.MsgChallenge{Detached: true, Locator: locator})
+}
+
+func (a *Account) challenge(ctx context.Context, lease square.Hash, e square.Evidence, m marketv1.MsgChallenge) (Result, error) {
 	l, err := a.c.Lease(ctx, lease)
 	if err != nil {
 		return Result{}, err
@@ -240,10 +251,9 @@ func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evi
 	if err != nil {
 		return Result{}, err
 	}
-	detached := len(e.Request)+len(e.Result) == 0
 	gas := uint64(2*gasLease + keys.VerifyGas)
 	for _, r := range a.c.opt.Trades {
-		if r.Name() != l.Order.Trade || detached {
+		if r.Name() != l.Order.Trade || m.Detached {
 			continue
 		}
 		judge, err := r.JudgeGas(trade.Case{Evidence: e, Lease: l})
@@ -258,10 +268,8 @@ func (a *Account) Challenge(ctx context.Context, lease square.Hash, e square.Evi
 	// Evidence is stored: thirty gas a byte, beside what its transport costs; and
 	// read, with the model's card, where a proof is asked for.
 	gas += uint64(len(e.Request)+len(e.Result))*90 + gasCard
-	return a.submit(ctx, call{&marketv1.MsgChallenge{
-		Challenger: a.addr.String(), Lease: lease.String(), Evidence: squarev1.FromEvidence(e), Bond: p.LeastBond(l.Order, e.Receipt.Price),
-		Part: part, Detached: detached,
-	}, gas})
+	m.Challenger, m.Lease, m.Evidence, m.Bond = a.addr.String(), lease.String(), squarev1.FromEvidence(e), p.LeastBond(l.Order, e.Receipt.Price)
+	return a.submit(ctx, call{&m, gas})
 }
 
 // Prove answers the challenge of a lease with a proof of the part that it is
@@ -304,7 +312,7 @@ func (a *Account) Enlist(ctx context.Context, trade, denom string, on bool) (Res
 
 // Commit fixes the account's vote as a judge without showing it.
 func (a *Account) Commit(ctx context.Context, lease, ballot square.Hash) (Result, error) {
-	return a.submit(ctx, call{&marketv1.MsgCommit{Judge: a.addr.String(), Lease: lease.String(), Ballot: ballot.String()}, gasLease})
+	return a.submit(ctx, call{&marketv1.MsgCommit{Judge: a.addr.String(), Lease: lease.String(), Ballot: ballot.String()}, 2 * gasLease})
 }
 
 // Vote shows what the account has committed to.
@@ -552,6 +560,7 @@ type Question struct {
 	Key     []byte `json:"key"`
 	Answer  []byte `json:"answer,omitempty"`
 	Locator string `json:"locator,omitempty"`
+	Shown   string `json:"shown,omitempty"` // where a challenger's evidence may be fetched
 }
 
 // Question is that of a lease; ErrNotFound where nothing was asked.
@@ -561,7 +570,7 @@ func (c *Client) Question(ctx context.Context, lease square.Hash) (Question, err
 		return Question{}, fmt.Errorf("question of lease %s: %w", lease.Short(), err)
 	}
 	q := r.Question
-	return Question{Key: q.Key, Answer: q.Answer, Locator: q.Locator}, nil
+	return Question{Key: q.Key, Answer: q.Answer, Locator: q.Locator, Shown: q.Shown}, nil
 }
 
 // Supply is every pot of money of one denom.

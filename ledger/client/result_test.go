@@ -378,9 +378,7 @@ func TestUnavailable(t *testing.T) {
 	public, _ := square.NewSealKey()
 	f.must(f.buyer.Withhold(ctx, id, public))
 	f.must(f.provider.Answer(ctx, id, nil, "https://example.net/large"))
-	bare := e
-	bare.Request, bare.Result = nil, nil
-	f.must(f.buyer.Challenge(ctx, id, bare, 0))
+	f.must(f.buyer.ChallengeDetached(ctx, id, e, ""))
 	if l := f.sitting(id, 0); l.Dispute.Owes != f.provider.Address() {
 		t.Fatalf("%v owes the bytes", l.Dispute.Owes)
 	}
@@ -392,9 +390,8 @@ func TestUnavailable(t *testing.T) {
 	id = f.ask("large too", func(o *square.Order) { o.Challenge = 60 })
 	e = f.done(id, "large too", large, 9)
 	f.must(f.provider.ClaimResult(ctx, e.Receipt, e.Sig))
-	bare = e
-	bare.Request, bare.Result = nil, nil
-	f.must(f.buyer.Challenge(ctx, id, bare, 0))
+	f.refused("evidence that is nowhere", nil, func() (client.Result, error) { return f.buyer.ChallengeDetached(ctx, id, e, "") })
+	f.must(f.buyer.ChallengeDetached(ctx, id, e, "https://example.net/evidence"))
 	if l := decide(id, square.VerdictUnavailable); l.State != market.Settled || l.Reason != market.ReasonUpheld || l.Paid != 9 {
 		t.Fatalf("unavailable at the challenger's: %s (%s)", l.State, l.Reason)
 	}

@@ -85,8 +85,9 @@ func (k *Keeper) seatJudges(ctx context.Context) error {
 	return nil
 }
 
-// invite draws the provider of a replica among the enlisted stakers that have an offer for
-// it. One by whom the replica is not matched costs a draw, not a replica.
+// invite draws the provider of a replica: enlisted stakers are drawn one after the other,
+// and the first that has an offer for it is the one. One by whom the replica is not
+// matched costs a draw, not a replica.
 func (k *Keeper) invite(ctx context.Context, m pure.Machine, s pure.Store, now int64, l pure.Lease, height int64) ([]pure.Event, error) {
 	if !l.Drawn || !l.Invited.IsZero() || now >= l.Deadline {
 		return nil, nil
@@ -97,11 +98,11 @@ func (k *Keeper) invite(ctx context.Context, m pure.Machine, s pure.Store, now i
 	}
 	var candidates []pure.Candidate
 	err = k.enlisted(ctx, l.Order.Trade, l.Order.Denom, func(who square.Address, st pure.Stake) {
-		if why(who, st) == "" && k.offering(ctx, who, l.Order) {
+		if why(who, st) == "" {
 			candidates = append(candidates, pure.Candidate{Judge: who, Weight: st.Total - st.Unbonding, Most: 1})
 		}
 	})
-	if err != nil || len(candidates) == 0 {
+	if err != nil {
 		return nil, err
 	}
 	beacon, err := k.Beacon(ctx, height)
@@ -109,11 +110,20 @@ func (k *Keeper) invite(ctx context.Context, m pure.Machine, s pure.Store, now i
 		return nil, err
 	}
 	label := append([]byte(fmt.Sprintf("replica %d ", l.Draw)), l.ID[:]...)
-	return m.Invite(s, now, l.ID, pure.Draw(square.Label(beacon, label), candidates, 1)[0])
+	for _, who := range pure.Draw(square.Label(beacon, label), candidates, maxAsked) {
+		if k.offering(ctx, who, l.Order) {
+			return m.Invite(s, now, l.ID, who)
+		}
+	}
+	return nil, nil
 }
 
-// maxOffers bounds how many of a staker's offers are looked at for one that fits.
-const maxOffers = 16
+// maxAsked bounds how many stakers a draw looks at for one with an offer, and maxOffers how
+// many offers of each. Where it finds none, the next draw may.
+const (
+	maxAsked  = 16
+	maxOffers = 16
+)
 
 // offering reports whether somebody has a live offer that an order may be filled from.
 func (k *Keeper) offering(ctx context.Context, who square.Address, o square.Order) (found bool) {

@@ -60,9 +60,8 @@ func (s msgServer) Challenge(ctx context.Context, m *marketv1.MsgChallenge) (*ma
 		case way.prove:
 			charge.Way, charge.Part = pure.ByProof, m.Part
 		case m.Detached:
-			charge.Owes = by
-			if q, err := s.asked.Get(ctx, id[:]); err == nil && q.Locator != "" {
-				charge.Owes = l.Provider // it has said where the result may be fetched
+			if charge.Owes, err = s.owes(ctx, l, by, m.Locator); err != nil {
+				return nil, err
 			}
 		}
 		events, err := machine.Challenge(st, now, by, id, charge, m.Bond)
@@ -85,6 +84,23 @@ func (s msgServer) Challenge(ctx context.Context, m *marketv1.MsgChallenge) (*ma
 		more, err := machine.Judge(st, now, id, verdict)
 		return append(events, more...), err
 	})
+}
+
+// owes says from whom the bytes of detached evidence are to be had, and keeps where:
+// from the provider, if it has said where the result may be fetched, else from the
+// challenger.
+func (k *Keeper) owes(ctx context.Context, l pure.Lease, by square.Address, locator string) (square.Address, error) {
+	q, err := k.asked.Get(ctx, l.ID[:])
+	switch {
+	case err != nil && !errors.Is(err, collections.ErrNotFound):
+		return by, err
+	case err == nil && q.Locator != "":
+		return l.Provider, nil
+	case locator == "" || len(locator) > square.MaxText:
+		return by, fmt.Errorf("challenge: locator: want 1 to %d bytes that say where the evidence may be fetched; its bytes are not here", square.MaxText)
+	}
+	q.Lease, q.Shown = l.ID.String(), locator
+	return by, k.asked.Set(ctx, l.ID[:], q)
 }
 
 // admissible refuses what is not a receipt of the lease's provider for the lease's

@@ -297,6 +297,15 @@ func (q queryServer) Answer(ctx context.Context, r *marketv1.QueryAnswerRequest)
 	return &marketv1.QueryAnswerResponse{Question: question}, nil
 }
 
+// Beacon answers with the randomness of a block.
+func (q queryServer) Beacon(ctx context.Context, r *marketv1.QueryBeaconRequest) (*marketv1.QueryBeaconResponse, error) {
+	h, err := q.Keeper.Beacon(ctx, r.Height)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return &marketv1.QueryBeaconResponse{Beacon: h.String()}, nil
+}
+
 // Card answers with a card by its hash.
 func (q queryServer) Card(ctx context.Context, r *marketv1.QueryCardRequest) (*marketv1.QueryCardResponse, error) {
 	h, err := square.ParseHash(r.Hash)

@@ -1,8 +1,10 @@
 package market
 
 import (
-	"math"
+	gomath "math"
 	"slices"
+
+	"cosmossdk.io/math"
 
 	sdk "github.com/cosmos/cosmos-sdk/types"
 
@@ -13,7 +15,7 @@ import (
 
 // AtStake tells until when the signer of a transaction would lose something if
 // no block took it: the earliest deadline of the leases that its messages are
-// about. slot names what it does, so that a newer one of the same can take its
+// about. A redeem of less than its fee can wait, unless it is the last. slot names what it does, so that a newer one of the same can take its
 // place. It is not ok if nothing of the signer's is at stake: whoever could make
 // a claim on somebody else's lease could else stand before those whom it
 // concerns.
@@ -24,13 +26,16 @@ func (k *Keeper) AtStake(ctx sdk.Context, tx sdk.Tx, signer sdk.AccAddress) (slo
 	judge := func(l pure.Lease) bool {
 		return l.Dispute != nil && slices.ContainsFunc(l.Dispute.Seats, func(s pure.Seat) bool { return s.Judge == by })
 	}
-	deadline = math.MaxInt64
+	deadline = gomath.MaxInt64
 	for _, m := range tx.GetMsgs() {
 		var lease, kind string
 		var concerned func(pure.Lease) bool
 		switch m := m.(type) {
 		case *marketv1.MsgRedeem:
-			lease, kind, concerned = m.Lease, "redeem", provider
+			lease, kind = m.Lease, "redeem"
+			concerned = func(l pure.Lease) bool {
+				return provider(l) && (m.Final || l.State == pure.Draining || worth(l, m, tx))
+			}
 			if m.Final {
 				kind = "final"
 			}
@@ -69,4 +74,20 @@ func (k *Keeper) AtStake(ctx sdk.Context, tx sdk.Tx, signer sdk.AccAddress) (slo
 		slot += kind + string(id[:]) + string(signer)
 	}
 	return slot, deadline, true
+}
+
+// worth tells whether a redeem adds at least its own fee, as far as it says so
+// and both are in the same coin.
+func worth(l pure.Lease, m *marketv1.MsgRedeem, tx sdk.Tx) bool {
+	f, ok := tx.(sdk.FeeTx)
+	if !ok || l.Order.Denom != square.Denom {
+		return ok
+	}
+	var adds uint64
+	for _, c := range m.Claims {
+		if int(c.Lane) < len(l.Lanes) && c.Amount > l.Lanes[c.Lane] && c.Amount <= square.MaxUnits {
+			adds += c.Amount - l.Lanes[c.Lane]
+		}
+	}
+	return f.GetFee().AmountOf(square.Denom).LTE(math.NewIntFromUint64(adds))
 }

@@ -56,7 +56,7 @@ func (l Lane) String() string { return [Lanes]string{"defend", "market", "other"
 // Shares of a block. Defend comes first and may take nearly all; what it must
 // leave goes to Market first, and what that must leave is for Other.
 var (
-	laneGas = [Lanes]uint64{85_000_000, 60_000_000, 20_000_000} // of a lane
+	laneGas = [Lanes]uint64{85_000_000, 60_000_000, 50_000_000} // of a lane
 	upToGas = [Lanes]uint64{85_000_000, 95_000_000, BlockGas}   // of a lane and those before it
 	txGas   = [Lanes]uint64{MaxTxGas, 20_000_000, 5_000_000}    // of a transaction
 )
@@ -153,7 +153,7 @@ var (
 	LeastPrices = [Lanes]uint64{1_000, 10_000, 10_000}
 	// The target of Defend is below what stops the clock, so whoever stops it
 	// pays more with each block.
-	targetGas = [Lanes]uint64{20_000_000, 30_000_000, 10_000_000}
+	targetGas = [Lanes]uint64{20_000_000, 30_000_000, 20_000_000}
 )
 
 // Moved is the price of a lane after a block that had so much of it. It rises by

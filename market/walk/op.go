@@ -82,7 +82,8 @@ type Op struct {
 	Order  square.Order // Open, OpenMatched
 	Quote  square.Quote // Match, OpenMatched
 	Digest square.Hash  // Match, OpenMatched: the quote's
-	// Forged marks a digest that is not the quote's own. No signed message can
+	// Forged marks a digest that is not the quote's own, or a ballot that is not the
+	// receipt's. No signed message can
 	// carry it; a driver that computes digests skips the operation.
 	Forged bool
 

@@ -175,7 +175,11 @@ var saboteurs = []saboteur{
 	{name: "burns less than half of the fee", params: func(p *market.Params) { p.TreasuryBps = 5001 }},
 	{name: "holds no pay back", params: func(p *market.Params) { p.HoldbackTimes = 0 }},
 	{name: "emits more than it burned", params: func(p *market.Params) { p.EmissionBps = 9999 }},
-	{name: "draws judges only twice", params: func(p *market.Params) { p.Redraws = 1 }},
+	{name: "draws judges only twice", machine: func(op Op, m *market.Machine) {
+		if op.Verb == Poke {
+			m.Redraws = 1
+		}
+	}},
 	{name: "pays a bounty of 51", params: func(p *market.Params) { p.PokeBounty = 51 }},
 	{name: "lets the fee's remainder vanish", move: func(op Op, t market.Transfer) []market.Transfer {
 		if between(t, market.PotEscrow, market.PotBurned) {
@@ -754,7 +758,7 @@ var saboteurs = []saboteur{
 		}
 	}},
 	{name: "holds orders to the slow clock", op: func(op *Op) {
-		if op.Verb == Open {
+		if op.Verb == Open && !replicated(op.Order) {
 			op.Lag = 0
 		}
 	}},
@@ -769,12 +773,12 @@ var saboteurs = []saboteur{
 		}
 	}},
 	{name: "lets children wait by the slow clock", setLease: func(op Op, l *market.Lease) {
-		if l.Nth > 0 && l.State == market.Open {
+		if l.Nth > 0 && l.State == market.Open && l.Of.IsZero() {
 			l.Order.Expiry = l.Deadline
 		}
 	}},
 	{name: "opens orders with short notices", machine: func(op Op, m *market.Machine) {
-		if op.Verb == Open {
+		if op.Verb == Open && !replicated(op.Order) {
 			m.Notice--
 		}
 	}},
@@ -828,6 +832,134 @@ var saboteurs = []saboteur{
 		}
 		return false
 	}},
+
+	// Replicas.
+	{name: "lets one run both replicas", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Match && l.ID != op.Quote.Order && l.Bonded > 0 {
+			l.Provider = square.Address{}
+		}
+	}},
+	{name: "lets two newcomers agree", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Match && l.ID != op.Quote.Order && !l.Provider.IsZero() {
+			l.Bonded = 1
+		}
+	}},
+	{name: "lets anybody come who was not drawn", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Match && l.Drawn && !l.Invited.IsZero() && op.Quote.Bond > 0 {
+			l.Invited = op.Quote.Provider
+		}
+	}},
+	{name: "forgets who has failed", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Match {
+			l.Left = nil
+		}
+	}},
+	{name: "leases replicas for less than they cost", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Match && !l.Of.IsZero() {
+			l.Order.JobValue = 1
+		}
+	}, restore: func(op Op, l *market.Lease, old market.Lease) {
+		if op.Verb == Match {
+			l.Order.JobValue = old.Order.JobValue
+		}
+	}},
+	{name: "shows a result before all have one", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Show && l.ID == op.Lease && l.State == market.Committed {
+			l.State = market.Showing
+		}
+	}},
+	{name: "takes a copy for what was committed to", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Show && l.State == market.Showing && l.Ballot != op.Hash {
+			l.Ballot = op.Hash
+		}
+	}, restore: func(op Op, l *market.Lease, old market.Lease) {
+		if op.Verb == Show {
+			l.Ballot = old.Ballot
+		}
+	}},
+	{name: "pays before the comparison", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Accept && l.State == market.Claimed && l.Agreed.IsZero() && l.Receipt != nil {
+			l.Agreed = l.Receipt.Result
+		}
+	}},
+	{name: "pays the outvoted", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Poke && l.State == market.Claimed && !l.Agreed.IsZero() {
+			l.Agreed = l.Receipt.Result
+		}
+	}, restore: func(op Op, l *market.Lease, old market.Lease) {
+		if op.Verb == Poke && !old.Agreed.IsZero() {
+			l.Agreed = old.Agreed
+		}
+	}},
+	{name: "lets who shows nothing be merely late", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Poke && l.State == market.Showing {
+			l.State = market.Active
+		}
+	}},
+	{name: "lets newcomers keep what is on its way out", stake: func(op Op, s *market.Stake) {
+		if op.Verb == Poke {
+			s.Total, s.Unbonding = s.Total-s.Unbonding, 0
+		}
+	}, setStake: func(op Op, s *market.Stake, old market.Stake) {
+		if op.Verb == Poke {
+			s.Total, s.Unbonding, s.Until = s.Total+old.Unbonding, old.Unbonding, old.Until
+		}
+	}},
+	{name: "lets three of five decide", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Show && l.ID != op.Lease && l.Nth == 2 && l.Receipt != nil {
+			r := *l.Receipt
+			r.Result = op.Receipt.Result
+			l.Receipt = &r
+		}
+	}, restore: func(op Op, l *market.Lease, old market.Lease) {
+		if op.Verb == Show && l.ID != op.Lease {
+			l.Receipt = old.Receipt
+		}
+	}},
+	{name: "pays a newcomer whom nobody has compared", lease: func(op Op, l *market.Lease) {
+		if op.Verb != Match && l.ID != op.Lease && l.State == market.Claimed && l.Bonded == 0 {
+			l.Bonded = 1
+		}
+	}, restore: func(op Op, l *market.Lease, old market.Lease) {
+		if op.Verb != Match && l.ID != op.Lease {
+			l.Bonded = old.Bonded
+		}
+	}},
+	{name: "lets replicators judge each other", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Seat {
+			l.Peers = nil
+		}
+	}, restore: func(op Op, l *market.Lease, old market.Lease) {
+		if op.Verb == Seat {
+			l.Peers = old.Peers
+		}
+	}},
+	{name: "draws who has not enlisted", stake: func(op Op, s *market.Stake) {
+		if op.Verb == Invite {
+			s.Judge = true
+		}
+	}},
+	{name: "draws who runs another replica", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Invite && l.ID != op.Lease {
+			l.Provider = square.Address{}
+		}
+	}},
+	{name: "cancels what others work on", lease: func(op Op, l *market.Lease) {
+		if op.Verb == Cancel && l.ID != op.Lease && !l.Of.IsZero() {
+			l.State, l.Drawn = market.Open, false
+		}
+	}},
+	{name: "loses a replica's escrow", move: func(op Op, t market.Transfer) []market.Transfer {
+		if op.Verb == Abandon && between(t, market.PotEscrow, market.PotEscrow) {
+			t.To = market.Burned
+		}
+		return once(t)
+	}},
+	{name: "gives a provider no time to show", setLease: func(op Op, l *market.Lease) {
+		if op.Verb == Commit && l.State == market.Showing {
+			l.Deadline = op.Now
+		}
+	}},
 }
 
 // TestSaboteurs requires that the walk notices every one of the saboteurs, and
@@ -835,7 +967,7 @@ var saboteurs = []saboteur{
 func TestSaboteurs(t *testing.T) {
 	const most, walks = 40_000, 4
 	var report strings.Builder
-	if len(saboteurs) < 90 {
+	if len(saboteurs) < 130 {
 		t.Fatalf("only %d saboteurs", len(saboteurs))
 	}
 	for _, by := range append(saboteurs, saboteur{}) {

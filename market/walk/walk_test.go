@@ -126,6 +126,8 @@ func TestWalk(t *testing.T) {
 			t.Logf("%8d %s", seen[k], k)
 		}
 	}
+	least := slices.MinFunc(exits, func(a, b string) int { return seen[a] - seen[b] })
+	t.Logf("%d exits and refusals are to be met; the rarest met, %q, %d times", len(exits), least, seen[least])
 	for _, k := range exits {
 		if seen[k]*10_000 < n {
 			t.Errorf("only %d of %q in %d steps", seen[k], k, n)

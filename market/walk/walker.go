@@ -951,7 +951,7 @@ func (w *Walker) twist(op *Op) {
 	case Show:
 		switch w.rng.IntN(5) {
 		case 0:
-			op.Hash = w.hash()
+			op.Hash, op.Forged = w.hash(), true
 		case 1: // what another has shown
 			if l, err := w.view.Lease(op.Lease); err == nil {
 				op.Receipt = w.answer(l)
@@ -1002,6 +1002,13 @@ func (w *Walker) twist(op *Op) {
 					more = pick(w, d.Stood)
 				} else {
 					more = pick(w, slices.Concat([]square.Address{more, pick(w, w.Providers), l.Order.Buyer, l.Provider, d.Challenger}, op.Judges))
+				}
+				for _, a := range append(l.Peers[:len(l.Peers):len(l.Peers)], l.Order.Buyer, l.Provider, d.Challenger) {
+					// Best one that could sit, were it no party.
+					st, _ := w.view.Stake(market.StakeKey{Provider: a, Trade: l.Order.Trade, Denom: l.Order.Denom})
+					if st.Judge && st.Free() >= w.params.SeatBond && w.chance(60) {
+						more = a
+					}
 				}
 			}
 		}

@@ -40,9 +40,9 @@ type Ledger interface {
 	Lease(ctx context.Context, id square.Hash) (market.Lease, error)
 	Evidence(ctx context.Context, lease, hash square.Hash) (square.Evidence, error)
 	Card(ctx context.Context, hash square.Hash) ([]byte, error)
-	// Locator is where the provider said that a lease's result may be fetched; empty
-	// if it said nothing.
-	Locator(ctx context.Context, lease square.Hash) (string, error)
+	// Locator is where the party that owes the evidence's bytes said that they may be
+	// fetched; empty if it said nothing.
+	Locator(ctx context.Context, l market.Lease) (string, error)
 	// Beacon is randomness from after the challenge, the same for all judges that sit
 	// in a lease: of the block in which they were drawn.
 	Beacon(ctx context.Context, l market.Lease) (square.Hash, error)
@@ -439,7 +439,7 @@ func (j *Judge) fetch(ctx context.Context, s *seat, l market.Lease, r square.Rec
 	if time.Now().Before(s.fetchAt) {
 		return nil, nil, errTryAgain
 	}
-	where, err := j.cfg.Ledger.Locator(ctx, l.ID)
+	where, err := j.cfg.Ledger.Locator(ctx, l)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -184,7 +184,7 @@ func (v view) Evidence(context.Context, square.Hash, square.Hash) (square.Eviden
 	return v.evidence, nil
 }
 func (v view) Card(context.Context, square.Hash) ([]byte, error)         { return nil, market.ErrNotFound }
-func (v view) Locator(context.Context, square.Hash) (string, error)      { return v.locator, nil }
+func (v view) Locator(context.Context, market.Lease) (string, error)     { return v.locator, nil }
 func (v view) Beacon(context.Context, market.Lease) (square.Hash, error) { return square.Hash{8}, nil }
 func (v view) Events(context.Context, square.Hash) ([]market.Event, error) {
 	v.mu.Lock()
@@ -409,19 +409,32 @@ func TestSilence(t *testing.T) {
 
 // TestJunk: what is not the provider's, or not the ledger's, is not judged.
 func TestJunk(t *testing.T) {
-	for name, change := range map[string]func(*court){
-		"another's signature": func(c *court) {
-			k, _ := square.NewKey()
-			c.evidence.Sig = k.Sign(c.evidence.Receipt.Digest(square.LedgerDomain(chain)))
-		},
-		"other bytes": func(c *court) { c.evidence.Result = []byte("WORD") },
+	d := square.LedgerDomain(chain)
+	for name, c := range map[string]struct {
+		change func(*court)
+		filed  bool // the ledger's own node says that it is the evidence
+		want   string
+	}{
+		"another's signature": {func(c *court) { k, _ := square.NewKey(); c.evidence.Sig = k.Sign(c.evidence.Receipt.Digest(d)) }, true, "signature"},
+		"another lease's": {func(c *court) {
+			c.evidence.Receipt.Lease = square.Hash{77}
+			c.evidence.Sig = provider.Sign(c.evidence.Receipt.Digest(d))
+		}, true, "of lease 4d"},
+		"bytes of no receipt": {func(c *court) { c.evidence.Result = []byte("WORD") }, true, "not the bytes"},
+		"other bytes":         {func(c *court) { c.evidence.Result = []byte("WORD") }, false, "other bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newCourt(t, "word", "WORK", false)
-			change(f)
+			c.change(f)
+			if l := f.state(); c.filed {
+				l.Dispute.Evidence = f.evidence.Hash(d)
+				if err := f.store.SetLease(l); err != nil {
+					t.Fatal(err)
+				}
+			}
 			l := f.sits(judges[0], t.TempDir(), upper{}, Fetcher{})
-			f.await("a word", func() bool { return strings.Contains(l.said.String(), "other bytes") })
+			f.await("a word", func() bool { return strings.Contains(l.said.String(), c.want) })
 			if time.Sleep(20 * time.Millisecond); f.ballots() != 0 {
 				t.Error("it voted on junk")
 			}

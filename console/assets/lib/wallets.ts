@@ -53,7 +53,7 @@ export async function enableKeplr(k: Keplr, chain: string): Promise<string> {
 			bech32PrefixConsAddr: prefix + 'valcons', bech32PrefixConsPub: prefix + 'valconspub',
 		},
 		currencies: [coin],
-		feeCurrencies: [{ ...coin, gasPriceStep: { low: 0, average: 0, high: 0 } }],
+		feeCurrencies: [{ ...coin, gasPriceStep: { low: 0.0125, average: 0.02, high: 0.05 } }],
 		stakeCurrency: coin,
 		features: ['eth-address-gen', 'eth-key-sign'],
 	})

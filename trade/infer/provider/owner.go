@@ -372,19 +372,19 @@ type Serving struct {
 
 // Report is how a provider does, for its owner.
 type Report struct {
-	Address     square.Address `json:"address"`
-	Endpoint    string         `json:"endpoint"`
-	Control     Control        `json:"control"`
-	Working     int            `json:"working"` // requests that run
-	Selling     []Selling      `json:"selling"`
-	Serving     []Serving      `json:"serving"`
-	Owed        uint64         `json:"owed,string"` // charged and not redeemed yet
-	RedeemEvery time.Duration  `json:"redeem_every_ns"`
-	Hour        Stats          `json:"hour"`
-	Why         Why            `json:"why"`
-	Refused     Mishap         `json:"refused"` // the last
-	Failed      Mishap         `json:"failed"`  // the last
-	Ended       []Ended        `json:"ended"`   // newest first
+	Address  square.Address `json:"address"`
+	Endpoint string         `json:"endpoint"`
+	Control  Control        `json:"control"`
+	Working  int            `json:"working"` // requests that run
+	Selling  []Selling      `json:"selling"`
+	Serving  []Serving      `json:"serving"`
+	Owed     uint64         `json:"owed,string"` // charged and not redeemed yet
+	Fee      uint64         `json:"fee,string"`  // of a redemption now
+	Hour     Stats          `json:"hour"`
+	Why      Why            `json:"why"`
+	Refused  Mishap         `json:"refused"` // the last
+	Failed   Mishap         `json:"failed"`  // the last
+	Ended    []Ended        `json:"ended"`   // newest first
 	// Steps are the last day's, oldest first; Begin is where they start.
 	Begin time.Time `json:"begin"`
 	Steps []Stats   `json:"steps"`
@@ -395,7 +395,7 @@ func (p *Provider) Report() Report {
 	now := p.Now()
 	out := Report{
 		Address: p.addr, Endpoint: p.Endpoint, Control: p.Control(), Working: int(p.control.running.Load()),
-		Selling: []Selling{}, Serving: []Serving{}, RedeemEvery: p.RedeemEvery,
+		Selling: []Selling{}, Serving: []Serving{}, Fee: p.fee.Load(),
 	}
 	names := map[square.Hash]string{}
 	ledger, clockErr := p.clock.Now(context.Background())
