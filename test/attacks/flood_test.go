@@ -24,6 +24,7 @@ import (
 
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/ledger/api/marketv1"
+	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/ledger/keys"
 	"github.com/torg-network/torg/ledger/space"
 	"github.com/torg-network/torg/market"
@@ -228,38 +229,70 @@ func (f *flooder) String() string {
 	return s
 }
 
-// honestDelay is the most blocks that an honest transfer may wait in a flood.
-const honestDelay = 20
+// The most blocks that an honest transaction may wait in a flood: one that defends
+// money that is at stake, and a transfer.
+const (
+	defendDelay   = 20
+	transferDelay = 60
+)
 
 // TestFloodStopsTheLedger: a stranger with six coins fills blocks with transfers
 // to itself that want as much gas as they may and use little of it (money.md C1).
+// Meanwhile somebody redeems a voucher, and somebody sends a coin.
 func TestFloodStopsTheLedger(t *testing.T) {
 	t.Parallel()
 	p := open(t)
 	th := p.thief(6 * torgs)
 	f := th.flooder()
-	bystander := p.guest(torgs).acct
-	before, err := p.delay(bystander)
+	g := p.guest(10 * torgs)
+	of := p.offer(nano.Name)
+	s := g.must(g.order(of), of)
+	s.fill(2, 750)
+	before, err := p.delay(g.acct)
 	if err != nil {
 		t.Fatal(err)
 	}
 	gas := f.most(f.self)
 	f.burst(t.Context(), gas, f.self, 100)
-	during, err := p.delay(bystander)
-	if err != nil {
-		t.Errorf("an honest transfer in the flood: %v", err)
+	var wait sync.WaitGroup
+	var redeemed, sent int64
+	var rerr, serr error
+	wait.Go(func() { redeemed, rerr = s.redeem() })
+	wait.Go(func() { sent, serr = p.delay(p.owner) })
+	wait.Wait()
+	if rerr != nil || redeemed > defendDelay {
+		t.Errorf("a redemption took %d blocks in the flood, at most %d: %v", redeemed, defendDelay, rerr)
 	}
-	if during > honestDelay {
-		t.Errorf("an honest transfer took %d blocks in the flood, %d before; at most %d", during, before, honestDelay)
+	if serr != nil || sent > transferDelay {
+		t.Errorf("an honest transfer took %d blocks in the flood, %d before; at most %d: %v", sent, before, transferDelay, serr)
 	}
 	p.awaitFor(2*patience, "the end of the flood", func() error {
-		d, err := p.delay(bystander)
-		if err == nil && d > 3 {
+		d, err := p.delay(p.owner)
+		if err == nil && d > 5 {
 			err = fmt.Errorf("a transfer takes %d blocks", d)
 		}
 		return err
 	})
-	p.after(outcome{actor: stranger, name: "flood of self-sends that want all gas", note: fmt.Sprintf("honest transfer %d blocks, %d before; flood: %v", during, before, f)})
+	p.after(outcome{actor: stranger, name: "flood of self-sends that want all gas", note: fmt.Sprintf("redemption %d blocks, transfer %d, %d before; flood: %v", redeemed, sent, before, f)})
+}
+
+// redeem pays the lease's provider what it has charged so far, as anyone may who
+// has the vouchers, and tells how many blocks that took.
+func (s *stolen) redeem() (int64, error) {
+	ctx, cancel := context.WithTimeout(s.th.p.t.Context(), 90*time.Second)
+	defer cancel()
+	var claims []client.Claim
+	for _, ln := range s.lanes {
+		ln.mu.Lock()
+		claims = append(claims, client.Claim{Lane: ln.n, Amount: ln.charged, Voucher: ln.voucher})
+		ln.mu.Unlock()
+	}
+	before, err := s.th.p.ledger.Head(ctx)
+	if err != nil {
+		return 0, err
+	}
+	r, err := s.th.acct.Redeem(ctx, s.id, claims, false)
+	return r.Height - before.Height, err
 }
 
 // TestFloodOverClose: a buyer asks, closes one-sidedly and floods the ledger

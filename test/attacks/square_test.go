@@ -3,7 +3,8 @@
 // attacker's own, and then asks the same of every attack:
 //
 //   - the honest, who are the square's own provider and its own buyer, have
-//     lost at most one voucher interval: the most that one request may cost;
+//     lost at most one voucher interval, which is the most that one request may
+//     cost, or what is not worth its redemption;
 //   - the attacker has a loss: its balances, its stake and the price of all
 //     work it was handed come to less than what it began with;
 //   - the ledger's own audit of all money balances;
@@ -414,8 +415,13 @@ func (p *place) after(o outcome) {
 	if acted := slices.ContainsFunc(p.thieves, func(th *thief) bool { return th.acts.Load() > 0 }); o.profit > 0 || o.profit == 0 && acted {
 		broken("the attacker's profit is %d utorg, and should be a loss", o.profit)
 	}
-	if o.loss > int64(o.interval) {
-		broken("the honest lost %d utorg; one voucher interval is %d", o.loss, o.interval)
+	// What is less than its redemption costs is not worth having: nobody redeems it.
+	dust, err := p.owner.RedeemFee(t.Context(), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.loss > int64(max(o.interval, dust)) {
+		broken("the honest lost %d utorg; one voucher interval is %d, a redemption costs %d", o.loss, o.interval, dust)
 	}
 	if err := p.balanced(); err != nil {
 		broken("%v", err)
