@@ -298,6 +298,7 @@ func (s *stolen) redeem() (int64, error) {
 // TestFloodOverClose: a buyer asks, closes one-sidedly and floods the ledger
 // until its notice is over, so that no redemption finds a block (money.md C1).
 func TestFloodOverClose(t *testing.T) {
+	waits(t)
 	t.Parallel()
 	p := open(t)
 	th := p.thief(20 * torgs)
