@@ -222,11 +222,7 @@ func (f *flooder) burst(ctx context.Context, gas uint64, make func() proto.Messa
 func (f *flooder) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := fmt.Sprintf("%d taken, %d refused", f.taken, f.refused)
-	if f.why != "" {
-		s += fmt.Sprintf(" (%.90s)", f.why)
-	}
-	return s
+	return fmt.Sprintf("%d taken, %d refused", f.taken, f.refused)
 }
 
 // The most blocks that an honest transaction may wait in a flood: one that defends
