@@ -50,6 +50,7 @@ func (s *stolen) fill(requests int, tokens uint32) bool {
 // before the provider redeems (money.md C2, seen at a45ab0b: with a notice of one
 // second 12,608 charged, 0 paid).
 func TestCloseAtOnce(t *testing.T) {
+	waits(t)
 	t.Parallel()
 	p := open(t)
 	th := p.thief(20 * torgs)
@@ -65,6 +66,7 @@ func TestCloseAtOnce(t *testing.T) {
 // TestFallSilent: a buyer orders with the shortest silence, asks, and does
 // nothing more; not even a transaction is needed (money.md C2).
 func TestFallSilent(t *testing.T) {
+	waits(t)
 	t.Parallel()
 	p := open(t)
 	th := p.thief(20 * torgs)
@@ -79,6 +81,7 @@ func TestFallSilent(t *testing.T) {
 // TestShortLease: a buyer orders the shortest lease there is and asks until it
 // ends by itself (money.md C2).
 func TestShortLease(t *testing.T) {
+	waits(t)
 	t.Parallel()
 	p := open(t)
 	th := p.thief(20 * torgs)

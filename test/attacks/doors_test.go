@@ -268,7 +268,8 @@ func TestPlacesForACoin(t *testing.T) {
 	note := fmt.Sprintf("%d of %d places held by %d leases, %d utorg of escrow", held, of.Capacity, len(th.leases), locked)
 	var err error
 	for end := time.Now().Add(placeTime()); ; time.Sleep(5 * time.Second) {
-		if _, err = g.lease(g.order(of), of); err == nil || time.Now().After(end) {
+		now := p.offer(nano.Name) // it is renewed
+		if _, err = g.lease(g.order(now), now); err == nil || time.Now().After(end) {
 			break
 		}
 	}

@@ -21,6 +21,7 @@ import (
 // TestOfferSpam: an account posts offers that live for a minute, each of another
 // model; what the ledger stores of them must go (money.md, Medium).
 func TestOfferSpam(t *testing.T) {
+	waits(t)
 	t.Parallel()
 	p := open(t)
 	th := p.thief(6 * torgs)
@@ -91,6 +92,7 @@ func TestOfferSpam(t *testing.T) {
 // other, to make the ledger work and the provider's lease stand still (money.md,
 // Medium).
 func TestHonestWorkChallenged(t *testing.T) {
+	waits(t)
 	t.Parallel()
 	p := open(t)
 	th := p.thief(20 * torgs)

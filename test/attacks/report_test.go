@@ -114,6 +114,14 @@ func (r *report) print() error {
 	return err
 }
 
+// waits skips an attack that takes minutes, as it waits for the ledger's deadlines,
+// where the test is to be short.
+func waits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for deadlines of minutes")
+	}
+}
+
 // Who attacks.
 const (
 	buyer     = "buyer"

@@ -121,6 +121,7 @@ func TestConsentRace(t *testing.T) {
 // TestKillInTheMiddle: the square's machine is cut off while a buyer asks on all
 // lanes; afterwards the buyer repeats its last numbers with other questions.
 func TestKillInTheMiddle(t *testing.T) {
+	waits(t)
 	t.Parallel()
 	p := open(t)
 	th := p.thief(20 * torgs)
