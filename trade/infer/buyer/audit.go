@@ -123,6 +123,9 @@ const maxJudging = 2
 // judge re-executes an answer by the ledger's own rules, so that no challenge is
 // made that it would not uphold. part is what to have proven.
 func (d *Desk) judge(ctx context.Context, rec Record) (v square.Verdict, part uint64, err error) {
+	if err := ctx.Err(); err != nil {
+		return "", 0, err // where both could happen, who has stopped waiting gets no turn
+	}
 	select {
 	case d.judging <- struct{}{}:
 		defer func() { <-d.judging }()
