@@ -247,6 +247,17 @@ func (f *fair) commit(id square.Hash, k square.Key, draw uint64, v square.Verdic
 	return secret
 }
 
+// votes has judges show their votes, until those that have decide.
+func (f *fair) votes(id square.Hash, judges []square.Key, v square.Verdict, secrets []square.Hash) {
+	f.Helper()
+	for i, k := range judges {
+		if f.state(id).State != market.Disputed {
+			return
+		}
+		f.must(f.c.Account(k).Vote(f.Context(), id, v, secrets[i]))
+	}
+}
+
 // until waits for the ledger's clock.
 func (f *fair) until(at int64) {
 	f.Helper()
@@ -303,9 +314,7 @@ func TestJudges(t *testing.T) {
 		return f.c.Account(judges[0]).Vote(ctx, id, square.VerdictOK, secrets[0])
 	})
 	paid := balance(t, f.c, judges[2].Address())
-	for i, k := range judges {
-		f.must(f.c.Account(k).Vote(ctx, id, square.VerdictFraud, secrets[i]))
-	}
+	f.votes(id, judges, square.VerdictFraud, secrets)
 	if l = f.state(id); l.State != market.Slashed || l.Reason != market.ReasonFraud || l.Bond != 0 {
 		t.Fatalf("three votes for fraud: %s (%s)", l.State, l.Reason)
 	}
@@ -364,9 +373,7 @@ func TestUnavailable(t *testing.T) {
 			secrets[i] = f.commit(id, k, 0, v)
 		}
 		f.until(l.Dispute.Votes(f.numbers))
-		for i, k := range judges {
-			f.must(f.c.Account(k).Vote(ctx, id, v, secrets[i]))
-		}
+		f.votes(id, judges, v, secrets)
 		return f.state(id)
 	}
 	large := strings.Repeat("x", 100)

@@ -965,7 +965,7 @@ var saboteurs = []saboteur{
 // TestSaboteurs requires that the walk notices every one of the saboteurs, and
 // none where there is none. Some bugs are met seldom: they have several walks.
 func TestSaboteurs(t *testing.T) {
-	const most, walks = 40_000, 4
+	const most, walks = 40_000, 8
 	var report strings.Builder
 	if len(saboteurs) < 130 {
 		t.Fatalf("only %d saboteurs", len(saboteurs))

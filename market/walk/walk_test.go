@@ -172,7 +172,7 @@ var exits = []string{
 	"open -> failed (no_replicas)", "committed -> failed (no_replicas)", "claimed -> failed (disagreed)",
 	"replica", "replica for who is drawn", "replaced", "invited", "another is drawn", "forfeit", "a lone replicator", "two newcomers", "who was not drawn",
 	"two agree", "two differ", "four of five agree", "shown by one left alone",
-	"poke committed", "poke showing", "poke replicating", "invite refused", "show refused",
+	"poke committed", "poke showing", "invite refused", "show refused",
 
 	"bond", "unbond", "unbonded", "enlist", "offer", "withdraw", "drop", "open", "prune", "holdback", "another spec", "too many without a bond",
 	"heard enough", "proved", "seated", "fewer judges than seats", "a judge has two seats", "notice again", "commit", "commit again", "vote", "redrawn", "given up, and goes on",
@@ -193,7 +193,7 @@ var exits = []string{
 var rare = []string{
 	"open -> failed (disagreed)", "matched -> failed (no_replicas)", "matched -> failed (disagreed)", "active/result -> failed (no_replicas)",
 	"active/result -> failed (disagreed)", "committed -> failed (disagreed)", "showing -> failed (no_replicas)", "showing -> failed (disagreed)",
-	"claimed -> failed (no_replicas)", "left alone with a claim", "claim of a replica left alone",
+	"claimed -> failed (no_replicas)", "poke replicating", "left alone with a claim", "claim of a replica left alone",
 }
 
 // TestEventsCarryTheMoney replays the transfers that events report and requires

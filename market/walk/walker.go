@@ -1003,10 +1003,11 @@ func (w *Walker) twist(op *Op) {
 				} else {
 					more = pick(w, slices.Concat([]square.Address{more, pick(w, w.Providers), l.Order.Buyer, l.Provider, d.Challenger}, op.Judges))
 				}
-				for _, a := range append(l.Peers[:len(l.Peers):len(l.Peers)], l.Order.Buyer, l.Provider, d.Challenger) {
-					// Best one that could sit, were it no party.
+				parties := append(l.Peers[:len(l.Peers):len(l.Peers)], l.Order.Buyer, l.Provider, d.Challenger)
+				for i, a := range slices.Concat(parties, w.Providers) {
+					// Best one that could sit, were it no party, or had it enlisted.
 					st, _ := w.view.Stake(market.StakeKey{Provider: a, Trade: l.Order.Trade, Denom: l.Order.Denom})
-					if st.Judge && st.Free() >= w.params.SeatBond && w.chance(60) {
+					if st.Judge == (i < len(parties)) && st.Free() >= w.params.SeatBond && w.chance(40) {
 						more = a
 					}
 				}

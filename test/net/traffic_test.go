@@ -137,7 +137,8 @@ func (t *traffic) one(from *client.Account, via int, wait, flood bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case errors.Is(err, client.ErrBusy) || flood && no != nil:
+	case errors.Is(err, client.ErrBusy) || flood && no != nil || u == nil && errors.Is(err, client.ErrUnreachable):
+		// Turned away, or not even asked for the price: nothing was sent.
 		t.busy++
 	case x.hash.IsZero() && x.said != expired:
 		t.errs = append(t.errs, err)
