@@ -31,7 +31,7 @@ func TestStuffingProposer(t *testing.T) {
 	priv := ed25519.GenPrivKey()
 	rich := devnet.Key(1)
 	doc, err := ledger.Genesis{
-		ChainID: chain, Time: time.Now(), Balances: []ledger.Balance{{Owner: rich.Address(), Amount: square.Utorg(1000 * torgs)}},
+		ChainID: chain, Time: time.Now(), Balances: []ledger.Balance{{Owner: rich.Address(), Amount: square.Utorg(10_000 * torgs)}},
 		Validators: []ledger.Validator{{Name: "stuffer", Operator: devnet.Key(0).Address(), Key: priv.PubKey(), Stake: 1_000_000 * torgs}},
 	}.Doc()
 	if err != nil {
@@ -93,7 +93,7 @@ func TestStuffingProposer(t *testing.T) {
 		"a transaction without a fee":      {head, tx(100_000, 0)},
 		"one that wants the whole block":   {head, tx(99_000_000, dear)},
 		"one twice":                        {head, fine, fine},
-		"more than the lane's share":       many(6, 4_900_000),
+		"more gas than a block has":        many(21, 4_900_000),
 		"a signature by another":           {head, append(bytes.Clone(fine[:len(fine)-1]), fine[len(fine)-1]^1)},
 		"another chain's transaction":      {head, must(forge("torg-other", rich, 0, until, 100_000, torgs, selfSend(rich.Address())))},
 		"bytes for which no gas is wanted": {head, append(bytes.Clone(fine), make([]byte, 100_000)...)},
