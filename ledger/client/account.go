@@ -81,11 +81,19 @@ func (a *Account) send(to square.Address, amount square.Amount) call {
 // Post sends a transfer without waiting for a block. It returns once the
 // ledger has checked and queued it; Tx tells what became of it.
 func (a *Account) Post(ctx context.Context, to square.Address, amount square.Amount) (square.Hash, error) {
-	tx, _, err := a.sign(ctx, 0, a.send(to, amount))
-	if err != nil {
-		return square.Hash{}, err
+	price := uint64(0)
+	for try := 1; ; try++ {
+		tx, bid, err := a.sign(ctx, price, a.send(to, amount))
+		if err != nil {
+			return square.Hash{}, err
+		}
+		err = a.c.broadcast(ctx, tx)
+		var refused *Refused
+		if try == tries || !errors.As(err, &refused) || !refused.outbid() {
+			return tx.hash, err
+		}
+		price = bid // it never was in the mempool
 	}
-	return tx.hash, a.c.broadcast(ctx, tx)
 }
 
 // Submit sends messages in one transaction, all or nothing, and waits for its
