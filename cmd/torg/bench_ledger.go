@@ -105,7 +105,7 @@ func (l *load) open(ctx context.Context, n, at int) (cpu, wall float64, err erro
 			Denom: square.Denom, Escrow: 1_000_000, MaxRates: benchRates, JobValue: 10_000, Policy: square.PolicyAudit, Lanes: 8, Units: 8,
 			Start: 60, Idle: 86_400, Duration: 86_400, Challenge: 60, Drain: 60, Expiry: now.Add(time.Minute).Unix(), Salt: salt}
 		q := square.Quote{Provider: l.seller.Address(), Order: o.ID(d), Offer: l.offer.ID(d), Spec: l.offer.Spec, Rates: benchRates, Bond: 2_000_000,
-			Ready: true, Expiry: now.Add(20 * time.Second).Unix(), Nonce: salt}
+			Ready: true, Expiry: now.Add(29 * time.Second).Unix(), Nonce: salt}
 		_, err := buyer.OpenLease(ctx, o, q, l.seller.Sign(q.Digest(d)))
 		return err
 	})
@@ -158,14 +158,16 @@ func benchLedger(ctx context.Context, cfg config, dir string, report func(measur
 	if err := l.sell(ctx); err != nil {
 		return err
 	}
-	if _, _, err := l.open(ctx, at, at); err != nil {
+	// Quotes last half a minute: fewer wait at once than transfers may.
+	const buyers = 128
+	if _, _, err := l.open(ctx, buyers, buyers); err != nil {
 		return err
 	}
 	before, err := settled(ctx, n, homes[0])
 	if err != nil {
 		return err
 	}
-	cpu, wall, err = l.open(ctx, leases, at)
+	cpu, wall, err = l.open(ctx, leases, buyers)
 	if err != nil {
 		return err
 	}
@@ -375,7 +377,7 @@ func benchMany(ctx context.Context, _ config, dir string, report func(measure)) 
 	if err := l.sell(ctx); err != nil {
 		return err
 	}
-	const few, at = 4000, 512
+	const few, at = 4000, 128
 	pid := v.cmds[0].Process.Pid
 	for _, step := range []struct {
 		leases int
