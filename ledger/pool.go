@@ -33,7 +33,8 @@ const (
 	// its own would else wait for ever.
 	WaitTTL = UnorderedTTL
 	// Aged is after how many blocks a transaction goes before all younger ones of
-	// its lane. What waits is bounded, so the wait is.
+	// its lane. What waits is bounded, so the wait is: a sender's first waits for the
+	// first of others at most.
 	Aged = 4
 	// bumpTenths is how much more a transaction must bid that takes the place of
 	// another, in tenths: the place has cost every node work that nobody pays.
@@ -58,8 +59,8 @@ type waiting struct {
 // Pool is the application's mempool: what waits for a block, in which order it
 // goes into one, and what is refused.
 //
-// Within a lane whoever has waited for more than Aged blocks goes first, by
-// arrival; then whose money is at stake, by its deadline; then who bids more. A
+// Within a lane whoever has waited for more than Aged blocks goes first, each
+// sender's in turn and by arrival; then whose money is at stake, by its deadline; then who bids more. A
 // lane that is full drops the newest of whoever has most gas waiting there, and
 // where nobody has more than the newcomer, the cheapest, if the newcomer bids a
 // tenth more.
@@ -280,13 +281,27 @@ func (p *Pool) sorted() []*waiting {
 	for _, e := range p.in {
 		list = append(list, e)
 	}
+	// Among those that have waited long enough every sender's first comes before
+	// anybody's second, and so on: who has much waiting delays itself.
+	slices.SortFunc(list, func(a, b *waiting) int { return cmp.Compare(a.order, b.order) })
+	type turn struct {
+		lane   space.Lane
+		sender string
+	}
+	nth, before := map[*waiting]int{}, map[turn]int{}
+	for _, e := range list {
+		if t := (turn{e.lane, e.sender}); p.aged(e) {
+			nth[e] = before[t]
+			before[t]++
+		}
+	}
 	slices.SortFunc(list, func(a, b *waiting) int {
 		old, also := p.aged(a), p.aged(b)
 		switch {
 		case a.lane != b.lane:
 			return cmp.Compare(a.lane, b.lane)
 		case old && also:
-			return cmp.Compare(a.order, b.order)
+			return cmp.Or(cmp.Compare(nth[a], nth[b]), cmp.Compare(a.order, b.order))
 		case old:
 			return -1
 		case also:
