@@ -21,6 +21,7 @@ import (
 	rpcclient "github.com/cometbft/cometbft/rpc/client"
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
 	rpctypes "github.com/cometbft/cometbft/rpc/core/types"
+	jsonrpc "github.com/cometbft/cometbft/rpc/jsonrpc/client"
 	cmttypes "github.com/cometbft/cometbft/types"
 
 	"github.com/torg-network/torg/ledger/api/marketv1"
@@ -87,7 +88,12 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	if !strings.Contains(url, "://") {
 		url = "http://" + url
 	}
-	h, err := rpchttp.New(url, "/websocket")
+	over, err := jsonrpc.DefaultHTTPClient(url)
+	if err != nil {
+		return nil, fmt.Errorf("ledger at %s: %w", url, err)
+	}
+	over.Transport = Patient(over.Transport)
+	h, err := rpchttp.NewWithClient(url, "/websocket", over)
 	if err != nil {
 		return nil, fmt.Errorf("ledger at %s: %w", url, err)
 	}

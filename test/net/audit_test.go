@@ -9,8 +9,12 @@ import (
 	"sync"
 	"time"
 
+	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/cometbft/cometbft/crypto/tmhash"
 
+	sdk "github.com/cosmos/cosmos-sdk/types"
+
+	"github.com/torg-network/torg/ledger"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/square"
 )
@@ -23,10 +27,13 @@ type chain struct {
 	last   time.Time // of the last block
 }
 
-// inclusion is where a transaction is and whether it succeeded.
+// inclusion is where a transaction is, whether it succeeded, and who paid how much
+// for it.
 type inclusion struct {
 	height int64
 	code   uint32
+	payer  square.Address
+	fee    uint64
 }
 
 // read goes on to a height.
@@ -44,14 +51,48 @@ func (c *chain) read(ctx context.Context, v *validator, to int64) error {
 		c.states = append(c.states, b.Block.AppHash)
 		c.last = b.Block.Time
 		for i, tx := range b.Block.Txs {
+			if ledger.IsBeacon(tx) {
+				continue
+			}
 			hash := square.Hash(tmhash.Sum(tx))
 			if at, twice := c.txs[hash]; twice {
 				return fmt.Errorf("transaction %s is in blocks %d and %d", hash, at.height, h)
 			}
-			c.txs[hash] = inclusion{h, r.TxsResults[i].Code}
+			in := inclusion{height: h, code: r.TxsResults[i].Code}
+			if in.payer, in.fee, err = paid(r.TxsResults[i].Events); err != nil {
+				return fmt.Errorf("transaction %s in block %d: %w", hash, h, err)
+			}
+			c.txs[hash] = in
 		}
 	}
 	return nil
+}
+
+// paid is the fee of a transaction, by its events.
+func paid(events []abci.Event) (payer square.Address, fee uint64, err error) {
+	for _, e := range events {
+		if e.Type != sdk.EventTypeTx {
+			continue
+		}
+		for _, a := range e.Attributes {
+			switch a.Key {
+			case sdk.AttributeKeyFee:
+				coins, cerr := sdk.ParseCoinsNormalized(a.Value)
+				if cerr != nil {
+					return payer, 0, cerr
+				}
+				fee = coins.AmountOf(square.Denom).Uint64()
+			case sdk.AttributeKeyFeePayer:
+				if payer, err = square.ParseAddress(a.Value); err != nil {
+					return payer, 0, err
+				}
+			}
+		}
+	}
+	if fee == 0 || payer.IsZero() {
+		return payer, 0, errors.New("nobody has paid for it")
+	}
+	return payer, fee, nil
 }
 
 // crash is the kill of a validator.
@@ -122,6 +163,9 @@ func audit(ctx context.Context, vs []*validator, t *traffic, killed crash) (stri
 			return "", fmt.Errorf("transaction %s failed in block %d with code %d", x.hash, at.height, at.code)
 		case x.said == committed && (!in || at.height != x.height):
 			return "", fmt.Errorf("transaction %s was reported in block %d, and is in %d", x.hash, x.height, at.height)
+		case x.said == queued && !in && t.crowded(x):
+			// A posted transfer bids once. What a flood has made dearer, and a full
+			// pool has no room for, does not come; nobody has paid for it.
 		case (x.said == queued || x.said == expired) && !in && !(x.via == killed.victim && x.sent.Before(killed.at)):
 			return "", fmt.Errorf("transaction %s, accepted by validator %d at %s, is lost", x.hash, x.via, x.sent.Format(time.TimeOnly))
 		}
@@ -136,6 +180,7 @@ func audit(ctx context.Context, vs []*validator, t *traffic, killed crash) (stri
 		outcomes[x.said] = n
 	}
 	for hash, at := range txs {
+		spent[at.payer] += at.fee
 		// One that failed for its gas did nothing but pay for it, and its sender
 		// signed another in its place.
 		if !known[hash] && at.code == 0 {

@@ -55,6 +55,8 @@ type traffic struct {
 	payees   []square.Address
 	wg       sync.WaitGroup
 
+	flooded time.Time // when the flood began
+
 	mu   sync.Mutex
 	done []transfer
 	busy int     // turned away by a full mempool
@@ -92,6 +94,7 @@ func (t *traffic) start(ctx context.Context, vs []*validator) {
 // accounts that send nothing else. A validator may turn them away, but what it
 // accepts counts like all else.
 func (t *traffic) flood(n int, vs ...*validator) {
+	t.flooded = time.Now()
 	var wg sync.WaitGroup
 	for i, key := range t.flooders {
 		v := vs[i%len(vs)]
@@ -103,6 +106,11 @@ func (t *traffic) flood(n int, vs ...*validator) {
 		})
 	}
 	wg.Wait()
+}
+
+// crowded reports whether a transfer waited while the flood did.
+func (t *traffic) crowded(x transfer) bool {
+	return !t.flooded.IsZero() && x.sent.After(t.flooded.Add(-10*time.Second)) && x.sent.Before(t.flooded.Add(ttl))
 }
 
 func (t *traffic) one(from *client.Account, via int, wait, flood bool) {

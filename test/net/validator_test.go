@@ -73,7 +73,7 @@ type validator struct {
 func newValidator(t *testing.T, h hosts, i int, home node.Home) *validator {
 	v := &validator{t: t, hosts: h, index: i, home: home, log: filepath.Join(string(home), "log")}
 	// One connection per request under way, at most; each dial costs a thread.
-	web := &http.Client{Transport: &http.Transport{DialContext: h.dialer(i), MaxIdleConnsPerHost: 100}}
+	web := &http.Client{Transport: client.Patient(&http.Transport{DialContext: h.dialer(i), MaxIdleConnsPerHost: 100})}
 	rpc, err := rpchttp.NewWithClient("http://"+rpcAddr, "/websocket", web)
 	if err != nil {
 		t.Fatal(err)
