@@ -668,7 +668,7 @@ func BenchmarkRedeem(b *testing.B) {
 	offer := square.Offer{Provider: provider, Trade: "infer", Denom: square.Denom, Rates: rates, Capacity: 1, Expiry: now + 1000, Nonce: 1}
 	order := square.Order{
 		Buyer: buyer, Authorizer: buyer, Trade: "infer", Mode: square.ModeStream, Denom: square.Denom, Escrow: 1 << 49, MaxRates: rates,
-		JobValue: 1, Policy: square.PolicyReplicate, Lanes: 200, Units: 1, Start: 1, Idle: 1, Duration: 1000, Challenge: 1, Drain: 1, Expiry: now + 1000,
+		JobValue: 1, Policy: square.PolicyReplicate, Lanes: 200, Units: 1, Start: 60, Idle: 60, Duration: 1000, Challenge: 60, Drain: 60, Expiry: now + 1000,
 	}
 	d, cd := square.LedgerDomain(chainID), square.ChannelDomain(chainID)
 	id := order.ID(d)

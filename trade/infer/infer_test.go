@@ -201,3 +201,16 @@ func FuzzDecodeResult(f *testing.F) {
 		}
 	})
 }
+
+// A stream is not sold under a policy that nothing in it carries out: a provider
+// without a bond would be paid for its first lie.
+func TestOrderPolicies(t *testing.T) {
+	for p, want := range map[square.Policy]bool{
+		square.PolicyNone: true, square.PolicyAudit: true, square.PolicyProve: true, square.PolicyReplicate: false,
+	} {
+		o := square.Order{Mode: square.ModeStream, Spec: square.Hash{1}, Policy: p, MaxRates: []square.Rate{{Unit: UnitPrompt}, {Unit: UnitCompletion}}}
+		if err := (Rules{}).CheckOrder(o); (err == nil) != want {
+			t.Errorf("policy %s: %v", p, err)
+		}
+	}
+}

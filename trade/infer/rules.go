@@ -77,6 +77,11 @@ func (r Rules) CheckOrder(o square.Order) error {
 	if o.Spec.IsZero() {
 		return errors.New("infer order: spec (the model's digest) is required")
 	}
+	// Only under this policy may a provider bond nothing; without somebody who asks
+	// two and compares, its first lie would be paid.
+	if o.Policy == square.PolicyReplicate {
+		return errors.New("infer order: policy replicate: answers are not asked of two providers yet; use audit or prove")
+	}
 	return trade.CheckRates(r, o.MaxRates)
 }
 

@@ -107,10 +107,6 @@ func (t Terms) check(o square.Order, rates []square.Rate, fee uint64) error {
 			return err
 		}
 	}
-	switch o.Policy {
-	case square.PolicyReplicate, square.PolicyAttest:
-		return refuse(infer.CodeTerms, "order: policy %q is not sold in streams: order none, audit or prove", o.Policy)
-	}
 	if o.Silence > 0 {
 		return refuse(infer.CodeTerms, "order: silence is %d: a lease that nobody uses costs a provider here nothing; order 0", o.Silence)
 	}

@@ -336,7 +336,6 @@ func TestTerms(t *testing.T) {
 		"idle ":     func(o *square.Order) { o.Idle = 3601 },
 		"duration":  func(o *square.Order) { o.Duration = 119 },
 		"duration ": func(o *square.Order) { o.Duration = 32 * 24 * 3600 },
-		"policy":    func(o *square.Order) { o.Policy = square.PolicyReplicate },
 		"silence":   func(o *square.Order) { o.Silence = 1 },
 		"lanes":     func(o *square.Order) { o.Lanes = 3 },
 		"escrow":    func(o *square.Order) { o.Escrow, o.JobValue = 499, 499 }, // 2 units of 100 tokens of 2.5
