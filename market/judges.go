@@ -77,7 +77,9 @@ func uniform(beacon square.Hash, purpose, n uint64) uint64 {
 }
 
 // Quorum is how many of so many seats decide: all of them where judges could not
-// bond every seat, else two thirds.
+// bond every seat, else two thirds. Of 32 seats 22 decide: who holds a quarter of the
+// stake decides a draw by itself once in 4.2 million, and keeps one from deciding in
+// 15 of 100; a third, once in 22,000 and in 52 of 100 (TestCollusion).
 func (p Params) Quorum(seats int) int {
 	if uint64(seats) < p.Seats {
 		return seats
