@@ -181,9 +181,7 @@ func audit(ctx context.Context, vs []*validator, t *traffic, killed crash) (stri
 	}
 	for hash, at := range txs {
 		spent[at.payer] += at.fee
-		// One that failed for its gas did nothing but pay for it, and its sender
-		// signed another in its place.
-		if !known[hash] && at.code == 0 {
+		if !known[hash] {
 			return "", fmt.Errorf("block %d has transaction %s, which no sender knows of or which was reported expired", at.height, hash)
 		}
 	}

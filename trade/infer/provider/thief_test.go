@@ -354,6 +354,12 @@ func TestTerms(t *testing.T) {
 	if _, err := b.quoteOf(b.newOrder(1000)); err != nil {
 		t.Errorf("what fits: %v", err)
 	}
+	// A quote on an order that the ledger would refuse would hold places for nothing.
+	b.l.Machine.Params.Notice = 61
+	if _, err := b.quoteOf(b.newOrder(1000)); err == nil || !strings.Contains(err.Error(), `"terms"`) || !strings.Contains(err.Error(), "at least 61") {
+		t.Errorf("a notice that the ledger does not take: %v", err)
+	}
+	b.l.Machine.Params.Notice = 1
 	// A buyer holds no more quotes than it can pay for, nor more than a few.
 	rich := b.newOrder(600_000_000)
 	rich.JobValue = 1000
