@@ -38,6 +38,7 @@ func TestOneUnknownOutcome(t *testing.T) {
 	s.turn(t, func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if cuts.Load() && strings.HasSuffix(r.URL.Path, "/lane") {
+				time.Sleep(time.Second) // and while somebody asks, others want to be served
 				panic(http.ErrAbortHandler)
 			}
 			if cuts.Load() && strings.HasSuffix(r.URL.Path, "/serve") {
@@ -58,7 +59,7 @@ func TestOneUnknownOutcome(t *testing.T) {
 		t.Fatal(err)
 	}
 	cuts.Store(true)
-	for n := range 4 {
+	for n := range 6 {
 		if _, err := d.Do(t.Context(), ask("toy", n+1, 3), nil); err == nil {
 			t.Fatal("a request that was cut off is answered")
 		}

@@ -344,7 +344,8 @@ type lane struct {
 	n       uint16
 	channel square.Hash
 	rec     laneRecord
-	busy    bool
+	busy    bool // in somebody's hands
+	talking bool // in those of a request whose conversation is under way
 	lost    bool // abandoned: the provider cannot account for it
 	tries   int
 	retry   time.Time // of asking how it stands; monotonic

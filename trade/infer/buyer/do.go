@@ -336,6 +336,9 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 
 // afterFailure finds out what a request that ended without a receipt cost.
 func (d *Desk) afterFailure(ctx context.Context, s *seat, h held, a Ask, out *outlet, cause error) (Answer, error) {
+	d.mu.Lock()
+	h.ln.talking = false
+	d.mu.Unlock()
 	cause = fmt.Errorf("provider %s: %w", s.key.provider, cause)
 	var refusal errRefused
 	if errors.As(cause, &refusal) {

@@ -89,7 +89,7 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 				}
 				room = true
 				if !ln.busy && ln.rec.Pending == nil && (s.asked || !s.busy()) {
-					ln.busy = true
+					ln.busy, ln.talking = true, true
 					d.mu.Unlock()
 					return held{l, ln}, price, nil
 				}
@@ -162,11 +162,11 @@ func (d *Desk) owing(k seatKey) bool {
 	return false
 }
 
-// unknown reports whether the outcome of a request is unknown: it is nobody's any
-// more, and its lane still waits for word of it.
+// unknown reports whether the outcome of a request is unknown: its conversation has
+// ended, and its lane still waits for word of it, also while somebody asks for that.
 func (l *lease) unknown() bool {
 	for _, ln := range l.lanes {
-		if !ln.busy && !ln.lost && ln.rec.Pending != nil {
+		if !ln.talking && !ln.lost && ln.rec.Pending != nil {
 			return true
 		}
 	}
@@ -685,7 +685,7 @@ func (d *Desk) forget(l *lease) {
 // release gives a lane back.
 func (d *Desk) release(h held) {
 	d.mu.Lock()
-	h.ln.busy = false
+	h.ln.busy, h.ln.talking = false, false
 	d.notify()
 	worn := false
 	if s := d.seats[seatKey{h.l.rec.Provider, h.l.rec.Order.Spec}]; s != nil && !s.openings(h.l.rec.Order.Policy).opening {
