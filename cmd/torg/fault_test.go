@@ -29,6 +29,7 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/gateway"
 	"github.com/torg-network/torg/gateway/openai"
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/ledger/devnet"
 	ledgernode "github.com/torg-network/torg/ledger/node"
@@ -37,7 +38,6 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/fake"
-	"github.com/torg-network/torg/trade/infer/journal"
 	"github.com/torg-network/torg/trade/infer/provider"
 )
 

@@ -41,11 +41,11 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/torg-network/torg/chain"
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/chain"
-	"github.com/torg-network/torg/trade/infer/journal"
 )
 
 // Ledger is what a provider needs of the ledger. Its account is the provider's.
