@@ -15,6 +15,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // Upstream is an OpenAI-compatible server on this machine or beside it: Ollama,
@@ -126,7 +127,7 @@ func (e upstreamEngine) Model() Model { return e.m }
 
 func (e upstreamEngine) Ceiling(r infer.Request) ([]uint64, error) {
 	if r.Kind != infer.Opaque {
-		return nil, refuse(infer.CodeBadRequest, "model %s is served by an upstream server and takes opaque requests only", e.m.Name)
+		return nil, refuse(wire.CodeBadRequest, "model %s is served by an upstream server and takes opaque requests only", e.m.Name)
 	}
 	return meter.Ceiling(r, e.m.Context)
 }
@@ -201,7 +202,7 @@ func (e upstreamEngine) Run(ctx context.Context, job Job, emit func(infer.Delta)
 	}
 	b, err := meter.ReadBody(job.Request.Prompt)
 	if err != nil {
-		return Output{}, refuse(infer.CodeBadRequest, "%v", err)
+		return Output{}, refuse(wire.CodeBadRequest, "%v", err)
 	}
 	stream := job.Stream && b.Path != "/v1/embeddings"
 	ask := asked{Body: b, stream: stream, limit: ceiling[1] / max(b.Choices, 1), less: map[string]bool{}}
@@ -378,9 +379,9 @@ func bytesCounted(n int) uint64 { return uint64(n) / 8 }
 func refused(status int, body []byte) error {
 	switch status {
 	case http.StatusTooManyRequests:
-		return refuse(infer.CodeBusy, "the server is busy: %s", errorText(body))
+		return refuse(wire.CodeBusy, "the server is busy: %s", errorText(body))
 	case http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-		return refuse(infer.CodeBadRequest, "the server refuses: %s", errorText(body))
+		return refuse(wire.CodeBadRequest, "the server refuses: %s", errorText(body))
 	}
 	return fmt.Errorf("the server answers with status %d: %s", status, errorText(body))
 }
