@@ -49,7 +49,7 @@ const (
 
 // TableBytes bounds what all tables of public keys together take. Beside the tables of
 // the base point there is nothing else that is kept.
-const TableBytes = maxTables * (splitBits + tableWidth - 1) / tableWidth << (tableWidth - 1) * 64
+const TableBytes = maxTables * ((splitBits + tableWidth - 1) / tableWidth) << (tableWidth - 1) * 64
 
 // tables are the keys that have one. A new one takes the place of the first, from a hand
 // that goes round, whose key was not used since the hand came by.

@@ -13,9 +13,6 @@ type table struct {
 	points  []affine // windows of 2^(w-1)
 }
 
-// tableBytes is the size of a table's points.
-func tableBytes(w int) int { return (splitBits + w - 1) / w << (w - 1) * 64 }
-
 func newTable(p *affine, w uint) *table {
 	t := &table{w: w, windows: (splitBits + w - 1) / w}
 	doubles := make([]jacobian, t.windows*w)

@@ -20,7 +20,7 @@ func scalarOf(b *[32]byte) (z scalar, ok bool) {
 	return z, z.reduce(0) == 0
 }
 
-func (z *scalar) bytes() [32]byte { return bytesOf((*[4]uint64)(z)) }
+func (z scalar) bytes() [32]byte { return bytesOf((*[4]uint64)(&z)) }
 
 func (z *scalar) isZero() bool { return z[0]|z[1]|z[2]|z[3] == 0 }
 
