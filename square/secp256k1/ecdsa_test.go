@@ -123,6 +123,19 @@ func TestSign(t *testing.T) {
 	}
 }
 
+// The nonces after the first, which no signature is known to need, are dcrd's as well.
+func TestNonces(t *testing.T) {
+	for _, x := range numbers(testRand(), 10) {
+		key, digest := bytesOf(&x), [32]byte{byte(x[0])}
+		n := newNonces(key, &digest)
+		for i := range uint32(4) {
+			if got, want := n.next(), dcrd.NonceRFC6979(key[:], digest[:], nil, nil, i); got.bytes() != want.Bytes() {
+				t.Fatalf("%x, nonce %d: %x, not %x", key, i, got, want.Bytes())
+			}
+		}
+	}
+}
+
 // The cases where sums meet infinity, doubling or the order, made on purpose.
 func TestCorners(t *testing.T) {
 	r := testRand()
@@ -346,6 +359,19 @@ func TestTablesAreBounded(t *testing.T) {
 				t.Fatalf("key %d: %v, %v", i, valid, own)
 			}
 		}
+	}
+	p := keys[len(keys)-1]
+	for i, q := range keys { // one that lost its table earns it again
+		if !held[q] {
+			p = q
+			for range tableAfter {
+				q.Verify(&digest, &sigs[i])
+			}
+			break
+		}
+	}
+	if p.table.Load() == nil || len(tables.keys) != maxTables {
+		t.Errorf("no second table, or one too many: %d", len(tables.keys))
 	}
 	if lost < 100 || !held[keys[0]] {
 		t.Errorf("%d keys lost their tables; the busy one has its: %v", lost, held[keys[0]])
