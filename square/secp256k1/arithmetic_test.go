@@ -291,6 +291,88 @@ func TestMultiply(t *testing.T) {
 	}
 }
 
+// Sums in which a point meets itself or its opposite on the way, in each of the places
+// where that can happen: the key is made to fit.
+func TestMeetings(t *testing.T) {
+	r := testRand()
+	random := func() scalar {
+		x := [4]uint64{r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64()}
+		b := bytesOf(&x)
+		s, _ := scalarOf(&b)
+		return s
+	}
+	number := func(x *big.Int) scalar {
+		b := to32(new(big.Int).Mod(x, bigN))
+		return limbsOf(&b)
+	}
+	times := func(x, y *big.Int) *big.Int { return new(big.Int).Mul(x, y) }
+	for range 10 {
+		u, v := random(), random()
+		uh1, uh2 := u.split()
+		vh1, vh2 := v.split()
+		ua, ub, va, vb := halfBig(uh1), halfBig(uh2), halfBig(vh1), halfBig(vh2)
+		// The first point of the base's table that is added.
+		wide := wideBase()
+		digits := uh1.digits(wide.windows * wide.w)
+		j, negative := wide.place(digits.digit(0, wide.w))
+		first := big.NewInt(int64(2*j + 1))
+		if negative != 0 {
+			first.Neg(first)
+		}
+		for _, sign := range []int64{1, -1} {
+			s := big.NewInt(sign)
+			for what, d := range map[string]*big.Int{
+				// a of v P is the first point that is added to it
+				"addition": times(times(first, s), inverse(va, bigN)),
+				// v P is
+				"addition to a single chain": times(times(first, s), inverse(bigOf(v), bigN)),
+				// a = lambda b at the end, or -lambda b: infinity
+				"end": times(new(big.Int).Sub(times(s, times(bigLambda, ub)), ua),
+					inverse(new(big.Int).Sub(va, times(s, times(bigLambda, vb))), bigN)),
+			} {
+				d := number(d)
+				p := multiplyBase(&d)
+				q, ok := p.affine()
+				if !ok {
+					t.Fatal("no such key")
+				}
+				var dp, du, want dcrd.JacobianPoint
+				dcrd.ScalarBaseMultNonConst(dcrdNumber(d.bytes()), &dp)
+				dcrd.ScalarMultNonConst(dcrdNumber(v.bytes()), &dp, &dp)
+				dcrd.ScalarBaseMultNonConst(dcrdNumber(u.bytes()), &du)
+				dcrd.AddNonConst(&dp, &du, &want)
+				var known, once sum
+				known.add(newTable(&q, tableWidth), &v)
+				known.add(wide, &u)
+				checkPoint(t, what+", known", d, known.point(), &want)
+				once.addOnce(&q, &v)
+				once.add(wide, &u)
+				checkPoint(t, what+", once", d, once.point(), &want)
+			}
+		}
+	}
+}
+
+// Inverses end between bounds that few numbers come near.
+func TestInverse(t *testing.T) {
+	r := testRand()
+	for range 20000 {
+		x := [4]uint64{r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64()}
+		f, i := field(x), field{}
+		i.inverse(&f)
+		if f.mul(&f, &i); !f.equal(&fieldOne) || bigOf(i).Cmp(bigP) >= 0 {
+			t.Fatalf("the inverse of %x is %x", x, i)
+		}
+		b := bytesOf(&x)
+		s, _ := scalarOf(&b)
+		var w scalar
+		w.inverse(&s)
+		if s.mul(&s, &w); s != (scalar{1}) || bigOf(w).Cmp(bigN) >= 0 {
+			t.Fatalf("the inverse of %x is %x", x, w)
+		}
+	}
+}
+
 func checkPoint(t *testing.T, what string, x [4]uint64, p jacobian, want *dcrd.JacobianPoint) {
 	t.Helper()
 	q, ok := p.affine()

@@ -74,7 +74,7 @@ func (p *PublicKey) known() *table {
 	tables.Lock()
 	defer tables.Unlock()
 	p.table.Store(t)
-	p.used.Store(true)
+	p.used.Store(false) // it has yet to show that it is worth its place
 	if len(tables.keys) < maxTables {
 		tables.keys = append(tables.keys, p)
 		return t
