@@ -133,6 +133,10 @@ func checkFields(t testing.TB, x, y [4]uint64) {
 	z.sub(&f, &g)
 	d := new(big.Int).Sub(bx, by)
 	sameField(t, "difference", z, d, x, y)
+	z.subSum(&f, &g, &f)
+	sameField(t, "x - y - 2 x", z, new(big.Int).Neg(new(big.Int).Add(bx, by)), x, y)
+	z.subSum(&f, &g, &g)
+	sameField(t, "x - 3 y", z, new(big.Int).Sub(bx, new(big.Int).Mul(by, big.NewInt(3))), x, y)
 	if f.equal(&g) != (d.Mod(d, bigP).Sign() == 0) {
 		t.Fatalf("%x equals %x: %v", x, y, f.equal(&g))
 	}

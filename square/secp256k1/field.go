@@ -104,6 +104,24 @@ func (z *field) sub(x, y *field) {
 	z[0], z[1], z[2], z[3] = t0-fieldC&-c, t1, t2, t3
 }
 
+// subSum is x - a - 2 b.
+func (z *field) subSum(x, a, b *field) {
+	t0, c := bits.Add64(a[0], b[0]<<1, 0)
+	t1, c := bits.Add64(a[1], b[1]<<1|b[0]>>63, c)
+	t2, c := bits.Add64(a[2], b[2]<<1|b[1]>>63, c)
+	t3, c := bits.Add64(a[3], b[3]<<1|b[2]>>63, c)
+	t4 := b[3]>>63 + c
+	t0, c = bits.Sub64(x[0], t0, 0)
+	t1, c = bits.Sub64(x[1], t1, c)
+	t2, c = bits.Sub64(x[2], t2, c)
+	t3, c = bits.Sub64(x[3], t3, c)
+	t0, c = bits.Sub64(t0, (t4+c)*fieldC, 0)
+	t1, c = bits.Sub64(t1, 0, c)
+	t2, c = bits.Sub64(t2, 0, c)
+	t3, c = bits.Sub64(t3, 0, c)
+	z[0], z[1], z[2], z[3] = t0-fieldC&-c, t1, t2, t3
+}
+
 // negate negates z, which must be below p, if m is all ones and leaves it if m is 0.
 func (z *field) negate(m uint64) {
 	t0, c := bits.Sub64(z[0]^m, (fieldC-1)&m, 0)
