@@ -223,7 +223,7 @@ func BenchmarkVoucher(b *testing.B) {
 			verify(b)
 		}
 	})
-	b.Run("known/dcrd", func(b *testing.B) {
+	b.Run("dcrd/known", func(b *testing.B) {
 		for b.Loop() {
 			v := next()
 			digest := voucherDigest(d, v.Channel, v.Max)
@@ -250,7 +250,7 @@ func BenchmarkVoucher(b *testing.B) {
 			verify(b)
 		}
 	})
-	b.Run("address/dcrd", func(b *testing.B) {
+	b.Run("dcrd/address", func(b *testing.B) {
 		for b.Loop() {
 			v := next()
 			if _, ok := reference(voucherDigest(d, v.Channel, v.Max), v.Sig); !ok {
@@ -263,7 +263,7 @@ func BenchmarkVoucher(b *testing.B) {
 			SignVoucher(d, Hash{1}, 1000, k)
 		}
 	})
-	b.Run("sign/dcrd", func(b *testing.B) {
+	b.Run("dcrd/sign", func(b *testing.B) {
 		own := secp256k1.PrivKeyFromBytes(k.Bytes())
 		for b.Loop() {
 			digest := voucherDigest(d, Hash{1}, 1000)

@@ -18,7 +18,7 @@ func BenchmarkField(b *testing.B) {
 			x.mul(&x, &y)
 		}
 	})
-	b.Run("mul/dcrd", func(b *testing.B) {
+	b.Run("dcrd/mul", func(b *testing.B) {
 		for b.Loop() {
 			dx.Mul(&dy)
 		}
@@ -120,7 +120,7 @@ func BenchmarkSignature(b *testing.B) {
 			}
 		}
 	})
-	b.Run("verify/dcrd", func(b *testing.B) {
+	b.Run("dcrd/verify", func(b *testing.B) {
 		dp := dk.PubKey()
 		for b.Loop() {
 			if !ecdsa.NewSignature(&r, &s).Verify(digest[:], dp) {
@@ -135,7 +135,7 @@ func BenchmarkSignature(b *testing.B) {
 			}
 		}
 	})
-	b.Run("recover/dcrd", func(b *testing.B) {
+	b.Run("dcrd/recover", func(b *testing.B) {
 		for b.Loop() {
 			if _, _, err := ecdsa.RecoverCompact(compact, digest[:]); err != nil {
 				b.Fatal(err)
@@ -147,7 +147,7 @@ func BenchmarkSignature(b *testing.B) {
 			k.Sign(&digest)
 		}
 	})
-	b.Run("sign/dcrd", func(b *testing.B) {
+	b.Run("dcrd/sign", func(b *testing.B) {
 		for b.Loop() {
 			ecdsa.SignCompact(dk, digest[:], false)
 		}
@@ -157,7 +157,7 @@ func BenchmarkSignature(b *testing.B) {
 			ParsePublicKey(&pub)
 		}
 	})
-	b.Run("parse/dcrd", func(b *testing.B) {
+	b.Run("dcrd/parse", func(b *testing.B) {
 		for b.Loop() {
 			dcrd.ParsePubKey(pub[:])
 		}

@@ -22,27 +22,42 @@ func dcrdNumber(b [32]byte) *dcrd.ModNScalar {
 	return &s
 }
 
-// answers holds every answer about a signature against dcrd's, and says whether it is
-// valid and whether the key is recovered from it.
-func answers(t testing.TB, p *PublicKey, digest [32]byte, rs [64]byte) (valid, recovered bool) {
+// expected is what dcrd says of a signature: whether it is valid under the key, and which
+// keys are recovered from it, for an even and an odd nonce.
+type expected struct {
+	valid bool
+	keys  [2][]byte
+}
+
+func expect(t testing.TB, key [33]byte, digest [32]byte, rs [64]byte) (want expected) {
 	t.Helper()
 	var r, s dcrd.ModNScalar
 	over := r.SetByteSlice(rs[:32])
-	over = s.SetByteSlice(rs[32:]) || over || s.IsOverHalfOrder()
-	key := p.Compressed()
-	dp, err := dcrd.ParsePubKey(key[:])
+	if over = s.SetByteSlice(rs[32:]) || over || s.IsOverHalfOrder(); over {
+		return want
+	}
+	pub, err := dcrd.ParsePubKey(key[:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	valid = !over && ecdsa.NewSignature(&r, &s).Verify(digest[:], dp)
-	if got := p.Verify(&digest, &rs); got != valid {
+	want.valid = ecdsa.NewSignature(&r, &s).Verify(digest[:], pub)
+	for v := range want.keys {
+		if p, _, err := ecdsa.RecoverCompact(append([]byte{27 + byte(v)}, rs[:]...), digest[:]); err == nil {
+			want.keys[v] = p.SerializeCompressed()
+		}
+	}
+	return want
+}
+
+// answers holds every answer about a signature against dcrd's, and says whether it is
+// valid and whether the key is recovered from it.
+func (want expected) answers(t testing.TB, p *PublicKey, digest [32]byte, rs [64]byte) (valid, recovered bool) {
+	t.Helper()
+	key := p.Compressed()
+	if got := p.Verify(&digest, &rs); got != want.valid {
 		t.Fatalf("%x over %x under %x: %v", rs, digest, key, got)
 	}
-	for v := range byte(2) {
-		var want []byte
-		if rp, _, err := ecdsa.RecoverCompact(append([]byte{27 + v}, rs[:]...), digest[:]); err == nil && !over {
-			want = rp.SerializeCompressed()
-		}
+	for v, want := range want.keys {
 		q, ok := Recover(&digest, &rs, v == 1)
 		if ok != (want != nil) {
 			t.Fatalf("%x over %x, %d: recovered: %v", rs, digest, v, ok)
@@ -58,24 +73,22 @@ func answers(t testing.TB, p *PublicKey, digest [32]byte, rs [64]byte) (valid, r
 		}
 		recovered = recovered || own
 	}
-	return valid, recovered
+	return want.valid, recovered
 }
 
-// asked asks until the key, which is new, has its table, and after.
+func answers(t testing.TB, p *PublicKey, digest [32]byte, rs [64]byte) (valid, recovered bool) {
+	t.Helper()
+	return expect(t, p.Compressed(), digest, rs).answers(t, p, digest, rs)
+}
+
+// asked asks a key that was never asked before, and one that has its table.
 func asked(t testing.TB, p *PublicKey, digest [32]byte, rs [64]byte) (valid, recovered bool) {
 	t.Helper()
+	want := expect(t, p.Compressed(), digest, rs)
 	p = &PublicKey{point: p.point}
-	for p.table.Load() == nil {
-		valid, recovered = answers(t, p, digest, rs)
-		if n := p.seen.Load(); n == 0 {
-			return valid, recovered // refused before the key was looked at
-		}
-	}
-	v, r := answers(t, p, digest, rs)
-	if v != valid || r != recovered {
-		t.Fatalf("%x over %x: %v, %v; with a table %v, %v", rs, digest, valid, recovered, v, r)
-	}
-	return valid, recovered
+	want.answers(t, p, digest, rs)
+	p.table.Store(newTable(&p.point, tableWidth))
+	return want.answers(t, p, digest, rs)
 }
 
 // Keys, signatures and their damages are dcrd's to the last byte.

@@ -123,10 +123,14 @@ func (s *sum) addSecret(t *table, k *scalar) {
 // take takes q if yes is 1 and leaves z, which must be zero then, if it is 0.
 func (z *affine) take(q *affine, yes uint64) {
 	m := -yes
-	for i := range z.x {
-		z.x[i] |= q.x[i] & m
-		z.y[i] |= q.y[i] & m
-	}
+	z.x[0] |= q.x[0] & m
+	z.x[1] |= q.x[1] & m
+	z.x[2] |= q.x[2] & m
+	z.x[3] |= q.x[3] & m
+	z.y[0] |= q.y[0] & m
+	z.y[1] |= q.y[1] & m
+	z.y[2] |= q.y[2] & m
+	z.y[3] |= q.y[3] & m
 }
 
 // nafWidth makes three of four digits and more zero; the others are odd and below 2^4.
