@@ -12,8 +12,8 @@ import (
 	"github.com/torg-network/torg/ledger/history"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
 // chainView fits one account of the ledger's client to what the two halves of
@@ -33,9 +33,9 @@ func told(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, client.ErrStalled), errors.Is(err, client.ErrUnreachable):
-		return fmt.Errorf("%w: %w", buyer.ErrStalled, err)
+		return fmt.Errorf("%w: %w", desk.ErrStalled, err)
 	case errors.Is(err, client.ErrInsufficient), errors.Is(err, market.ErrFunds):
-		return fmt.Errorf("%w: %w", buyer.ErrFunds, err)
+		return fmt.Errorf("%w: %w", desk.ErrFunds, err)
 	case errors.Is(err, client.ErrNotFound):
 		return fmt.Errorf("%w: %w", market.ErrNotFound, err)
 	}
@@ -143,12 +143,12 @@ type buyerView struct{ chainView }
 // maxOffers bounds how many offers of the trade are looked at.
 const maxOffers = 10_000
 
-func (v buyerView) Offers(ctx context.Context) (offers []square.Offer, err error) {
+func (v buyerView) Offers(ctx context.Context, trade string) (offers []square.Offer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*queryTime)
 	defer cancel()
 	page := client.Page{Limit: 1000}
 	for {
-		some, next, err := v.client.Offers(ctx, client.OfferFilter{Trade: infer.Name}, page)
+		some, next, err := v.client.Offers(ctx, client.OfferFilter{Trade: trade}, page)
 		if err != nil {
 			return nil, told(err)
 		}
@@ -174,7 +174,7 @@ func (v buyerView) Open(ctx context.Context, o square.Order, q square.Quote, sig
 	return told(err)
 }
 
-func (v buyerView) Close(ctx context.Context, lease square.Hash, consent *buyer.Consent) error {
+func (v buyerView) Close(ctx context.Context, lease square.Hash, consent *desk.Consent) error {
 	var c *client.Consent
 	if consent != nil {
 		c = &client.Consent{Paid: consent.Paid, Sig: consent.Sig}

@@ -16,8 +16,8 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/provider"
 )
@@ -163,7 +163,7 @@ func (l *Ledger) do(kind string, f func() error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stalled {
-		return fmt.Errorf("%s: %w", kind, buyer.ErrStalled)
+		return fmt.Errorf("%s: %w", kind, desk.ErrStalled)
 	}
 	if l.refuse != nil {
 		return fmt.Errorf("%s: %w", kind, l.refuse)
@@ -184,7 +184,7 @@ type Account struct {
 }
 
 var (
-	_ buyer.Ledger    = Account{}
+	_ desk.Ledger     = Account{}
 	_ provider.Ledger = Account{}
 )
 
@@ -200,7 +200,7 @@ func (a Account) Head(context.Context) (chain.Head, error) {
 // Params are the machine's.
 func (a Account) Params(context.Context) (market.Params, error) { return a.Machine.Params, nil }
 
-func (a Account) Offers(context.Context) ([]square.Offer, error) {
+func (a Account) Offers(context.Context, string) ([]square.Offer, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []square.Offer
@@ -310,7 +310,7 @@ func (a Account) Redeem(_ context.Context, id square.Hash, claims []chain.Claim)
 	})
 }
 
-func (a Account) Close(_ context.Context, id square.Hash, consent *buyer.Consent) error {
+func (a Account) Close(_ context.Context, id square.Hash, consent *desk.Consent) error {
 	return a.do("close", func() error {
 		var sum *uint64
 		if consent != nil {

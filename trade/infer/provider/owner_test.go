@@ -18,7 +18,7 @@ import (
 
 func (b *bench) offered() int {
 	b.t.Helper()
-	offers, err := fake.Account{Ledger: b.l, Self: b.p.Address()}.Offers(b.t.Context())
+	offers, err := fake.Account{Ledger: b.l, Self: b.p.Address()}.Offers(b.t.Context(), infer.Name)
 	if err != nil {
 		b.t.Fatal(err)
 	}
