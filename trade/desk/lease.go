@@ -1,9 +1,7 @@
-package buyer
+package desk
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,327 +9,11 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/torg-network/torg/chain"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/meter"
 	"github.com/torg-network/torg/trade/wire"
 )
-
-// stalled is how old the newest block is when no lease is opened any more.
-const stalled = 15 * time.Second
-
-func stall(err error) error {
-	if errors.Is(err, ErrStalled) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrStalled, err)
-}
-
-// held is a lane in the hands of one request.
-type held struct {
-	l  *lease
-	ln *lane
-}
-
-// patience is how long a request waits for word of another one from the same
-// provider.
-const patience = time.Second
-
-// acquire takes a free lane of a lease on the seat, under the policy, that can
-// still pay for a request of this price, and opens a lease where there is none.
-func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy square.Policy, maxCost uint64) (held, uint64, error) {
-	timeout := time.NewTimer(d.cfg.Wait)
-	defer timeout.Stop()
-	for {
-		now, err := d.clock.Now(ctx)
-		if err != nil {
-			return held{}, 0, stall(err)
-		}
-		d.mu.Lock()
-		if d.closed {
-			d.mu.Unlock()
-			return held{}, 0, errors.New("the desk is closed")
-		}
-		if s.shunned > now.Unix() {
-			d.mu.Unlock()
-			return held{}, 0, fmt.Errorf("provider %s was caught meanwhile: %w", s.key.provider, ErrProvider)
-		}
-		// A provider that has not said what became of a request gets no second
-		// voucher: who cuts connections would earn one interval a lane. For the same
-		// reason one that has never answered gets one request at a time.
-		owing := d.owing(s.key)
-		room := owing // some lease could pay, its lanes are busy
-		for _, l := range s.under(policy) {
-			if owing {
-				break
-			}
-			if !l.lasts(now, s.takes(r)) {
-				continue
-			}
-			price, err := ceilingPrice(l.rec.Rates, r, l.rec.Context)
-			if err != nil {
-				d.mu.Unlock()
-				return held{}, 0, err
-			}
-			if err := affordable(price, l.rec.Order.JobValue, maxCost); err != nil {
-				d.mu.Unlock()
-				return held{}, 0, err
-			}
-			left := l.rec.Order.Escrow - l.promised()
-			for _, ln := range l.lanes {
-				if ln.lost {
-					continue
-				}
-				// A voucher that was signed and not used up still counts.
-				more := max(ln.rec.Max, ln.rec.Charged+price) - ln.rec.Max
-				if more > left {
-					continue
-				}
-				room = true
-				if !ln.busy && ln.rec.Pending == nil && (s.asked || !s.busy()) {
-					ln.busy, ln.talking = true, true
-					d.mu.Unlock()
-					return held{l, ln}, price, nil
-				}
-			}
-		}
-		if !room {
-			opening := s.openings(policy)
-			price, err := ceilingPrice(infer.Terms(s.offer, policy), r, contextLength(s.offer))
-			if err == nil {
-				err = affordable(price, d.cfg.JobValue, maxCost)
-			}
-			switch {
-			case err != nil:
-				d.mu.Unlock()
-				return held{}, 0, err
-			case s.offer.Expiry <= now.Unix():
-				d.mu.Unlock()
-				return held{}, 0, fmt.Errorf("provider %s: its offer has lapsed", s.key.provider)
-			case !opening.opening && time.Now().Before(opening.retry):
-				err := opening.failed
-				d.mu.Unlock()
-				return held{}, 0, err
-			case !opening.opening:
-				opening.opening = true
-				d.mu.Unlock()
-				// A client that goes away must not leave a transaction half
-				// looked after.
-				octx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-				err := d.open(octx, s, policy, price)
-				cancel()
-				if err != nil {
-					return held{}, 0, err
-				}
-				continue
-			}
-		}
-		changed := d.changed
-		d.mu.Unlock()
-		var word <-chan time.Time
-		if owing {
-			word = time.After(patience)
-		}
-		select {
-		case <-changed:
-		case <-word:
-			return held{}, 0, fmt.Errorf("provider %s: it has not said what became of a request, and gets no other until it has", s.key.provider)
-		case <-timeout.C:
-			return held{}, 0, fmt.Errorf("provider %s: %w", s.key.provider, ErrBusy)
-		case <-ctx.Done():
-			return held{}, 0, ctx.Err()
-		}
-	}
-}
-
-// busy reports whether a request is under way. Callers hold d.mu.
-func (s *seat) busy() bool {
-	return slices.ContainsFunc(s.leases, func(l *lease) bool {
-		return slices.ContainsFunc(l.lanes, func(ln *lane) bool { return ln.busy })
-	})
-}
-
-// owing reports whether the outcome of a request to a seat is unknown, on any lease
-// that is not over. Callers hold d.mu.
-func (d *Desk) owing(k seatKey) bool {
-	for _, l := range d.leases {
-		if l.rec.Provider == k.provider && l.rec.Order.Spec == k.spec && l.rec.Phase != over && l.unknown() {
-			return true
-		}
-	}
-	return false
-}
-
-// unknown reports whether the outcome of a request is unknown: its conversation has
-// ended, and its lane still waits for word of it, also while somebody asks for that.
-func (l *lease) unknown() bool {
-	for _, ln := range l.lanes {
-		if !ln.talking && !ln.lost && ln.rec.Pending != nil {
-			return true
-		}
-	}
-	return false
-}
-
-func affordable(price, jobValue, maxCost uint64) error {
-	if maxCost > 0 && price > maxCost {
-		return fmt.Errorf("%w: it could cost %d base units and %d are left; lower max_tokens", ErrBudget, price, maxCost)
-	}
-	if price > jobValue {
-		return fmt.Errorf("%w: it could cost %d base units and leases are made for requests of at most %d; lower max_tokens", ErrBudget, price, jobValue)
-	}
-	return nil
-}
-
-func ceilingPrice(rates []square.Rate, r infer.Request, context uint64) (uint64, error) {
-	units, err := meter.Ceiling(r, context)
-	if err != nil {
-		return 0, &wire.Refusal{Code: wire.CodeBadRequest, Message: err.Error()}
-	}
-	return square.Price(rates, units)
-}
-
-// open opens a lease on a seat under a policy, whose opening flag the caller has
-// set, and clears it.
-func (d *Desk) open(ctx context.Context, s *seat, policy square.Policy, price uint64) (err error) {
-	defer func() {
-		d.mu.Lock()
-		t := s.openings(policy)
-		t.opening = false
-		t.failed, t.retry = err, time.Time{}
-		switch {
-		case err == nil:
-			t.balks = 0
-		case errors.Is(err, ErrFunds), errors.Is(err, ErrStalled), errors.Is(err, context.Canceled):
-			t.retry = time.Now().Add(500 * time.Millisecond)
-		case errors.Is(err, ErrPaused):
-			t.retry = time.Now().Add(2 * time.Second) // by its owner, and no fault
-		default:
-			// It is the provider's fault, and whoever asks waits for it: one
-			// that goes on so is asked ever more seldom.
-			t.retry = time.Now().Add(500 * time.Millisecond << min(t.balks, 7))
-			t.balks++
-		}
-		if err != nil && !errors.Is(err, context.Canceled) {
-			d.cfg.Log.Warn("lease could not be opened", "provider", s.key.provider.String(), "err", err)
-		}
-		d.notify()
-		d.mu.Unlock()
-	}()
-	for attempt := 0; ; attempt++ {
-		d.mu.Lock()
-		offer, id := s.offer, s.id
-		d.mu.Unlock()
-		err = d.openOn(ctx, s, offer, id, policy, price)
-		var we *wire.Refusal
-		if attempt == 0 && errors.As(err, &we) && we.Code == wire.CodeUnknown && d.list(ctx, 0) == nil {
-			continue // a newer offer has replaced the one we know
-		}
-		return err
-	}
-}
-
-// asideLanes are the lanes of a lease under a policy that is not the desk's own:
-// such requests are few, and the offer's places are for the others as well.
-const asideLanes = 2
-
-func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID square.Hash, policy square.Policy, price uint64) error {
-	rates := infer.Terms(offer, policy)
-	if rates == nil {
-		return fmt.Errorf("provider %s: %w: it does not prove its answers", s.key.provider, ErrNoProvider)
-	}
-	// A transaction that no block takes would hold up whoever asks until it is
-	// given up.
-	if _, err := d.clock.Refresh(ctx); err != nil {
-		return stall(err)
-	}
-	if age := d.clock.Age(); age > stalled {
-		return fmt.Errorf("%w: the last block came %s ago", ErrStalled, age.Round(time.Second))
-	}
-	now, err := d.clock.Now(ctx)
-	if err != nil {
-		return stall(err)
-	}
-	balance, err := d.cfg.Ledger.Balance(ctx, d.cfg.Denom)
-	if err != nil {
-		return fmt.Errorf("open a lease: %w", err)
-	}
-	// A tenth stays for fees.
-	escrow := min(d.cfg.Escrow, balance/10*9)
-	if escrow < d.cfg.JobValue || escrow < price {
-		return fmt.Errorf("%w: it is %s, and a lease needs at least %d base units", ErrFunds,
-			square.Amount{Units: balance, Denom: d.cfg.Denom}, max(d.cfg.JobValue, price)/9*10+10)
-	}
-	seconds := func(t time.Duration) uint64 { return uint64(max(t/time.Second, 1)) }
-	// Half of the offer at most, so that the next lease fits beside this one.
-	lanes := min(uint64(d.cfg.Lanes), max(offer.Capacity/2, 1))
-	if policy != d.cfg.Policy {
-		lanes = min(lanes, asideLanes)
-	}
-	if place, err := square.Price(rates[1:], []uint64{infer.PlaceTokens}); err == nil && place > 0 {
-		lanes = max(min(lanes, escrow/place), 1)
-	}
-	o := square.Order{
-		Buyer: d.cfg.Owner.Address(), Authorizer: d.cfg.Key.Address(), Trade: infer.Name, Mode: square.ModeStream,
-		Spec: offer.Spec, Denom: d.cfg.Denom, Escrow: escrow, MaxRates: rates, JobValue: d.cfg.JobValue,
-		Policy: policy, Lanes: lanes, Units: lanes, Start: seconds(d.cfg.Start), Idle: seconds(d.cfg.Idle),
-		Duration: seconds(d.cfg.Duration), Challenge: seconds(d.cfg.Challenge), Drain: seconds(d.cfg.Drain),
-		Failover: d.cfg.Failover, Expiry: now.Add(time.Minute).Unix(),
-	}
-	if policy == square.PolicyProve {
-		card, err := d.cfg.Ledger.Card(ctx, offer.Spec)
-		if err != nil {
-			return fmt.Errorf("model %s: its card: %w", offer.Subject, err)
-		}
-		o.Card = sha256.Sum256(card)
-	}
-	rand.Read(o.Salt[:])
-	id := o.ID(d.domain)
-	var q wire.QuoteReply
-	qctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := d.call(qctx, target{offer.Endpoint, s.key.provider, d.cfg.Owner, id, 0}, "quote", wire.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
-		if we := (*wire.Refusal)(nil); errors.As(err, &we) && we.Code == wire.CodePaused {
-			err = errRefused{we}
-		}
-		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
-	}
-	switch quote := q.Quote; {
-	case quote.Provider != s.key.provider || quote.Order != id || quote.Offer != offerID || quote.Spec != offer.Spec:
-		return fmt.Errorf("quote by %s: it is for something else", s.key.provider)
-	case !quote.Ready || quote.Expiry <= now.Unix():
-		return fmt.Errorf("quote by %s: it is not ready, or has expired", s.key.provider)
-	}
-	if err := square.Within(q.Quote.Rates, o.MaxRates); err != nil {
-		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
-	}
-	if err := q.Quote.Verify(d.domain, q.Sig); err != nil {
-		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
-	}
-	rec := leaseRecord{
-		Phase: opening, Order: o, Provider: s.key.provider, Rates: q.Quote.Rates, Bond: q.Quote.Bond,
-		Endpoint: offer.Endpoint, Model: offer.Subject, Context: contextLength(offer),
-	}
-	// On disk before the money moves: a crash must not forget an escrow.
-	if err := d.saveLease(id, rec); err != nil {
-		return fmt.Errorf("open a lease: %w", err)
-	}
-	l := d.newLease(id, rec)
-	d.mu.Lock()
-	d.leases[id] = l
-	d.mu.Unlock()
-	if err := d.cfg.Ledger.Open(ctx, o, q.Quote, q.Sig); err != nil {
-		// Whether it is on the ledger all the same, the chores find out.
-		if b, berr := d.cfg.Ledger.Balance(ctx, d.cfg.Denom); errors.Is(err, ErrFunds) && berr == nil && b >= escrow {
-			// The money is there; it is the provider's stake that is short.
-			return fmt.Errorf("provider %s cannot bond the lease: %s", s.key.provider, err)
-		}
-		return fmt.Errorf("open a lease with %s: %w", s.key.provider, err)
-	}
-	d.cfg.Log.Info("lease opened", "lease", id.Short(), "order", id.String(), "provider", s.key.provider.String(), "model", offer.Subject, "escrow", escrow)
-	return d.settleOpening(ctx, l, now)
-}
 
 // settleOpening finds out what became of a lease that was being opened.
 func (d *Desk) settleOpening(ctx context.Context, l *lease, now time.Time) error {
@@ -354,7 +36,7 @@ func (d *Desk) settleOpening(ctx context.Context, l *lease, now time.Time) error
 	was := l.rec.Phase
 	l.rec, l.until = rec, m.Deadline
 	if was == opening && rec.Phase == standing {
-		s := d.seat(seatKey{rec.Provider, rec.Order.Spec})
+		s := d.seat(rec.seat())
 		s.leases = append(s.leases, l)
 		d.notify()
 	}
@@ -455,7 +137,7 @@ func (d *Desk) chores(ctx context.Context) {
 // a request needs it: the last one is nearly used up. Callers hold d.mu.
 func (d *Desk) wants(s *seat, p square.Policy, now time.Time) bool {
 	t := s.openings(p)
-	if t.opening || s.shunned > now.Unix() || time.Now().Before(t.retry) || s.offer.Subject == "" || s.offer.Expiry <= now.Unix() || infer.Terms(s.offer, p) == nil {
+	if t.opening || s.shunned > now.Unix() || time.Now().Before(t.retry) || s.offer.Trade == "" || s.offer.Expiry <= now.Unix() || d.trades[s.key.trade].Rates(s.offer, p) == nil {
 		return false
 	}
 	leases := s.under(p)
@@ -477,7 +159,7 @@ func (d *Desk) worn(l *lease, now time.Time) bool {
 func (d *Desk) tend(ctx context.Context, l *lease, now time.Time) {
 	d.mu.Lock()
 	rec := l.rec
-	s := d.seat(seatKey{rec.Provider, rec.Order.Spec})
+	s := d.seat(rec.seat())
 	wait := time.Now().Before(l.retry)
 	if rec.Phase == standing {
 		same := s.under(rec.Order.Policy)
@@ -582,7 +264,7 @@ func (d *Desk) move(l *lease, to phase) error {
 	l.rec.Phase = to
 	rec := l.rec
 	if to != standing {
-		s := d.seat(seatKey{rec.Provider, rec.Order.Spec})
+		s := d.seat(rec.seat())
 		s.leases = slices.DeleteFunc(s.leases, func(x *lease) bool { return x == l })
 		d.notify()
 	}
@@ -630,7 +312,7 @@ func (d *Desk) finish(ctx context.Context, l *lease, now bool) error {
 		}
 		return d.move(l, closing)
 	}
-	if err := d.cfg.Ledger.Close(ctx, l.id, &Consent{Paid: paid, Sig: reply.Sig}); err != nil {
+	if err := d.cfg.Ledger.Close(ctx, l.id, &chain.Consent{Paid: paid, Sig: reply.Sig}); err != nil {
 		// Closed twice at once, or the answer to the first closing was lost.
 		if m, lerr := d.cfg.Ledger.Lease(ctx, l.id); lerr == nil && m.State.Terminal() {
 			return d.move(l, over)
@@ -689,7 +371,7 @@ func (d *Desk) release(h held) {
 	h.ln.busy, h.ln.talking = false, false
 	d.notify()
 	worn := false
-	if s := d.seats[seatKey{h.l.rec.Provider, h.l.rec.Order.Spec}]; s != nil && !s.openings(h.l.rec.Order.Policy).opening {
+	if s := d.seats[h.l.rec.seat()]; s != nil && !s.openings(h.l.rec.Order.Policy).opening {
 		worn = h.l.promised() > h.l.rec.Order.Escrow/4*3
 	}
 	d.mu.Unlock()
@@ -725,7 +407,7 @@ func (d *Desk) closeLeases(ctx context.Context, which func(*lease) bool) error {
 	for _, l := range d.leases {
 		if (l.rec.Phase == standing || l.rec.Phase == retiring) && which(l) {
 			l.rec.Phase = retiring
-			s := d.seat(seatKey{l.rec.Provider, l.rec.Order.Spec})
+			s := d.seat(l.rec.seat())
 			s.leases = slices.DeleteFunc(s.leases, func(x *lease) bool { return x == l })
 			open = append(open, l)
 		}
