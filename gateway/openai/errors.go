@@ -97,7 +97,7 @@ func classify(err error) *Error {
 		return e
 	case errors.As(err, &budget):
 		return problem(http.StatusPaymentRequired, typeQuota, "key_budget_exceeded",
-			err.Error()+fmt.Sprintf("; lower max_tokens, or raise it: `torg key budget %s <amount>`", budget.ID))
+			err.Error()+fmt.Sprintf("; lower max_tokens, shorten the prompt, or raise it: `torg key budget %s <amount>`", budget.ID))
 	case errors.Is(err, buyer.ErrNoModel):
 		return problem(http.StatusNotFound, typeInvalid, "model_not_found", err.Error())
 	case errors.Is(err, buyer.ErrNoProvider):
@@ -108,7 +108,9 @@ func classify(err error) *Error {
 	case errors.Is(err, buyer.ErrFunds):
 		return problem(http.StatusPaymentRequired, typeQuota, "insufficient_funds", err.Error()+"; "+topUp)
 	case errors.Is(err, buyer.ErrBudget):
-		return problem(http.StatusPaymentRequired, typeQuota, "key_budget_exceeded", err.Error()+"; lower max_tokens or raise the key's budget (`torg key budget`)")
+		return problem(http.StatusPaymentRequired, typeQuota, "key_budget_exceeded", err.Error()+"; lower max_tokens, shorten the prompt, or raise the key's budget (`torg key budget`)")
+	case errors.Is(err, buyer.ErrPrice):
+		return problem(http.StatusBadRequest, typeInvalid, "request_too_expensive", err.Error()+"; lower max_tokens, shorten the prompt, or give leases more (`escrow` in the configuration)")
 	case errors.Is(err, buyer.ErrBusy):
 		e := problem(http.StatusTooManyRequests, typeRate, "busy", err.Error())
 		e.After = time.Second

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -45,13 +44,17 @@ func (h *Handler) responses(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var q responsesRequest
-	if err := decode(body, &q); err != nil {
+	o, err := read(body, &q)
+	if err == nil {
+		err = fields(body, &q)
+	}
+	if err != nil {
 		return err
 	}
 	if err := q.possible(); err != nil {
 		return err
 	}
-	g, err := h.open(r, "responses", "resp_", &q.envelope)
+	g, err := h.open(r, "responses", "resp_", o)
 	if err != nil {
 		return err
 	}
@@ -70,6 +73,9 @@ func (h *Handler) responses(w http.ResponseWriter, r *http.Request) error {
 		return unsupported("text.format", "text.format: %q: this model cannot guarantee a format; send \"text\" or leave it out", clip(f))
 	}
 	prompt, err := conversation("input", messages)
+	if err == nil {
+		prompt, err = g.fit("input", prompt)
+	}
 	if err != nil {
 		return err
 	}
@@ -247,6 +253,9 @@ func (v *responsesView) response(status string, output []responseItem, o *outcom
 		"text": map[string]any{"format": map[string]string{"type": "text"}}, "truncation": "disabled", "usage": nil,
 		"system_fingerprint": fingerprint(v.g.model),
 	}
+	if q.Truncation != "" {
+		m["truncation"] = q.Truncation
+	}
 	if q.Instructions != "" {
 		m["instructions"] = q.Instructions
 	}
@@ -271,6 +280,9 @@ func (v *responsesView) response(status string, output []responseItem, o *outcom
 	if o != nil {
 		p := v.g.paid(o)
 		m["provider"], m["lease"], m["receipt"] = p.Provider, p.Lease, p.Receipt
+		if p.Truncated > 0 {
+			m["truncated"] = p.Truncated
+		}
 		if p.Verified != "" {
 			m["verified"] = p.Verified
 		}
@@ -339,12 +351,8 @@ func (v *responsesView) begin(s *stream) error {
 }
 
 func (v *responsesView) piece(s *stream, p piece) error {
-	if p.raw != nil {
-		e, err := meter.ReadEvent(p.raw)
-		if err != nil {
-			return err
-		}
-		if p.text = e.Said; p.text == "" {
+	if p.event != nil {
+		if p.text = p.event.Said; p.text == "" {
 			return nil
 		}
 	}
@@ -394,7 +402,7 @@ func (v *responsesView) whole(o *outcome) ([]byte, error) {
 		v.text.WriteString(o.text)
 		v.logprobs = v.scores(o.logprobs)
 	} else {
-		e, err := meter.ReadEvent(bytes.TrimSpace(o.Signed.Body))
+		e, err := meter.ReadEvent(o.Signed.Body)
 		if err != nil {
 			return nil, err
 		}

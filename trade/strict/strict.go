@@ -13,6 +13,7 @@ package strict
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -51,9 +52,19 @@ func (o Object) Get(name string) Value {
 	return nil
 }
 
+// Without is the object without some members.
+func (o Object) Without(names ...string) (out Object) {
+	for _, m := range o {
+		if !slices.Contains(names, m.Name) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
 // With writes the object with some members set: in their place where they are
 // there, else at the end; a nil value takes the member away. Everything else is
-// written as it was read.
+// written as it was read. The names in set differ.
 func (o Object) With(set ...Member) []byte {
 	n := 2
 	for _, list := range [...][]Member{o, set} {
@@ -89,8 +100,14 @@ func (o Object) With(set ...Member) []byte {
 }
 
 // Read reads a JSON object. The values are parts of b.
-func Read(b []byte) (Object, error) {
-	s := scanner{b: b, names: make([]span, 0, 32)}
+func Read(b []byte) (Object, error) { return read(b, false) }
+
+// ReadAnswer is Read for what a server has written: halves of surrogate pairs,
+// which some stream apart, read as U+FFFD.
+func ReadAnswer(b []byte) (Object, error) { return read(b, true) }
+
+func read(b []byte, halves bool) (Object, error) {
+	s := scanner{b: b, halves: halves, names: make([]span, 0, 32)}
 	s.space()
 	if s.i == len(b) || b[s.i] != '{' {
 		return nil, s.fail(s.i, "want a JSON object")
@@ -101,7 +118,7 @@ func Read(b []byte) (Object, error) {
 		return nil, err
 	}
 	if s.space(); s.i < len(b) {
-		return nil, s.fail(s.i, "want nothing after the JSON object")
+		return nil, s.fail(s.i, "not JSON: want nothing after the object")
 	}
 	for i, m := range out {
 		for _, other := range out[:i] {
@@ -116,10 +133,11 @@ func Read(b []byte) (Object, error) {
 // scanner goes through JSON once. names are those of the objects it is inside
 // of, the innermost's last.
 type scanner struct {
-	b     []byte
-	i     int
-	names []span
-	top   *Object
+	b      []byte
+	i      int
+	halves bool // of surrogate pairs may stand alone
+	names  []span
+	top    *Object
 }
 
 // span is a name's bytes between its quotes, or what they stand for.
@@ -156,7 +174,7 @@ func (s *scanner) at(c byte) bool {
 func (s *scanner) value(depth int) error {
 	s.space()
 	if s.i == len(s.b) {
-		return s.fail(s.i, "the JSON ends too early")
+		return s.fail(s.i, "not JSON: it ends too early")
 	}
 	switch c := s.b[s.i]; c {
 	case '{', '[':
@@ -194,7 +212,7 @@ func (s *scanner) list(depth int) error {
 			return nil
 		}
 		if !s.at(',') {
-			return s.fail(s.i, "want , or ] in a list")
+			return s.fail(s.i, "not JSON: want , or ] in a list")
 		}
 	}
 }
@@ -213,7 +231,7 @@ func (s *scanner) object(depth int) error {
 		s.space()
 		at := s.i
 		if s.i == len(s.b) || s.b[s.i] != '"' {
-			return s.fail(s.i, "want a member's name")
+			return s.fail(s.i, "not JSON: want a member's name")
 		}
 		escaped, err := s.text()
 		if err != nil {
@@ -241,7 +259,7 @@ func (s *scanner) object(depth int) error {
 			return s.fail(at, "%q stands there twice; send it once", clip(string(s.name(name))))
 		}
 		if !s.at(':') {
-			return s.fail(s.i, "want : after a member's name")
+			return s.fail(s.i, "not JSON: want : after a member's name")
 		}
 		s.space()
 		from := s.i
@@ -258,7 +276,7 @@ func (s *scanner) object(depth int) error {
 			return nil
 		}
 		if !s.at(',') {
-			return s.fail(s.i, "want , or } in an object")
+			return s.fail(s.i, "not JSON: want , or } in an object")
 		}
 	}
 }
@@ -303,13 +321,13 @@ func (s *scanner) text() (escaped bool, err error) {
 				return false, err
 			}
 		case c < ' ':
-			return false, s.fail(s.i, "a string has the control character %#02x, which must be escaped", c)
+			return false, s.fail(s.i, "not JSON: a string has the control character %#02x, which must be escaped", c)
 		default:
 			ascii = ascii && c < utf8.RuneSelf
 			s.i++
 		}
 	}
-	return false, s.fail(s.i, "the JSON ends in a string")
+	return false, s.fail(s.i, "not JSON: it ends in a string")
 }
 
 // escape takes a backslash and what follows it.
@@ -328,16 +346,14 @@ func (s *scanner) escape() error {
 			if r < 0xd800 || r > 0xdfff {
 				return nil
 			}
-			if r < 0xdc00 && s.i+2 <= len(s.b) && s.b[s.i] == '\\' && s.b[s.i+1] == 'u' {
-				if low := hex4(s.b[s.i+2:]); low >= 0xdc00 && low <= 0xdfff {
-					s.i += 6
-					return nil
-				}
+			if _, size := escaped(s.b[at:]); size == 12 || s.halves {
+				s.i = at + size
+				return nil
 			}
 			return s.fail(at, "a string has half a surrogate pair (\\u%04x), which is no character; send whole ones", r)
 		}
 	}
-	return s.fail(at, "a string has an escape that JSON has not")
+	return s.fail(at, "not JSON: a string has an unknown escape")
 }
 
 // hex4 is the number that four hexadecimal digits write; negative if none.
@@ -363,7 +379,7 @@ func hex4(b []byte) (r rune) {
 
 func (s *scanner) word(w string) error {
 	if !bytes.HasPrefix(s.b[s.i:], []byte(w)) {
-		return s.fail(s.i, "want a JSON value")
+		return s.fail(s.i, "not JSON: want a value")
 	}
 	s.i += len(w)
 	return nil
@@ -387,14 +403,14 @@ func (s *scanner) number() error {
 	}
 	one("-")
 	if !one("0") && !digits() {
-		return s.fail(at, "want a JSON value")
+		return s.fail(at, "not JSON: want a value")
 	}
 	if one(".") && !digits() {
-		return s.fail(at, "a number has no digits after its point")
+		return s.fail(at, "not JSON: a number has no digits after its point")
 	}
 	if one("eE") {
 		if one("+-"); !digits() {
-			return s.fail(at, "a number has no digits in its exponent")
+			return s.fail(at, "not JSON: a number has no digits in its exponent")
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"math"
 	"strconv"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -113,6 +114,14 @@ func (v Value) Members() iter.Seq2[[]byte, Value] {
 			i = to
 		}
 	}
+}
+
+// Object is what an object has; empty for any other value.
+func (v Value) Object() (o Object) {
+	for n, m := range v.Members() {
+		o = append(o, Member{string(n), m})
+	}
+	return o
 }
 
 // Get is the value of an object's member, nil where there is none.
@@ -224,10 +233,15 @@ func escaped(b []byte) (r rune, size int) {
 		return '\t', 2
 	case 'u':
 		r = hex4(b[2:])
-		if r >= 0xd800 && r < 0xdc00 { // its other half follows
-			return (r-0xd800)<<10 + hex4(b[8:]) - 0xdc00 + 0x10000, 12
+		if !utf16.IsSurrogate(r) {
+			return r, 6
 		}
-		return r, 6
+		if len(b) >= 12 && b[6] == '\\' && b[7] == 'u' {
+			if pair := utf16.DecodeRune(r, hex4(b[8:])); pair != utf8.RuneError {
+				return pair, 12
+			}
+		}
+		return utf8.RuneError, 6
 	default:
 		return rune(c), 2
 	}

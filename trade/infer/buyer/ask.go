@@ -96,6 +96,7 @@ var (
 	ErrNoProvider = errors.New("no provider fits the routing constraints")
 	ErrFunds      = errors.New("the paying account's balance is too low")
 	ErrBudget     = errors.New("the request could cost more than the budget left")
+	ErrPrice      = errors.New("the request could cost more than a lease holds")
 	ErrProvider   = errors.New("every provider tried failed")
 	ErrStalled    = errors.New("the ledger is not making blocks, and this request needs a new lease")
 	ErrUnknown    = errors.New("the provider did not say how the request ended")

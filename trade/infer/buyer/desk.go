@@ -87,7 +87,7 @@ type Config struct {
 
 	// The terms of a standing lease.
 	Escrow    uint64        // 10 TORG; less when the balance is less
-	JobValue  uint64        // the most one request may cost (0.1 TORG)
+	JobValue  uint64        // what one request may cost on an ordinary lease (0.1 TORG); a dearer one gets its own
 	Lanes     int           // requests at once (8)
 	Duration  time.Duration // 1 hour
 	Start     time.Duration // 60 s
@@ -271,7 +271,7 @@ type seat struct {
 	offer   square.Offer
 	id      square.Hash // the offer's
 	leases  []*lease    // usable ones
-	opened  map[square.Policy]*openings
+	opened  map[openKey]*openings
 	shunned int64 // ledger time until which it is not asked: it was caught
 
 	asked    bool
@@ -280,7 +280,14 @@ type seat struct {
 	failures float64 // 0..1
 }
 
-// openings is how opening leases on a seat under one policy goes.
+// openKey is what leases are opened for: a policy, and requests that cost at most
+// the desk's job value, or dear ones.
+type openKey struct {
+	square.Policy
+	dear bool
+}
+
+// openings is how opening leases on a seat for one purpose goes.
 type openings struct {
 	opening bool
 	failed  error     // of the last opening
@@ -288,11 +295,11 @@ type openings struct {
 	retry   time.Time // no new opening before; monotonic
 }
 
-func (s *seat) openings(p square.Policy) *openings {
-	o := s.opened[p]
+func (s *seat) openings(p square.Policy, dear bool) *openings {
+	o := s.opened[openKey{p, dear}]
 	if o == nil {
 		o = &openings{}
-		s.opened[p] = o
+		s.opened[openKey{p, dear}] = o
 	}
 	return o
 }
@@ -429,7 +436,7 @@ func (d *Desk) newLease(id square.Hash, rec leaseRecord) *lease {
 func (d *Desk) seat(k seatKey) *seat {
 	s := d.seats[k]
 	if s == nil {
-		s = &seat{key: k, opened: map[square.Policy]*openings{}}
+		s = &seat{key: k, opened: map[openKey]*openings{}}
 		d.seats[k] = s
 	}
 	return s

@@ -3,7 +3,6 @@ package buyer
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,8 @@ import (
 
 // Do asks. See Seller.
 func (d *Desk) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Answer, error) {
-	if err := a.Request.Check(); err != nil {
+	job, err := meter.Read(a.Request)
+	if err != nil {
 		return Answer{}, &infer.WireError{Code: infer.CodeBadRequest, Message: err.Error()}
 	}
 	if err := sold(d.policy(a)); err != nil {
@@ -42,10 +42,10 @@ func (d *Desk) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Ans
 	var failed []error
 	for _, s := range seats {
 		out := &outlet{emit: emit}
-		ans, err := d.try(ctx, s, a, out)
+		ans, err := d.try(ctx, s, a, job, out)
 		var we *infer.WireError
 		if errors.As(err, &we) && we.Code == infer.CodeClosed && ctx.Err() == nil {
-			ans, err = d.try(ctx, s, a, out) // on another lease; that one has ended
+			ans, err = d.try(ctx, s, a, job, out) // on another lease; that one has ended
 		}
 		if err == nil || out.begun || ctx.Err() != nil || errors.As(err, &we) && we.Code == infer.CodeBadRequest || errors.Is(err, ErrUnproven) {
 			return ans, err
@@ -58,7 +58,7 @@ func (d *Desk) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Ans
 // together is the error of a request that every provider failed. Where all
 // failed alike it is that failure.
 func together(failed []error) error {
-	for _, kind := range []error{ErrNoProvider, ErrStalled, ErrFunds, ErrBudget, ErrBusy, ErrPaused, ErrUnknown} {
+	for _, kind := range []error{ErrNoProvider, ErrStalled, ErrFunds, ErrBudget, ErrPrice, ErrBusy, ErrPaused, ErrUnknown} {
 		if !slices.ContainsFunc(failed, func(e error) bool { return !errors.Is(e, kind) }) {
 			return failed[0]
 		}
@@ -92,14 +92,14 @@ func (o *outlet) send(d infer.Delta) error {
 }
 
 // try asks one provider, on one lane.
-func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, error) {
+func (d *Desk) try(ctx context.Context, s *seat, a Ask, job meter.Job, out *outlet) (Answer, error) {
 	policy := d.policy(a)
 	if policy == square.PolicyProve {
 		if err := d.provable(ctx, s, a.Request); err != nil {
 			return Answer{}, err
 		}
 	}
-	h, price, err := d.acquire(ctx, s, a.Request, policy, a.MaxCost)
+	h, price, err := d.acquire(ctx, s, job, policy, a.MaxCost)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -129,11 +129,11 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 	}
 	if err != nil {
 		if refusal := (errRefused{}); !errors.As(err, &refusal) || refusal.Code != infer.CodeBadRequest && refusal.Code != infer.CodeBusy && refusal.Code != infer.CodePaused {
-			d.saw(s, errors.Is(err, context.Canceled), 0, 0)
+			d.saw(s, errors.Is(err, context.Canceled) || ctx.Err() != nil || out.err != nil, 0, 0)
 		}
 		return d.afterFailure(ctx, s, h, a, out, err)
 	}
-	result, err := d.verify(h, body, price, signed, &sp)
+	result, err := d.verify(h, body, job, price, signed, &sp)
 	if err != nil {
 		d.distrust(s, h, err)
 		d.accuse(ctx, h, body, signed)
@@ -151,8 +151,12 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, out *outlet) (Answer, er
 	if took > 0 && signed.Receipt.Units[1] > 1 {
 		rate = float64(signed.Receipt.Units[1]) / took.Seconds()
 	}
+	over := sp.over(job, h.l.rec.Context)
+	if over {
+		d.cfg.Log.Warn("a server gave more than it was asked for; nothing beyond that was charged", "provider", s.key.provider.String(), "model", h.l.rec.Model)
+	}
 	cut := result.Kind != infer.Embed && (result.Finish == infer.FinishError || result.Finish == infer.FinishCancelled && ctx.Err() == nil && out.err == nil)
-	d.saw(s, !cut, ttft, rate)
+	d.saw(s, !cut && !over, ttft, rate)
 	ans := d.answer(s, h, signed, result, ttft)
 	if policy == square.PolicyProve {
 		if err := d.prove(ctx, s, h, kept); err != nil {
@@ -317,7 +321,7 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 				if ttft == 0 {
 					ttft = time.Since(started)
 				}
-				if err := sp.add(*f.Delta); err != nil {
+				if err := sp.add(f.Delta); err != nil {
 					return infer.Signed{}, ttft, err
 				}
 				if !late && out.send(*f.Delta) != nil {
@@ -423,7 +427,14 @@ func (d *Desk) resync(ctx context.Context, h held) (*infer.Signed, error) {
 	case st.Seq == ln.rec.Seq && st.Charged == ln.rec.Charged:
 		return nil, d.pend(h, nil)
 	case st.Seq == ln.rec.Seq+1 && st.Last != nil:
-		_, err := d.verify(h, p.Request, p.Max-ln.rec.Charged, *st.Last, nil)
+		req, err := infer.DecodeRequest(p.Request)
+		var job meter.Job
+		if err == nil {
+			job, err = meter.Read(req)
+		}
+		if err == nil {
+			_, err = d.verify(h, p.Request, job, p.Max-ln.rec.Charged, *st.Last, nil)
+		}
 		if err == nil {
 			var kept Record
 			if kept, err = d.commit(h, s, p.Request, *st.Last, 0); err == nil && h.l.rec.Order.Policy == square.PolicyProve {
@@ -491,16 +502,21 @@ type spoken struct {
 	kind   infer.Kind
 	text   strings.Builder
 	tokens int
+	usage  *infer.Usage // what the server behind says
 }
 
-func (sp *spoken) add(d infer.Delta) error {
+// add reads a piece, and leaves what it read in it.
+func (sp *spoken) add(d *infer.Delta) error {
 	text := d.Text
 	if d.Raw != nil {
 		ev, err := meter.ReadEvent(d.Raw)
-		if err != nil || !json.Valid(d.Raw) {
-			return errors.New("the provider passed on an event that is no JSON")
+		if err != nil {
+			return fmt.Errorf("the provider passed on what is no event: %w", err)
 		}
-		text = ev.Text
+		d.Event, text = ev, ev.Text
+		if ev.Usage != nil {
+			sp.usage = ev.Usage
+		}
 	}
 	if sp.text.Len()+len(text) > infer.MaxResult {
 		return errors.New("the provider's answer is too long")
@@ -508,6 +524,12 @@ func (sp *spoken) add(d infer.Delta) error {
 	sp.text.WriteString(text)
 	sp.tokens += d.Tokens
 	return nil
+}
+
+// over reports whether the server behind a provider gave more than it was asked
+// for.
+func (sp *spoken) over(j meter.Job, context uint64) bool {
+	return j.Kind == infer.Opaque && j.Body.Path != meter.Embeddings && sp.usage != nil && sp.usage.Completion > int64(j.Tokens(context))
 }
 
 // reader is a Replayer that can also read tokens.
@@ -519,8 +541,9 @@ type reader interface {
 // of its lane, that it is for this request and this result, that its price is
 // what its units cost and within what was vouched for, and (where sp is what
 // was delivered) that what was signed is what was delivered.
-func (d *Desk) verify(h held, request []byte, price uint64, s infer.Signed, sp *spoken) (infer.Result, error) {
+func (d *Desk) verify(h held, request []byte, req meter.Job, price uint64, s infer.Signed, sp *spoken) (infer.Result, error) {
 	r, l, rec := s.Receipt, h.l, h.ln.rec
+	most := req.Ceiling(l.rec.Context)
 	switch {
 	case r.Lease != l.id || r.Lane != h.ln.n:
 		return infer.Result{}, errors.New("the receipt is for another lane")
@@ -532,8 +555,10 @@ func (d *Desk) verify(h held, request []byte, price uint64, s infer.Signed, sp *
 		return infer.Result{}, errors.New("the receipt is for another request")
 	case r.Result != sha256.Sum256(s.Result):
 		return infer.Result{}, errors.New("the receipt is for another result")
-	case len(r.Units) != len(l.rec.Rates):
+	case len(r.Units) != len(l.rec.Rates) || len(r.Units) != len(most):
 		return infer.Result{}, errors.New("the receipt meters other units")
+	case r.Units[0] > most[0] || r.Units[1] > most[1] || req.Kind != infer.Opaque && r.Units[0] != most[0]:
+		return infer.Result{}, fmt.Errorf("%d are metered where at most %d can be", r.Units, most)
 	case r.Price > price:
 		return infer.Result{}, fmt.Errorf("the receipt charges %d of at most %d", r.Price, price)
 	case r.Cumulative != rec.Charged+r.Price:
@@ -546,10 +571,6 @@ func (d *Desk) verify(h held, request []byte, price uint64, s infer.Signed, sp *
 		return infer.Result{}, err
 	}
 	res, err := infer.DecodeResult(s.Result)
-	if err != nil {
-		return infer.Result{}, err
-	}
-	req, err := infer.DecodeRequest(request)
 	if err != nil {
 		return infer.Result{}, err
 	}
@@ -569,7 +590,7 @@ func (d *Desk) verify(h held, request []byte, price uint64, s infer.Signed, sp *
 		}
 		for _, m := range d.cfg.Models {
 			if t, ok := m.(reader); ok && m.Subject() == r.Subject {
-				want, got := t.Text(req, res), sp.text.String()
+				want, got := t.Text(req.Request, res), sp.text.String()
 				if got != want && !(res.Finish == infer.FinishCancelled && strings.HasPrefix(want, got)) {
 					return infer.Result{}, errors.New("the text delivered is not the text signed for")
 				}
@@ -581,11 +602,16 @@ func (d *Desk) verify(h held, request []byte, price uint64, s infer.Signed, sp *
 			return infer.Result{}, errors.New("the answer delivered is not the answer signed for")
 		}
 		text := len(res.Text)
-		if ev, err := meter.ReadEvent(s.Body); err == nil {
-			text = len(ev.Text)
+		if s.Body != nil {
+			ev, err := meter.ReadEvent(s.Body)
+			if err != nil {
+				return infer.Result{}, fmt.Errorf("the provider passed on what is no answer: %w", err)
+			}
+			if text = len(ev.Text); sp != nil {
+				sp.usage = ev.Usage
+			}
 		}
-		b, err := meter.ReadBody(req.Prompt)
-		if most := meter.Most(text, b.Choices); err != nil || r.Units[1] > most {
+		if r.Units[1] > meter.Most(text, req.Body.Choices) {
 			return infer.Result{}, fmt.Errorf("%d completion tokens were metered for %d bytes of text", r.Units[1], text)
 		}
 	}

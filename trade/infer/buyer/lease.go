@@ -39,7 +39,7 @@ const patience = time.Second
 
 // acquire takes a free lane of a lease on the seat, under the policy, that can
 // still pay for a request of this price, and opens a lease where there is none.
-func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy square.Policy, maxCost uint64) (held, uint64, error) {
+func (d *Desk) acquire(ctx context.Context, s *seat, job meter.Job, policy square.Policy, maxCost uint64) (held, uint64, error) {
 	timeout := time.NewTimer(d.cfg.Wait)
 	defer timeout.Stop()
 	for {
@@ -65,17 +65,20 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 			if owing {
 				break
 			}
-			if !l.lasts(now, s.takes(r)) {
+			if !l.lasts(now, s.takes(job)) {
 				continue
 			}
-			price, err := ceilingPrice(l.rec.Rates, r, l.rec.Context)
+			price, err := square.Price(l.rec.Rates, job.Ceiling(l.rec.Context))
 			if err != nil {
 				d.mu.Unlock()
 				return held{}, 0, err
 			}
-			if err := affordable(price, l.rec.Order.JobValue, maxCost); err != nil {
+			if err := d.affordable(price, maxCost); err != nil {
 				d.mu.Unlock()
 				return held{}, 0, err
+			}
+			if price > l.rec.Order.JobValue {
+				continue // it needs one that is made for more
 			}
 			left := l.rec.Order.Escrow - l.promised()
 			for _, ln := range l.lanes {
@@ -96,11 +99,11 @@ func (d *Desk) acquire(ctx context.Context, s *seat, r infer.Request, policy squ
 			}
 		}
 		if !room {
-			opening := s.openings(policy)
-			price, err := ceilingPrice(infer.Terms(s.offer, policy), r, contextLength(s.offer))
+			price, err := square.Price(infer.Terms(s.offer, policy), job.Ceiling(contextLength(s.offer)))
 			if err == nil {
-				err = affordable(price, d.cfg.JobValue, maxCost)
+				err = d.affordable(price, maxCost)
 			}
+			opening := s.openings(policy, price > d.cfg.JobValue)
 			switch {
 			case err != nil:
 				d.mu.Unlock()
@@ -173,22 +176,23 @@ func (l *lease) unknown() bool {
 	return false
 }
 
-func affordable(price, jobValue, maxCost uint64) error {
+// affordable refuses a request that could cost more than is left of a budget, or
+// than any lease of this desk holds.
+func (d *Desk) affordable(price, maxCost uint64) error {
 	if maxCost > 0 && price > maxCost {
-		return fmt.Errorf("%w: it could cost %d base units and %d are left; lower max_tokens", ErrBudget, price, maxCost)
+		return fmt.Errorf("%w: it could cost %d base units and %d are left", ErrBudget, price, maxCost)
 	}
-	if price > jobValue {
-		return fmt.Errorf("%w: it could cost %d base units and leases are made for requests of at most %d; lower max_tokens", ErrBudget, price, jobValue)
+	if price > d.cfg.Escrow {
+		return fmt.Errorf("%w: it could cost %d base units, and a lease here holds %d", ErrPrice, price, d.cfg.Escrow)
 	}
 	return nil
 }
 
-func ceilingPrice(rates []square.Rate, r infer.Request, context uint64) (uint64, error) {
-	units, err := meter.Ceiling(r, context)
-	if err != nil {
-		return 0, &infer.WireError{Code: infer.CodeBadRequest, Message: err.Error()}
-	}
-	return square.Price(rates, units)
+// jobValue is the most that a request may cost on a new lease: the desk's own
+// setting, as many times as this one needs.
+func (d *Desk) jobValue(price, escrow uint64) uint64 {
+	times := max(price/d.cfg.JobValue+min(price%d.cfg.JobValue, 1), 1)
+	return min(times*d.cfg.JobValue, escrow)
 }
 
 // open opens a lease on a seat under a policy, whose opening flag the caller has
@@ -196,7 +200,7 @@ func ceilingPrice(rates []square.Rate, r infer.Request, context uint64) (uint64,
 func (d *Desk) open(ctx context.Context, s *seat, policy square.Policy, price uint64) (err error) {
 	defer func() {
 		d.mu.Lock()
-		t := s.openings(policy)
+		t := s.openings(policy, price > d.cfg.JobValue)
 		t.opening = false
 		t.failed, t.retry = err, time.Time{}
 		switch {
@@ -273,7 +277,7 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	}
 	o := square.Order{
 		Buyer: d.cfg.Owner.Address(), Authorizer: d.cfg.Key.Address(), Trade: infer.Name, Mode: square.ModeStream,
-		Spec: offer.Spec, Denom: d.cfg.Denom, Escrow: escrow, MaxRates: rates, JobValue: d.cfg.JobValue,
+		Spec: offer.Spec, Denom: d.cfg.Denom, Escrow: escrow, MaxRates: rates, JobValue: d.jobValue(price, escrow),
 		Policy: policy, Lanes: lanes, Units: lanes, Start: seconds(d.cfg.Start), Idle: seconds(d.cfg.Idle),
 		Duration: seconds(d.cfg.Duration), Challenge: seconds(d.cfg.Challenge), Drain: seconds(d.cfg.Drain),
 		Failover: d.cfg.Failover, Expiry: now.Add(time.Minute).Unix(),
@@ -293,6 +297,8 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	if err := d.call(qctx, target{offer.Endpoint, s.key.provider, d.cfg.Owner, id, 0}, "quote", infer.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
 		if we := (*infer.WireError)(nil); errors.As(err, &we) && we.Code == infer.CodePaused {
 			err = errRefused{we}
+		} else if we != nil && we.Code == infer.CodeTerms && price > d.cfg.JobValue {
+			err = fmt.Errorf("%w: %w", ErrPrice, err) // of so dear a one
 		}
 		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
 	}
@@ -428,7 +434,7 @@ func (d *Desk) chores(ctx context.Context) {
 	for _, s := range d.seats {
 		for _, p := range []square.Policy{square.PolicyNone, square.PolicyAudit, square.PolicyProve} {
 			if d.wants(s, p, now) {
-				s.openings(p).opening = true
+				s.openings(p, false).opening = true
 				renew = append(renew, renewal{s, p})
 			}
 		}
@@ -438,8 +444,8 @@ func (d *Desk) chores(ctx context.Context) {
 		octx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		if err := d.open(octx, r.seat, r.Policy, 0); err != nil && ctx.Err() == nil {
 			d.mu.Lock()
-			if at := time.Now().Add(5 * time.Second); r.openings(r.Policy).retry.Before(at) {
-				r.openings(r.Policy).retry = at
+			if at := time.Now().Add(5 * time.Second); r.openings(r.Policy, false).retry.Before(at) {
+				r.openings(r.Policy, false).retry = at
 			}
 			d.mu.Unlock()
 		}
@@ -453,7 +459,7 @@ func (d *Desk) chores(ctx context.Context) {
 // wants reports whether a lease should be opened on a seat under a policy before
 // a request needs it: the last one is nearly used up. Callers hold d.mu.
 func (d *Desk) wants(s *seat, p square.Policy, now time.Time) bool {
-	t := s.openings(p)
+	t := s.openings(p, false)
 	if t.opening || s.shunned > now.Unix() || time.Now().Before(t.retry) || s.offer.Subject == "" || s.offer.Expiry <= now.Unix() || infer.Terms(s.offer, p) == nil {
 		return false
 	}
@@ -688,7 +694,7 @@ func (d *Desk) release(h held) {
 	h.ln.busy, h.ln.talking = false, false
 	d.notify()
 	worn := false
-	if s := d.seats[seatKey{h.l.rec.Provider, h.l.rec.Order.Spec}]; s != nil && !s.openings(h.l.rec.Order.Policy).opening {
+	if s := d.seats[seatKey{h.l.rec.Provider, h.l.rec.Order.Spec}]; s != nil && !s.openings(h.l.rec.Order.Policy, false).opening {
 		worn = h.l.promised() > h.l.rec.Order.Escrow/4*3
 	}
 	d.mu.Unlock()

@@ -230,14 +230,8 @@ func (s *seat) score(a Ask, rates []square.Rate) float64 {
 }
 
 // takes estimates how long a request takes on this seat. Callers hold d.mu.
-func (s *seat) takes(r infer.Request) time.Duration {
-	tokens := float64(r.MaxTokens)
-	if r.Kind == infer.Opaque {
-		tokens = meter.DefaultCompletion
-		if b, err := meter.ReadBody(r.Prompt); err == nil && b.Completion > 0 {
-			tokens = float64(b.Completion)
-		}
-	}
+func (s *seat) takes(j meter.Job) time.Duration {
+	tokens := float64(j.Tokens(0))
 	rate := s.rate
 	if rate <= 0 {
 		rate = 100 // not measured yet

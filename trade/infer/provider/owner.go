@@ -460,6 +460,7 @@ func (s *Stats) add(o Stats) {
 	s.Failed += o.Failed
 	s.Redeemed += o.Redeemed
 	s.Counted += o.Counted
+	s.Over += o.Over
 }
 
 func (r Report) why(now time.Time) Why {

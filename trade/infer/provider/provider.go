@@ -172,9 +172,11 @@ type Provider struct {
 	stats    Stats
 }
 
-// Stats counts what a provider did since it started.
+// Stats counts what a provider did since it started. Of what it served, Counted
+// had no usage from the server that could be, and Over went beyond what the server
+// was asked for.
 type Stats struct {
-	Served, Charged, Refused, Failed, Redeemed, Counted uint64
+	Served, Charged, Refused, Failed, Redeemed, Counted, Over uint64
 }
 
 type service struct {

@@ -88,11 +88,13 @@ func (p *Provider) serve(w http.ResponseWriter, r *http.Request, from caller, re
 		if <-opened; unpaid != nil {
 			return unpaid
 		}
-		kept.add(d)
-		if !req.Stream {
-			return nil // all at once below: a frame a token costs more than a token
+		if req.Stream { // else all at once below: a frame a token costs more than a token
+			if err := out.send(infer.Frame{Delta: &d}); err != nil {
+				return err
+			}
 		}
-		return out.send(infer.Frame{Delta: &d})
+		kept.add(d) // what was delivered
+		return nil
 	}
 	made, err := wk.service.Engine.Run(ctx, Job{wk.request, req.Logprobs, req.Stream}, emit)
 	if <-opened; unpaid != nil {
@@ -385,7 +387,10 @@ func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (infer.Si
 		return infer.Signed{}, errors.New("the engine metered other units than the trade's")
 	}
 	if made.Counted != "" {
-		p.Log.Info("server reported no usage, units counted here", "lease", wk.l.id.Short(), "how", made.Counted)
+		p.Log.Info("units counted here", "lease", wk.l.id.Short(), "model", wk.service.model.Name, "why", made.Counted)
+	}
+	if made.Over != "" {
+		p.Log.Warn("the server does not keep to the limit; nothing beyond it is charged", "lease", wk.l.id.Short(), "model", wk.service.model.Name, "gave", made.Over)
 	}
 	result := made.Result.Encode()
 	l, ln := wk.l, wk.ln
@@ -440,6 +445,9 @@ func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (infer.Si
 		s.Charged += price
 		if made.Counted != "" {
 			s.Counted++
+		}
+		if made.Over != "" {
+			s.Over++
 		}
 	})
 	if urgent {
