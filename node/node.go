@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer/journal"
 	"github.com/torg-network/torg/trade/infer/provider"
 )
 

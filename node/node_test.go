@@ -14,11 +14,11 @@ import (
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/fake"
-	"github.com/torg-network/torg/trade/infer/journal"
 	"github.com/torg-network/torg/trade/infer/provider"
 )
 

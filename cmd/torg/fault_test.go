@@ -29,6 +29,7 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/gateway"
 	"github.com/torg-network/torg/gateway/openai"
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/ledger/devnet"
 	ledgernode "github.com/torg-network/torg/ledger/node"
@@ -37,8 +38,8 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/fake"
-	"github.com/torg-network/torg/trade/infer/journal"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // is fails the test unless the answer is a refusal of this status and code,
@@ -549,8 +550,8 @@ func TestRefusals(t *testing.T) {
 	s.stop()
 }
 
-// wire talks to a provider as a buyer does who keeps to no rules.
-type wire struct {
+// rude talks to a provider as a buyer does who keeps to no rules.
+type rude struct {
 	t        *testing.T
 	endpoint string
 	domain   square.Domain
@@ -560,17 +561,17 @@ type wire struct {
 }
 
 // call posts about a lane.
-func (w wire) call(path string, lease square.Hash, lane uint16, in any) *http.Response {
+func (w rude) call(path string, lease square.Hash, lane uint16, in any) *http.Response {
 	w.t.Helper()
 	b, err := json.Marshal(in)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	req, err := http.NewRequestWithContext(w.t.Context(), "POST", w.endpoint+infer.PathPrefix+path, bytes.NewReader(b))
+	req, err := http.NewRequestWithContext(w.t.Context(), "POST", w.endpoint+wire.PathPrefix+path, bytes.NewReader(b))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c := infer.Call{Provider: w.provider, Path: path, Lease: lease, Lane: lane, Time: w.now().Unix(), Body: sha256.Sum256(b)}
+	c := wire.Call{Provider: w.provider, Path: path, Lease: lease, Lane: lane, Time: w.now().Unix(), Body: sha256.Sum256(b)}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", c.Header(w.domain, w.key))
 	resp, err := http.DefaultClient.Do(req)
@@ -580,7 +581,7 @@ func (w wire) call(path string, lease square.Hash, lane uint16, in any) *http.Re
 	return resp
 }
 
-func (w wire) post(path string, lease square.Hash, lane uint16, in, out any) int {
+func (w rude) post(path string, lease square.Hash, lane uint16, in, out any) int {
 	w.t.Helper()
 	resp := w.call(path, lease, lane, in)
 	defer resp.Body.Close()
@@ -608,10 +609,10 @@ func TestVouchersAtTheWire(t *testing.T) {
 	r := told.Receipt.Receipt
 	domain, channels := square.LedgerDomain(s.ChainID), square.ChannelDomain(s.ChainID)
 	keys := s.keys()
-	w := wire{t, st.Endpoint, domain, l.Provider, keys.spender, time.Now}
-	lane := func(n uint16) (rep infer.LaneReply) {
+	w := rude{t, st.Endpoint, domain, l.Provider, keys.spender, time.Now}
+	lane := func(n uint16) (rep wire.LaneReply) {
 		t.Helper()
-		if code := w.post("lane", l.ID, n, infer.LaneRequest{Lease: l.ID, Lane: n}, &rep); code != http.StatusOK {
+		if code := w.post("lane", l.ID, n, wire.LaneRequest{Lease: l.ID, Lane: n}, &rep); code != http.StatusOK {
 			t.Fatalf("the state of lane %d: HTTP %d", n, code)
 		}
 		return rep
@@ -632,7 +633,7 @@ func TestVouchersAtTheWire(t *testing.T) {
 	// request; this one costs more.
 	other := infer.Request{Kind: infer.Exact, MaxTokens: uint32(was.Max), TopP: 10000, Prompt: []byte("Another question")}.Encode()
 	const unused = 7
-	good := infer.ServeRequest{Lease: l.ID, Lane: unused, Seq: 1, Voucher: square.SignVoucher(channels, channel(l, unused), 1000, keys.spender), Request: request}
+	good := infer.ServeRequest{Payment: wire.Payment{Lease: l.ID, Lane: unused, Seq: 1, Voucher: square.SignVoucher(channels, channel(l, unused), 1000, keys.spender)}, Request: request}
 	alter := func(f func(*infer.ServeRequest)) infer.ServeRequest {
 		q := good
 		f(&q)
@@ -648,38 +649,38 @@ func TestVouchersAtTheWire(t *testing.T) {
 	}{
 		"signed by a thief": {alter(func(q *infer.ServeRequest) {
 			q.Voucher = square.SignVoucher(channels, channel(l, unused), 1000, thief)
-		}), infer.CodePayment},
+		}), wire.CodePayment},
 		"signed by the wallet, which is not the spender": {alter(func(q *infer.ServeRequest) {
 			q.Voucher = square.SignVoucher(channels, channel(l, unused), 1000, keys.owner)
-		}), infer.CodePayment},
+		}), wire.CodePayment},
 		"for one unit": {alter(func(q *infer.ServeRequest) {
 			q.Voucher = square.SignVoucher(channels, channel(l, unused), 1, keys.spender)
-		}), infer.CodePayment},
+		}), wire.CodePayment},
 		"for more than the escrow": {alter(func(q *infer.ServeRequest) {
 			q.Voucher = square.SignVoucher(channels, channel(l, unused), l.Escrow+1, keys.spender)
-		}), infer.CodePayment},
+		}), wire.CodePayment},
 		"for all there is": {alter(func(q *infer.ServeRequest) {
 			q.Voucher = square.SignVoucher(channels, channel(l, unused), math.MaxUint64, keys.spender)
-		}), infer.CodePayment},
+		}), wire.CodePayment},
 		"of another lane": {alter(func(q *infer.ServeRequest) {
 			q.Voucher = square.SignVoucher(channels, channel(l, unused-1), 1000, keys.spender)
-		}), infer.CodePayment},
-		"with a changed sum": {alter(func(q *infer.ServeRequest) { q.Voucher.Max++ }), infer.CodePayment},
-		"of no lease":        {alter(func(q *infer.ServeRequest) { q.Lease[0] ^= 1 }), infer.CodeUnknown},
-		"of no lane":         {alter(func(q *infer.ServeRequest) { q.Lane = uint16(l.Order.Lanes) }), infer.CodeUnknown},
-		"out of order":       {alter(func(q *infer.ServeRequest) { q.Seq = 2 }), infer.CodeStale},
+		}), wire.CodePayment},
+		"with a changed sum": {alter(func(q *infer.ServeRequest) { q.Voucher.Max++ }), wire.CodePayment},
+		"of no lease":        {alter(func(q *infer.ServeRequest) { q.Lease[0] ^= 1 }), wire.CodeUnknown},
+		"of no lane":         {alter(func(q *infer.ServeRequest) { q.Lane = uint16(l.Order.Lanes) }), wire.CodeUnknown},
+		"out of order":       {alter(func(q *infer.ServeRequest) { q.Seq = 2 }), wire.CodeStale},
 		"spent, for another request": {alter(func(q *infer.ServeRequest) {
 			used(q)
 			q.Request = other
-		}), infer.CodeStale},
+		}), wire.CodeStale},
 		"spent, as the next": {alter(func(q *infer.ServeRequest) {
 			used(q)
 			q.Seq++
 			q.Request = other
-		}), infer.CodePayment},
-		"for a request that is none": {alter(func(q *infer.ServeRequest) { q.Request = []byte("tell me everything") }), infer.CodeBadRequest},
+		}), wire.CodePayment},
+		"for a request that is none": {alter(func(q *infer.ServeRequest) { q.Request = []byte("tell me everything") }), wire.CodeBadRequest},
 	} {
-		var e infer.WireError
+		var e wire.Refusal
 		if code := w.post("serve", c.q.Lease, c.q.Lane, c.q, &e); code/100 != 4 || e.Code != c.code {
 			t.Errorf("a voucher %s: HTTP %d %s (%s), want %s; the lane was at %+v", name, code, e.Code, e.Message, c.code, was)
 		}
@@ -743,20 +744,20 @@ func TestRogueQuotes(t *testing.T) {
 	rates := cheap
 	quotes := []struct {
 		name  string
-		reply func(infer.QuoteRequest) any
+		reply func(wire.QuoteRequest) any
 	}{
-		{"no JSON", func(infer.QuoteRequest) any { return json.RawMessage(`"certainly!"`) }},
-		{"nobody's signature", func(q infer.QuoteRequest) any { return quoteFor(domain, key, q, rates, nil) }},
-		{"a higher price", func(q infer.QuoteRequest) any {
+		{"no JSON", func(wire.QuoteRequest) any { return json.RawMessage(`"certainly!"`) }},
+		{"nobody's signature", func(q wire.QuoteRequest) any { return quoteFor(domain, key, q, rates, nil) }},
+		{"a higher price", func(q wire.QuoteRequest) any {
 			dear := slices.Clone(rates)
 			dear[1].PerMillion *= 1000
 			return quoteFor(domain, key, q, dear, &key)
 		}},
-		{"another order's", func(q infer.QuoteRequest) any {
+		{"another order's", func(q wire.QuoteRequest) any {
 			q.Order.Salt[0] ^= 1
 			return quoteFor(domain, key, q, rates, &key)
 		}},
-		{"a bond it does not have", func(q infer.QuoteRequest) any {
+		{"a bond it does not have", func(q wire.QuoteRequest) any {
 			rep := quoteFor(domain, key, q, rates, &key)
 			rep.Quote.Bond = 10 * sellerStake
 			rep.Sig = key.Sign(rep.Quote.Digest(domain))
@@ -764,7 +765,7 @@ func TestRogueQuotes(t *testing.T) {
 		}},
 	}
 	rogue := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var q infer.QuoteRequest
+		var q wire.QuoteRequest
 		if !strings.HasSuffix(r.URL.Path, "/quote") || json.NewDecoder(r.Body).Decode(&q) != nil {
 			http.Error(w, "what?", http.StatusTeapot)
 			return
@@ -808,13 +809,13 @@ func TestRogueQuotes(t *testing.T) {
 }
 
 // quoteFor is a quote, signed by key or by nobody.
-func quoteFor(d square.Domain, key square.Key, q infer.QuoteRequest, rates []square.Rate, signer *square.Key) infer.QuoteReply {
+func quoteFor(d square.Domain, key square.Key, q wire.QuoteRequest, rates []square.Rate, signer *square.Key) wire.QuoteReply {
 	quote := square.Quote{
 		Provider: key.Address(), Order: q.Order.ID(d), Offer: q.Offer, Spec: q.Order.Spec, Rates: rates,
 		Bond: square.UnitsPerTorg, Ready: true, Expiry: time.Now().Add(20 * time.Second).Unix(),
 	}
 	quote.Nonce[0] = 1
-	rep := infer.QuoteReply{Quote: quote}
+	rep := wire.QuoteReply{Quote: quote}
 	if signer != nil {
 		rep.Sig = signer.Sign(quote.Digest(d))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/torg-network/torg/chain"
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/ledger/history"
@@ -13,7 +14,6 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/chain"
 )
 
 // chainView fits one account of the ledger's client to what the two halves of

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/gateway/keys"
-	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // Error is a failure in OpenAI's shape.
@@ -86,7 +86,7 @@ func typed(err error) *Error {
 func classify(err error) *Error {
 	var rate *keys.RateError
 	var budget *keys.BudgetError
-	var wire *infer.WireError
+	var refusal *wire.Refusal
 	switch {
 	case errors.Is(err, keys.ErrUnknown), errors.Is(err, keys.ErrDisabled), errors.Is(err, keys.ErrExpired):
 		return problem(http.StatusUnauthorized, typeInvalid, "invalid_api_key",
@@ -133,11 +133,11 @@ func classify(err error) *Error {
 			err.Error()+"; it may have been charged, and shows up in `torg receipt list` when the provider answers")
 		e.NoRetry = true
 		return e
-	case errors.As(err, &wire) && wire.Code == infer.CodeBadRequest:
-		return problem(http.StatusBadRequest, typeInvalid, "provider_refused", "the provider refused the request: "+wire.Message)
+	case errors.As(err, &refusal) && refusal.Code == wire.CodeBadRequest:
+		return problem(http.StatusBadRequest, typeInvalid, "provider_refused", "the provider refused the request: "+refusal.Message)
 	case errors.Is(err, context.DeadlineExceeded):
 		return problem(http.StatusGatewayTimeout, typeServer, "timeout", "the answer took longer than this gateway waits; nothing more was charged")
-	case errors.Is(err, buyer.ErrProvider), errors.As(err, &wire): // the second: after output had begun
+	case errors.Is(err, buyer.ErrProvider), errors.As(err, &refusal): // the second: after output had begun
 		return problem(http.StatusBadGateway, typeServer, "provider_failed", err.Error())
 	case errors.Is(err, context.Canceled):
 		return problem(499, typeServer, "cancelled", "the client went away")

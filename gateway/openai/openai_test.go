@@ -32,6 +32,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -922,7 +923,7 @@ func BenchmarkOverhead(b *testing.B) {
 	s := &instant{buyer.Answer{
 		Model:  buyer.Model{ID: "m", Exact: true, Denom: square.Denom, Rates: sellertest.Rates},
 		Result: infer.Result{Kind: infer.Exact, Finish: infer.FinishStop, Tokens: []uint16{1, 2, 3}},
-		Cost:   square.Utorg(17), Signed: infer.Signed{Receipt: square.Receipt{Units: []uint64{11, 3}}},
+		Cost:   square.Utorg(17), Signed: wire.Signed{Receipt: square.Receipt{Units: []uint64{11, 3}}},
 	}}
 	for _, mode := range []string{"plain", "stream", "keys"} {
 		b.Run(mode, func(b *testing.B) {

@@ -22,6 +22,7 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/meter"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // The models of the market. All but Upstream are exact.
@@ -43,7 +44,7 @@ var Failing = map[string]error{
 	"fails-unproven": buyer.ErrUnproven,
 	"fails-busy":     buyer.ErrBusy,
 	"fails-paused":   buyer.ErrPaused,
-	"fails-refused":  &infer.WireError{Code: infer.CodeBadRequest, Message: "the prompt is not to our taste"},
+	"fails-refused":  &wire.Refusal{Code: wire.CodeBadRequest, Message: "the prompt is not to our taste"},
 	"fails-oddly":    errors.New("something nobody foresaw"),
 }
 
@@ -135,7 +136,7 @@ func (s *Seller) Do(ctx context.Context, a buyer.Ask, emit func(infer.Delta) err
 	}
 	units, err := meter.Ceiling(a.Request, m.Context)
 	if err != nil {
-		return buyer.Answer{}, &infer.WireError{Code: infer.CodeBadRequest, Message: err.Error()}
+		return buyer.Answer{}, &wire.Refusal{Code: wire.CodeBadRequest, Message: err.Error()}
 	}
 	if most, err := square.Price(m.Rates, units); err != nil || a.MaxCost > 0 && most > a.MaxCost {
 		return buyer.Answer{}, fmt.Errorf("up to %d: %w", most, buyer.ErrBudget)
@@ -186,7 +187,7 @@ func (s *Seller) sign(m buyer.Model, a buyer.Ask, res infer.Result, body []byte,
 		verified = square.PolicyProve
 	}
 	return buyer.Answer{Verified: verified, Provider: m.Provider, Model: m, Lease: s.lease, Receipt: r.Digest(d),
-		Signed: infer.Signed{Receipt: r, Sig: s.key.Sign(r.Digest(d)), Result: res.Encode(), Body: body},
+		Signed: wire.Signed{Receipt: r, Sig: s.key.Sign(r.Digest(d)), Result: res.Encode(), Body: body},
 		Result: res, Cost: square.Utorg(price), TTFT: ttft}
 }
 
@@ -285,10 +286,10 @@ func (s *Seller) upstream(ctx context.Context, m buyer.Model, a buyer.Ask, emit 
 		Tools  []any  `json:"tools"`
 	}
 	if err := json.Unmarshal(a.Request.Prompt, &q); err != nil {
-		return infer.Result{}, nil, &infer.WireError{Code: infer.CodeBadRequest, Message: err.Error()}
+		return infer.Result{}, nil, &wire.Refusal{Code: wire.CodeBadRequest, Message: err.Error()}
 	}
 	if q.Model != m.ID || q.Stream != a.Stream {
-		return infer.Result{}, nil, &infer.WireError{Code: infer.CodeBadRequest, Message: "the body is not this model's"}
+		return infer.Result{}, nil, &wire.Refusal{Code: wire.CodeBadRequest, Message: "the body is not this model's"}
 	}
 	if q.Input != nil {
 		return infer.Result{Kind: infer.Opaque, Finish: infer.FinishStop, Prompt: 3},

@@ -17,7 +17,7 @@ import (
 	"github.com/torg-network/torg/gateway/admin"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // door is an HTTP address of the square, asked in a way that is fine when its
@@ -37,8 +37,8 @@ func (p *place) doors() []door {
 		{"gateway metrics", "GET", gateway + "/metrics", "", "", ""},
 		{"gateway API", "GET", p.BaseURL + "/models", "", "", p.APIKey},
 		{"admin", "GET", p.AdminURL + "/admin/v1/status", "", "", p.token()},
-		{"provider offers", "GET", p.seller + infer.PathPrefix + "offers", "", "", ""},
-		{"provider lane", "POST", p.seller + infer.PathPrefix + "lane", `{"lease":"` + square.Hash{1}.String() + `","lane":0}`, "application/json", ""},
+		{"provider offers", "GET", p.seller + wire.PathPrefix + "offers", "", "", ""},
+		{"provider lane", "POST", p.seller + wire.PathPrefix + "lane", `{"lease":"` + square.Hash{1}.String() + `","lane":0}`, "application/json", ""},
 		{"RPC", "GET", p.RPC + "/status", "", "", ""},
 		{"RPC query", "GET", p.RPC + "/abci_info", "", "", ""},
 		{"RPC by POST", "POST", p.RPC + "/", rpc, "application/json", ""},
@@ -144,7 +144,7 @@ func TestForeignPage(t *testing.T) {
 	}
 	// And the provider's other posts, quote and serve and close.
 	for _, what := range []string{"quote", "serve", "cancel", "proof", "close"} {
-		d := door{"provider " + what, "POST", p.seller + infer.PathPrefix + what, "{}", "text/plain", ""}
+		d := door{"provider " + what, "POST", p.seller + wire.PathPrefix + what, "{}", "text/plain", ""}
 		if got, _, said := p.knock(d, owner); got < 400 || got >= 500 || !strings.Contains(said, "content-type") {
 			t.Errorf("%s takes text/plain: %d %.100q", d.name, got, said)
 			obeyed++
@@ -172,8 +172,8 @@ func TestLanesOfOthers(t *testing.T) {
 	seen := 0
 	for _, l := range leases {
 		for n := range uint16(l.Order.Lanes) {
-			var lane infer.LaneReply
-			if err := p.call(t.Context(), key, p.offer(nano.Name), "lane", l.ID, n, infer.LaneRequest{Lease: l.ID, Lane: n}, &lane); err != nil {
+			var lane wire.LaneReply
+			if err := p.call(t.Context(), key, p.offer(nano.Name), "lane", l.ID, n, wire.LaneRequest{Lease: l.ID, Lane: n}, &lane); err != nil {
 				continue
 			}
 			seen++
@@ -299,8 +299,8 @@ func TestQuotesOfNobody(t *testing.T) {
 		if o.Units = of.Capacity >> (i % 6); o.Units == 0 {
 			o.Units = 1
 		}
-		var q infer.QuoteReply
-		if err := p.call(t.Context(), key, of, "quote", o.ID(d), 0, infer.QuoteRequest{Order: o, Offer: of.ID(d)}, &q); err == nil {
+		var q wire.QuoteReply
+		if err := p.call(t.Context(), key, of, "quote", o.ID(d), 0, wire.QuoteRequest{Order: o, Offer: of.ID(d)}, &q); err == nil {
 			given++
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/proof"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // TestJudgeNobodyDrew: somebody stakes, enlists as a judge and votes wherever there
@@ -99,7 +100,7 @@ func TestTopUpThatFails(t *testing.T) {
 		topped <- err
 	}()
 	for range 20 {
-		if _, err := s.serve(infer.ServeRequest{Lease: s.id, Lane: 0, Seq: ln.seq + 1, Voucher: above, Request: question(300).Encode()}); err == nil {
+		if _, err := s.serve(infer.ServeRequest{Payment: wire.Payment{Lease: s.id, Lane: 0, Seq: ln.seq + 1, Voucher: above}, Request: question(300).Encode()}); err == nil {
 			served++
 		}
 		time.Sleep(20 * time.Millisecond)

@@ -19,6 +19,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	sell "github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // crook is a thief who sells: it undercuts the square's provider, takes vouchers
@@ -56,11 +57,11 @@ func (p *place) crook(stake uint64, answer func(*crook, *sold, infer.ServeReques
 			f(w, b)
 		})
 	}
-	handle("GET "+infer.PathPrefix+"offers", func(w http.ResponseWriter, _ []byte) {
-		_ = json.NewEncoder(w).Encode(infer.OffersReply{Provider: c.addr, Offers: []square.Offer{c.offer}})
+	handle("GET "+wire.PathPrefix+"offers", func(w http.ResponseWriter, _ []byte) {
+		_ = json.NewEncoder(w).Encode(wire.OffersReply{Provider: c.addr, Offers: []square.Offer{c.offer}})
 	})
-	handle("POST "+infer.PathPrefix+"quote", c.quote)
-	handle("POST "+infer.PathPrefix+"serve", c.serve)
+	handle("POST "+wire.PathPrefix+"quote", c.quote)
+	handle("POST "+wire.PathPrefix+"serve", c.serve)
 	c.srv = httptest.NewServer(mux)
 	t.Cleanup(c.srv.Close)
 	if _, err := c.acct.Bond(t.Context(), infer.Name, square.Utorg(stake)); err != nil {
@@ -86,7 +87,7 @@ const crookBond = 400_000
 
 // quote gives a quote.
 func (c *crook) quote(w http.ResponseWriter, body []byte) {
-	var req infer.QuoteRequest
+	var req wire.QuoteRequest
 	if err := json.Unmarshal(body, &req); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -100,7 +101,7 @@ func (c *crook) quote(w http.ResponseWriter, body []byte) {
 	c.mu.Lock()
 	c.orders[id] = &sold{id: id, order: req.Order, rates: q.Rates, vouchers: map[uint16]square.Voucher{}, charged: map[uint16]uint64{}, seq: map[uint16]uint64{}}
 	c.mu.Unlock()
-	_ = json.NewEncoder(w).Encode(infer.QuoteReply{Quote: q, Sig: c.key.Sign(q.Digest(d))})
+	_ = json.NewEncoder(w).Encode(wire.QuoteReply{Quote: q, Sig: c.key.Sign(q.Digest(d))})
 }
 
 func (c *crook) serve(w http.ResponseWriter, body []byte) {
@@ -154,7 +155,7 @@ func (c *crook) receipt(s *sold, req infer.ServeRequest, w http.ResponseWriter, 
 	for i := range text {
 		_ = enc.Encode(infer.Frame{Delta: &text[i]})
 	}
-	_ = enc.Encode(infer.Frame{Receipt: &infer.Signed{Receipt: rcpt, Sig: c.key.Sign(rcpt.Digest(d)), Result: result}})
+	_ = enc.Encode(infer.Frame{Receipt: &wire.Signed{Receipt: rcpt, Sig: c.key.Sign(rcpt.Digest(d)), Result: result}})
 }
 
 // cash redeems the highest vouchers of all leases, to the last unit of them.

@@ -20,6 +20,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // thief is an attacker with an account.
@@ -80,7 +81,7 @@ type lane struct {
 	max     uint64
 	most    uint64 // one request may cost
 	voucher square.Voucher
-	last    infer.Signed
+	last    wire.Signed
 	asked   []byte // the request of last
 }
 
@@ -118,8 +119,8 @@ func (th *thief) lease(o square.Order, of square.Offer) (*stolen, error) {
 	ctx, cancel := context.WithTimeout(th.p.t.Context(), 30*time.Second)
 	defer cancel()
 	d := th.p.ledger.Domain()
-	var q infer.QuoteReply
-	if err := th.p.call(ctx, th.key, of, "quote", o.ID(d), 0, infer.QuoteRequest{Order: o, Offer: of.ID(d)}, &q); err != nil {
+	var q wire.QuoteReply
+	if err := th.p.call(ctx, th.key, of, "quote", o.ID(d), 0, wire.QuoteRequest{Order: o, Offer: of.ID(d)}, &q); err != nil {
 		return nil, fmt.Errorf("quote: %w", err)
 	}
 	if _, err := th.acct.OpenLease(ctx, o, q.Quote, q.Sig); err != nil {
@@ -165,19 +166,19 @@ func (p *place) post(ctx context.Context, k square.Key, at square.Offer, what st
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at.Endpoint+infer.PathPrefix+what, bytes.NewReader(b))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at.Endpoint+wire.PathPrefix+what, bytes.NewReader(b))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	c := infer.Call{Provider: at.Provider, Path: what, Lease: lease, Lane: lane, Time: time.Now().Unix(), Body: sha256.Sum256(b)}
+	c := wire.Call{Provider: at.Provider, Path: what, Lease: lease, Lane: lane, Time: time.Now().Unix(), Body: sha256.Sum256(b)}
 	req.Header.Set("Authorization", c.Header(p.ledger.Domain(), k))
 	return http.DefaultClient.Do(req)
 }
 
 func refused(resp *http.Response) error {
 	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
-	var we infer.WireError
+	var we wire.Refusal
 	if json.Unmarshal(raw, &we) == nil && we.Code != "" {
 		return &we
 	}
@@ -199,18 +200,18 @@ func (s *stolen) ceiling(r infer.Request) (uint64, error) {
 }
 
 // ask pays for one request on a lane, honestly, and reads the answer.
-func (s *stolen) ask(n int, r infer.Request) (infer.Signed, error) {
+func (s *stolen) ask(n int, r infer.Request) (wire.Signed, error) {
 	ln := s.lanes[n]
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	price, err := s.ceiling(r)
 	if err != nil {
-		return infer.Signed{}, err
+		return wire.Signed{}, err
 	}
 	ln.most = max(ln.most, price)
 	ln.max = max(ln.max, ln.charged+price)
 	ln.voucher = square.SignVoucher(s.th.p.ledger.ChannelDomain(), ln.channel, ln.max, s.th.key)
-	req := infer.ServeRequest{Lease: s.id, Lane: ln.n, Seq: ln.seq + 1, Voucher: ln.voucher, Request: r.Encode()}
+	req := infer.ServeRequest{Payment: wire.Payment{Lease: s.id, Lane: ln.n, Seq: ln.seq + 1, Voucher: ln.voucher}, Request: r.Encode()}
 	got, err := s.serve(req)
 	if err != nil {
 		return got, err
@@ -221,32 +222,32 @@ func (s *stolen) ask(n int, r infer.Request) (infer.Signed, error) {
 }
 
 // serve posts a request as it is and reads the answer to its receipt.
-func (s *stolen) serve(req infer.ServeRequest) (infer.Signed, error) {
+func (s *stolen) serve(req infer.ServeRequest) (wire.Signed, error) {
 	ctx, cancel := context.WithTimeout(s.th.p.t.Context(), patience)
 	defer cancel()
 	resp, err := s.th.p.post(ctx, s.th.key, s.at, "serve", req.Lease, req.Lane, req)
 	if err != nil {
-		return infer.Signed{}, err
+		return wire.Signed{}, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return infer.Signed{}, refused(resp)
+		return wire.Signed{}, refused(resp)
 	}
 	lines := bufio.NewReaderSize(resp.Body, 1<<20)
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
-			return infer.Signed{}, fmt.Errorf("the answer ends without a receipt: %w", err)
+			return wire.Signed{}, fmt.Errorf("the answer ends without a receipt: %w", err)
 		}
 		var f infer.Frame
 		if err := json.Unmarshal(line, &f); err != nil {
-			return infer.Signed{}, err
+			return wire.Signed{}, err
 		}
 		switch {
 		case f.Receipt != nil:
 			return *f.Receipt, nil
 		case f.Error != nil:
-			return infer.Signed{}, f.Error
+			return wire.Signed{}, f.Error
 		}
 	}
 }
@@ -334,7 +335,7 @@ func (th *thief) open() (sum uint64) {
 }
 
 // consent is a provider's agreement to end a lease with a sum.
-func consent(paid uint64, c infer.CloseReply) *client.Consent {
+func consent(paid uint64, c wire.CloseReply) *client.Consent {
 	return &client.Consent{Paid: paid, Sig: c.Sig}
 }
 
@@ -342,8 +343,8 @@ func consent(paid uint64, c infer.CloseReply) *client.Consent {
 // answer. What was charged meanwhile was worth its price.
 func (s *stolen) resync(n int) error {
 	ln := s.lanes[n]
-	var r infer.LaneReply
-	if err := s.th.p.call(s.th.p.t.Context(), s.th.key, s.at, "lane", s.id, ln.n, infer.LaneRequest{Lease: s.id, Lane: ln.n}, &r); err != nil {
+	var r wire.LaneReply
+	if err := s.th.p.call(s.th.p.t.Context(), s.th.key, s.at, "lane", s.id, ln.n, wire.LaneRequest{Lease: s.id, Lane: ln.n}, &r); err != nil {
 		return err
 	}
 	if r.Charged > ln.charged {

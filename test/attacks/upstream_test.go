@@ -12,6 +12,7 @@ import (
 
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // upstreamModel is what the server behind the square's provider calls its model.
@@ -170,8 +171,8 @@ func TestStrangersJunk(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range uint16(l.Order.Lanes) {
-		var lane infer.LaneReply
-		if err := p.call(t.Context(), th.key, p.offer(upstreamModel), "lane", a.Lease, n, infer.LaneRequest{Lease: a.Lease, Lane: n}, &lane); err == nil && lane.Last != nil {
+		var lane wire.LaneReply
+		if err := p.call(t.Context(), th.key, p.offer(upstreamModel), "lane", a.Lease, n, wire.LaneRequest{Lease: a.Lease, Lane: n}, &lane); err == nil && lane.Last != nil {
 			t.Errorf("lane %d of the square's own buyer shows a stranger its last answer, %d bytes", n, len(lane.Last.Result))
 			note = p.junkAgainst(th, a.Lease, *lane.Last, nil)
 			break
@@ -180,14 +181,14 @@ func TestStrangersJunk(t *testing.T) {
 	if note == "" {
 		// Then it makes up a receipt, and signs it itself.
 		r := square.Receipt{Lease: a.Lease, Seq: 1, Subject: l.Order.Spec, Units: []uint64{1, 1}, Price: 1, Cumulative: 1, Time: time.Now().UnixMilli()}
-		note = "no lane shows its answer; " + p.junkAgainst(th, a.Lease, infer.Signed{Receipt: r, Sig: th.key.Sign(r.Digest(p.ledger.Domain()))}, nil)
+		note = "no lane shows its answer; " + p.junkAgainst(th, a.Lease, wire.Signed{Receipt: r, Sig: th.key.Sign(r.Digest(p.ledger.Domain()))}, nil)
 	}
 	p.after(outcome{actor: stranger, name: "junk evidence against another's lease", note: note})
 }
 
 // junkAgainst challenges with a true receipt and bytes that show nothing, in each
 // way that there is.
-func (p *place) junkAgainst(th *thief, lease square.Hash, last infer.Signed, asked []byte) string {
+func (p *place) junkAgainst(th *thief, lease square.Hash, last wire.Signed, asked []byte) string {
 	p.t.Helper()
 	whole := square.Evidence{Receipt: last.Receipt, Sig: last.Sig, Request: asked, Result: last.Result}
 	for _, way := range []struct {

@@ -9,6 +9,7 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // TestVoucherTricks: a buyer pays with a voucher of another lane, with one that is
@@ -40,7 +41,7 @@ func TestVoucherTricks(t *testing.T) {
 		t.Fatal(err)
 	}
 	enough := ln.charged + price
-	fair := infer.ServeRequest{Lease: s.id, Lane: 0, Seq: ln.seq + 1, Voucher: sign(ln.channel, enough, th.key), Request: next}
+	fair := infer.ServeRequest{Payment: wire.Payment{Lease: s.id, Lane: 0, Seq: ln.seq + 1, Voucher: sign(ln.channel, enough, th.key)}, Request: next}
 	free := 0
 	for _, c := range []struct {
 		name   string
@@ -97,9 +98,9 @@ func TestConsentRace(t *testing.T) {
 		for n := range s.lanes {
 			work.Go(func() { _, _ = s.ask(n, question(400)) })
 		}
-		var c infer.CloseReply
+		var c wire.CloseReply
 		for range 40 {
-			req := infer.CloseRequest{Lease: s.id, Paid: sum}
+			req := wire.CloseRequest{Lease: s.id, Paid: sum}
 			if err = p.call(t.Context(), th.key, s.at, "close", s.id, 0, req, &c); err == nil {
 				break
 			}
@@ -147,7 +148,7 @@ func TestKillInTheMiddle(t *testing.T) {
 			// What was charged before the cut is not forgotten: the same number
 			// buys nothing again.
 			ln.seq--
-			if got, err := s.serve(infer.ServeRequest{Lease: s.id, Lane: ln.n, Seq: ln.seq + 1, Voucher: ln.voucher, Request: question(601).Encode()}); err == nil {
+			if got, err := s.serve(infer.ServeRequest{Payment: wire.Payment{Lease: s.id, Lane: ln.n, Seq: ln.seq + 1, Voucher: ln.voucher}, Request: question(601).Encode()}); err == nil {
 				t.Errorf("lane %d: a number is served twice: %+v", n, got.Receipt)
 			}
 			ln.seq++

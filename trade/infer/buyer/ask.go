@@ -11,6 +11,7 @@ import (
 
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // Model is one model some provider offers.
@@ -69,7 +70,7 @@ type Answer struct {
 	Model    Model
 	Lease    square.Hash
 	Receipt  square.Hash // the receipt's digest: its id
-	Signed   infer.Signed
+	Signed   wire.Signed
 	Result   infer.Result
 	Cost     square.Amount
 	TTFT     time.Duration

@@ -14,12 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/fake"
-	"github.com/torg-network/torg/trade/infer/journal"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // rates are 1 utorg a prompt token and 2.5 a completion token, so that rounding
@@ -134,8 +135,8 @@ func (s *seller) request(t testing.TB, d *shop, path string, id square.Hash, lan
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := infer.Call{Provider: s.Address(), Path: path, Lease: id, Lane: lane, Time: h.Time.Unix(), Body: sha256.Sum256(body)}
-	req, err := http.NewRequest("POST", "http://"+s.addr+infer.PathPrefix+path, bytes.NewReader(body))
+	c := wire.Call{Provider: s.Address(), Path: path, Lease: id, Lane: lane, Time: h.Time.Unix(), Body: sha256.Sum256(body)}
+	req, err := http.NewRequest("POST", "http://"+s.addr+wire.PathPrefix+path, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,10 +146,10 @@ func (s *seller) request(t testing.TB, d *shop, path string, id square.Hash, lan
 }
 
 // lane asks how a lane stands.
-func (s *seller) lane(t testing.TB, d *shop, id square.Hash, lane uint16) (infer.LaneReply, error) {
+func (s *seller) lane(t testing.TB, d *shop, id square.Hash, lane uint16) (wire.LaneReply, error) {
 	t.Helper()
-	var out infer.LaneReply
-	res, err := http.DefaultClient.Do(s.request(t, d, "lane", id, lane, infer.LaneRequest{Lease: id, Lane: lane}))
+	var out wire.LaneReply
+	res, err := http.DefaultClient.Do(s.request(t, d, "lane", id, lane, wire.LaneRequest{Lease: id, Lane: lane}))
 	if err != nil {
 		return out, err
 	}

@@ -15,16 +15,17 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // Do asks. See Seller.
 func (d *Desk) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Answer, error) {
 	job, err := meter.Read(a.Request)
 	if err != nil {
-		return Answer{}, &infer.WireError{Code: infer.CodeBadRequest, Message: err.Error()}
+		return Answer{}, &wire.Refusal{Code: wire.CodeBadRequest, Message: err.Error()}
 	}
 	if err := sold(d.policy(a)); err != nil {
-		return Answer{}, &infer.WireError{Code: infer.CodeBadRequest, Message: err.Error()}
+		return Answer{}, &wire.Refusal{Code: wire.CodeBadRequest, Message: err.Error()}
 	}
 	d.mu.Lock()
 	if d.closed {
@@ -43,11 +44,11 @@ func (d *Desk) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Ans
 	for _, s := range seats {
 		out := &outlet{emit: emit}
 		ans, err := d.try(ctx, s, a, job, out)
-		var we *infer.WireError
-		if errors.As(err, &we) && we.Code == infer.CodeClosed && ctx.Err() == nil {
+		var we *wire.Refusal
+		if errors.As(err, &we) && we.Code == wire.CodeClosed && ctx.Err() == nil {
 			ans, err = d.try(ctx, s, a, job, out) // on another lease; that one has ended
 		}
-		if err == nil || out.begun || ctx.Err() != nil || errors.As(err, &we) && we.Code == infer.CodeBadRequest || errors.Is(err, ErrUnproven) {
+		if err == nil || out.begun || ctx.Err() != nil || errors.As(err, &we) && we.Code == wire.CodeBadRequest || errors.Is(err, ErrUnproven) {
 			return ans, err
 		}
 		failed = append(failed, err)
@@ -109,7 +110,7 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, job meter.Job, out *outl
 	// busy: the lane's record is this request's alone.
 	rec := h.ln.rec
 	most := rec.Charged + price
-	req := infer.ServeRequest{Lease: h.l.id, Lane: h.ln.n, Seq: rec.Seq + 1, Request: body, Logprobs: a.Logprobs, Stream: a.Stream}
+	req := infer.ServeRequest{Payment: wire.Payment{Lease: h.l.id, Lane: h.ln.n, Seq: rec.Seq + 1}, Request: body, Logprobs: a.Logprobs, Stream: a.Stream}
 	var signing sync.WaitGroup // beside the disk
 	signing.Go(func() { req.Voucher = square.SignVoucher(d.channel, h.ln.channel, most, d.cfg.Key) })
 	err = d.pend(h, &pending{Max: most, Request: body, Account: a.Account})
@@ -128,7 +129,7 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, job meter.Job, out *outl
 		}
 	}
 	if err != nil {
-		if refusal := (errRefused{}); !errors.As(err, &refusal) || refusal.Code != infer.CodeBadRequest && refusal.Code != infer.CodeBusy && refusal.Code != infer.CodePaused {
+		if refusal := (errRefused{}); !errors.As(err, &refusal) || refusal.Code != wire.CodeBadRequest && refusal.Code != wire.CodeBusy && refusal.Code != wire.CodePaused {
 			d.saw(s, errors.Is(err, context.Canceled) || ctx.Err() != nil || out.err != nil, 0, 0)
 		}
 		return d.afterFailure(ctx, s, h, a, out, err)
@@ -167,7 +168,7 @@ func (d *Desk) try(ctx context.Context, s *seat, a Ask, job meter.Job, out *outl
 	return ans, nil
 }
 
-func (d *Desk) answer(s *seat, h held, signed infer.Signed, result infer.Result, ttft time.Duration) Answer {
+func (d *Desk) answer(s *seat, h held, signed wire.Signed, result infer.Result, ttft time.Duration) Answer {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	m := d.model(s)
@@ -211,20 +212,20 @@ func broken(err error) bool {
 }
 
 // errRefused says that the provider refused the request before any work.
-type errRefused struct{ *infer.WireError }
+type errRefused struct{ *wire.Refusal }
 
-func (e errRefused) Unwrap() error { return e.WireError }
+func (e errRefused) Unwrap() error { return e.Refusal }
 
 // Is makes a provider that is at its limit as busy as one whose lanes are, and
 // tells one that has paused.
 func (e errRefused) Is(target error) bool {
-	return target == ErrBusy && e.Code == infer.CodeBusy || target == ErrPaused && e.Code == infer.CodePaused
+	return target == ErrBusy && e.Code == wire.CodeBusy || target == ErrPaused && e.Code == wire.CodePaused
 }
 
 // converse sends a request and reads its answer to the end. An ended ctx, or a
 // client that takes no more, cancels the work; the receipt is still waited for,
 // Grace long.
-func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out *outlet, sp *spoken) (infer.Signed, time.Duration, error) {
+func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out *outlet, sp *spoken) (wire.Signed, time.Duration, error) {
 	started := time.Now()
 	to := d.target(h.l, h.ln.n)
 	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -240,7 +241,7 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 		res, err := d.post(rctx, to, "serve", req)
 		if err == nil {
 			defer res.Body.Close()
-		} else if we := (*infer.WireError)(nil); errors.As(err, &we) {
+		} else if we := (*wire.Refusal)(nil); errors.As(err, &we) {
 			err = errRefused{we}
 		}
 		fs := frames{}
@@ -300,15 +301,15 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 			leave()
 		case <-silence.C:
 			if late {
-				return infer.Signed{}, ttft, fmt.Errorf("cancelled, and no receipt came: %w", context.Canceled)
+				return wire.Signed{}, ttft, fmt.Errorf("cancelled, and no receipt came: %w", context.Canceled)
 			}
-			return infer.Signed{}, ttft, errSilent
+			return wire.Signed{}, ttft, errSilent
 		case r := <-in:
 			if r.err != nil {
 				if errors.Is(r.err, io.EOF) || errors.Is(r.err, io.ErrUnexpectedEOF) {
 					r.err = errors.New("the provider broke off")
 				}
-				return infer.Signed{}, ttft, r.err
+				return wire.Signed{}, ttft, r.err
 			}
 			if !late {
 				silence.Reset(d.cfg.Silence)
@@ -322,17 +323,17 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 					ttft = time.Since(started)
 				}
 				if err := sp.add(f.Delta); err != nil {
-					return infer.Signed{}, ttft, err
+					return wire.Signed{}, ttft, err
 				}
 				if !late && out.send(*f.Delta) != nil {
 					leave()
 				}
 			case f.Error != nil:
-				return infer.Signed{}, ttft, errRefused{f.Error}
+				return wire.Signed{}, ttft, errRefused{f.Error}
 			case f.Receipt != nil:
 				return *f.Receipt, ttft, nil
 			default:
-				return infer.Signed{}, ttft, errors.New("the provider sent an empty frame")
+				return wire.Signed{}, ttft, errors.New("the provider sent an empty frame")
 			}
 		}
 	}
@@ -347,9 +348,9 @@ func (d *Desk) afterFailure(ctx context.Context, s *seat, h held, a Ask, out *ou
 	var refusal errRefused
 	if errors.As(cause, &refusal) {
 		switch refusal.Code {
-		case infer.CodeStale:
+		case wire.CodeStale:
 			// The lane moved on without us; ask below.
-		case infer.CodeClosed, infer.CodeUnknown:
+		case wire.CodeClosed, wire.CodeUnknown:
 			// The lease is no good any more. It is wound up with what we know.
 			if err := d.move(h.l, retiring); err != nil {
 				d.cfg.Log.Warn("lease could not be noted", "lease", h.l.id.Short(), "err", err)
@@ -397,13 +398,13 @@ func (d *Desk) afterFailure(ctx context.Context, s *seat, h held, a Ask, out *ou
 // a receipt, and takes over a charge that verifies. It returns the receipt of
 // the request, or nil when it was not charged; an error leaves the lane as it
 // is. The caller holds the lane.
-func (d *Desk) resync(ctx context.Context, h held) (*infer.Signed, error) {
+func (d *Desk) resync(ctx context.Context, h held) (*wire.Signed, error) {
 	ln := h.ln
 	p := ln.rec.Pending
 	if p == nil {
 		return nil, nil
 	}
-	var st infer.LaneReply
+	var st wire.LaneReply
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
 		var err error
 		st, err = d.askLane(ctx, d.target(h.l, ln.n))
@@ -482,7 +483,7 @@ func (d *Desk) distrust(s *seat, h held, why error) {
 
 // accuse challenges a receipt whose price its own units do not give. The ledger
 // needs nothing else to slash for it.
-func (d *Desk) accuse(ctx context.Context, h held, request []byte, s infer.Signed) {
+func (d *Desk) accuse(ctx context.Context, h held, request []byte, s wire.Signed) {
 	e := square.Evidence{Receipt: s.Receipt, Sig: s.Sig, Request: request, Result: s.Result}
 	if s.Receipt.Lease != h.l.id || s.Receipt.Charged(h.l.rec.Rates) == nil || !e.Opens() || s.Receipt.Verify(d.domain, h.l.rec.Provider, s.Sig) != nil {
 		return
@@ -541,7 +542,7 @@ type reader interface {
 // of its lane, that it is for this request and this result, that its price is
 // what its units cost and within what was vouched for, and (where sp is what
 // was delivered) that what was signed is what was delivered.
-func (d *Desk) verify(h held, request []byte, req meter.Job, price uint64, s infer.Signed, sp *spoken) (infer.Result, error) {
+func (d *Desk) verify(h held, request []byte, req meter.Job, price uint64, s wire.Signed, sp *spoken) (infer.Result, error) {
 	r, l, rec := s.Receipt, h.l, h.ln.rec
 	most := req.Ceiling(l.rec.Context)
 	switch {

@@ -6,7 +6,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/trade/infer/provider"
 )
 

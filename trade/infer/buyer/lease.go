@@ -15,6 +15,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // stalled is how old the newest block is when no lease is opened any more.
@@ -227,8 +228,8 @@ func (d *Desk) open(ctx context.Context, s *seat, policy square.Policy, price ui
 		offer, id := s.offer, s.id
 		d.mu.Unlock()
 		err = d.openOn(ctx, s, offer, id, policy, price)
-		var we *infer.WireError
-		if attempt == 0 && errors.As(err, &we) && we.Code == infer.CodeUnknown && d.list(ctx, 0) == nil {
+		var we *wire.Refusal
+		if attempt == 0 && errors.As(err, &we) && we.Code == wire.CodeUnknown && d.list(ctx, 0) == nil {
 			continue // a newer offer has replaced the one we know
 		}
 		return err
@@ -291,13 +292,13 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	}
 	rand.Read(o.Salt[:])
 	id := o.ID(d.domain)
-	var q infer.QuoteReply
+	var q wire.QuoteReply
 	qctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if err := d.call(qctx, target{offer.Endpoint, s.key.provider, d.cfg.Owner, id, 0}, "quote", infer.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
-		if we := (*infer.WireError)(nil); errors.As(err, &we) && we.Code == infer.CodePaused {
+	if err := d.call(qctx, target{offer.Endpoint, s.key.provider, d.cfg.Owner, id, 0}, "quote", wire.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
+		if we := (*wire.Refusal)(nil); errors.As(err, &we) && we.Code == wire.CodePaused {
 			err = errRefused{we}
-		} else if we != nil && we.Code == infer.CodeTerms && price > d.cfg.JobValue {
+		} else if we != nil && we.Code == wire.CodeTerms && price > d.cfg.JobValue {
 			err = fmt.Errorf("%w: %w", ErrPrice, err) // of so dear a one
 		}
 		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
@@ -614,8 +615,8 @@ func (d *Desk) finish(ctx context.Context, l *lease, now bool) error {
 	case m.State == market.Disputed:
 		return nil
 	}
-	req := infer.CloseRequest{Lease: l.id, Paid: paid}
-	var reply infer.CloseReply
+	req := wire.CloseRequest{Lease: l.id, Paid: paid}
+	var reply wire.CloseReply
 	cctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	err = d.call(cctx, d.target(l, 0), "close", req, &reply)
 	cancel()

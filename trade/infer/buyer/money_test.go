@@ -19,6 +19,7 @@ import (
 	"github.com/torg-network/torg/trade/infer/fake"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // settle closes all leases and returns what the only one paid.
@@ -363,7 +364,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	disk.full.Store(true)
 	_, err = d.Do(t.Context(), ask("toy", 1, 3), nil)
-	var we *infer.WireError
+	var we *wire.Refusal
 	if !errors.Is(err, buyer.ErrProvider) && !errors.As(err, &we) || errors.Is(err, buyer.ErrUnknown) {
 		t.Fatalf("with the provider's disk full: %v", err)
 	}
@@ -588,8 +589,8 @@ func TestReplicate(t *testing.T) {
 	for _, p := range []square.Policy{square.PolicyReplicate, square.PolicyAttest, "luck"} {
 		a := ask("toy", 1, 1)
 		a.Route.Policy = p
-		var we *infer.WireError
-		if _, err := d.Do(t.Context(), a, nil); !errors.As(err, &we) || we.Code != infer.CodeBadRequest || !strings.Contains(err.Error(), string(p)) {
+		var we *wire.Refusal
+		if _, err := d.Do(t.Context(), a, nil); !errors.As(err, &we) || we.Code != wire.CodeBadRequest || !strings.Contains(err.Error(), string(p)) {
 			t.Errorf("policy %s: %v", p, err)
 		}
 		cfg := d.cfg

@@ -14,6 +14,7 @@ import (
 	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/proof"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // card is what proofs about a model are checked against.
@@ -45,7 +46,7 @@ func (d *Desk) card(ctx context.Context, spec square.Hash) (*proof.Model, error)
 // be proven.
 func (d *Desk) provable(ctx context.Context, s *seat, r infer.Request) error {
 	bad := func(format string, args ...any) error {
-		return &infer.WireError{Code: infer.CodeBadRequest, Message: fmt.Sprintf(format, args...)}
+		return &wire.Refusal{Code: wire.CodeBadRequest, Message: fmt.Sprintf(format, args...)}
 	}
 	if r.Kind != infer.Exact {
 		return bad("only completions of exact models come with a proof; ask without one")

@@ -25,6 +25,7 @@ import (
 	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // dear are the rates of proven answers.
@@ -214,9 +215,9 @@ func TestProveRefusals(t *testing.T) {
 	d := buy(t, l, nil)
 	embed := buyer.Ask{Model: nano.Model().Name(), Request: infer.Request{Kind: infer.Embed, Prompt: []byte("a")}}
 	embed.Route.Policy = square.PolicyProve
-	var we *infer.WireError
+	var we *wire.Refusal
 	for what, a := range map[string]buyer.Ask{"an embedding": embed, "too long an answer": proven(1, 3000)} {
-		if _, err := d.Do(t.Context(), a, nil); !errors.As(err, &we) || we.Code != infer.CodeBadRequest {
+		if _, err := d.Do(t.Context(), a, nil); !errors.As(err, &we) || we.Code != wire.CodeBadRequest {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -13,9 +13,9 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // Audit is what is known of an answer's truth.
@@ -75,7 +75,7 @@ func leaseKey(r square.Receipt, id square.Hash) []byte {
 // commit moves a lane on by a verified receipt and stores the receipt. In
 // memory the lane moves on even when the disk fails: the provider has been
 // promised the money.
-func (d *Desk) commit(h held, s *seat, request []byte, signed infer.Signed, ttft time.Duration) (Record, error) {
+func (d *Desk) commit(h held, s *seat, request []byte, signed wire.Signed, ttft time.Duration) (Record, error) {
 	d.mu.Lock()
 	lrec := h.ln.rec
 	account := ""

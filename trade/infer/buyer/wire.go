@@ -14,6 +14,7 @@ import (
 
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // maxFrame bounds one line of an answer: a receipt carries the result and an
@@ -42,7 +43,7 @@ func (d *Desk) post(ctx context.Context, to target, call string, body any) (*htt
 		return nil, err
 	}
 	res, err := d.send(ctx, to, call, b)
-	if we := (*infer.WireError)(nil); errors.As(err, &we) && we.Code == infer.CodeClock {
+	if we := (*wire.Refusal)(nil); errors.As(err, &we) && we.Code == wire.CodeClock {
 		if _, rerr := d.clock.Refresh(ctx); rerr == nil {
 			return d.send(ctx, to, call, b)
 		}
@@ -55,10 +56,10 @@ func (d *Desk) send(ctx context.Context, to target, call string, body []byte) (*
 	if err != nil {
 		return nil, stall(err)
 	}
-	signed := infer.Call{
+	signed := wire.Call{
 		Provider: to.provider, Path: call, Lease: to.lease, Lane: to.lane, Time: now.Unix(), Body: sha256.Sum256(body),
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(to.endpoint, "/")+infer.PathPrefix+call, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(to.endpoint, "/")+wire.PathPrefix+call, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +73,7 @@ func (d *Desk) send(ctx context.Context, to target, call string, body []byte) (*
 		return res, nil
 	}
 	defer res.Body.Close()
-	var we infer.WireError
+	var we wire.Refusal
 	said, _ := io.ReadAll(io.LimitReader(res.Body, 1<<16))
 	if json.Unmarshal(said, &we) != nil || we.Code == "" {
 		// Not this wire: a proxy's or another server's answer proves nothing
@@ -141,8 +142,8 @@ func (f frames) next() (infer.Frame, error) {
 }
 
 // askLane asks how a lane stands.
-func (d *Desk) askLane(ctx context.Context, to target) (infer.LaneReply, error) {
-	var out infer.LaneReply
-	err := d.call(ctx, to, "lane", infer.LaneRequest{Lease: to.lease, Lane: to.lane}, &out)
+func (d *Desk) askLane(ctx context.Context, to target) (wire.LaneReply, error) {
+	var out wire.LaneReply
+	err := d.call(ctx, to, "lane", wire.LaneRequest{Lease: to.lease, Lane: to.lane}, &out)
 	return out, err
 }

@@ -15,12 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/fake"
-	"github.com/torg-network/torg/trade/infer/journal"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // crooked changes the frames that a provider sends on serve; lane is left as it
@@ -64,37 +65,37 @@ func TestCrookedProvider(t *testing.T) {
 	domain := square.LedgerDomain(fake.ChainID)
 	for _, c := range []struct {
 		name    string
-		forge   func(k square.Key, s *infer.Signed)
+		forge   func(k square.Key, s *wire.Signed)
 		shunned bool
 	}{
-		{"signed by another", func(_ square.Key, s *infer.Signed) {
+		{"signed by another", func(_ square.Key, s *wire.Signed) {
 			o, _ := square.NewKey()
 			s.Sig = o.Sign(s.Receipt.Digest(domain))
 		}, true},
-		{"price above the units", func(k square.Key, s *infer.Signed) {
+		{"price above the units", func(k square.Key, s *wire.Signed) {
 			s.Receipt.Price++
 			s.Receipt.Cumulative++
 			s.Sig = k.Sign(s.Receipt.Digest(domain))
 		}, true},
-		{"sum too high", func(k square.Key, s *infer.Signed) {
+		{"sum too high", func(k square.Key, s *wire.Signed) {
 			s.Receipt.Cumulative++
 			s.Sig = k.Sign(s.Receipt.Digest(domain))
 		}, true},
-		{"another request", func(k square.Key, s *infer.Signed) {
+		{"another request", func(k square.Key, s *wire.Signed) {
 			s.Receipt.Request[0] ^= 1
 			s.Sig = k.Sign(s.Receipt.Digest(domain))
 		}, true},
-		{"another result", func(k square.Key, s *infer.Signed) {
+		{"another result", func(k square.Key, s *wire.Signed) {
 			s.Result = infer.Result{Kind: infer.Exact, Finish: infer.FinishStop, Tokens: []uint16{1, 2, 3}}.Encode()
 		}, true},
-		{"more units than tokens", func(k square.Key, s *infer.Signed) {
+		{"more units than tokens", func(k square.Key, s *wire.Signed) {
 			s.Receipt.Units[0]++
 			s.Receipt.Units[1]++
 			s.Receipt.Price, _ = square.Price(rates, s.Receipt.Units)
 			s.Receipt.Cumulative = s.Receipt.Price
 			s.Sig = k.Sign(s.Receipt.Digest(domain))
 		}, true},
-		{"number out of turn", func(k square.Key, s *infer.Signed) {
+		{"number out of turn", func(k square.Key, s *wire.Signed) {
 			s.Receipt.Seq++
 			s.Sig = k.Sign(s.Receipt.Digest(domain))
 		}, true},

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // maxOrder bounds the body of a quote and of other calls that carry no request,
@@ -25,15 +25,15 @@ const maxOrder = 64 << 10
 // a body is read; what the body is, before it is looked at.
 func (p *Provider) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+infer.PathPrefix+"offers", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET "+wire.PathPrefix+"offers", func(w http.ResponseWriter, r *http.Request) {
 		say(w, p.Offers())
 	})
-	mux.HandleFunc("POST "+infer.PathPrefix+"quote", door(p, "quote", maxOrder, replies(p.quote)))
-	mux.HandleFunc("POST "+infer.PathPrefix+"serve", door(p, "serve", infer.MaxBody, p.serve))
-	mux.HandleFunc("POST "+infer.PathPrefix+"cancel", door(p, "cancel", maxOrder, p.cancel))
-	mux.HandleFunc("POST "+infer.PathPrefix+"lane", door(p, "lane", maxOrder, replies(p.laneState)))
-	mux.HandleFunc("POST "+infer.PathPrefix+"proof", door(p, "proof", infer.MaxBody, p.proof))
-	mux.HandleFunc("POST "+infer.PathPrefix+"close", door(p, "close", maxOrder, replies(p.closeLease)))
+	mux.HandleFunc("POST "+wire.PathPrefix+"quote", door(p, "quote", maxOrder, replies(p.quote)))
+	mux.HandleFunc("POST "+wire.PathPrefix+"serve", door(p, "serve", wire.MaxBody, p.serve))
+	mux.HandleFunc("POST "+wire.PathPrefix+"cancel", door(p, "cancel", maxOrder, p.cancel))
+	mux.HandleFunc("POST "+wire.PathPrefix+"lane", door(p, "lane", maxOrder, replies(p.laneState)))
+	mux.HandleFunc("POST "+wire.PathPrefix+"proof", door(p, "proof", wire.MaxBody, p.proof))
+	mux.HandleFunc("POST "+wire.PathPrefix+"close", door(p, "close", maxOrder, replies(p.closeLease)))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// A page in a browser of this machine's owner could otherwise speak to
 		// the provider: under its own origin, or under a name that it has
@@ -59,7 +59,7 @@ func (p *Provider) named(host string) bool {
 // caller is who asks: the call as it was signed, by whom, and the lease it is
 // about (nil: a quote).
 type caller struct {
-	infer.Call
+	wire.Call
 	who square.Address
 	l   *lease
 }
@@ -67,7 +67,7 @@ type caller struct {
 // about refuses a body that is about another lane than its call.
 func (c caller) about(lease square.Hash, lane uint16) error {
 	if c.Lease != lease || c.Lane != lane {
-		return refuse(infer.CodeBadRequest, "authorization: it is for another lease or lane than the body")
+		return refuse(wire.CodeBadRequest, "authorization: it is for another lease or lane than the body")
 	}
 	return nil
 }
@@ -87,7 +87,7 @@ func door[In any](p *Provider, path string, most int64, f func(http.ResponseWrit
 			// A buyer's own lanes, and a few questions about them.
 			defer l.calls.Add(-1)
 			if n := l.calls.Add(1); n > 2*int64(l.order.Lanes)+8 {
-				fail(w, refuse(infer.CodeBusy, "%d calls about lease %s at once; wait for some to end", n-1, l.id.Short()))
+				fail(w, refuse(wire.CodeBusy, "%d calls about lease %s at once; wait for some to end", n-1, l.id.Short()))
 				return
 			}
 		}
@@ -116,24 +116,24 @@ func replies[In, Out any](f func(context.Context, caller, In) (Out, error)) func
 // caller reads who asks, and refuses who may not.
 func (p *Provider) caller(r *http.Request, path string) (caller, error) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return caller{}, refuse(infer.CodeBadRequest, "content-type: want application/json")
+		return caller{}, refuse(wire.CodeBadRequest, "content-type: want application/json")
 	}
-	call, who, err := infer.ParseCall(p.domain, p.addr, path, r.Header.Get("Authorization"))
+	call, who, err := wire.ParseCall(p.domain, p.addr, path, r.Header.Get("Authorization"))
 	if err != nil {
-		return caller{}, refuse(infer.CodeCaller, "%v", err)
+		return caller{}, refuse(wire.CodeCaller, "%v", err)
 	}
 	from := caller{Call: call, who: who}
 	now, err := p.clock.Now(r.Context())
 	if err != nil {
-		return from, refuse(infer.CodeUnavailable, "the ledger's time is unknown: %v", err)
+		return from, refuse(wire.CodeUnavailable, "the ledger's time is unknown: %v", err)
 	}
 	if path != "quote" {
 		if from.l, err = p.find(r.Context(), call.Lease, who); err != nil {
 			return from, err
 		}
 	}
-	if d := now.Unix() - call.Time; d < -infer.CallWindow || d > infer.CallWindow {
-		return from, refuse(infer.CodeClock, "authorization: time is %d and the ledger's is %d; sign the call again", call.Time, now.Unix())
+	if d := now.Unix() - call.Time; d < -wire.CallWindow || d > wire.CallWindow {
+		return from, refuse(wire.CodeClock, "authorization: time is %d and the ledger's is %d; sign the call again", call.Time, now.Unix())
 	}
 	return from, nil
 }
@@ -141,23 +141,23 @@ func (p *Provider) caller(r *http.Request, path string) (caller, error) {
 // read decodes a body: what was signed, one JSON value and nothing after it.
 func (p *Provider) read(w http.ResponseWriter, r *http.Request, from caller, most int64, v any) error {
 	if r.ContentLength > most {
-		return refuse(infer.CodeBadRequest, "request body: it is over %d bytes", most)
+		return refuse(wire.CodeBadRequest, "request body: it is over %d bytes", most)
 	}
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
-		return refuse(infer.CodeBadRequest, "request body: it is over %d bytes", most)
+		return refuse(wire.CodeBadRequest, "request body: it is over %d bytes", most)
 	case err != nil:
-		return refuse(infer.CodeBadRequest, "request body: it did not come whole: %v", err)
+		return refuse(wire.CodeBadRequest, "request body: it did not come whole: %v", err)
 	case sha256.Sum256(b) != from.Body:
-		return refuse(infer.CodeCaller, "request body: it is not the one whose digest was signed")
+		return refuse(wire.CodeCaller, "request body: it is not the one whose digest was signed")
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	if err := d.Decode(v); err != nil {
-		return refuse(infer.CodeBadRequest, "request body: %v", err)
+		return refuse(wire.CodeBadRequest, "request body: %v", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return refuse(infer.CodeBadRequest, "request body: something follows the JSON value")
+		return refuse(wire.CodeBadRequest, "request body: something follows the JSON value")
 	}
 	return nil
 }
@@ -168,23 +168,23 @@ func say(w http.ResponseWriter, v any) {
 }
 
 var statuses = map[string]int{
-	infer.CodeBadRequest:  http.StatusBadRequest,
-	infer.CodeCaller:      http.StatusUnauthorized,
-	infer.CodeClock:       http.StatusUnauthorized,
-	infer.CodeTerms:       http.StatusUnprocessableEntity,
-	infer.CodePayment:     http.StatusPaymentRequired,
-	infer.CodeStale:       http.StatusConflict,
-	infer.CodeBusy:        http.StatusTooManyRequests,
-	infer.CodeUnknown:     http.StatusNotFound,
-	infer.CodeClosed:      http.StatusGone,
-	infer.CodePaused:      http.StatusServiceUnavailable,
-	infer.CodeUnavailable: http.StatusServiceUnavailable,
+	wire.CodeBadRequest:  http.StatusBadRequest,
+	wire.CodeCaller:      http.StatusUnauthorized,
+	wire.CodeClock:       http.StatusUnauthorized,
+	wire.CodeTerms:       http.StatusUnprocessableEntity,
+	wire.CodePayment:     http.StatusPaymentRequired,
+	wire.CodeStale:       http.StatusConflict,
+	wire.CodeBusy:        http.StatusTooManyRequests,
+	wire.CodeUnknown:     http.StatusNotFound,
+	wire.CodeClosed:      http.StatusGone,
+	wire.CodePaused:      http.StatusServiceUnavailable,
+	wire.CodeUnavailable: http.StatusServiceUnavailable,
 }
 
-func wireError(err error) *infer.WireError {
-	var we *infer.WireError
+func wireError(err error) *wire.Refusal {
+	var we *wire.Refusal
 	if !errors.As(err, &we) {
-		we = refuse(infer.CodeUnavailable, "%v; nothing was charged", err)
+		we = refuse(wire.CodeUnavailable, "%v; nothing was charged", err)
 	}
 	return we
 }
@@ -195,7 +195,7 @@ func fail(w http.ResponseWriter, err error) {
 	if status == 0 {
 		status = http.StatusServiceUnavailable
 	}
-	if we.Code == infer.CodeBusy {
+	if we.Code == wire.CodeBusy {
 		w.Header().Set("Retry-After", "1")
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -11,7 +11,7 @@ import (
 // to the capacity it is offered with.
 //
 // An engine that refuses or fails before anything was delivered returns an
-// error, and nothing is charged; an *infer.WireError reaches the buyer as it
+// error, and nothing is charged; an *wire.Refusal reaches the buyer as it
 // is. Once output has been delivered a failure is an Output that says so
 // (FinishError), and what was delivered is charged.
 type Engine interface {

@@ -11,6 +11,7 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/replay"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // Exact is the engine of an exact model: its answers can be re-executed, and
@@ -66,11 +67,11 @@ func (e exactEngine) Ceiling(r infer.Request) ([]uint64, error) {
 		return []uint64{e.read(r), uint64(r.MaxTokens)}, nil
 	case infer.Embed:
 		if len(r.Prompt) == 0 {
-			return nil, refuse(infer.CodeBadRequest, "the text to embed is empty")
+			return nil, refuse(wire.CodeBadRequest, "the text to embed is empty")
 		}
 		return []uint64{e.read(r), 0}, nil
 	}
-	return nil, refuse(infer.CodeBadRequest, "model %s is exact and takes no request of kind %q", e.m.Name(), r.Kind)
+	return nil, refuse(wire.CodeBadRequest, "model %s is exact and takes no request of kind %q", e.m.Name(), r.Kind)
 }
 
 // read is how many prompt tokens the model reads of a request.

@@ -13,10 +13,10 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // Control is what the owner of a provider has decided. It is on disk: what was
@@ -33,7 +33,7 @@ type Control struct {
 // ErrControl is wrapped by SetControl's refusal of what cannot be.
 var ErrControl = errors.New("it cannot be so")
 
-var errPaused = refuse(infer.CodePaused, "the provider has paused, and takes no work until its owner resumes; nothing was charged")
+var errPaused = refuse(wire.CodePaused, "the provider has paused, and takes no work until its owner resumes; nothing was charged")
 
 // control is the Control in force, and the requests that it limits.
 type control struct {

@@ -13,6 +13,7 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/fake"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 func (b *bench) offered() int {
@@ -29,7 +30,7 @@ func (b *bench) offered() int {
 func TestPause(t *testing.T) {
 	b := newBench(t, fake.Toy{Name: "toy"}, nil)
 	b.open(1000)
-	req := infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20), Request: request("0123456789", 4)}
+	req := infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20)}, Request: request("0123456789", 4)}
 	_, body := b.post("serve", req)
 	first := receipt(t, body)
 	if why := b.p.Report().Why; why != provider.WhyUnredeemed {
@@ -40,13 +41,13 @@ func TestPause(t *testing.T) {
 	if err := b.p.SetControl(provider.Control{Paused: true}); err != nil {
 		t.Fatal(err)
 	}
-	next := infer.ServeRequest{Lease: b.lease, Seq: 2, Voucher: b.voucher(0, 40), Request: request("0123456789", 4)}
+	next := infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 2, Voucher: b.voucher(0, 40)}, Request: request("0123456789", 4)}
 	status, body := b.post("serve", next)
-	refusal(t, status, body, infer.CodePaused)
+	refusal(t, status, body, wire.CodePaused)
 	order := b.order
 	order.Salt[0] ^= 1
-	status, body = b.post("quote", infer.QuoteRequest{Order: order, Offer: offer})
-	refusal(t, status, body, infer.CodePaused)
+	status, body = b.post("quote", wire.QuoteRequest{Order: order, Offer: offer})
+	refusal(t, status, body, wire.CodePaused)
 	// What was answered before is shown again, and is redeemed.
 	if _, body := b.post("serve", req); receipt(t, body).Sig != first.Sig {
 		t.Error("a paused provider does not show what it answered")
@@ -64,7 +65,7 @@ func TestPause(t *testing.T) {
 		t.Fatalf("after a restart control is %+v, and %d offers stand", b.p.Control(), b.offered())
 	}
 	status, body = b.post("serve", next)
-	refusal(t, status, body, infer.CodePaused)
+	refusal(t, status, body, wire.CodePaused)
 	r := b.p.Report()
 	if r.Refused.Time == 0 || r.Hour.Charged != 20 || len(r.Selling) != 1 || !r.Selling[0].ID.IsZero() {
 		t.Errorf("the report after a restart: %+v", r)
@@ -127,7 +128,7 @@ func TestMostLanes(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := func(lane uint16) infer.ServeRequest {
-		return infer.ServeRequest{Lease: b.lease, Lane: lane, Seq: 1, Voucher: b.voucher(lane, 40), Request: request("0123456789", 4)}
+		return infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: lane, Seq: 1, Voucher: b.voucher(lane, 40)}, Request: request("0123456789", 4)}
 	}
 	done := make(chan int, 1)
 	go func() {
@@ -136,7 +137,7 @@ func TestMostLanes(t *testing.T) {
 	}()
 	wait(t, "work", func() bool { return b.p.Report().Working == 1 })
 	status, body := b.post("serve", ask(1))
-	refusal(t, status, body, infer.CodeBusy)
+	refusal(t, status, body, wire.CodeBusy)
 	if err := b.p.SetControl(provider.Control{Paused: true, Lanes: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -167,9 +168,9 @@ func TestBook(t *testing.T) {
 	}
 	b.open(1000)
 	stop := b.chores()
-	var last infer.Signed
+	var last wire.Signed
 	for n := range uint64(5) {
-		_, body := b.post("serve", infer.ServeRequest{Lease: b.lease, Seq: n + 1, Voucher: b.voucher(0, 20*(n+1)), Request: request("0123456789", 4)})
+		_, body := b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: n + 1, Voucher: b.voucher(0, 20*(n+1))}, Request: request("0123456789", 4)})
 		last = receipt(t, body)
 	}
 	check := func() {

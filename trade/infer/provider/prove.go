@@ -13,6 +13,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/proof"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // Prover is an engine that can prove its answers (package proof). Without one, a
@@ -48,14 +49,14 @@ func (s *service) knows(o square.Order) error {
 	}
 	pr := s.prover()
 	if pr == nil {
-		return refuse(infer.CodeBadRequest, "order: policy %q: answers of this model are not proven here", o.Policy)
+		return refuse(wire.CodeBadRequest, "order: policy %q: answers of this model are not proven here", o.Policy)
 	}
 	card, err := pr.Card()
 	if err != nil {
-		return refuse(infer.CodeUnavailable, "the model's card could not be made: %v", err)
+		return refuse(wire.CodeUnavailable, "the model's card could not be made: %v", err)
 	}
 	if own := square.Hash(sha256.Sum256(card)); own != o.Card {
-		return refuse(infer.CodeBadRequest, "order: card: %s is not this model's, which is %s", o.Card.Short(), own)
+		return refuse(wire.CodeBadRequest, "order: card: %s is not this model's, which is %s", o.Card.Short(), own)
 	}
 	return nil
 }
@@ -64,13 +65,13 @@ func (s *service) knows(o square.Order) error {
 func (s *service) provable(r infer.Request) error {
 	pr := s.prover()
 	if pr == nil {
-		return refuse(infer.CodeUnavailable, "answers of model %s are not proven here any more; nothing was charged", s.model.Name)
+		return refuse(wire.CodeUnavailable, "answers of model %s are not proven here any more; nothing was charged", s.model.Name)
 	}
 	if r.Kind != infer.Exact {
-		return refuse(infer.CodeBadRequest, "only completions are proven, not a request of kind %q", r.Kind)
+		return refuse(wire.CodeBadRequest, "only completions are proven, not a request of kind %q", r.Kind)
 	}
 	if n := pr.Windows(r, int(r.MaxTokens)); n > proof.MaxWindows {
-		return refuse(infer.CodeBadRequest, "max_tokens %d: the answer could take %d windows of the model, and at most %d are proven", r.MaxTokens, n, proof.MaxWindows)
+		return refuse(wire.CodeBadRequest, "max_tokens %d: the answer could take %d windows of the model, and at most %d are proven", r.MaxTokens, n, proof.MaxWindows)
 	}
 	return nil
 }
@@ -92,7 +93,7 @@ func (p *Provider) proving(ctx context.Context, pr Prover, q infer.Request, r in
 func (p *Provider) proof(w http.ResponseWriter, r *http.Request, from caller, req infer.ProofRequest) {
 	done, ok := p.work()
 	if !ok {
-		fail(w, refuse(infer.CodeUnavailable, "the provider is shutting down"))
+		fail(w, refuse(wire.CodeUnavailable, "the provider is shutting down"))
 		return
 	}
 	defer done()
@@ -131,34 +132,34 @@ func (p *Provider) toProve(from caller, req infer.ProofRequest) (pr Prover, q in
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.order.Policy != square.PolicyProve {
-		return nil, q, res, refuse(infer.CodeBadRequest, "lease %s is under policy %q: its answers are not proven", l.id.Short(), l.order.Policy)
+		return nil, q, res, refuse(wire.CodeBadRequest, "lease %s is under policy %q: its answers are not proven", l.id.Short(), l.order.Policy)
 	}
 	if uint64(req.Lane) >= l.order.Lanes {
-		return nil, q, res, refuse(infer.CodeUnknown, "lane %d: the lease has %d", req.Lane, l.order.Lanes)
+		return nil, q, res, refuse(wire.CodeUnknown, "lane %d: the lease has %d", req.Lane, l.order.Lanes)
 	}
 	ln := l.lane(p, req.Lane)
 	if req.Seq == 0 || req.Seq != ln.rec.Seq || sha256.Sum256(req.Request) != ln.rec.LastRequest {
-		return nil, q, res, refuse(infer.CodeStale, "the last answer of lane %d is another", req.Lane)
+		return nil, q, res, refuse(wire.CodeStale, "the last answer of lane %d is another", req.Lane)
 	}
 	if ln.provenSeq != req.Seq {
 		ln.provenSeq, ln.proofs = req.Seq, 0
 	}
 	if ln.proofs >= maxProofs {
-		return nil, q, res, refuse(infer.CodeBusy, "this answer was proven %d times already", maxProofs)
+		return nil, q, res, refuse(wire.CodeBusy, "this answer was proven %d times already", maxProofs)
 	}
 	s := p.service(l.order.Spec)
 	if s == nil || s.prover() == nil {
-		return nil, q, res, refuse(infer.CodeUnavailable, "model %s is not served at the moment", l.order.Spec.Short())
+		return nil, q, res, refuse(wire.CodeUnavailable, "model %s is not served at the moment", l.order.Spec.Short())
 	}
 	a, err := p.lastAnswer(l.id, req.Lane)
 	if err != nil {
-		return nil, q, res, refuse(infer.CodeUnavailable, "the provider's disk failed")
+		return nil, q, res, refuse(wire.CodeUnavailable, "the provider's disk failed")
 	}
 	if q, err = infer.DecodeRequest(req.Request); err == nil {
 		res, err = infer.DecodeResult(a.Signed.Result)
 	}
 	if err != nil {
-		return nil, q, res, refuse(infer.CodeUnavailable, "%v", err)
+		return nil, q, res, refuse(wire.CodeUnavailable, "%v", err)
 	}
 	ln.proofs++
 	return s.prover(), q, res, nil

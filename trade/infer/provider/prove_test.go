@@ -8,6 +8,7 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/fake"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // provingToy is an engine whose proofs are a word: what is proven is not the
@@ -29,13 +30,13 @@ func TestProofDoor(t *testing.T) {
 	asked := request("0123456789", 4)
 	serve := func(seq, most uint64) {
 		t.Helper()
-		_, body := b.post("serve", infer.ServeRequest{Lease: b.lease, Seq: seq, Voucher: b.voucher(0, most), Request: asked})
+		_, body := b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: seq, Voucher: b.voucher(0, most)}, Request: asked})
 		receipt(t, body)
 	}
 	b.open(1000)
 	serve(1, 20)
 	status, body := b.post("proof", infer.ProofRequest{Lease: b.lease, Seq: 1, Request: asked})
-	refusal(t, status, body, infer.CodeBadRequest)
+	refusal(t, status, body, wire.CodeBadRequest)
 
 	b.policy = square.PolicyProve
 	b.open(1000)
@@ -44,12 +45,12 @@ func TestProofDoor(t *testing.T) {
 		req  infer.ProofRequest
 		code string
 	}{
-		"another request":   {infer.ProofRequest{Lease: b.lease, Seq: 1, Request: request("0123456780", 4)}, infer.CodeStale},
-		"one to come":       {infer.ProofRequest{Lease: b.lease, Seq: 2, Request: asked}, infer.CodeStale},
-		"none":              {infer.ProofRequest{Lease: b.lease, Request: asked}, infer.CodeStale},
-		"a lane of nothing": {infer.ProofRequest{Lease: b.lease, Lane: 1, Seq: 1, Request: asked}, infer.CodeStale},
-		"no lane":           {infer.ProofRequest{Lease: b.lease, Lane: 2, Seq: 1, Request: asked}, infer.CodeUnknown},
-		"no lease":          {infer.ProofRequest{Lease: square.Hash{1}, Seq: 1, Request: asked}, infer.CodeUnknown},
+		"another request":   {infer.ProofRequest{Lease: b.lease, Seq: 1, Request: request("0123456780", 4)}, wire.CodeStale},
+		"one to come":       {infer.ProofRequest{Lease: b.lease, Seq: 2, Request: asked}, wire.CodeStale},
+		"none":              {infer.ProofRequest{Lease: b.lease, Request: asked}, wire.CodeStale},
+		"a lane of nothing": {infer.ProofRequest{Lease: b.lease, Lane: 1, Seq: 1, Request: asked}, wire.CodeStale},
+		"no lane":           {infer.ProofRequest{Lease: b.lease, Lane: 2, Seq: 1, Request: asked}, wire.CodeUnknown},
+		"no lease":          {infer.ProofRequest{Lease: square.Hash{1}, Seq: 1, Request: asked}, wire.CodeUnknown},
 	} {
 		t.Log(what)
 		status, body := b.post("proof", c.req)
@@ -66,6 +67,6 @@ func TestProofDoor(t *testing.T) {
 			}
 		}
 		status, body := b.post("proof", req)
-		refusal(t, status, body, infer.CodeBusy)
+		refusal(t, status, body, wire.CodeBusy)
 	}
 }

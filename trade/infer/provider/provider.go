@@ -41,11 +41,12 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/torg-network/torg/chain"
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/chain"
-	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // Ledger is what a provider needs of the ledger. Its account is the provider's.
@@ -255,7 +256,7 @@ type laneRecord struct {
 
 // answerRecord is a lane's last answer.
 type answerRecord struct {
-	Signed infer.Signed  `json:"signed"`
+	Signed wire.Signed   `json:"signed"`
 	Deltas []infer.Delta `json:"deltas"`
 }
 
@@ -454,8 +455,8 @@ func (p *Provider) saveLease(id square.Hash, rec leaseRecord) error {
 	return p.save(bucketLeases, id[:], rec)
 }
 
-func refuse(code, format string, args ...any) *infer.WireError {
-	return &infer.WireError{Code: code, Message: fmt.Sprintf(format, args...)}
+func refuse(code, format string, args ...any) *wire.Refusal {
+	return &wire.Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 // find returns a lease that this provider serves and that who may ask about. It
@@ -485,9 +486,9 @@ func (p *Provider) find(ctx context.Context, id square.Hash, who square.Address)
 	m, err := p.Ledger.Lease(ctx, id)
 	switch {
 	case errors.Is(err, market.ErrNotFound):
-		return nil, refuse(infer.CodeUnknown, "lease %s is not on the ledger", id.Short())
+		return nil, refuse(wire.CodeUnknown, "lease %s is not on the ledger", id.Short())
 	case err != nil:
-		return nil, refuse(infer.CodeUnavailable, "lease %s: the ledger does not answer: %v", id.Short(), err)
+		return nil, refuse(wire.CodeUnavailable, "lease %s: the ledger does not answer: %v", id.Short(), err)
 	case m.Order.Authorizer != who:
 		return nil, notTheirs(id)
 	}
@@ -495,7 +496,7 @@ func (p *Provider) find(ctx context.Context, id square.Hash, who square.Address)
 }
 
 func notTheirs(id square.Hash) error {
-	return refuse(infer.CodeCaller, "lease %s: only its authorizer may ask, who signs its vouchers", id.Short())
+	return refuse(wire.CodeCaller, "lease %s: only its authorizer may ask, who signs its vouchers", id.Short())
 }
 
 // take begins to serve a lease.
@@ -504,11 +505,11 @@ func (p *Provider) take(m market.Lease) (*lease, error) {
 	id := m.ID
 	switch {
 	case m.Provider != p.addr || m.Order.Trade != infer.Name || m.Order.Mode != square.ModeStream:
-		return nil, refuse(infer.CodeUnknown, "lease %s is not this provider's", id.Short())
+		return nil, refuse(wire.CodeUnknown, "lease %s is not this provider's", id.Short())
 	case m.State.Terminal():
-		return nil, refuse(infer.CodeClosed, "lease %s has ended: %s", id.Short(), m.Reason)
+		return nil, refuse(wire.CodeClosed, "lease %s has ended: %s", id.Short(), m.Reason)
 	case m.State != market.Active && m.State != market.Draining && m.State != market.Disputed:
-		return nil, refuse(infer.CodeUnknown, "lease %s has not started", id.Short())
+		return nil, refuse(wire.CodeUnknown, "lease %s has not started", id.Short())
 	}
 	p.mu.Lock()
 	l := p.leases[id]
@@ -519,7 +520,7 @@ func (p *Provider) take(m market.Lease) (*lease, error) {
 	l = newLease(id, leaseRecord{Order: m.Order, Rates: m.Rates, State: m.State, Until: m.Deadline, Ends: m.Ends})
 	l.lastPaid = time.Now()
 	if err := p.saveLease(id, l.rec); err != nil {
-		return nil, refuse(infer.CodeUnavailable, "lease %s: the provider's disk failed; nothing was charged", id.Short())
+		return nil, refuse(wire.CodeUnavailable, "lease %s: the provider's disk failed; nothing was charged", id.Short())
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

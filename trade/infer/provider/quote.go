@@ -14,6 +14,7 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // quoteTTL leaves room below square.QuoteTTL for the clock being a block or so
@@ -30,16 +31,16 @@ const (
 
 // quoted is a quote that was given and may become a lease.
 type quoted struct {
-	reply  infer.QuoteReply
+	reply  wire.QuoteReply
 	order  square.Order
 	expiry time.Time // ledger time
 }
 
 // Offers lists what is sold, as last posted.
-func (p *Provider) Offers() infer.OffersReply {
+func (p *Provider) Offers() wire.OffersReply {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := infer.OffersReply{Provider: p.addr, Offers: []square.Offer{}}
+	out := wire.OffersReply{Provider: p.addr, Offers: []square.Offer{}}
 	for _, o := range p.offers {
 		out.Offers = append(out.Offers, o)
 	}
@@ -110,29 +111,29 @@ func (p *Provider) nonce(now time.Time) (n uint64, err error) {
 // quote binds an offer to an order. The same order gets the same quote. A quote
 // holds places for its time, so that only an account that asks for itself, and
 // can pay for what it asks, is given one.
-func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteRequest) (infer.QuoteReply, error) {
+func (p *Provider) quote(ctx context.Context, from caller, req wire.QuoteRequest) (wire.QuoteReply, error) {
 	o := req.Order
 	if err := o.Check(); err != nil {
-		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "%v", err)
+		return wire.QuoteReply{}, refuse(wire.CodeBadRequest, "%v", err)
 	}
 	id := o.ID(p.domain)
 	switch {
 	case from.Lease != id || from.Lane != 0:
-		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "authorization: lease is not the order's digest")
+		return wire.QuoteReply{}, refuse(wire.CodeBadRequest, "authorization: lease is not the order's digest")
 	case from.who != o.Buyer:
-		return infer.QuoteReply{}, refuse(infer.CodeCaller, "order: only its buyer may ask for a quote on it")
+		return wire.QuoteReply{}, refuse(wire.CodeCaller, "order: only its buyer may ask for a quote on it")
 	case o.Trade != infer.Name:
-		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "order: trade %q is not sold here", o.Trade)
+		return wire.QuoteReply{}, refuse(wire.CodeBadRequest, "order: trade %q is not sold here", o.Trade)
 	}
 	if err := (infer.Rules{}).CheckOrder(o); err != nil {
-		return infer.QuoteReply{}, refuse(infer.CodeBadRequest, "%v", err)
+		return wire.QuoteReply{}, refuse(wire.CodeBadRequest, "%v", err)
 	}
 	now, err := p.clock.Now(ctx)
 	if err != nil {
-		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the ledger's time is unknown: %v", err)
+		return wire.QuoteReply{}, refuse(wire.CodeUnavailable, "the ledger's time is unknown: %v", err)
 	}
 	if p.Control().Paused {
-		return infer.QuoteReply{}, errPaused
+		return wire.QuoteReply{}, errPaused
 	}
 	p.mu.Lock()
 	have, rates, err := p.quotable(id, o, req.Offer, now)
@@ -141,36 +142,36 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 		return given(have, err)
 	}
 	if err := p.Terms.check(o, rates, p.fee.Load()); err != nil {
-		return infer.QuoteReply{}, err
+		return wire.QuoteReply{}, err
 	}
 	p.mu.Lock()
 	s := p.services[o.Spec]
 	p.mu.Unlock()
 	if s != nil {
 		if err := s.knows(o); err != nil {
-			return infer.QuoteReply{}, err
+			return wire.QuoteReply{}, err
 		}
 	}
 	select {
 	case p.quoting <- struct{}{}:
 		defer func() { <-p.quoting }()
 	case <-ctx.Done():
-		return infer.QuoteReply{}, ctx.Err()
+		return wire.QuoteReply{}, ctx.Err()
 	}
 	funds, err := p.Ledger.Funds(ctx, o.Buyer, o.Denom)
 	if err != nil {
-		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the buyer's balance is unknown: %v", err)
+		return wire.QuoteReply{}, refuse(wire.CodeUnavailable, "the buyer's balance is unknown: %v", err)
 	}
 	params, err := p.Ledger.Params(ctx)
 	if err != nil {
-		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the ledger's parameters are unknown: %v", err)
+		return wire.QuoteReply{}, refuse(wire.CodeUnavailable, "the ledger's parameters are unknown: %v", err)
 	}
 	if err := params.CheckTimes(o); err != nil {
-		return infer.QuoteReply{}, refuse(infer.CodeTerms, "%v", err)
+		return wire.QuoteReply{}, refuse(wire.CodeTerms, "%v", err)
 	}
 	stake, err := p.Ledger.Stake(ctx, o.Denom)
 	if err != nil {
-		return infer.QuoteReply{}, refuse(infer.CodeUnavailable, "the provider's stake is unknown: %v", err)
+		return wire.QuoteReply{}, refuse(wire.CodeUnavailable, "the provider's stake is unknown: %v", err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,61 +182,61 @@ func (p *Provider) quote(ctx context.Context, from caller, req infer.QuoteReques
 	offer := p.offers[req.Offer]
 	bond, err := p.reserve(o, offer.Capacity, params.LeaseBond(o), funds, stake, now)
 	if err != nil {
-		return infer.QuoteReply{}, err
+		return wire.QuoteReply{}, err
 	}
 	expiry := now.Add(quoteTTL * time.Second)
 	q := square.Quote{
 		Provider: p.addr, Order: id, Offer: req.Offer, Spec: offer.Spec, Rates: rates, Bond: bond, Ready: true, Expiry: expiry.Unix(),
 	}
 	rand.Read(q.Nonce[:])
-	out := infer.QuoteReply{Quote: q, Sig: p.Key.Sign(q.Digest(p.domain))}
+	out := wire.QuoteReply{Quote: q, Sig: p.Key.Sign(q.Digest(p.domain))}
 	p.quotes[id] = quoted{reply: out, order: o, expiry: expiry}
 	return out, nil
 }
 
-func given(have *infer.QuoteReply, err error) (infer.QuoteReply, error) {
+func given(have *wire.QuoteReply, err error) (wire.QuoteReply, error) {
 	if err != nil {
-		return infer.QuoteReply{}, err
+		return wire.QuoteReply{}, err
 	}
 	return *have, nil
 }
 
 // quotable is the quote that an order has already, or at what rates it may get
 // one. Callers hold p.mu.
-func (p *Provider) quotable(id square.Hash, o square.Order, offerID square.Hash, now time.Time) (*infer.QuoteReply, []square.Rate, error) {
+func (p *Provider) quotable(id square.Hash, o square.Order, offerID square.Hash, now time.Time) (*wire.QuoteReply, []square.Rate, error) {
 	if q, ok := p.quotes[id]; ok {
 		if now.Before(q.expiry) {
 			return &q.reply, nil, nil
 		}
-		return nil, nil, refuse(infer.CodeStale, "the quote on this order has expired; make a new order")
+		return nil, nil, refuse(wire.CodeStale, "the quote on this order has expired; make a new order")
 	}
 	if p.leases[id] != nil {
-		return nil, nil, refuse(infer.CodeStale, "this order is a lease already")
+		return nil, nil, refuse(wire.CodeStale, "this order is a lease already")
 	}
 	offer, ok := p.offers[offerID]
 	s := p.services[o.Spec]
 	switch {
 	case p.closing:
-		return nil, nil, refuse(infer.CodeUnavailable, "the provider is shutting down")
+		return nil, nil, refuse(wire.CodeUnavailable, "the provider is shutting down")
 	case !ok || offer.Expiry <= now.Unix():
-		return nil, nil, refuse(infer.CodeUnknown, "no such offer, or it has lapsed: ask for the offers again")
+		return nil, nil, refuse(wire.CodeUnknown, "no such offer, or it has lapsed: ask for the offers again")
 	case s == nil || offer.Spec != o.Spec:
-		return nil, nil, refuse(infer.CodeUnknown, "order: spec: the offer is for another model")
+		return nil, nil, refuse(wire.CodeUnknown, "order: spec: the offer is for another model")
 	case o.Expiry <= now.Unix():
-		return nil, nil, refuse(infer.CodeBadRequest, "order: expiry has passed")
+		return nil, nil, refuse(wire.CodeBadRequest, "order: expiry has passed")
 	case o.Denom != offer.Denom:
-		return nil, nil, refuse(infer.CodeBadRequest, "order: denom %q: the offer is in %q", o.Denom, offer.Denom)
+		return nil, nil, refuse(wire.CodeBadRequest, "order: denom %q: the offer is in %q", o.Denom, offer.Denom)
 	case o.Units > offer.Capacity:
-		return nil, nil, refuse(infer.CodeTerms, "order: units %d: the offer has %d", o.Units, offer.Capacity)
+		return nil, nil, refuse(wire.CodeTerms, "order: units %d: the offer has %d", o.Units, offer.Capacity)
 	case len(p.quotes) >= maxQuotes:
-		return nil, nil, refuse(infer.CodeBusy, "too many quotes are outstanding; try again in %d s", quoteTTL)
+		return nil, nil, refuse(wire.CodeBusy, "too many quotes are outstanding; try again in %d s", quoteTTL)
 	}
 	rates := infer.Terms(offer, o.Policy)
 	if rates == nil {
-		return nil, nil, refuse(infer.CodeBadRequest, "order: policy %q: answers of this model are not proven here", o.Policy)
+		return nil, nil, refuse(wire.CodeBadRequest, "order: policy %q: answers of this model are not proven here", o.Policy)
 	}
 	if err := square.Within(rates, o.MaxRates); err != nil {
-		return nil, nil, refuse(infer.CodeBadRequest, "%v", err)
+		return nil, nil, refuse(wire.CodeBadRequest, "%v", err)
 	}
 	return nil, rates, nil
 }
@@ -271,10 +272,10 @@ func (p *Provider) reserve(o square.Order, capacity, least, funds uint64, stake 
 	}
 	switch {
 	case each >= maxQuotesEach:
-		return 0, refuse(infer.CodeBusy, "the buyer has %d quotes that it has not used; use one, or try again in %d s", each, quoteTTL)
+		return 0, refuse(wire.CodeBusy, "the buyer has %d quotes that it has not used; use one, or try again in %d s", each, quoteTTL)
 	case used > capacity:
 		p.crowded[o.Spec] = true
-		return 0, refuse(infer.CodeBusy, "order: units %d: the offer has no room for them", o.Units)
+		return 0, refuse(wire.CodeBusy, "order: units %d: the offer has no room for them", o.Units)
 	}
 	if err := funded(o, funds, escrows); err != nil {
 		return 0, err

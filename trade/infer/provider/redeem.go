@@ -9,9 +9,9 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/torg-network/torg/chain"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer/chain"
 )
 
 // Bounds of how many leases are looked at, and redeemed, at once. A redemption

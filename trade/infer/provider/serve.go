@@ -14,10 +14,11 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/journal"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // work is an admitted request: paid for, its lane and a slot taken.
@@ -42,7 +43,7 @@ type work struct {
 func (p *Provider) serve(w http.ResponseWriter, r *http.Request, from caller, req infer.ServeRequest) {
 	done, ok := p.work()
 	if !ok {
-		p.refused(w, refuse(infer.CodeUnavailable, "the provider is shutting down; nothing was charged"))
+		p.refused(w, refuse(wire.CodeUnavailable, "the provider is shutting down; nothing was charged"))
 		return
 	}
 	defer done()
@@ -110,7 +111,7 @@ func (p *Provider) serve(w http.ResponseWriter, r *http.Request, from caller, re
 			}
 		}
 	}
-	var signed infer.Signed
+	var signed wire.Signed
 	if err == nil {
 		signed, err = p.charge(wk, made, kept.deltas)
 	}
@@ -187,7 +188,7 @@ func (a *answer) add(d infer.Delta) {
 const creditWait = 2 * time.Second
 
 // errCredit says that as much waits to be redeemed as may.
-var errCredit = refuse(infer.CodeBusy, "too much of this lease waits to be redeemed; nothing was charged")
+var errCredit = refuse(wire.CodeBusy, "too much of this lease waits to be redeemed; nothing was charged")
 
 // admitInTime admits a request, after a redemption where that is needed first.
 func (p *Provider) admitInTime(ctx context.Context, from caller, req infer.ServeRequest) (*work, *answerRecord, error) {
@@ -233,29 +234,29 @@ func (p *Provider) admit(ctx context.Context, from caller, req infer.ServeReques
 	}
 	request, err := infer.DecodeRequest(req.Request)
 	if err != nil {
-		return nil, nil, refuse(infer.CodeBadRequest, "%v", err)
+		return nil, nil, refuse(wire.CodeBadRequest, "%v", err)
 	}
 	if req.Logprobs < 0 || req.Logprobs > 20 {
-		return nil, nil, refuse(infer.CodeBadRequest, "logprobs %d: want 0 to 20", req.Logprobs)
+		return nil, nil, refuse(wire.CodeBadRequest, "logprobs %d: want 0 to 20", req.Logprobs)
 	}
 	l := from.l
 	l.mu.Lock()
 	order, rates := l.order, l.rec.Rates // neither changes
 	if uint64(req.Lane) >= order.Lanes {
 		l.mu.Unlock()
-		return nil, nil, refuse(infer.CodeUnknown, "lane %d: the lease has %d", req.Lane, order.Lanes)
+		return nil, nil, refuse(wire.CodeUnknown, "lane %d: the lease has %d", req.Lane, order.Lanes)
 	}
 	ln := l.lane(p, req.Lane)
 	l.mu.Unlock()
 	if req.Voucher.Channel != ln.channel {
-		return nil, nil, refuse(infer.CodePayment, "the voucher is for another channel; this lane's is %s", ln.channel)
+		return nil, nil, refuse(wire.CodePayment, "the voucher is for another channel; this lane's is %s", ln.channel)
 	}
 	if err := req.Voucher.Verify(p.channel, order.Authorizer); err != nil {
-		return nil, nil, refuse(infer.CodePayment, "%v", err)
+		return nil, nil, refuse(wire.CodePayment, "%v", err)
 	}
 	now, err := p.clock.Now(ctx)
 	if err != nil {
-		return nil, nil, refuse(infer.CodeUnavailable, "the ledger's time is unknown: %v", err)
+		return nil, nil, refuse(wire.CodeUnavailable, "the ledger's time is unknown: %v", err)
 	}
 	wk := &work{service: p.service(order.Spec), l: l, ln: ln, n: req.Lane, request: request, digest: sha256.Sum256(req.Request), max: req.Voucher.Max, policy: order.Policy, began: time.Now(), running: &p.control.running}
 
@@ -264,7 +265,7 @@ func (p *Provider) admit(ctx context.Context, from caller, req infer.ServeReques
 	if ln.rec.Seq > 0 && req.Seq == ln.rec.Seq && wk.max == ln.rec.LastMax && wk.digest == ln.rec.LastRequest {
 		again, err := p.lastAnswer(l.id, req.Lane)
 		if err != nil {
-			return nil, nil, refuse(infer.CodeUnavailable, "the provider's disk failed; the request was charged before, and not again")
+			return nil, nil, refuse(wire.CodeUnavailable, "the provider's disk failed; the request was charged before, and not again")
 		}
 		return nil, again, nil
 	}
@@ -273,16 +274,16 @@ func (p *Provider) admit(ctx context.Context, from caller, req infer.ServeReques
 	case control.Paused:
 		return nil, nil, errPaused
 	case l.rec.Closed || l.rec.State != market.Active: // disputed as well: what is served then may never be paid
-		return nil, nil, refuse(infer.CodeClosed, "lease %s is %s", l.id.Short(), closedWord(l.rec))
+		return nil, nil, refuse(wire.CodeClosed, "lease %s is %s", l.id.Short(), closedWord(l.rec))
 	case !now.Before(time.Unix(l.rec.Until, 0).Add(-p.margin(l))):
-		return nil, nil, refuse(infer.CodeClosed, "lease %s is about to end", l.id.Short())
+		return nil, nil, refuse(wire.CodeClosed, "lease %s is about to end", l.id.Short())
 	case ln.busy:
-		return nil, nil, refuse(infer.CodeBusy, "lane %d is working on a request", req.Lane)
+		return nil, nil, refuse(wire.CodeBusy, "lane %d is working on a request", req.Lane)
 	case req.Seq != ln.rec.Seq+1:
-		return nil, nil, refuse(infer.CodeStale, "lane %d is at receipt %d, so the next is %d, not %d", req.Lane, ln.rec.Seq, ln.rec.Seq+1, req.Seq)
+		return nil, nil, refuse(wire.CodeStale, "lane %d is at receipt %d, so the next is %d, not %d", req.Lane, ln.rec.Seq, ln.rec.Seq+1, req.Seq)
 	}
 	if wk.service == nil {
-		return nil, nil, refuse(infer.CodeUnavailable, "model %s is not served at the moment; nothing was charged", order.Spec.Short())
+		return nil, nil, refuse(wire.CodeUnavailable, "model %s is not served at the moment; nothing was charged", order.Spec.Short())
 	}
 	if wk.ceiling, err = wk.service.Engine.Ceiling(request); err != nil {
 		return nil, nil, badRequest(err)
@@ -294,13 +295,13 @@ func (p *Provider) admit(ctx context.Context, from caller, req infer.ServeReques
 	}
 	price, err := square.Price(rates, wk.ceiling)
 	if err != nil {
-		return nil, nil, refuse(infer.CodeBadRequest, "%v", err)
+		return nil, nil, refuse(wire.CodeBadRequest, "%v", err)
 	}
 	if wk.max < ln.rec.Charged || wk.max-ln.rec.Charged < price {
-		return nil, nil, refuse(infer.CodePayment, "voucher of %d is too low: lane %d was charged %d and this request may cost %d", wk.max, req.Lane, ln.rec.Charged, price)
+		return nil, nil, refuse(wire.CodePayment, "voucher of %d is too low: lane %d was charged %d and this request may cost %d", wk.max, req.Lane, ln.rec.Charged, price)
 	}
 	if price > order.JobValue {
-		return nil, nil, refuse(infer.CodePayment, "this request may cost %d and the lease was made for requests of at most %d; lower max_tokens", price, order.JobValue)
+		return nil, nil, refuse(wire.CodePayment, "this request may cost %d and the lease was made for requests of at most %d; lower max_tokens", price, order.JobValue)
 	}
 	// What is not redeemed when a lease ends is lost: whatever happens, it is not
 	// more than one request may be.
@@ -314,17 +315,17 @@ func (p *Provider) admit(ctx context.Context, from caller, req infer.ServeReques
 		}
 	}
 	if held > order.Escrow {
-		return nil, nil, refuse(infer.CodePayment, "vouchers of %d in all are above the escrow of %d", held, order.Escrow)
+		return nil, nil, refuse(wire.CodePayment, "vouchers of %d in all are above the escrow of %d", held, order.Escrow)
 	}
 	if n := wk.running.Add(1); control.Lanes > 0 && n > int64(control.Lanes) {
 		wk.running.Add(-1)
-		return nil, nil, refuse(infer.CodeBusy, "this machine works on %d requests at once, and does", control.Lanes)
+		return nil, nil, refuse(wire.CodeBusy, "this machine works on %d requests at once, and does", control.Lanes)
 	}
 	select {
 	case wk.service.slots <- struct{}{}:
 	default:
 		wk.running.Add(-1)
-		return nil, nil, refuse(infer.CodeBusy, "all %d places of this model are taken", cap(wk.service.slots))
+		return nil, nil, refuse(wire.CodeBusy, "all %d places of this model are taken", cap(wk.service.slots))
 	}
 	ln.busy, ln.most = true, price // the lane is ours
 	before := ln.rec.Voucher
@@ -341,7 +342,7 @@ func (p *Provider) admit(ctx context.Context, from caller, req infer.ServeReques
 			ln.rec.Voucher = before
 			l.mu.Unlock()
 			p.Log.Error("voucher could not be stored, request refused", "lease", l.id.Short(), "lane", req.Lane, "err", err)
-			return refuse(infer.CodeUnavailable, "the provider's disk failed; nothing was charged")
+			return refuse(wire.CodeUnavailable, "the provider's disk failed; nothing was charged")
 		}
 	}
 	return wk, nil, nil
@@ -355,11 +356,11 @@ func closedWord(r leaseRecord) string {
 }
 
 func badRequest(err error) error {
-	var we *infer.WireError
+	var we *wire.Refusal
 	if errors.As(err, &we) {
 		return we
 	}
-	return refuse(infer.CodeBadRequest, "%v", err)
+	return refuse(wire.CodeBadRequest, "%v", err)
 }
 
 // free gives lane and slot back; the caller holds the lease's lock.
@@ -382,9 +383,9 @@ func (wk *work) release() {
 
 // charge prices the work, signs the receipt, and has both on disk when it
 // returns. When the disk fails nothing is charged.
-func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (infer.Signed, error) {
+func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (wire.Signed, error) {
 	if len(made.Units) != len(wk.ceiling) {
-		return infer.Signed{}, errors.New("the engine metered other units than the trade's")
+		return wire.Signed{}, errors.New("the engine metered other units than the trade's")
 	}
 	if made.Counted != "" {
 		p.Log.Info("units counted here", "lease", wk.l.id.Short(), "model", wk.service.model.Name, "why", made.Counted)
@@ -408,22 +409,22 @@ func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (infer.Si
 	}
 	price, err := square.Price(rates, units)
 	if err != nil {
-		return infer.Signed{}, err
+		return wire.Signed{}, err
 	}
 	rcpt := square.Receipt{
 		Lease: l.id, Lane: wk.n, Seq: rec.Seq + 1, Subject: wk.service.model.Subject,
 		Request: wk.digest, Result: sha256.Sum256(result), Units: units,
 		Price: price, Cumulative: rec.Charged + price, Time: p.Now().UnixMilli(),
 	}
-	signed := infer.Signed{Receipt: rcpt, Sig: p.Key.Sign(rcpt.Digest(p.domain)), Result: result, Body: made.Body}
+	signed := wire.Signed{Receipt: rcpt, Sig: p.Key.Sign(rcpt.Digest(p.domain)), Result: result, Body: made.Body}
 	rec.Seq, rec.Charged, rec.LastMax, rec.LastRequest = rcpt.Seq, rcpt.Cumulative, wk.max, wk.digest
 	ans, err := json.Marshal(answerRecord{Signed: signed, Deltas: deltas})
 	if err != nil {
-		return infer.Signed{}, err
+		return wire.Signed{}, err
 	}
 	state, err := json.Marshal(rec)
 	if err != nil {
-		return infer.Signed{}, err
+		return wire.Signed{}, err
 	}
 	key := laneKey(l.id, wk.n)
 	err = p.Store.PutSoon(
@@ -432,7 +433,7 @@ func (p *Provider) charge(wk *work, made Output, deltas []infer.Delta) (infer.Si
 		p.book.add(wk.ran(p.Now(), rcpt, p.domain)),
 	)
 	if err != nil {
-		return infer.Signed{}, errors.New("the provider's disk failed")
+		return wire.Signed{}, errors.New("the provider's disk failed")
 	}
 	l.mu.Lock()
 	rec.Redeemed = ln.rec.Redeemed
@@ -525,31 +526,31 @@ func (p *Provider) cancel(w http.ResponseWriter, _ *http.Request, from caller, r
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (p *Provider) laneState(_ context.Context, from caller, req infer.LaneRequest) (infer.LaneReply, error) {
+func (p *Provider) laneState(_ context.Context, from caller, req wire.LaneRequest) (wire.LaneReply, error) {
 	if err := from.about(req.Lease, req.Lane); err != nil {
-		return infer.LaneReply{}, err
+		return wire.LaneReply{}, err
 	}
 	l := from.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if uint64(req.Lane) >= l.order.Lanes {
-		return infer.LaneReply{}, refuse(infer.CodeUnknown, "lane %d: the lease has %d", req.Lane, l.order.Lanes)
+		return wire.LaneReply{}, refuse(wire.CodeUnknown, "lane %d: the lease has %d", req.Lane, l.order.Lanes)
 	}
 	ln := l.lane(p, req.Lane)
-	out := infer.LaneReply{Charged: ln.rec.Charged, Max: ln.rec.Voucher.Max, Seq: ln.rec.Seq, Busy: ln.busy}
+	out := wire.LaneReply{Charged: ln.rec.Charged, Max: ln.rec.Voucher.Max, Seq: ln.rec.Seq, Busy: ln.busy}
 	if ln.rec.Seq > 0 {
 		a, err := p.lastAnswer(l.id, req.Lane)
 		if err != nil {
-			return infer.LaneReply{}, refuse(infer.CodeUnavailable, "the provider's disk failed")
+			return wire.LaneReply{}, refuse(wire.CodeUnavailable, "the provider's disk failed")
 		}
 		out.Last = &a.Signed
 	}
 	return out, nil
 }
 
-func (p *Provider) closeLease(_ context.Context, from caller, req infer.CloseRequest) (infer.CloseReply, error) {
+func (p *Provider) closeLease(_ context.Context, from caller, req wire.CloseRequest) (wire.CloseReply, error) {
 	if err := from.about(req.Lease, 0); err != nil {
-		return infer.CloseReply{}, err
+		return wire.CloseReply{}, err
 	}
 	l := from.l
 	l.mu.Lock()
@@ -557,21 +558,21 @@ func (p *Provider) closeLease(_ context.Context, from caller, req infer.CloseReq
 	var charged uint64
 	for n, ln := range l.lanes {
 		if ln.busy {
-			return infer.CloseReply{}, refuse(infer.CodeBusy, "lane %d is working on a request", n)
+			return wire.CloseReply{}, refuse(wire.CodeBusy, "lane %d is working on a request", n)
 		}
 		charged += ln.rec.Charged
 	}
 	if req.Paid != charged {
-		return infer.CloseReply{}, refuse(infer.CodeStale, "the lease was charged %d in all, not %d", charged, req.Paid)
+		return wire.CloseReply{}, refuse(wire.CodeStale, "the lease was charged %d in all, not %d", charged, req.Paid)
 	}
 	if !l.rec.Closed {
 		rec := l.rec
 		rec.Closed, rec.Paid, rec.Consent = true, charged, p.Key.Sign(square.CloseDigest(p.domain, l.id, charged))
 		if err := p.saveLease(l.id, rec); err != nil {
-			return infer.CloseReply{}, refuse(infer.CodeUnavailable, "the provider's disk failed")
+			return wire.CloseReply{}, refuse(wire.CodeUnavailable, "the provider's disk failed")
 		}
 		l.rec = rec
 		p.Log.Info("agreed to close", "lease", l.id.Short(), "paid", charged)
 	}
-	return infer.CloseReply{Sig: l.rec.Consent}, nil
+	return wire.CloseReply{Sig: l.rec.Consent}, nil
 }

@@ -16,12 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/fake"
-	"github.com/torg-network/torg/trade/infer/journal"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 var rates = []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 1_000_000}, {Unit: infer.UnitCompletion, PerMillion: 2_500_000}}
@@ -132,21 +133,21 @@ func (b *bench) post(call string, body any) (int, []byte) {
 // bench's lease.
 func (b *bench) request(ctx context.Context, who square.Key, path string, body any) *http.Request {
 	b.t.Helper()
-	c := infer.Call{Provider: b.p.Address(), Path: path, Time: b.now().Unix()}
+	c := wire.Call{Provider: b.p.Address(), Path: path, Time: b.now().Unix()}
 	switch r := body.(type) {
 	case []byte:
 		c.Lease = b.lease
-	case infer.QuoteRequest:
+	case wire.QuoteRequest:
 		c.Lease = r.Order.ID(domain)
 	case infer.ServeRequest:
 		c.Lease, c.Lane = r.Lease, r.Lane
-	case infer.LaneRequest:
+	case wire.LaneRequest:
 		c.Lease, c.Lane = r.Lease, r.Lane
 	case infer.ProofRequest:
 		c.Lease, c.Lane = r.Lease, r.Lane
 	case infer.CancelRequest:
 		c.Lease, c.Lane = r.Lease, r.Lane
-	case infer.CloseRequest:
+	case wire.CloseRequest:
 		c.Lease = r.Lease
 	default:
 		b.t.Fatalf("a body of type %T", body)
@@ -159,7 +160,7 @@ func (b *bench) request(ctx context.Context, who square.Key, path string, body a
 		}
 	}
 	c.Body = sha256.Sum256(raw)
-	req, err := http.NewRequestWithContext(ctx, "POST", b.server.URL+infer.PathPrefix+path, bytes.NewReader(raw))
+	req, err := http.NewRequestWithContext(ctx, "POST", b.server.URL+wire.PathPrefix+path, bytes.NewReader(raw))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -195,8 +196,8 @@ func (b *bench) postAs(who square.Key, path string, body any) (int, []byte) {
 func (b *bench) open(escrow uint64) {
 	b.t.Helper()
 	b.order = b.newOrder(escrow)
-	status, body := b.post("quote", infer.QuoteRequest{Order: b.order, Offer: b.p.Offers().Offers[0].ID(domain)})
-	var q infer.QuoteReply
+	status, body := b.post("quote", wire.QuoteRequest{Order: b.order, Offer: b.p.Offers().Offers[0].ID(domain)})
+	var q wire.QuoteReply
 	if err := json.Unmarshal(body, &q); err != nil || status != 200 {
 		b.t.Fatalf("quote: %d %s", status, body)
 	}
@@ -230,7 +231,7 @@ func frames(t testing.TB, body []byte) (out []infer.Frame) {
 	return out
 }
 
-func receipt(t testing.TB, body []byte) infer.Signed {
+func receipt(t testing.TB, body []byte) wire.Signed {
 	t.Helper()
 	fs := frames(t, body)
 	if len(fs) == 0 || fs[len(fs)-1].Receipt == nil {
@@ -241,16 +242,16 @@ func receipt(t testing.TB, body []byte) infer.Signed {
 
 func refusal(t testing.TB, status int, body []byte, want string) {
 	t.Helper()
-	var we infer.WireError
+	var we wire.Refusal
 	if err := json.Unmarshal(body, &we); err != nil || we.Code != want || status < 400 {
 		t.Errorf("status %d, %s; want a refusal with code %s", status, bytes.TrimSpace(body), want)
 	}
 }
 
-func (b *bench) charged(lane uint16) infer.LaneReply {
+func (b *bench) charged(lane uint16) wire.LaneReply {
 	b.t.Helper()
-	status, body := b.post("lane", infer.LaneRequest{Lease: b.lease, Lane: lane})
-	var st infer.LaneReply
+	status, body := b.post("lane", wire.LaneRequest{Lease: b.lease, Lane: lane})
+	var st wire.LaneReply
 	if err := json.Unmarshal(body, &st); err != nil || status != 200 {
 		b.t.Fatalf("lane: %d %s", status, body)
 	}
@@ -262,7 +263,7 @@ func TestVouchers(t *testing.T) {
 	b := newBench(t, fake.Toy{Name: "toy"}, nil)
 	b.open(1000)
 	req := request("0123456789", 4) // costs at most 10 + 2.5*4 = 20
-	good := infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20), Request: req}
+	good := infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20)}, Request: req}
 	vary := func(f func(*infer.ServeRequest)) infer.ServeRequest {
 		r := good
 		f(&r)
@@ -276,23 +277,23 @@ func TestVouchers(t *testing.T) {
 		req  infer.ServeRequest
 		code string
 	}{
-		{"too low", vary(func(r *infer.ServeRequest) { r.Voucher = b.voucher(0, 19) }), infer.CodePayment},
+		{"too low", vary(func(r *infer.ServeRequest) { r.Voucher = b.voucher(0, 19) }), wire.CodePayment},
 		{"by another key", vary(func(r *infer.ServeRequest) {
 			r.Voucher = square.SignVoucher(channel, good.Voucher.Channel, 20, other)
-		}), infer.CodePayment},
-		{"altered", vary(func(r *infer.ServeRequest) { r.Voucher = flipped }), infer.CodePayment},
-		{"another lane's", vary(func(r *infer.ServeRequest) { r.Voucher = b.voucher(1, 20) }), infer.CodePayment},
-		{"over the escrow", vary(func(r *infer.ServeRequest) { r.Voucher = b.voucher(0, 1001) }), infer.CodePayment},
-		{"missing", vary(func(r *infer.ServeRequest) { r.Voucher = square.Voucher{} }), infer.CodePayment},
-		{"no such lane", vary(func(r *infer.ServeRequest) { r.Lane = 2 }), infer.CodeUnknown},
-		{"no such lease", vary(func(r *infer.ServeRequest) { r.Lease[0] ^= 1 }), infer.CodeUnknown},
-		{"for more than a job may cost", vary(func(r *infer.ServeRequest) { r.Request, r.Voucher = request("0123456789", 197), b.voucher(0, 600) }), infer.CodePayment},
-		{"out of turn", vary(func(r *infer.ServeRequest) { r.Seq = 2 }), infer.CodeStale},
-		{"request that is none", vary(func(r *infer.ServeRequest) { r.Request = append([]byte{}, req[:20]...) }), infer.CodeBadRequest},
+		}), wire.CodePayment},
+		{"altered", vary(func(r *infer.ServeRequest) { r.Voucher = flipped }), wire.CodePayment},
+		{"another lane's", vary(func(r *infer.ServeRequest) { r.Voucher = b.voucher(1, 20) }), wire.CodePayment},
+		{"over the escrow", vary(func(r *infer.ServeRequest) { r.Voucher = b.voucher(0, 1001) }), wire.CodePayment},
+		{"missing", vary(func(r *infer.ServeRequest) { r.Voucher = square.Voucher{} }), wire.CodePayment},
+		{"no such lane", vary(func(r *infer.ServeRequest) { r.Lane = 2 }), wire.CodeUnknown},
+		{"no such lease", vary(func(r *infer.ServeRequest) { r.Lease[0] ^= 1 }), wire.CodeUnknown},
+		{"for more than a job may cost", vary(func(r *infer.ServeRequest) { r.Request, r.Voucher = request("0123456789", 197), b.voucher(0, 600) }), wire.CodePayment},
+		{"out of turn", vary(func(r *infer.ServeRequest) { r.Seq = 2 }), wire.CodeStale},
+		{"request that is none", vary(func(r *infer.ServeRequest) { r.Request = append([]byte{}, req[:20]...) }), wire.CodeBadRequest},
 		{"opaque for an exact model", vary(func(r *infer.ServeRequest) {
 			r.Request = append(req[:0:0], req...)
 			r.Request = infer.Request{Kind: 'q'}.Encode()
-		}), infer.CodeBadRequest},
+		}), wire.CodeBadRequest},
 	} {
 		status, body := b.post("serve", c.req)
 		t.Run(c.name, func(t *testing.T) { refusal(t, status, body, c.code) })
@@ -317,13 +318,13 @@ func TestVouchers(t *testing.T) {
 	}
 	// The same voucher with another request, and an old voucher for the next one.
 	status, body = b.post("serve", vary(func(r *infer.ServeRequest) { r.Request = request("another ask", 1) }))
-	refusal(t, status, body, infer.CodeStale)
+	refusal(t, status, body, wire.CodeStale)
 	status, body = b.post("serve", vary(func(r *infer.ServeRequest) { r.Seq = 2 }))
-	refusal(t, status, body, infer.CodePayment)
+	refusal(t, status, body, wire.CodePayment)
 	// Both lanes together stay within the escrow.
-	status, body = b.post("serve", infer.ServeRequest{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 981), Request: req})
-	refusal(t, status, body, infer.CodePayment)
-	status, body = b.post("serve", infer.ServeRequest{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 980), Request: req})
+	status, body = b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 981)}, Request: req})
+	refusal(t, status, body, wire.CodePayment)
+	status, body = b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 980)}, Request: req})
 	if status != 200 || receipt(t, body).Receipt.Price != 20 {
 		t.Errorf("status %d: %s", status, body)
 	}
@@ -346,7 +347,7 @@ func join(fs []infer.Frame) (s string) {
 func TestRestart(t *testing.T) {
 	b := newBench(t, fake.Toy{Name: "toy"}, nil)
 	b.open(1000)
-	req := infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20), Request: request("0123456789", 4)}
+	req := infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20)}, Request: request("0123456789", 4)}
 	_, body := b.post("serve", req)
 	first := receipt(t, body)
 	b.server.Close()
@@ -387,7 +388,7 @@ func TestRedeem(t *testing.T) {
 	stop := b.chores()
 	serve := func(lane uint16, seq uint64) {
 		t.Helper()
-		_, body := b.post("serve", infer.ServeRequest{Lease: b.lease, Lane: lane, Seq: seq, Voucher: b.voucher(lane, 20*seq+100), Request: request("0123456789", 4)})
+		_, body := b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: lane, Seq: seq, Voucher: b.voucher(lane, 20*seq+100)}, Request: request("0123456789", 4)})
 		receipt(t, body)
 	}
 	serve(0, 1)
@@ -437,16 +438,16 @@ func TestIdleRedeem(t *testing.T) {
 func TestClose(t *testing.T) {
 	b := newBench(t, fake.Toy{Name: "toy"}, nil)
 	b.open(1000)
-	req := infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20), Request: request("0123456789", 4)}
+	req := infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20)}, Request: request("0123456789", 4)}
 	b.post("serve", req)
-	status, body := b.postAs(key(t), "close", infer.CloseRequest{Lease: b.lease, Paid: 20})
-	refusal(t, status, body, infer.CodeCaller)
+	status, body := b.postAs(key(t), "close", wire.CloseRequest{Lease: b.lease, Paid: 20})
+	refusal(t, status, body, wire.CodeCaller)
 	for _, paid := range []uint64{0, 19, 21} {
-		status, body = b.post("close", infer.CloseRequest{Lease: b.lease, Paid: paid})
-		refusal(t, status, body, infer.CodeStale)
+		status, body = b.post("close", wire.CloseRequest{Lease: b.lease, Paid: paid})
+		refusal(t, status, body, wire.CodeStale)
 	}
-	status, body = b.post("close", infer.CloseRequest{Lease: b.lease, Paid: 20})
-	var ok infer.CloseReply
+	status, body = b.post("close", wire.CloseRequest{Lease: b.lease, Paid: 20})
+	var ok wire.CloseReply
 	if err := json.Unmarshal(body, &ok); err != nil || status != 200 {
 		t.Fatalf("close: %d %s", status, body)
 	}
@@ -455,7 +456,7 @@ func TestClose(t *testing.T) {
 	}
 	req.Seq, req.Voucher = 2, b.voucher(0, 40)
 	status, body = b.post("serve", req)
-	refusal(t, status, body, infer.CodeClosed)
+	refusal(t, status, body, wire.CodeClosed)
 }
 
 // TestQuotes: malformed orders are refused, and one order has one quote.
@@ -479,20 +480,20 @@ func TestQuotes(t *testing.T) {
 	} {
 		o, id := good, offer
 		f(&o, &id)
-		if status, body := b.post("quote", infer.QuoteRequest{Order: o, Offer: id}); status == 200 {
+		if status, body := b.post("quote", wire.QuoteRequest{Order: o, Offer: id}); status == 200 {
 			t.Errorf("%s: quoted: %s", name, body)
 		}
 	}
 	for _, body := range []string{"", "{", "[]", `{"order":{"buyer":"x"}}`, `{"order":{}} {}`, strings.Repeat("[", 100_000)} {
 		status, out := b.post("quote", []byte(body))
-		refusal(t, status, out, infer.CodeBadRequest)
+		refusal(t, status, out, wire.CodeBadRequest)
 	}
-	_, one := b.post("quote", infer.QuoteRequest{Order: good, Offer: offer})
-	_, two := b.post("quote", infer.QuoteRequest{Order: good, Offer: offer})
+	_, one := b.post("quote", wire.QuoteRequest{Order: good, Offer: offer})
+	_, two := b.post("quote", wire.QuoteRequest{Order: good, Offer: offer})
 	if !bytes.Equal(one, two) {
 		t.Error("one order got two quotes")
 	}
-	var q infer.QuoteReply
+	var q wire.QuoteReply
 	if err := json.Unmarshal(one, &q); err != nil {
 		t.Fatal(err)
 	}
@@ -505,9 +506,9 @@ func TestQuotes(t *testing.T) {
 func TestOversize(t *testing.T) {
 	b := newBench(t, fake.Toy{Name: "toy"}, nil)
 	b.open(1000)
-	body := append([]byte(`{"request":"`), bytes.Repeat([]byte("A"), infer.MaxBody)...)
+	body := append([]byte(`{"request":"`), bytes.Repeat([]byte("A"), wire.MaxBody)...)
 	status, out := b.post("serve", append(body, `"}`...))
-	refusal(t, status, out, infer.CodeBadRequest)
+	refusal(t, status, out, wire.CodeBadRequest)
 }
 
 // TestBusy: one request a lane, and no more at once than there is capacity.
@@ -517,7 +518,7 @@ func TestBusy(t *testing.T) {
 	if err := b.p.SetControl(provider.Control{Lanes: 1}); err != nil {
 		t.Fatal(err)
 	}
-	long := infer.ServeRequest{Stream: true, Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 60), Request: request("0123456789", 20)}
+	long := infer.ServeRequest{Stream: true, Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 60)}, Request: request("0123456789", 20)}
 	done := make(chan []byte)
 	asked := b.request(t.Context(), b.buyer, "serve", long)
 	go func() {
@@ -532,9 +533,9 @@ func TestBusy(t *testing.T) {
 	}()
 	wait(t, "work", func() bool { return b.charged(0).Busy })
 	status, body := b.post("serve", long)
-	refusal(t, status, body, infer.CodeBusy)
-	status, body = b.post("serve", infer.ServeRequest{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 60), Request: request("0123456789", 1)})
-	refusal(t, status, body, infer.CodeBusy)
+	refusal(t, status, body, wire.CodeBusy)
+	status, body = b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 60)}, Request: request("0123456789", 1)})
+	refusal(t, status, body, wire.CodeBusy)
 	if r := receipt(t, <-done).Receipt; r.Price != 60 {
 		t.Errorf("charged %d, want 60", r.Price)
 	}
@@ -547,7 +548,7 @@ func TestDisconnect(t *testing.T) {
 	b.open(10_000)
 	ctx, cancel := context.WithCancel(t.Context())
 	req := b.request(ctx, b.buyer, "serve",
-		(infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 5000), Request: request("0123456789", 1000), Stream: true}))
+		(infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 5000)}, Request: request("0123456789", 1000), Stream: true}))
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -578,7 +579,7 @@ func TestDisconnect(t *testing.T) {
 func TestEnded(t *testing.T) {
 	b := newBench(t, fake.Toy{Name: "toy"}, nil)
 	b.open(1000)
-	req := infer.ServeRequest{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20), Request: request("0123456789", 4)}
+	req := infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20)}, Request: request("0123456789", 4)}
 	b.post("serve", req)
 	b.chores()
 	acc := fake.Account{Ledger: b.l, Self: b.buyer.Address()}
@@ -588,7 +589,7 @@ func TestEnded(t *testing.T) {
 	wait(t, "redemption", func() bool { return b.l.Leases()[0].Paid == 20 })
 	req.Seq, req.Voucher = 2, b.voucher(0, 40)
 	status, body := b.post("serve", req)
-	refusal(t, status, body, infer.CodeClosed)
+	refusal(t, status, body, wire.CodeClosed)
 	b.l.Jump(2 * time.Minute)
 	wait(t, "the poke", func() bool { return b.l.Leases()[0].State == market.Settled })
 }
@@ -597,7 +598,7 @@ func TestEnded(t *testing.T) {
 func FuzzServe(f *testing.F) {
 	b := newBench(f, fake.Toy{Name: "toy"}, nil)
 	b.open(1000)
-	good, _ := json.Marshal(infer.ServeRequest{Lease: b.lease, Seq: 9, Voucher: b.voucher(0, 20), Request: request("hello", 4)})
+	good, _ := json.Marshal(infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 9, Voucher: b.voucher(0, 20)}, Request: request("hello", 4)})
 	f.Add(good)
 	f.Add([]byte(`{}`))
 	f.Add([]byte(`{"lane":65535,"voucher":{"maxClaimableAmount":"18446744073709551615"}}`))

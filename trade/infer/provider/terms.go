@@ -7,6 +7,7 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // Terms are what a provider demands of an order. Zero values have the defaults
@@ -89,9 +90,9 @@ func (t Terms) check(o square.Order, rates []square.Rate, fee uint64) error {
 		d := time.Duration(min(have, 1<<33)) * time.Second
 		switch {
 		case d < least:
-			return refuse(infer.CodeTerms, "order: %s is %d s, too short to redeem in: order at least %.0f s", field, have, least.Seconds())
+			return refuse(wire.CodeTerms, "order: %s is %d s, too short to redeem in: order at least %.0f s", field, have, least.Seconds())
 		case d > most:
-			return refuse(infer.CodeTerms, "order: %s is %d s: order at most %.0f s", field, have, most.Seconds())
+			return refuse(wire.CodeTerms, "order: %s is %d s: order at most %.0f s", field, have, most.Seconds())
 		}
 		return nil
 	}
@@ -108,20 +109,20 @@ func (t Terms) check(o square.Order, rates []square.Rate, fee uint64) error {
 		}
 	}
 	if o.Silence > 0 {
-		return refuse(infer.CodeTerms, "order: silence is %d: a lease that nobody uses costs a provider here nothing; order 0", o.Silence)
+		return refuse(wire.CodeTerms, "order: silence is %d: a lease that nobody uses costs a provider here nothing; order 0", o.Silence)
 	}
 	if o.Lanes > o.Units {
-		return refuse(infer.CodeTerms, "order: lanes is %d and units %d: each lane takes a place, so order as many units", o.Lanes, o.Units)
+		return refuse(wire.CodeTerms, "order: lanes is %d and units %d: each lane takes a place, so order as many units", o.Lanes, o.Units)
 	}
 	place, err := square.Price(rates[1:], []uint64{t.Tokens})
 	if err != nil {
-		return refuse(infer.CodeTerms, "order: %v", err)
+		return refuse(wire.CodeTerms, "order: %v", err)
 	}
 	if hi, least := bits.Mul64(max(place, 1), o.Units); hi > 0 || o.Escrow < least {
-		return refuse(infer.CodeTerms, "order: escrow is %d: each of %d units is backed by at least %d here; order fewer units or a larger escrow", o.Escrow, o.Units, max(place, 1))
+		return refuse(wire.CodeTerms, "order: escrow is %d: each of %d units is backed by at least %d here; order fewer units or a larger escrow", o.Escrow, o.Units, max(place, 1))
 	}
 	if hi, least := bits.Mul64(fee, feeTimes); hi > 0 || o.JobValue < least {
-		return refuse(infer.CodeTerms, "order: job_value is %d: a redemption costs %d in fees, so order at least %d", o.JobValue, fee, least)
+		return refuse(wire.CodeTerms, "order: job_value is %d: a redemption costs %d in fees, so order at least %d", o.JobValue, fee, least)
 	}
 	return nil
 }
@@ -135,15 +136,15 @@ func (p *Provider) bond(o square.Order, least uint64, stake market.Stake, promis
 	}
 	most := share(p.Terms.Bond)
 	if o.JobValue > most/p.BondTimes {
-		return 0, refuse(infer.CodeTerms, "order: job_value is %d: %d times as much would be at stake, and of this provider's %d at most %d stand behind one lease; order a job_value of at most %d",
+		return 0, refuse(wire.CodeTerms, "order: job_value is %d: %d times as much would be at stake, and of this provider's %d at most %d stand behind one lease; order a job_value of at most %d",
 			o.JobValue, p.BondTimes, stake.Total, most, most/p.BondTimes)
 	}
 	if least > most {
-		return 0, refuse(infer.CodeTerms, "order: the ledger asks a bond of %d, and of this provider's stake of %d at most %d stand behind one lease; order of one with more", least, stake.Total, most)
+		return 0, refuse(wire.CodeTerms, "order: the ledger asks a bond of %d, and of this provider's stake of %d at most %d stand behind one lease; order of one with more", least, stake.Total, most)
 	}
 	bond := max(o.JobValue*p.BondTimes, least)
 	if all := share(p.Terms.Bonds); stake.Locked > all || promised > all-stake.Locked || bond > all-stake.Locked-promised {
-		return 0, refuse(infer.CodeBusy, "order: job_value is %d: the %d that would be at stake for it are behind other leases now", o.JobValue, bond)
+		return 0, refuse(wire.CodeBusy, "order: job_value is %d: the %d that would be at stake for it are behind other leases now", o.JobValue, bond)
 	}
 	return bond, nil
 }
@@ -152,7 +153,7 @@ func (p *Provider) bond(o square.Order, least uint64, stake market.Stake, promis
 // for it already.
 func funded(o square.Order, funds, promised uint64) error {
 	if funds < o.Escrow || funds-o.Escrow < promised {
-		return refuse(infer.CodePayment, "order: escrow is %d, quotes not used yet hold %d, and the buyer has %s", o.Escrow, promised, square.Amount{Units: funds, Denom: o.Denom})
+		return refuse(wire.CodePayment, "order: escrow is %d, quotes not used yet hold %d, and the buyer has %s", o.Escrow, promised, square.Amount{Units: funds, Denom: o.Denom})
 	}
 	return nil
 }

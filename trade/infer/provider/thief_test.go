@@ -12,19 +12,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/torg-network/torg/chain"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/chain"
 	"github.com/torg-network/torg/trade/infer/fake"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // quoteOf asks for a quote on an order.
-func (b *bench) quoteOf(o square.Order) (infer.QuoteReply, error) {
+func (b *bench) quoteOf(o square.Order) (wire.QuoteReply, error) {
 	b.t.Helper()
-	status, body := b.post("quote", infer.QuoteRequest{Order: o, Offer: b.p.Offers().Offers[0].ID(domain)})
-	var q infer.QuoteReply
+	status, body := b.post("quote", wire.QuoteRequest{Order: o, Offer: b.p.Offers().Offers[0].ID(domain)})
+	var q wire.QuoteReply
 	if status != http.StatusOK {
 		return q, fmt.Errorf("quote: %d %s", status, strings.TrimSpace(string(body)))
 	}
@@ -48,7 +49,7 @@ func (b *bench) openOn(o square.Order) error {
 // served asks one request of 20 base units and returns what was charged.
 func (b *bench) served(lane uint16, seq uint64) uint64 {
 	b.t.Helper()
-	status, body := b.post("serve", infer.ServeRequest{Lease: b.lease, Lane: lane, Seq: seq, Voucher: b.voucher(lane, 20*seq), Request: request("0123456789", 4)})
+	status, body := b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: lane, Seq: seq, Voucher: b.voucher(lane, 20*seq)}, Request: request("0123456789", 4)})
 	if status != http.StatusOK {
 		return 0
 	}
@@ -122,7 +123,7 @@ func TestThiefLane(t *testing.T) {
 	b := newBench(t, fake.Toy{Name: "toy"}, slow)
 	b.open(1000)
 	b.served(0, 1)
-	ask := infer.LaneRequest{Lease: b.lease}
+	ask := wire.LaneRequest{Lease: b.lease}
 	for name, change := range map[string]func(*http.Request){
 		"without a signature": func(r *http.Request) { r.Header.Del("Authorization") },
 		"by a stranger": func(r *http.Request) {
@@ -132,7 +133,7 @@ func TestThiefLane(t *testing.T) {
 			r.Header.Set("Authorization", b.request(t.Context(), b.buyer, "close", ask).Header.Get("Authorization"))
 		},
 		"signed for another lane": func(r *http.Request) {
-			r.Header.Set("Authorization", b.request(t.Context(), b.buyer, "lane", infer.LaneRequest{Lease: b.lease, Lane: 1}).Header.Get("Authorization"))
+			r.Header.Set("Authorization", b.request(t.Context(), b.buyer, "lane", wire.LaneRequest{Lease: b.lease, Lane: 1}).Header.Get("Authorization"))
 		},
 		"signed long ago": func(r *http.Request) { b.l.Jump(90 * time.Second); b.p.Tock(t.Context()) },
 		"with another body": func(r *http.Request) {
@@ -446,7 +447,7 @@ func TestRedeemBesideDispute(t *testing.T) {
 	b.open(1000)
 	b.served(0, 1)
 	b.served(1, 1)
-	status, body := b.post("serve", infer.ServeRequest{Lease: b.lease, Lane: 0, Seq: 2, Voucher: b.voucher(0, 40), Request: request("0123456789", 4)})
+	status, body := b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: 0, Seq: 2, Voucher: b.voucher(0, 40)}, Request: request("0123456789", 4)})
 	if status != http.StatusOK {
 		t.Fatalf("%d %s", status, body)
 	}

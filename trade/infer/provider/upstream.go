@@ -18,6 +18,7 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
 	"github.com/torg-network/torg/trade/strict"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // Upstream is an OpenAI-compatible server on this machine or beside it: Ollama,
@@ -128,7 +129,7 @@ func (e *upstreamEngine) Model() Model { return e.m }
 
 func (e *upstreamEngine) Ceiling(r infer.Request) ([]uint64, error) {
 	if r.Kind != infer.Opaque {
-		return nil, refuse(infer.CodeBadRequest, "model %s is served by an upstream server and takes opaque requests only", e.m.Name)
+		return nil, refuse(wire.CodeBadRequest, "model %s is served by an upstream server and takes opaque requests only", e.m.Name)
 	}
 	return meter.Ceiling(r, e.m.Context)
 }
@@ -398,9 +399,9 @@ func finish(reason string) infer.Finish {
 func refused(status int, body []byte) error {
 	switch status {
 	case http.StatusTooManyRequests:
-		return refuse(infer.CodeBusy, "the server is busy: %s", errorText(body))
+		return refuse(wire.CodeBusy, "the server is busy: %s", errorText(body))
 	case http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-		return refuse(infer.CodeBadRequest, "the server refuses: %s", errorText(body))
+		return refuse(wire.CodeBadRequest, "the server refuses: %s", errorText(body))
 	}
 	return fmt.Errorf("the server answers with status %d: %s", status, errorText(body))
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // server answers like one of the common servers; the model's name picks how.
@@ -313,8 +314,8 @@ func TestUpstreamFailures(t *testing.T) {
 		{"error200", false, "", "unexpectedly stopped"},
 		{"500", true, "", "500"},
 		{"500", false, "", "boom"},
-		{"404", true, infer.CodeBadRequest, "try pulling"},
-		{"429", false, infer.CodeBusy, "slow down"},
+		{"404", true, wire.CodeBadRequest, "try pulling"},
+		{"429", false, wire.CodeBusy, "slow down"},
 		{"401", false, "", "bad key"},
 		{"reset", true, "", ""},
 		{"html", false, "", "no JSON"},
@@ -322,7 +323,7 @@ func TestUpstreamFailures(t *testing.T) {
 	} {
 		bubble(t, c.model, func(t *testing.T, s *server) {
 			_, deltas, err := run(t.Context(), s, c.model, chat, c.stream, nil)
-			var we *infer.WireError
+			var we *wire.Refusal
 			if err == nil || len(deltas) > 0 || !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("%d pieces, %v; want an error with %q", len(deltas), err, c.says)
 			}
@@ -398,7 +399,7 @@ func testUpstreamBody(t *testing.T) {
 		t.Errorf("embeddings: %v %v", out.Units, err)
 	}
 	for _, bad := range []string{"", "[]", `{"model":"x"}`, `{"messages":[],"n":1000}`} {
-		var we *infer.WireError
+		var we *wire.Refusal
 		if _, err := (&upstreamEngine{}).Ceiling(infer.Request{Kind: infer.Opaque, Prompt: []byte(bad)}); err == nil {
 			t.Errorf("body %q has a ceiling", bad)
 		}
