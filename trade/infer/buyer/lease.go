@@ -236,8 +236,9 @@ func (d *Desk) open(ctx context.Context, s *seat, policy square.Policy, price ui
 	}
 }
 
-// asideLanes are the lanes of a lease under a policy that is not the desk's own:
-// such requests are few, and the offer's places are for the others as well.
+// asideLanes are the lanes of a lease under a policy that is not the desk's own, or
+// for dear requests: such are few, and the offer's places are for the others as
+// well.
 const asideLanes = 2
 
 func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID square.Hash, policy square.Policy, price uint64) error {
@@ -270,7 +271,7 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	seconds := func(t time.Duration) uint64 { return uint64(max(t/time.Second, 1)) }
 	// Half of the offer at most, so that the next lease fits beside this one.
 	lanes := min(uint64(d.cfg.Lanes), max(offer.Capacity/2, 1))
-	if policy != d.cfg.Policy {
+	if policy != d.cfg.Policy || price > d.cfg.JobValue {
 		lanes = min(lanes, asideLanes)
 	}
 	if place, err := square.Price(rates[1:], []uint64{infer.PlaceTokens}); err == nil && place > 0 {
