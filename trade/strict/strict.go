@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -107,19 +108,28 @@ func Read(b []byte) (Object, error) { return read(b, false) }
 func ReadAnswer(b []byte) (Object, error) { return read(b, true) }
 
 func read(b []byte, halves bool) (Object, error) {
-	s := scanner{b: b, halves: halves, names: make([]span, 0, 32)}
+	s := spare.Get().(*scanner)
+	defer func() {
+		if cap(s.names) > 1<<10 {
+			return // of a monster
+		}
+		clear(s.names[:cap(s.names)])
+		*s = scanner{names: s.names[:0]}
+		spare.Put(s)
+	}()
+	s.b, s.halves = b, halves
 	s.space()
 	if s.i == len(b) || b[s.i] != '{' {
 		return nil, s.fail(s.i, "want a JSON object")
 	}
-	out := make(Object, 0, 16)
-	s.top = &out
+	s.top = make(Object, 0, 8)
 	if err := s.value(0); err != nil {
 		return nil, err
 	}
 	if s.space(); s.i < len(b) {
 		return nil, s.fail(s.i, "not JSON: want nothing after the object")
 	}
+	out := s.top
 	for i, m := range out {
 		for _, other := range out[:i] {
 			if strings.EqualFold(m.Name, other.Name) {
@@ -137,8 +147,11 @@ type scanner struct {
 	i      int
 	halves bool // of surrogate pairs may stand alone
 	names  []span
-	top    *Object
+	top    Object
 }
+
+// spare are scanners that are not in use.
+var spare = sync.Pool{New: func() any { return &scanner{names: make([]span, 0, 64)} }}
 
 // span is a name's bytes between its quotes, or what they stand for.
 type span struct {
@@ -266,11 +279,11 @@ func (s *scanner) object(depth int) error {
 		if err := s.value(depth); err != nil {
 			return err
 		}
-		if depth == 1 && s.top != nil {
-			if len(*s.top) == MaxMembers {
+		if depth == 1 {
+			if len(s.top) == MaxMembers {
 				return s.fail(at, "it has more than %d members", MaxMembers)
 			}
-			*s.top = append(*s.top, Member{string(s.name(name)), Value(s.b[from:s.i:s.i])})
+			s.top = append(s.top, Member{intern(s.name(name)), Value(s.b[from:s.i:s.i])})
 		}
 		if s.at('}') {
 			return nil
@@ -279,6 +292,24 @@ func (s *scanner) object(depth int) error {
 			return s.fail(s.i, "not JSON: want , or } in an object")
 		}
 	}
+}
+
+// usual are names that nearly all requests and answers have, so that they need not
+// be copied.
+var usual = func() map[string]string {
+	m := map[string]string{}
+	for _, n := range strings.Fields("id object created model choices usage system_fingerprint messages prompt input stream stream_options " +
+		"max_tokens max_completion_tokens temperature top_p n stop seed tools tool_choice response_format provider data error") {
+		m[n] = n
+	}
+	return m
+}()
+
+func intern(name []byte) string {
+	if s, ok := usual[string(name)]; ok {
+		return s
+	}
+	return string(name)
 }
 
 func (s *scanner) name(n span) []byte {

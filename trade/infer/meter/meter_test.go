@@ -212,3 +212,14 @@ func BenchmarkEvent(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkBody is what reading a request of eleven turns takes.
+func BenchmarkBody(b *testing.B) {
+	raw := []byte(`{"model":"m","messages":[` + strings.Repeat(`{"role":"user","content":"some words here, and more of them"},`, 10) + `{"role":"user","content":"x"}],"max_tokens":100,"temperature":0.5,"stream":true}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ReadBody(raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
