@@ -63,7 +63,15 @@ type outcome struct {
 	buyer.Answer
 	text     string          // exact
 	logprobs []infer.Logprob // exact
+	body     *infer.Event    // an upstream server's, where it was not streamed
 	usage    usage
+}
+
+// heard notes what an upstream server says of its usage.
+func (o *outcome) heard(e *infer.Event) {
+	if u := e.Object.Get("usage"); u.Given() {
+		o.usage.upstream = u.Object()
+	}
 }
 
 // usage is what an answer took and cost. Each endpoint has its own names for
@@ -111,9 +119,49 @@ func priceOf(c square.Amount) price {
 	return p
 }
 
+// charged are the tokens that were charged, by the names that servers have.
+func (u usage) charged() []strict.Member {
+	set := []strict.Member{{Name: "prompt_tokens", Value: strict.Number(u.prompt)}}
+	if u.completion > 0 || u.upstream.Get("completion_tokens") != nil { // embeddings have none
+		set = append(set, strict.Member{Name: "completion_tokens", Value: strict.Number(u.completion)})
+	}
+	return append(set, strict.Member{Name: "total_tokens", Value: strict.Number(u.prompt + u.completion)})
+}
+
+// price is what was paid, and what the upstream server says where that is
+// something else.
+func (u usage) price() price {
+	p := priceOf(u.cost)
+	if u.upstream == nil {
+		return p
+	}
+	var reported strict.Object
+	differs := false
+	for _, c := range []struct {
+		name    string
+		charged uint64
+	}{{"prompt_tokens", u.prompt}, {"completion_tokens", u.completion}} {
+		said := u.upstream.Get(c.name)
+		n, ok := said.Count()
+		differs = differs || said == nil && c.charged > 0 || said != nil && (!ok || n != c.charged)
+		reported = append(reported, strict.Member{Name: c.name, Value: said})
+	}
+	if differs {
+		p.Details.Reported = reported.With()
+	}
+	return p
+}
+
+// detail is a count that an upstream server has in its usage, such as that of
+// cached tokens; 0 where it says nothing.
+func (u usage) detail(member, name string) int64 {
+	n, _ := u.upstream.Get(member).Get(name).Count()
+	return int64(n)
+}
+
 // tokens is usage in the names of chat, completions and embeddings.
 func (u usage) tokens() (json.RawMessage, error) {
-	p := priceOf(u.cost)
+	p := u.price()
 	if u.upstream == nil {
 		return json.Marshal(struct {
 			Prompt     uint64 `json:"prompt_tokens"`
@@ -122,30 +170,11 @@ func (u usage) tokens() (json.RawMessage, error) {
 			price
 		}{u.prompt, u.completion, u.prompt + u.completion, p})
 	}
-	set := []strict.Member{{Name: "total_tokens", Value: strict.Number(u.prompt + u.completion)}}
-	var reported []strict.Member
-	differs := false
-	for _, c := range []struct {
-		name    string
-		charged uint64
-	}{{"prompt_tokens", u.prompt}, {"completion_tokens", u.completion}} {
-		said := u.upstream.Get(c.name)
-		n, ok := said.Count()
-		if said == nil && c.charged == 0 {
-			continue // embeddings have no completion
-		}
-		differs = differs || !ok || n != c.charged
-		set = append(set, strict.Member{Name: c.name, Value: strict.Number(c.charged)})
-		reported = append(reported, strict.Member{Name: c.name, Value: said})
-	}
-	if differs {
-		p.Details.Reported = strict.Object(nil).With(reported...)
-	}
 	details, err := json.Marshal(p.Details)
 	if err != nil {
 		return nil, err
 	}
-	set = append(set, strict.Member{Name: "cost_details", Value: details}, strict.Member{Name: "cost"})
+	set := append(u.charged(), strict.Member{Name: "cost_details", Value: details}, strict.Member{Name: "cost"})
 	if p.Cost != "" {
 		set[len(set)-1].Value = strict.Value(p.Cost)
 	}
@@ -369,6 +398,7 @@ func (h *Handler) generate(w http.ResponseWriter, r *http.Request, g *generation
 			if err != nil {
 				return err
 			}
+			o.heard(ev)
 			return give(piece{event: ev})
 		}
 		logprobs = append(logprobs, d.Logprobs...)
@@ -397,8 +427,14 @@ func (h *Handler) generate(w http.ResponseWriter, r *http.Request, g *generation
 	if err := give(last); err != nil {
 		return h.broke(out, began, v, err)
 	}
+	if b := answer.Signed.Body; b != nil {
+		if o.body, err = meter.ReadEvent(b); err != nil {
+			return h.broke(out, began, v, problem(http.StatusBadGateway, typeServer, "provider_failed", "the provider's answer could not be read: "+err.Error()))
+		}
+		o.heard(o.body)
+	}
 	o.Answer, o.text = answer, text.String()
-	o.usage = usage{cost: answer.Cost}
+	o.usage.cost = answer.Cost
 	if u := answer.Signed.Receipt.Units; len(u) == 2 {
 		o.usage.prompt, o.usage.completion = u[0], u[1]
 	}

@@ -438,6 +438,24 @@ func TestMoneyUsage(t *testing.T) {
 	}
 }
 
+// The responses endpoint says the same, in its own names.
+func TestMoneyResponses(t *testing.T) {
+	tw := newTown(t, 1_000_000)
+	for _, stream := range []string{"false", "true"} {
+		tw.says("hi", `{"prompt_tokens":9,"completion_tokens":4000000000,"prompt_tokens_details":{"cached_tokens":5},"completion_tokens_details":{"reasoning_tokens":3}}`)
+		res, b := tw.do(t, "POST", "/v1/responses", `{"model":"fake","input":"hi","max_output_tokens":3000,"stream":`+stream+`}`)
+		if stream == "true" {
+			_, data := events(t, b)
+			b = []byte(data[len(data)-1])
+		}
+		for _, want := range []string{`"input_tokens":9,`, `"cached_tokens":5`, `"reasoning_tokens":3`, `"reported":{"prompt_tokens":9,"completion_tokens":4000000000}`} {
+			if res.StatusCode != 200 || !strings.Contains(string(b), want) {
+				t.Errorf("stream %s: %d, no %s in %s", stream, res.StatusCode, want, b)
+			}
+		}
+	}
+}
+
 // Everything that an answer says counts, whatever it is called.
 func TestMoneyAllThatIsSaid(t *testing.T) {
 	tw := newTown(t, 1_000_000)

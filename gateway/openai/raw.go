@@ -2,17 +2,16 @@ package openai
 
 import (
 	"encoding/json"
+	"errors"
 
-	"github.com/torg-network/torg/trade/infer/meter"
 	"github.com/torg-network/torg/trade/strict"
 )
 
 // rawView passes an upstream server's chat and completion answers on as they
 // were, under our id and with our fields.
 type rawView struct {
-	g     *generation
-	last  strict.Object // the latest event that says why it finished: it will carry our fields
-	usage strict.Value  // the upstream server's
+	g    *generation
+	last strict.Object // the latest event that says why it finished: it will carry our fields
 }
 
 func (v *rawView) begin(*stream) error { return nil }
@@ -20,9 +19,6 @@ func (v *rawView) begin(*stream) error { return nil }
 func (v *rawView) piece(s *stream, p piece) error {
 	if p.event == nil { // a server that was asked to stream and did not
 		return v.plain(s, p.text)
-	}
-	if u := p.event.Object.Get("usage"); u.Given() {
-		v.usage = u
 	}
 	if p.event.Choices == 0 {
 		return nil // the usage chunk: ours follows at the end
@@ -96,9 +92,6 @@ func (v *rawView) end(s *stream, o *outcome) error {
 		return err
 	}
 	if v.g.usage {
-		if v.usage != nil {
-			o.usage.upstream = v.usage.Object()
-		}
 		u, err := o.usage.tokens()
 		if err != nil {
 			return err
@@ -115,12 +108,8 @@ func (v *rawView) end(s *stream, o *outcome) error {
 func (v *rawView) fail(s *stream, e *Error) error { return failed(s, e) }
 
 func (v *rawView) whole(o *outcome) ([]byte, error) {
-	e, err := meter.ReadEvent(o.Signed.Body)
-	if err != nil {
-		return nil, err
-	}
-	if u := e.Object.Get("usage"); u.Given() {
-		o.usage.upstream = u.Object()
+	if o.body == nil {
+		return nil, errors.New("it has no body")
 	}
 	u, err := o.usage.tokens()
 	if err != nil {
@@ -128,5 +117,5 @@ func (v *rawView) whole(o *outcome) ([]byte, error) {
 	}
 	set := v.ours(o)
 	set[2].Value = strict.Value(u)
-	return e.Object.With(set...), nil
+	return o.body.Object.With(set...), nil
 }

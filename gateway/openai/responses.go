@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/meter"
 )
 
 type responsesRequest struct {
@@ -287,9 +286,9 @@ func (v *responsesView) response(status string, output []responseItem, o *outcom
 			m["verified"] = p.Verified
 		}
 		m["usage"] = responseUsage{
-			o.usage.prompt, map[string]int64{"cached_tokens": 0},
-			o.usage.completion, map[string]int64{"reasoning_tokens": 0},
-			o.usage.prompt + o.usage.completion, priceOf(o.usage.cost),
+			o.usage.prompt, map[string]int64{"cached_tokens": o.usage.detail("prompt_tokens_details", "cached_tokens")},
+			o.usage.completion, map[string]int64{"reasoning_tokens": o.usage.detail("completion_tokens_details", "reasoning_tokens")},
+			o.usage.prompt + o.usage.completion, o.usage.price(),
 		}
 		if o.Result.Finish == infer.FinishLength {
 			m["status"] = "incomplete"
@@ -401,15 +400,8 @@ func (v *responsesView) whole(o *outcome) ([]byte, error) {
 	if v.g.model.Exact {
 		v.text.WriteString(o.text)
 		v.logprobs = v.scores(o.logprobs)
-	} else {
-		e, err := meter.ReadEvent(o.Signed.Body)
-		if err != nil {
-			return nil, err
-		}
-		if e.Err != "" {
-			return nil, errors.New(e.Err)
-		}
-		v.text.WriteString(e.Said)
+	} else if o.body != nil {
+		v.text.WriteString(o.body.Said)
 	}
 	status, _ := v.ended(o)
 	return json.Marshal(v.response(status, []responseItem{v.message(status)}, o, nil))
