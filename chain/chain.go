@@ -1,11 +1,12 @@
-// Package chain is the little of the ledger that both halves of the inference
-// trade act on, beside market's own types: its newest block, its time, and a
-// claim on a lane. It keeps the ledger's client, and all that links, out of the
-// provider, the buyer and the node; cmd/torg fits the two together.
+// Package chain is the little of the ledger that both halves of a trade act on,
+// beside market's own types: its newest block, its time, a claim on a lane, consent to
+// an end. It keeps the ledger's client, and all that links, out of the trades and the
+// node; cmd/torg fits the two together.
 package chain
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -19,6 +20,16 @@ type Claim struct {
 	Amount  uint64
 	Voucher square.Voucher
 }
+
+// Consent is a provider's agreement to a final sum.
+type Consent struct {
+	Paid uint64
+	Sig  square.Signature
+}
+
+// ErrStalled says that the ledger makes no blocks. Whoever fits a ledger to the
+// interfaces of the trades wraps it.
+var ErrStalled = errors.New("the ledger is not making blocks, and this request needs a new lease")
 
 // Head is the newest block. Lag is how many seconds the clock that deadlines run
 // on, which stands still while blocks have no room, is behind its time.

@@ -21,6 +21,7 @@ import (
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // Price is what a kind of model costs here.
@@ -42,7 +43,7 @@ type Upstream struct {
 type Config struct {
 	Key     square.Key
 	ChainID string
-	Ledger  provider.Ledger
+	Ledger  seller.Ledger
 	Dir     string // state; the node makes it and is its only user
 	Listen  string // "127.0.0.1:8700"; port 0 takes a free one
 	// Endpoint is where buyers reach Listen, when that is not the address
@@ -57,7 +58,8 @@ type Config struct {
 
 	BondTimes   uint64
 	OfferTTL    time.Duration
-	Terms       provider.Terms // of the orders that are taken
+	Terms       seller.Terms // of the orders that are taken
+	PlaceTokens uint64       // see provider.New
 	RedeemEvery time.Duration
 	Discover    time.Duration // how often upstream servers are asked for their models (1 min)
 	Drain       time.Duration // how long Run lets requests end when it stops (10 s)
@@ -69,7 +71,8 @@ type Config struct {
 
 // Node is a running machine's parts. Open it, then Run it.
 type Node struct {
-	Provider *provider.Provider
+	Provider *seller.Seller
+	trade    *provider.Trade
 	cfg      Config
 	journal  *journal.Journal
 	listener net.Listener
@@ -98,14 +101,15 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Endpoint == "" {
 		cfg.Endpoint = "http://" + listener.Addr().String()
 	}
-	j, err := journal.Open(filepath.Join(cfg.Dir, "provider.db"), provider.Buckets...)
+	j, err := journal.Open(filepath.Join(cfg.Dir, "provider.db"), seller.Buckets...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("node: %w", err), listener.Close())
 	}
 	n := &Node{cfg: cfg, journal: j, listener: listener}
-	n.Provider, err = provider.New(provider.Config{
+	n.trade = provider.New(cfg.PlaceTokens, n.services(ctx)...)
+	n.Provider, err = seller.New(ctx, seller.Config{
 		Key: cfg.Key, ChainID: cfg.ChainID, Ledger: cfg.Ledger, Store: j, Endpoint: cfg.Endpoint,
-		Services: n.services(ctx), BondTimes: cfg.BondTimes, OfferTTL: cfg.OfferTTL,
+		Trades: []seller.Trade{n.trade}, BondTimes: cfg.BondTimes, OfferTTL: cfg.OfferTTL,
 		Terms: cfg.Terms, RedeemEvery: cfg.RedeemEvery, Log: cfg.Log,
 	})
 	if err != nil {
@@ -218,7 +222,8 @@ func (n *Node) discover(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := n.Provider.SetServices(list); err != nil {
+		n.trade.SetServices(list)
+		if err := n.Provider.Refresh(ctx); err != nil {
 			var names []string
 			for _, s := range list {
 				names = append(names, s.Engine.Model().Name)

@@ -16,9 +16,10 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/provider"
 )
 
@@ -51,11 +52,11 @@ func TestNode(t *testing.T) {
 	}))
 	defer upstream.Close()
 
-	l := fake.New()
+	l := infertest.NewLedger()
 	k, owner := key(t), key(t)
 	l.Fund(k.Address(), 1e9)
 	l.Fund(owner.Address(), 1e9)
-	if err := l.Bond(k.Address(), 9e8); err != nil {
+	if err := l.Bond(k.Address(), infer.Name, 9e8); err != nil {
 		t.Fatal(err)
 	}
 	cfg := Config{
@@ -149,10 +150,10 @@ func TestNode(t *testing.T) {
 // TestTaken: a port or a disk that is taken is said so, and nothing is left
 // open.
 func TestTaken(t *testing.T) {
-	l := fake.New()
+	l := infertest.NewLedger()
 	k := key(t)
 	cfg := Config{Key: k, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: k.Address()}, Dir: t.TempDir(), Listen: "127.0.0.1:0",
-		Engines: []provider.Service{{Engine: fake.Toy{Name: "toy"}, Rates: price.Rates, Denom: square.Denom, Capacity: 1}}}
+		Engines: []provider.Service{{Engine: infertest.Toy{Name: "toy"}, Rates: price.Rates, Denom: square.Denom, Capacity: 1}}}
 	n, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -8,8 +8,7 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/decred/dcrd/dcrec/secp256k1/v4"
-	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+	"github.com/torg-network/torg/square/secp256k1"
 )
 
 // Key is a secp256k1 private key. It never prints itself.
@@ -17,37 +16,43 @@ type Key struct{ k *private }
 
 // private is a scalar and, once somebody asked, its point.
 type private struct {
-	scalar *secp256k1.PrivateKey
+	scalar secp256k1.PrivateKey
 	once   sync.Once
 	point  *point
 }
 
-func keyOf(k *secp256k1.PrivateKey) Key { return Key{&private{scalar: k}} }
-
 // NewKey makes a random key.
 func NewKey() (Key, error) {
-	k, err := secp256k1.GeneratePrivateKeyFromRand(rand.Reader)
-	if err != nil {
-		return Key{}, fmt.Errorf("generate key: %w", err)
+	for {
+		var b [32]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return Key{}, fmt.Errorf("generate key: %w", err)
+		}
+		if k, ok := secp256k1.ParsePrivateKey(&b); ok {
+			return Key{&private{scalar: k}}, nil
+		}
 	}
-	return keyOf(k), nil
 }
 
 // KeyFromBytes reads a 32-byte big-endian scalar in [1, order).
 func KeyFromBytes(b []byte) (Key, error) {
-	var s secp256k1.ModNScalar
-	if len(b) != 32 || s.SetByteSlice(b) || s.IsZero() {
-		return Key{}, errors.New("private key: want 32 bytes between 1 and the curve's order")
+	if len(b) == 32 {
+		if k, ok := secp256k1.ParsePrivateKey((*[32]byte)(b)); ok {
+			return Key{&private{scalar: k}}, nil
+		}
 	}
-	return keyOf(secp256k1.NewPrivateKey(&s)), nil
+	return Key{}, errors.New("private key: want 32 bytes between 1 and the curve's order")
 }
 
 // Bytes returns the 32-byte scalar. Callers keep it secret.
-func (k Key) Bytes() []byte { return k.k.scalar.Serialize() }
+func (k Key) Bytes() []byte {
+	b := k.k.scalar.Bytes()
+	return b[:]
+}
 
 // public computes the point once: it costs as much as a signature.
 func (k Key) public() *point {
-	k.k.once.Do(func() { k.k.point = pointOf(k.k.scalar.PubKey()) })
+	k.k.once.Do(func() { k.k.point = pointOf(k.k.scalar.PublicKey()) })
 	return k.k.point
 }
 
@@ -104,10 +109,9 @@ func (s *Signature) UnmarshalText(b []byte) error {
 }
 
 // Sign signs a digest, deterministically (RFC 6979).
-func (k Key) Sign(digest Hash) (s Signature) {
-	c := ecdsa.SignCompact(k.k.scalar, digest[:], false) // v ‖ r ‖ s
-	copy(s[:64], c[1:])
-	s[64] = c[0]
+func (k Key) Sign(digest Hash) Signature {
+	s := Signature(k.k.scalar.Sign((*[32]byte)(&digest)))
+	s[64] += 27
 	return s
 }
 

@@ -2,17 +2,15 @@ package square
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 
-	"github.com/decred/dcrd/dcrec/secp256k1/v4"
-	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+	"github.com/torg-network/torg/square/secp256k1"
 )
 
 // What is remembered about signatures saves work and decides nothing: each
 // answer is that of a function of its arguments, which is the same whether it
 // was remembered or not. Only successes are remembered. Finding the key from a
-// signature costs a quarter more than checking under a key that is known, and a
+// signature costs more than twice what checking under a key that is known does, and a
 // ledger meets most signatures twice: when a transaction arrives and in its
 // block.
 var (
@@ -29,26 +27,40 @@ type point struct {
 }
 
 func pointOf(pub *secp256k1.PublicKey) *point {
-	p := &point{pub: pub, key: [33]byte(pub.SerializeCompressed())}
-	h := Keccak(pub.SerializeUncompressed()[1:])
+	p := &point{pub: pub, key: pub.Compressed()}
+	xy := pub.XY()
+	h := Keccak(xy[:])
 	copy(p.address[:], h[12:])
 	return p
 }
 
 func parsePoint(pub []byte) (*point, error) {
-	if len(pub) == 33 {
-		if p, ok := points.get([33]byte(pub)); ok {
-			return p, nil
-		}
+	if len(pub) != 33 {
+		return nil, errPublicKey
 	}
-	k, err := secp256k1.ParsePubKey(pub)
-	if err != nil || len(pub) != 33 {
-		return nil, errors.New("public key: want 33 bytes, compressed, on secp256k1")
+	key := [33]byte(pub)
+	if p, ok := points.get(key); ok {
+		return p, nil
 	}
-	p := pointOf(k)
+	k, ok := secp256k1.ParsePublicKey(&key)
+	if !ok {
+		return nil, errPublicKey
+	}
+	p := known(pointOf(k))
 	points.put(p.key, p)
-	owners.put(p.address, p)
 	return p, nil
+}
+
+var errPublicKey = errors.New("public key: want 33 bytes, compressed, on secp256k1")
+
+// known returns the point that is remembered by the same address, which may have had
+// checks towards a table, and else remembers this one.
+func known(p *point) *point {
+	if q, ok := owners.get(p.address); ok && q.key == p.key {
+		return q
+	}
+	owners.put(p.address, p)
+	return p
 }
 
 // signed is a signature over a digest; v is 0 where none was given.
@@ -67,12 +79,6 @@ func split(digest Hash, s Signature) (signed, bool) {
 	return at, at.v == 27 || at.v == 28
 }
 
-// scalars are r and s; false unless each is in its one encoding.
-func (at signed) scalars() (r, s secp256k1.ModNScalar, ok bool) {
-	ok = !r.SetByteSlice(at.rs[:32]) && !s.SetByteSlice(at.rs[32:]) && !r.IsZero() && !s.IsZero() && !s.IsOverHalfOrder()
-	return r, s, ok
-}
-
 // signer finds the key that made a signature.
 func signer(digest Hash, s Signature) (*point, error) {
 	at, ok := split(digest, s)
@@ -82,25 +88,17 @@ func signer(digest Hash, s Signature) (*point, error) {
 	if p, ok := signers.get(at); ok {
 		return p, nil
 	}
-	if _, _, ok := at.scalars(); !ok {
+	pub, ok := secp256k1.Recover((*[32]byte)(&digest), &at.rs, at.v == 28)
+	if !ok {
 		return nil, ErrSignature
 	}
-	var c [65]byte
-	c[0] = at.v
-	copy(c[1:], at.rs[:])
-	pub, _, err := ecdsa.RecoverCompact(c[:], digest[:])
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSignature, err)
-	}
-	p := pointOf(pub)
-	owners.put(p.address, p)
+	p := known(pointOf(pub))
 	signers.put(at, p)
 	return p, nil
 }
 
 // verify tells whether the point's key made a signature. It is true exactly
-// when signer finds that key: the nonce's point must have the signature's r as
-// its x and be odd or even as v says.
+// when signer finds that key.
 func (p *point) verify(digest Hash, sig Signature) bool {
 	at, ok := split(digest, sig)
 	if !ok {
@@ -109,25 +107,7 @@ func (p *point) verify(digest Hash, sig Signature) bool {
 	if by, ok := signers.get(at); ok {
 		return by.key == p.key
 	}
-	r, s, ok := at.scalars()
-	if !ok {
-		return false
-	}
-	// R = (e G + r P) / s
-	var e secp256k1.ModNScalar
-	e.SetBytes((*[32]byte)(&digest))
-	w := new(secp256k1.ModNScalar).InverseValNonConst(&s)
-	u, v := new(secp256k1.ModNScalar).Mul2(&e, w), new(secp256k1.ModNScalar).Mul2(&r, w)
-	var base, own, nonce secp256k1.JacobianPoint
-	p.pub.AsJacobian(&own)
-	secp256k1.ScalarBaseMultNonConst(u, &base)
-	secp256k1.ScalarMultNonConst(v, &own, &own)
-	secp256k1.AddNonConst(&base, &own, &nonce)
-	if nonce.X.IsZero() && nonce.Y.IsZero() || nonce.Z.IsZero() {
-		return false
-	}
-	nonce.ToAffine()
-	if *nonce.X.Bytes() != [32]byte(at.rs[:32]) || nonce.Y.IsOdd() != (at.v == 28) {
+	if !p.pub.VerifyRecoverable((*[32]byte)(&digest), &at.rs, at.v == 28) {
 		return false
 	}
 	signers.put(at, p)
@@ -140,8 +120,7 @@ func (p *point) verifyAny(digest Hash, rs [64]byte) error {
 	if by, ok := signers.get(at); ok && by.key == p.key {
 		return nil
 	}
-	r, s, ok := at.scalars()
-	if !ok || !ecdsa.NewSignature(&r, &s).Verify(digest[:], p.pub) {
+	if !p.pub.Verify((*[32]byte)(&digest), &rs) {
 		return ErrSignature
 	}
 	signers.put(at, p)

@@ -44,6 +44,21 @@ func TestRememberedSignaturesDecideNothing(t *testing.T) {
 		}
 		keys = append(keys, k)
 	}
+	// The same keys, met so often that they have tables.
+	warm := map[Address]*point{}
+	for _, k := range keys {
+		p, err := parsePoint(k.PubKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			digest := Hash{byte(i), 99}
+			if sig := k.Sign(digest); !p.verify(digest, sig) {
+				t.Fatal("refused")
+			}
+		}
+		warm[p.address] = p
+	}
 	damages := map[string]func(*Hash, *Signature){
 		"none":      func(*Hash, *Signature) {},
 		"v small":   func(_ *Hash, s *Signature) { s[64] -= 27 },
@@ -106,6 +121,14 @@ func TestRememberedSignaturesDecideNothing(t *testing.T) {
 			checkPub("the answer remembered")
 			check("the key and a signature without v remembered")
 			forget()
+			p := warm[other.Address()]
+			points.put(p.key, p)
+			owners.put(p.address, p)
+			check("a key with a table remembered")
+			forget()
+			points.put(p.key, p)
+			checkPub("a key with a table remembered")
+			forget()
 			if _, err := Recover(first, whole); err != nil {
 				t.Fatal(err)
 			}
@@ -166,32 +189,104 @@ func TestMemoIsBounded(t *testing.T) {
 	}
 }
 
-func BenchmarkRecover(b *testing.B)     { benchSignature(b, false) }
-func BenchmarkVerifyKnown(b *testing.B) { benchSignature(b, true) }
-func BenchmarkVerifyPubKey(b *testing.B) {
-	k, _ := NewKey()
-	pub := k.PubKey()
-	s := k.Sign(Hash{1})
-	for b.Loop() {
-		signers = newMemo[signed, *point](4)
-		if VerifyPubKey(pub, Hash{1}, [64]byte(s[:64])) != nil {
-			b.Fatal()
+// What a provider and the ledger pay, digest and all, where nothing but the key is
+// remembered, beside the same with dcrd's package: before the key has its table ("first"),
+// after, and where only the address is known.
+func BenchmarkVoucher(b *testing.B) {
+	defer forget()
+	k, err := NewKey()
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := ChannelDomain("bench")
+	var vouchers []Voucher
+	for i := range 64 { // more than forget's memory holds
+		vouchers = append(vouchers, SignVoucher(d, Hash{1}, uint64(1000+i), k))
+	}
+	pub, err := secp256k1.ParsePubKey(k.PubKey())
+	if err != nil {
+		b.Fatal(err)
+	}
+	who, n := k.Address(), 0
+	next := func() Voucher { n++; return vouchers[n%len(vouchers)] }
+	verify := func(b *testing.B) {
+		if err := next().Verify(d, who); err != nil {
+			b.Fatal(err)
 		}
 	}
+	b.Run("known", func(b *testing.B) {
+		forget()
+		for range 20 {
+			verify(b)
+		}
+		for b.Loop() {
+			verify(b)
+		}
+	})
+	b.Run("dcrd/known", func(b *testing.B) {
+		for b.Loop() {
+			v := next()
+			digest := voucherDigest(d, v.Channel, v.Max)
+			var r, s secp256k1.ModNScalar
+			if r.SetByteSlice(v.Sig[:32]) || s.SetByteSlice(v.Sig[32:64]) || !ecdsa.NewSignature(&r, &s).Verify(digest[:], pub) {
+				b.Fatal()
+			}
+		}
+	})
+	b.Run("first", func(b *testing.B) {
+		for b.Loop() {
+			forget()
+			p, err := parsePoint(k.PubKey())
+			if err != nil {
+				b.Fatal(err)
+			}
+			owners.put(who, p)
+			verify(b)
+		}
+	})
+	b.Run("address", func(b *testing.B) {
+		for b.Loop() {
+			forget()
+			verify(b)
+		}
+	})
+	b.Run("dcrd/address", func(b *testing.B) {
+		for b.Loop() {
+			v := next()
+			if _, ok := reference(voucherDigest(d, v.Channel, v.Max), v.Sig); !ok {
+				b.Fatal()
+			}
+		}
+	})
+	b.Run("sign", func(b *testing.B) {
+		for b.Loop() {
+			SignVoucher(d, Hash{1}, 1000, k)
+		}
+	})
+	b.Run("dcrd/sign", func(b *testing.B) {
+		own := secp256k1.PrivKeyFromBytes(k.Bytes())
+		for b.Loop() {
+			digest := voucherDigest(d, Hash{1}, 1000)
+			ecdsa.SignCompact(own, digest[:], false)
+		}
+	})
 }
 
-func benchSignature(b *testing.B, known bool) {
+// A transaction's signature under its public key.
+func BenchmarkVerifyPubKey(b *testing.B) {
 	defer forget()
-	k, _ := NewKey()
-	who, s := k.Address(), k.Sign(Hash{1})
-	_ = verify(who, Hash{1}, s)
-	for b.Loop() {
-		signers = newMemo[signed, *point](4)
-		if !known {
-			owners = newMemo[Address, *point](4)
-		}
-		if verify(who, Hash{1}, s) != nil {
-			b.Fatal()
+	forget()
+	k, err := NewKey()
+	if err != nil {
+		b.Fatal(err)
+	}
+	var sigs []Signature
+	for i := range 64 {
+		sigs = append(sigs, k.Sign(Hash{byte(i)}))
+	}
+	for i := 0; b.Loop(); i++ {
+		if err := VerifyPubKey(k.PubKey(), Hash{byte(i % 64)}, [64]byte(sigs[i%64][:64])); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

@@ -118,3 +118,19 @@ func CheckRates(r Rules, rates []square.Rate) error {
 	}
 	return nil
 }
+
+// Metered is how much of a unit a receipt meters.
+type Metered struct {
+	Unit  string `json:"unit"`
+	Count uint64 `json:"count,string"`
+}
+
+// Meter names the units of a receipt by the rates that they are charged at; there are
+// as many of both.
+func Meter(rates []square.Rate, units []uint64) []Metered {
+	out := make([]Metered, len(units))
+	for i, n := range units {
+		out[i] = Metered{rates[i].Unit, n}
+	}
+	return out
+}

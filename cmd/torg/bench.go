@@ -75,6 +75,7 @@ func benchCommand() *cobra.Command {
 			return show(c.OutOrStdout(), rows, func(w io.Writer) { t.write(w) })
 		},
 	}
+	c.AddCommand(reverseProxyCommand())
 	c.Flags().BoolVar(&benchLong, "long", false, "also what takes long: the ledger after 100,000 and 1,000,000 leases")
 	return c
 }

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -36,7 +34,7 @@ func benchSquare(ctx context.Context, cfg config, report func(measure)) error {
 	}
 	defer os.RemoveAll(dir)
 	for _, step := range []func(context.Context, config, string, func(measure)) error{
-		benchEngine, benchVouchers, benchFirstBlock, benchLedger, benchIdle, benchValidators, benchPackages, benchUp, benchMany, benchFlood,
+		benchEngine, benchVouchers, benchFirstBlock, benchLedger, benchIdle, benchValidators, benchPackages, benchUp, benchGateway, benchMany, benchFlood,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -163,50 +161,24 @@ func burst(n, at int, work func(i int) error) (rate, cpu, wall float64, err erro
 // benchUp starts a torg up in a process of its own and measures what its user
 // meets.
 func benchUp(ctx context.Context, cfg config, dir string, report func(measure)) error {
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
-	}
-	home := filepath.Join(dir, "up")
-	cmd := exec.CommandContext(ctx, self, "up", "--home", home, "--log-level", "warn", "--gateway-addr", "127.0.0.1:0", "--provider-addr", "127.0.0.1:0",
-		"--rpc-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--rest-addr", "127.0.0.1:0")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 20 * time.Second
 	sw := startWatch()
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start torg up: %w", err)
+	up, run, err := startUp(ctx, filepath.Join(dir, "up"))
+	if err != nil {
+		return err
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
-	defer func() {
-		_ = cmd.Process.Signal(os.Interrupt) // it may have ended already
-		<-exited
-	}()
-	ucfg := config{map[string]string{"home": home}, map[string]string{}}
-	var run running
-	for run, err = findRunning(ucfg); err != nil; run, err = findRunning(ucfg) {
-		select {
-		case werr := <-exited:
-			exited <- werr
-			return fmt.Errorf("torg up ended: %w: %s", errors.Join(werr, err), strings.TrimSpace(stderr.String()))
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+	defer up.stop()
+	pid := up.cmd.Process.Pid
 	api := openAIClient{base: run.BaseURL, key: run.APIKey}
 	if _, err := benchAsk(ctx, api, 0); err != nil {
 		return fmt.Errorf("first answer: %w", err)
 	}
 	cpu, wall := sw.stop()
-	report(measure{"start/first-answer", wall, "s", cpu + processCPU(cmd.Process.Pid), wall})
+	report(measure{"start/first-answer", wall, "s", cpu + processCPU(pid), wall})
 
-	if err := benchOverhead(ctx, api, cmd.Process.Pid, report); err != nil {
+	if err := benchOverhead(ctx, api, pid, report); err != nil {
 		return err
 	}
-	rss, err := residentMiB(cmd.Process.Pid)
+	rss, err := residentMiB(pid)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/wire"
 )
@@ -110,7 +110,7 @@ func TestLedgerStalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Two models, so that one can be without a lease.
-	toy := fake.Toy{Name: "toy"}
+	toy := infertest.Toy{Name: "toy"}
 	n, err := node.Open(t.Context(), node.Config{
 		Key: selling, ChainID: cl.ChainID(), Ledger: providerView{chainView{cl, cl.Account(selling)}}, Dir: t.TempDir(), Listen: "127.0.0.1:0",
 		Exact: []*exact.Model{nano.Model()}, ExactPrice: node.Price{Rates: cheap, Capacity: 16},
@@ -267,7 +267,7 @@ func provideForTest() {
 	die(err)
 	n, err := node.Open(ctx, node.Config{
 		Key: key, ChainID: cl.ChainID(), Ledger: providerView{chainView{cl, cl.Account(key)}}, Dir: at.Dir, Listen: at.Listen,
-		Engines: []provider.Service{{Engine: fake.Toy{Name: "slow", Pace: 20 * time.Millisecond}, Rates: cheap, Denom: square.Denom, Capacity: 16}},
+		Engines: []provider.Service{{Engine: infertest.Toy{Name: "slow", Pace: 20 * time.Millisecond}, Rates: cheap, Denom: square.Denom, Capacity: 16}},
 		Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	die(err)

@@ -12,12 +12,11 @@ import (
 	"github.com/torg-network/torg/ledger/history"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
-// chainView fits one account of the ledger's client to what the two halves of
-// the inference trade ask of a ledger.
+// chainView fits one account of the ledger's client to what the two halves of a
+// trade ask of a ledger.
 type chainView struct {
 	client  *client.Client
 	account *client.Account
@@ -33,7 +32,7 @@ func told(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, client.ErrStalled), errors.Is(err, client.ErrUnreachable):
-		return fmt.Errorf("%w: %w", buyer.ErrStalled, err)
+		return fmt.Errorf("%w: %w", chain.ErrStalled, err)
 	case errors.Is(err, client.ErrInsufficient), errors.Is(err, market.ErrFunds):
 		return fmt.Errorf("%w: %w", buyer.ErrFunds, err)
 	case errors.Is(err, client.ErrNotFound):
@@ -82,10 +81,10 @@ func (v providerView) Funds(ctx context.Context, account square.Address, denom s
 	return a.Units, told(err)
 }
 
-func (v providerView) Stake(ctx context.Context, denom string) (market.Stake, error) {
+func (v providerView) Stake(ctx context.Context, trade, denom string) (market.Stake, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	stakes, _, err := v.client.Stakes(ctx, v.account.Address(), infer.Name, client.Page{})
+	stakes, _, err := v.client.Stakes(ctx, v.account.Address(), trade, client.Page{})
 	for _, s := range stakes {
 		if s.Denom == denom {
 			return s.Stake, nil
@@ -111,8 +110,8 @@ func (v providerView) PostOffer(ctx context.Context, o square.Offer) error {
 	return told(err)
 }
 
-func (v providerView) WithdrawOffer(ctx context.Context, spec square.Hash) error {
-	_, err := v.account.WithdrawOffer(ctx, infer.Name, spec)
+func (v providerView) WithdrawOffer(ctx context.Context, trade string, spec square.Hash) error {
+	_, err := v.account.WithdrawOffer(ctx, trade, spec)
 	return told(err)
 }
 
@@ -143,12 +142,12 @@ type buyerView struct{ chainView }
 // maxOffers bounds how many offers of the trade are looked at.
 const maxOffers = 10_000
 
-func (v buyerView) Offers(ctx context.Context) (offers []square.Offer, err error) {
+func (v buyerView) Offers(ctx context.Context, trade string) (offers []square.Offer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*queryTime)
 	defer cancel()
 	page := client.Page{Limit: 1000}
 	for {
-		some, next, err := v.client.Offers(ctx, client.OfferFilter{Trade: infer.Name}, page)
+		some, next, err := v.client.Offers(ctx, client.OfferFilter{Trade: trade}, page)
 		if err != nil {
 			return nil, told(err)
 		}
@@ -174,7 +173,7 @@ func (v buyerView) Open(ctx context.Context, o square.Order, q square.Quote, sig
 	return told(err)
 }
 
-func (v buyerView) Close(ctx context.Context, lease square.Hash, consent *buyer.Consent) error {
+func (v buyerView) Close(ctx context.Context, lease square.Hash, consent *chain.Consent) error {
 	var c *client.Consent
 	if consent != nil {
 		c = &client.Consent{Paid: consent.Paid, Sig: consent.Sig}

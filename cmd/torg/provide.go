@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 func provideCommand() *cobra.Command {
@@ -21,11 +21,11 @@ func provideCommand() *cobra.Command {
 	c.AddCommand(
 		provideCall("status", "What the last hour paid and why, what is on sale, who leases", cobra.NoArgs, nil),
 		provideCall("pause", "Take no more leases and requests, and withdraw the offers; what runs ends", cobra.NoArgs,
-			func(c *provider.Control, _ []string) error { c.Paused = true; return nil }),
+			func(c *seller.Control, _ []string) error { c.Paused = true; return nil }),
 		provideCall("resume", "Sell again after a pause", cobra.NoArgs,
-			func(c *provider.Control, _ []string) error { c.Paused = false; return nil }),
+			func(c *seller.Control, _ []string) error { c.Paused = false; return nil }),
 		provideCall("limit LANES", "Work on so many requests at once at most; 0 is no limit", cobra.ExactArgs(1),
-			func(c *provider.Control, args []string) (err error) {
+			func(c *seller.Control, args []string) (err error) {
 				if c.Lanes, err = strconv.Atoi(args[0]); err != nil || c.Lanes < 0 {
 					return usageError("lanes %q: want a number from 1 to %d, or 0 for no limit", args[0], square.MaxLanes)
 				}
@@ -36,11 +36,11 @@ func provideCommand() *cobra.Command {
 }
 
 // provideCall shows the provider, after a change of its control if there is one.
-func provideCall(use, short string, args cobra.PositionalArgs, change func(*provider.Control, []string) error) *cobra.Command {
+func provideCall(use, short string, args cobra.PositionalArgs, change func(*seller.Control, []string) error) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Args: args,
 		RunE: asking(func(c *cobra.Command, api adminClient, args []string) error {
-			var r provider.Report
+			var r seller.Report
 			if err := api.call(c.Context(), "GET", "provider", nil, &r); err != nil {
 				return err
 			}
@@ -59,20 +59,20 @@ func provideCall(use, short string, args cobra.PositionalArgs, change func(*prov
 }
 
 // whyPaid are the reasons in words.
-var whyPaid = map[provider.Why]string{
-	provider.WhySlashed:    "an answer was found false, and the bond of its lease was slashed",
-	provider.WhyEarned:     "work was done and paid",
-	provider.WhyUnredeemed: "work was done; its vouchers are not redeemed yet",
-	provider.WhyPaused:     "it is paused: torg provide resume",
-	provider.WhyFailed:     "whoever asked got no answer",
-	provider.WhyRefused:    "whoever asked was turned away",
-	provider.WhyNothing:    "there is nothing to sell",
-	provider.WhyNotOffered: "the ledger has no offer of this machine's: see torg doctor",
-	provider.WhyNoLease:    "on offer, and nobody has leased it",
-	provider.WhyNotAsked:   "leased, and nobody asked",
+var whyPaid = map[seller.Why]string{
+	seller.WhySlashed:    "an answer was found false, and the bond of its lease was slashed",
+	seller.WhyEarned:     "work was done and paid",
+	seller.WhyUnredeemed: "work was done; its vouchers are not redeemed yet",
+	seller.WhyPaused:     "it is paused: torg provide resume",
+	seller.WhyFailed:     "whoever asked got no answer",
+	seller.WhyRefused:    "whoever asked was turned away",
+	seller.WhyNothing:    "there is nothing to sell",
+	seller.WhyNotOffered: "the ledger has no offer of this machine's: see torg doctor",
+	seller.WhyNoLease:    "on offer, and nobody has leased it",
+	seller.WhyNotAsked:   "leased, and nobody asked",
 }
 
-func printProvider(w io.Writer, r provider.Report) {
+func printProvider(w io.Writer, r seller.Report) {
 	row := rowPrinter(w)
 	limit := "no limit but the offers' places"
 	if r.Control.Lanes > 0 {
@@ -87,9 +87,9 @@ func printProvider(w io.Writer, r provider.Report) {
 	row("last hour", "%s earned, %s redeemed; %d answered, %d failed, %d refused", square.Utorg(r.Hour.Charged), square.Utorg(r.Hour.Redeemed), r.Hour.Served, r.Hour.Failed, r.Hour.Refused)
 	row("why", "%s", whyPaid[r.Why])
 	for _, m := range []struct {
-		why  provider.Why
-		last provider.Mishap
-	}{{provider.WhyRefused, r.Refused}, {provider.WhyFailed, r.Failed}} {
+		why  seller.Why
+		last seller.Mishap
+	}{{seller.WhyRefused, r.Refused}, {seller.WhyFailed, r.Failed}} {
 		if r.Why == m.why && m.last.Time > 0 {
 			row("", "the last, at %s: %s", time.UnixMilli(m.last.Time).Format(time.TimeOnly), m.last.Words)
 		}

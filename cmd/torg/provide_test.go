@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/torg-network/torg/ledger/client"
-	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // TestPause: what a person pauses takes no work, says so to whoever asks, and is
@@ -18,14 +18,14 @@ func TestPause(t *testing.T) {
 	home := t.TempDir()
 	s := open(t, home)
 	s.paid(hello(4))
-	var r provider.Report
+	var r seller.Report
 	set := func(args ...string) {
 		t.Helper()
-		r = provider.Report{}
+		r = seller.Report{}
 		s.torg(append(append([]string{"provide"}, args...), "-o", "json")...).read(t, &r)
 	}
 	set("status")
-	if r.Control.Paused || r.Hour.Served != 1 || r.Why != provider.WhyUnredeemed || len(r.Serving) != 1 {
+	if r.Control.Paused || r.Hour.Served != 1 || r.Why != seller.WhyUnredeemed || len(r.Serving) != 1 {
 		t.Errorf("status is %+v", r)
 	}
 	offered := func(want int) {
@@ -69,7 +69,7 @@ func TestPause(t *testing.T) {
 		return nil
 	})
 	set("limit", "3")
-	if r.Control != (provider.Control{Lanes: 3}) {
+	if r.Control != (seller.Control{Lanes: 3}) {
 		t.Errorf("control is %+v", r.Control)
 	}
 	s.conserved()

@@ -40,6 +40,7 @@ import (
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
 	"github.com/torg-network/torg/trade/judge"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // What a new square on one machine starts with, in TORG.
@@ -223,32 +224,32 @@ func (s *openSquare) escrow() (uint64, error) {
 
 // terms are what the provider here demands of an order, wide enough for those of
 // the desk here.
-func (s *openSquare) terms() (t provider.Terms, err error) {
+func (s *openSquare) terms() (t seller.Terms, place uint64, err error) {
 	if t.Notice, err = s.cfg.duration("least-notice"); err == nil && t.Notice < time.Second {
 		err = s.cfg.bad("least-notice", errors.New("must be at least 1s"))
 	}
 	if err != nil {
-		return t, err
+		return t, 0, err
 	}
 	if t.MaxIdle, err = s.cfg.duration("lease-idle"); err != nil {
-		return t, err
+		return t, 0, err
 	}
 	if t.MaxDuration, err = s.cfg.duration("lease-duration"); err != nil {
-		return t, err
+		return t, 0, err
 	}
 	t.MaxIdle, t.MaxDuration = max(t.MaxIdle, time.Hour), max(t.MaxDuration, 31*24*time.Hour)
 	escrow, err := s.escrow()
 	if err != nil {
-		return t, err
+		return t, 0, err
 	}
 	rates, err := s.rates()
 	if err != nil {
-		return t, err
+		return t, 0, err
 	}
 	if price := rates[1].PerMillion / 1_000_000; price > 0 { // of a token; a desk may have a single lane
-		t.Tokens = min(infer.PlaceTokens, max(escrow/price, 1))
+		place = min(infer.PlaceTokens, max(escrow/price, 1))
 	}
-	return t, nil
+	return t, place, nil
 }
 
 func (s *openSquare) openProvider(ctx context.Context) error {
@@ -276,13 +277,13 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 			price.Proven = append(price.Proven, square.Rate{Unit: r.Unit, PerMillion: min(r.PerMillion, square.MaxUnits/provenTimes) * provenTimes})
 		}
 	}
-	terms, err := s.terms()
+	terms, place, err := s.terms()
 	if err != nil {
 		return err
 	}
 	nc := node.Config{
-		Terms: terms,
-		Key:   s.keyring.provider, ChainID: s.ledger.ChainID(), Ledger: providerView{chainView{s.client, account}},
+		Terms: terms, PlaceTokens: place,
+		Key: s.keyring.provider, ChainID: s.ledger.ChainID(), Ledger: providerView{chainView{s.client, account}},
 		Dir: dir, Exact: []*exact.Model{nano.Model()}, ExactPrice: price,
 		Log: s.log.With("part", "provider"),
 	}
@@ -432,7 +433,7 @@ func (s *openSquare) buyerConfig() (buyer.Config, error) {
 	if bc.Idle, err = s.cfg.duration("lease-idle"); err != nil {
 		return bc, err
 	}
-	terms, err := s.terms()
+	terms, _, err := s.terms()
 	if err != nil {
 		return bc, err
 	}
@@ -732,8 +733,8 @@ func (v adminView) CloseLease(ctx context.Context, id square.Hash) (admin.Lease,
 func (v adminView) ProviderReport() any { return v.s.node.Provider.Report() }
 
 func (v adminView) SetProvider(c admin.Control) error {
-	err := v.s.node.Provider.SetControl(provider.Control(c))
-	if errors.Is(err, provider.ErrControl) {
+	err := v.s.node.Provider.SetControl(seller.Control(c))
+	if errors.Is(err, seller.ErrControl) {
 		return fmt.Errorf("%w: %w", admin.ErrControl, err)
 	}
 	return err
@@ -786,14 +787,14 @@ func (v adminView) status(ctx context.Context) (any, error) {
 
 // status is how a running square is.
 type status struct {
-	Height   int64          `json:"height"`
-	BlockAge float64        `json:"block_age_s"`
-	Balance  square.Amount  `json:"balance"`
-	Models   []buyer.Model  `json:"models"`
-	Provider provider.Stats `json:"provider"`
-	Endpoint string         `json:"provider_endpoint"`
-	Judge    judgeStatus    `json:"judge"`
-	Home     string         `json:"home"`
+	Height   int64         `json:"height"`
+	BlockAge float64       `json:"block_age_s"`
+	Balance  square.Amount `json:"balance"`
+	Models   []buyer.Model `json:"models"`
+	Provider seller.Stats  `json:"provider"`
+	Endpoint string        `json:"provider_endpoint"`
+	Judge    judgeStatus   `json:"judge"`
+	Home     string        `json:"home"`
 }
 
 // wipe removes everything a square keeps but the configuration file.

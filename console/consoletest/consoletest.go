@@ -29,7 +29,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // Square is everything that pages are told, in fields that a test sets. Queries
@@ -290,16 +290,16 @@ func (r register) Model(_ context.Context, digest square.Hash) (source.Model, er
 
 // Provider is what this machine sells.
 type Provider struct {
-	Told provider.Report
-	Log  []provider.Ran // newest first
-	Fail error          // of SetControl
+	Told seller.Report
+	Log  []seller.Ran // newest first
+	Fail error        // of SetControl
 }
 
-func (p *Provider) Report() provider.Report { return p.Told }
+func (p *Provider) Report() seller.Report { return p.Told }
 
-func (p *Provider) Ran(n int) []provider.Ran { return p.Log[:min(n, len(p.Log))] }
+func (p *Provider) Ran(n int) []seller.Ran { return p.Log[:min(n, len(p.Log))] }
 
-func (p *Provider) SetControl(c provider.Control) error {
+func (p *Provider) SetControl(c seller.Control) error {
 	if p.Fail == nil {
 		p.Told.Control = c
 	}

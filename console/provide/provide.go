@@ -18,7 +18,8 @@ import (
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // Page shows this machine's provider.
@@ -60,7 +61,7 @@ func owners(h ui.Handler) ui.Handler {
 
 // facts are what the page shows.
 type facts struct {
-	provider.Report
+	seller.Report
 	stakes []source.Stake
 	params market.Params
 	unread string // why stakes or params are not known
@@ -71,11 +72,11 @@ type facts struct {
 // request is one that ran here. Known says that it was asked by this machine's
 // buyer too, which has its receipt and can tell its story.
 type request struct {
-	provider.Ran
+	seller.Ran
 	known bool
 }
 
-func (p *Page) known(ctx context.Context, ran []provider.Ran) []request {
+func (p *Page) known(ctx context.Context, ran []seller.Ran) []request {
 	out := make([]request, len(ran))
 	for i, r := range ran {
 		out[i].Ran = r
@@ -121,10 +122,10 @@ func (p *Page) staked(ctx context.Context, f *facts) (err error) {
 	return nil
 }
 
-func (p *Page) set(w http.ResponseWriter, r *http.Request, change func(*provider.Control), said string) error {
+func (p *Page) set(w http.ResponseWriter, r *http.Request, change func(*seller.Control), said string) error {
 	c := p.provider.Report().Control
 	change(&c)
-	if err := p.provider.SetControl(c); errors.Is(err, provider.ErrControl) {
+	if err := p.provider.SetControl(c); errors.Is(err, seller.ErrControl) {
 		return ui.BadInput("lanes", fmt.Sprintf("it is a number from 1 to %d, or empty for no limit", square.MaxLanes))
 	} else if err != nil {
 		return err
@@ -135,12 +136,12 @@ func (p *Page) set(w http.ResponseWriter, r *http.Request, change func(*provider
 }
 
 func (p *Page) pause(w http.ResponseWriter, r *http.Request) error {
-	return p.set(w, r, func(c *provider.Control) { c.Paused = true },
+	return p.set(w, r, func(c *seller.Control) { c.Paused = true },
 		"Paused. New questions and leases are refused; what runs is finished, what is owed is redeemed, and the offers are withdrawn.")
 }
 
 func (p *Page) resume(w http.ResponseWriter, r *http.Request) error {
-	return p.set(w, r, func(c *provider.Control) { c.Paused = false }, "Back on the square: the offers are posted again.")
+	return p.set(w, r, func(c *seller.Control) { c.Paused = false }, "Back on the square: the offers are posted again.")
 }
 
 func (p *Page) limit(w http.ResponseWriter, r *http.Request) error {
@@ -152,7 +153,7 @@ func (p *Page) limit(w http.ResponseWriter, r *http.Request) error {
 		}
 		said = fmt.Sprintf("At most %d at once from now on.", n)
 	}
-	return p.set(w, r, func(c *provider.Control) { c.Lanes = n }, said)
+	return p.set(w, r, func(c *seller.Control) { c.Lanes = n }, said)
 }
 
 var spec = list.Spec{
@@ -169,14 +170,14 @@ var spec = list.Spec{
 	},
 }
 
-var compare = map[string]func(a, b provider.Ran) int{
-	"number": list.By(func(r provider.Ran) uint64 { return r.Number }),
-	"time":   list.By(func(r provider.Ran) uint64 { return r.Number }), // in the order in which they ended
-	"model":  list.By(func(r provider.Ran) string { return r.Model }),
-	"prompt": list.By(func(r provider.Ran) uint64 { return r.Prompt }),
-	"answer": list.By(func(r provider.Ran) uint64 { return r.Completion }),
-	"took":   list.By(func(r provider.Ran) time.Duration { return r.Took }),
-	"price":  list.By(func(r provider.Ran) uint64 { return r.Price }),
+var compare = map[string]func(a, b seller.Ran) int{
+	"number": list.By(func(r seller.Ran) uint64 { return r.Number }),
+	"time":   list.By(func(r seller.Ran) uint64 { return r.Number }), // in the order in which they ended
+	"model":  list.By(func(r seller.Ran) string { return r.Subject }),
+	"prompt": list.By(func(r seller.Ran) uint64 { return r.Metered(infer.UnitPrompt) }),
+	"answer": list.By(func(r seller.Ran) uint64 { return r.Metered(infer.UnitCompletion) }),
+	"took":   list.By(func(r seller.Ran) time.Duration { return r.Took }),
+	"price":  list.By(func(r seller.Ran) uint64 { return r.Price }),
 }
 
 func (p *Page) log(w http.ResponseWriter, r *http.Request) error {
@@ -185,23 +186,23 @@ func (p *Page) log(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	model, lease, end := q.Filters["model"], q.Filters["lease"], q.Filters["end"]
-	view := list.Choose(p.provider.Ran(allRan), q, func(r provider.Ran) bool {
-		return list.Contains(r.Model, model) && list.Contains(r.Lease.String(), lease) && (end == "" || (end == "failed") == r.Receipt.IsZero())
+	view := list.Choose(p.provider.Ran(allRan), q, func(r seller.Ran) bool {
+		return list.Contains(r.Subject, model) && list.Contains(r.Lease.String(), lease) && (end == "" || (end == "failed") == r.Receipt.IsZero())
 	}, compare)
 	return ui.Render(w, r, ui.View{Title: "What ran here"}, logTable(q, view.Pager, p.known(r.Context(), view.Rows)))
 }
 
 // reason is why the last hour paid what it paid, for people: in short, and at
 // length.
-func reason(r provider.Report) (tone ui.Tone, title, words string) {
+func reason(r seller.Report) (tone ui.Tone, title, words string) {
 	tone, title, words = because(r)
-	if r.Control.Paused && r.Why != provider.WhyPaused {
+	if r.Control.Paused && r.Why != seller.WhyPaused {
 		words += " It is paused now."
 	}
 	return tone, title, words
 }
 
-func because(r provider.Report) (tone ui.Tone, title, words string) {
+func because(r seller.Report) (tone ui.Tone, title, words string) {
 	h := r.Hour
 	requests := func(n uint64) string {
 		if n == 1 {
@@ -211,9 +212,9 @@ func because(r provider.Report) (tone ui.Tone, title, words string) {
 	}
 	denom := denomOf(r)
 	switch r.Why {
-	case provider.WhySlashed:
+	case seller.WhySlashed:
 		return ui.Bad, "An answer was found false", "A lease ended with the bond slashed. What was held of it is gone, and its buyer was made whole from it."
-	case provider.WhyEarned:
+	case seller.WhyEarned:
 		s := fmt.Sprintf("%s answered for %s, and %s came to your account.", requests(h.Served), ui.Coins(h.Charged, denom), ui.Coins(h.Redeemed, denom))
 		if h.Served == 0 {
 			s = fmt.Sprintf("Nobody asked, and %s for earlier answers came to your account.", ui.Coins(h.Redeemed, denom))
@@ -222,27 +223,27 @@ func because(r provider.Report) (tone ui.Tone, title, words string) {
 			s += " " + waiting(r)
 		}
 		return ui.Good, "Work was done and paid", s
-	case provider.WhyUnredeemed:
+	case seller.WhyUnredeemed:
 		return ui.Busy, "Earned, and not redeemed yet", fmt.Sprintf("%s answered for %s. %s", requests(h.Served), ui.Coins(h.Charged, denom), waiting(r))
-	case provider.WhyPaused:
+	case seller.WhyPaused:
 		return ui.Warn, "It is paused", "You paused this machine, so it takes no leases and no questions. Resume when it may work again."
-	case provider.WhyFailed:
+	case seller.WhyFailed:
 		return ui.Bad, "Whoever asked got no answer", fmt.Sprintf("%s failed, and what fails is not charged. The last: %s.", requests(h.Failed), r.Failed.Words)
-	case provider.WhyRefused:
+	case seller.WhyRefused:
 		return ui.Warn, "Whoever asked was turned away", fmt.Sprintf("%s refused. The last: %s.", requests(h.Refused), r.Refused.Words)
-	case provider.WhyNothing:
+	case seller.WhyNothing:
 		return ui.Warn, "There is nothing to sell", "No engine runs here, or the upstream server does not answer. torg up --upstream names one."
-	case provider.WhyNotAsked:
+	case seller.WhyNotAsked:
 		return ui.Plain, "Nobody asked", fmt.Sprintf("%s with this machine, and nobody had a question. What is leased is paid by the token, not by the hour.", standing(len(r.Serving)))
-	case provider.WhyNotOffered:
+	case seller.WhyNotOffered:
 		return ui.Warn, "The ledger has no offer of yours", "It could not be posted, or has lapsed: is the ledger making blocks, and is there money for fees? It is tried again every few seconds; torg doctor looks at the rest."
-	case provider.WhyNoLease:
+	case seller.WhyNoLease:
 		return ui.Plain, "No lease stands", "Your offer is on the square and nobody has leased this machine. A lower price or another model may find buyers: see what others ask."
 	}
 	return ui.Plain, string(r.Why), ""
 }
 
-func waiting(r provider.Report) string {
+func waiting(r seller.Report) string {
 	return fmt.Sprintf("%s waits in vouchers. A lease is redeemed when that is worth the fee of %s, and before it ends.", ui.Coins(r.Owed, denomOf(r)), ui.Coins(r.Fee, denomOf(r)))
 }
 
@@ -253,7 +254,7 @@ func standing(n int) string {
 	return fmt.Sprintf("%d leases stand", n)
 }
 
-func denomOf(r provider.Report) string {
+func denomOf(r seller.Report) string {
 	if len(r.Selling) > 0 {
 		return r.Selling[0].Denom
 	}
@@ -261,7 +262,7 @@ func denomOf(r provider.Report) string {
 }
 
 // state is how the machine stands, for people.
-func state(r provider.Report) (ui.Tone, string) {
+func state(r seller.Report) (ui.Tone, string) {
 	on := 0
 	for _, s := range r.Selling {
 		if !s.ID.IsZero() {
@@ -280,10 +281,10 @@ func state(r provider.Report) (ui.Tone, string) {
 }
 
 // earnings are the day's, a value for each step.
-func earnings(r provider.Report) ui.ChartData {
+func earnings(r seller.Report) ui.ChartData {
 	c := ui.ChartData{
 		ID: "earned", Title: "Earned in the last day", Unit: "TORG per 5 minutes", Tone: ui.Good,
-		Begin: r.Begin, Step: provider.StepTime, Values: make([]float64, len(r.Steps)),
+		Begin: r.Begin, Step: seller.StepTime, Values: make([]float64, len(r.Steps)),
 	}
 	top := uint64(0)
 	for _, s := range r.Steps {
@@ -300,7 +301,7 @@ func earnings(r provider.Report) ui.ChartData {
 }
 
 // hardware is what the offers say of the machine, and each model's own.
-func hardware(r provider.Report) (out []square.Attribute) {
+func hardware(r seller.Report) (out []square.Attribute) {
 	seen := map[string]bool{}
 	for _, s := range r.Selling {
 		for _, a := range s.Attributes {

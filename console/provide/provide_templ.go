@@ -17,7 +17,7 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 func body(f facts) templ.Component {
@@ -345,14 +345,14 @@ func body(f facts) templ.Component {
 	})
 }
 
-func limits(c provider.Control) string {
+func limits(c seller.Control) string {
 	if c.Lanes > 0 {
 		return fmt.Sprintf("at most %d", c.Lanes)
 	}
 	return "requests"
 }
 
-func why(r provider.Report) templ.Component {
+func why(r seller.Report) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -418,22 +418,22 @@ func why(r provider.Report) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		switch r.Why {
-		case provider.WhyEarned, provider.WhyUnredeemed:
+		case seller.WhyEarned, seller.WhyUnredeemed:
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 36, "<a href=\"/provide/log?end=charged\">The answers that were charged</a> ")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-		case provider.WhyFailed:
+		case seller.WhyFailed:
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 37, "<a href=\"/provide/log?end=failed\">What failed</a> ")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-		case provider.WhyNoLease, provider.WhyNotOffered, provider.WhyNothing:
+		case seller.WhyNoLease, seller.WhyNotOffered, seller.WhyNothing:
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 38, "<a href=\"/models\">What others sell</a> ")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-		case provider.WhySlashed:
+		case seller.WhySlashed:
 			for _, e := range r.Ended {
 				if e.State == market.Slashed {
 					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 39, "<a href=\"")
@@ -519,7 +519,7 @@ func why(r provider.Report) templ.Component {
 	})
 }
 
-func switches(r provider.Report) templ.Component {
+func switches(r seller.Report) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -623,7 +623,7 @@ func switches(r provider.Report) templ.Component {
 	})
 }
 
-func selling(r provider.Report) templ.Component {
+func selling(r seller.Report) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -1035,7 +1035,7 @@ func bond(f facts) templ.Component {
 	})
 }
 
-func serving(r provider.Report) templ.Component {
+func serving(r seller.Report) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -1112,7 +1112,7 @@ func serving(r provider.Report) templ.Component {
 						return templ_7745c5c3_Err
 					}
 					var templ_7745c5c3_Var40 string
-					templ_7745c5c3_Var40, templ_7745c5c3_Err = templ.JoinStringErrs(s.Model)
+					templ_7745c5c3_Var40, templ_7745c5c3_Err = templ.JoinStringErrs(s.Subject)
 					if templ_7745c5c3_Err != nil {
 						return templ.Error{Err: templ_7745c5c3_Err, FileName: `provide/provide.templ`, Line: 341, Col: 21}
 					}
@@ -1241,7 +1241,7 @@ func ran(r request) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var45 templ.SafeURL
-		templ_7745c5c3_Var45, templ_7745c5c3_Err = templ.JoinURLErrs(templ.SafeURL("/models/" + r.Subject.String()))
+		templ_7745c5c3_Var45, templ_7745c5c3_Err = templ.JoinURLErrs(templ.SafeURL("/models/" + r.Spec.String()))
 		if templ_7745c5c3_Err != nil {
 			return templ.Error{Err: templ_7745c5c3_Err, FileName: `provide/provide.templ`, Line: 368, Col: 62}
 		}
@@ -1254,7 +1254,7 @@ func ran(r request) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var46 string
-		templ_7745c5c3_Var46, templ_7745c5c3_Err = templ.JoinStringErrs(r.Model)
+		templ_7745c5c3_Var46, templ_7745c5c3_Err = templ.JoinStringErrs(r.Subject)
 		if templ_7745c5c3_Err != nil {
 			return templ.Error{Err: templ_7745c5c3_Err, FileName: `provide/provide.templ`, Line: 368, Col: 74}
 		}
@@ -1267,7 +1267,7 @@ func ran(r request) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var47 string
-		templ_7745c5c3_Var47, templ_7745c5c3_Err = templ.JoinStringErrs(ui.Number(r.Prompt))
+		templ_7745c5c3_Var47, templ_7745c5c3_Err = templ.JoinStringErrs(ui.Number(r.Metered(infer.UnitPrompt)))
 		if templ_7745c5c3_Err != nil {
 			return templ.Error{Err: templ_7745c5c3_Err, FileName: `provide/provide.templ`, Line: 369, Col: 39}
 		}
@@ -1280,7 +1280,7 @@ func ran(r request) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var48 string
-		templ_7745c5c3_Var48, templ_7745c5c3_Err = templ.JoinStringErrs(ui.Number(r.Completion))
+		templ_7745c5c3_Var48, templ_7745c5c3_Err = templ.JoinStringErrs(ui.Number(r.Metered(infer.UnitCompletion)))
 		if templ_7745c5c3_Err != nil {
 			return templ.Error{Err: templ_7745c5c3_Err, FileName: `provide/provide.templ`, Line: 370, Col: 43}
 		}

@@ -15,9 +15,10 @@ import (
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 func hash(n int) (h square.Hash) {
@@ -30,26 +31,26 @@ var me = square.Address{7, 7}
 const hostile = `<script>alert(1)</script>`
 
 // report is a provider that sells one model and earned five times.
-func report() provider.Report {
-	r := provider.Report{
-		Address: me, Endpoint: "http://127.0.0.1:7", Fee: 3000, Why: provider.WhyEarned,
-		Hour: provider.Stats{Served: 5, Charged: 5_000_000, Redeemed: 3_000_000, Refused: 1}, Owed: 2_000_000,
-		Begin: time.Now().Add(-24 * time.Hour), Steps: make([]provider.Stats, provider.Steps),
-		Selling: []provider.Selling{{ID: hash(1), Exact: true, Working: 3, Offer: square.Offer{
+func report() seller.Report {
+	r := seller.Report{
+		Address: me, Endpoint: "http://127.0.0.1:7", Fee: 3000, Why: seller.WhyEarned,
+		Hour: seller.Stats{Served: 5, Charged: 5_000_000, Redeemed: 3_000_000, Refused: 1}, Owed: 2_000_000,
+		Begin: time.Now().Add(-24 * time.Hour), Steps: make([]seller.Stats, seller.Steps),
+		Selling: []seller.Selling{{ID: hash(1), Working: 3, Offer: square.Offer{
 			Provider: me, Trade: infer.Name, Spec: hash(2), Subject: "model " + hostile, Denom: square.Denom, Capacity: 12,
 			Rates: []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 1_000_000}, {Unit: infer.UnitCompletion, PerMillion: 2_000_000}},
 			Attributes: append(infer.ProvenAttributes([]square.Rate{{Unit: infer.UnitPrompt, PerMillion: 10_000_000}, {Unit: infer.UnitCompletion, PerMillion: 30_000_000}}),
 				square.Attribute{Key: "cpu.cores", Value: "8"}, square.Attribute{Key: "memory.bytes", Value: "17179869184"}, square.Attribute{Key: hostile, Value: hostile}),
 			Expiry: time.Now().Add(time.Hour).Unix(),
 		}}},
-		Serving: []provider.Serving{{Lease: hash(3), Buyer: square.Address{9}, Model: "m", Policy: square.PolicyAudit, State: market.Active, Lanes: 8, Busy: 2, Charged: 4, Redeemed: 1}},
+		Serving: []seller.Serving{{Lease: hash(3), Buyer: square.Address{9}, Trade: infer.Name, Subject: "m", Policy: square.PolicyAudit, State: market.Active, Lanes: 8, Busy: 2, Charged: 4, Redeemed: 1}},
 	}
 	r.Steps[len(r.Steps)-1].Charged = 5_000_000
 	return r
 }
 
-func ran(n int) provider.Ran {
-	r := provider.Ran{Number: uint64(n), Time: time.Now().UnixMilli(), Took: 42 * time.Millisecond, Model: fmt.Sprintf("model-%d", n%3), Subject: hash(2), Lease: hash(3), Prompt: 11, Completion: 22, Price: uint64(n) * 1_000_000}
+func ran(n int) seller.Ran {
+	r := seller.Ran{Number: uint64(n), Time: time.Now().UnixMilli(), Took: 42 * time.Millisecond, Subject: fmt.Sprintf("model-%d", n%3), Spec: hash(2), Lease: hash(3), Units: []trade.Metered{{Unit: infer.UnitPrompt, Count: 11}, {Unit: infer.UnitCompletion, Count: 22}}, Price: uint64(n) * 1_000_000}
 	if n%10 == 0 {
 		r.Error, r.Price = "the engine said "+hostile, 0
 	} else {
@@ -101,14 +102,14 @@ func TestProvide(t *testing.T) {
 // Every reason has words of its own.
 func TestReasons(t *testing.T) {
 	s, b := open(t)
-	seen := map[string]provider.Why{}
-	for _, why := range []provider.Why{
-		provider.WhySlashed, provider.WhyEarned, provider.WhyUnredeemed, provider.WhyPaused, provider.WhyFailed,
-		provider.WhyRefused, provider.WhyNothing, provider.WhyNotOffered, provider.WhyNoLease, provider.WhyNotAsked,
+	seen := map[string]seller.Why{}
+	for _, why := range []seller.Why{
+		seller.WhySlashed, seller.WhyEarned, seller.WhyUnredeemed, seller.WhyPaused, seller.WhyFailed,
+		seller.WhyRefused, seller.WhyNothing, seller.WhyNotOffered, seller.WhyNoLease, seller.WhyNotAsked,
 	} {
 		s.Provider.Told.Why = why
 		s.Provider.Told.Failed.Words, s.Provider.Told.Refused.Words = "last failure "+hostile, "last refusal "+hostile
-		s.Provider.Told.Ended = []provider.Ended{{Lease: hash(5), State: market.Slashed, Lost: 6_000_000}}
+		s.Provider.Told.Ended = []seller.Ended{{Lease: hash(5), State: market.Slashed, Lost: 6_000_000}}
 		r := b.Get("/provide").Is(http.StatusOK).Lacks(hostile).Has("6 TORG was not redeemed")
 		words := ""
 		r.Each("section", func(n *html.Node) {
@@ -137,13 +138,13 @@ func TestSwitches(t *testing.T) {
 	b.Get("/provide").Has("at most 7")
 	b.Submit("/provide", "/provide/resume", url.Values{}).Is(http.StatusSeeOther)
 	b.Submit("/provide", "/provide/limit", url.Values{"lanes": {""}}).Is(http.StatusSeeOther)
-	if c := s.Provider.Told.Control; c != (provider.Control{}) {
+	if c := s.Provider.Told.Control; c != (seller.Control{}) {
 		t.Errorf("control is %+v", c)
 	}
 	for _, bad := range []string{"0", "-1", "many", "1e3", "99999999999999999999"} {
 		b.Submit("/provide", "/provide/limit", url.Values{"lanes": {bad}}).Is(http.StatusBadRequest).Has("lanes")
 	}
-	s.Provider.Fail = fmt.Errorf("lanes 9: %w", provider.ErrControl)
+	s.Provider.Fail = fmt.Errorf("lanes 9: %w", seller.ErrControl)
 	b.Submit("/provide", "/provide/limit", url.Values{"lanes": {"9"}}).Is(http.StatusBadRequest)
 	s.Provider.Fail = errors.New("the disk is full")
 	b.Submit("/provide", "/provide/pause", url.Values{}).Is(http.StatusInternalServerError).Has("the disk is full")
@@ -177,7 +178,7 @@ func TestOwnerOnly(t *testing.T) {
 			b.Submit("/models", "/provide/"+path, url.Values{"lanes": {"1"}}).Is(http.StatusNotFound)
 		}
 	}
-	if s.Provider.Told.Control != (provider.Control{}) {
+	if s.Provider.Told.Control != (seller.Control{}) {
 		t.Error("somebody else set it")
 	}
 	consoletest.Open(t, consoletest.New(), nil).AsOwner().Get("/provide").Is(http.StatusNotFound)

@@ -13,7 +13,7 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // ErrNotFound is wrapped where the square has no such thing, or has forgotten
@@ -174,12 +174,12 @@ type Bank interface {
 	SubmitDraft(ctx context.Context, d Draft, sig []byte) (Tx, error)
 }
 
-// Provider is what this machine sells; *provider.Provider is one.
+// Provider is what this machine sells; *seller.Seller is one.
 type Provider interface {
-	Report() provider.Report
+	Report() seller.Report
 	// Ran lists what ran here, newest first, at most n.
-	Ran(n int) []provider.Ran
-	SetControl(provider.Control) error
+	Ran(n int) []seller.Ran
+	SetControl(seller.Control) error
 }
 
 // Model is what is known of a model from its own bytes, or from the ledger's

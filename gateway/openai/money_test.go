@@ -21,11 +21,13 @@ import (
 	"github.com/torg-network/torg/gateway/openai"
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // town is a gateway with a real desk, a real provider and a ledger in memory,
@@ -33,9 +35,9 @@ import (
 // model.
 type town struct {
 	*door
-	desk     *buyer.Desk
-	provider *provider.Provider
-	keys     *keys.Store
+	desk   *buyer.Desk
+	seller *seller.Seller
+	keys   *keys.Store
 
 	mu     sync.Mutex
 	asked  []map[string]json.RawMessage // of the server
@@ -76,11 +78,11 @@ func newTown(t *testing.T, perPrompt uint64) *town {
 		return j
 	}
 	model := replay.Model{Model: nano.Model()}
-	l := fake.New(model)
-	seller, owner := key(), key()
-	l.Fund(seller.Address(), 100_000_000_000)
+	l := infertest.NewLedger(model)
+	vendor, owner := key(), key()
+	l.Fund(vendor.Address(), 100_000_000_000)
 	l.Fund(owner.Address(), 100_000_000_000)
-	if err := l.Bond(seller.Address(), 90_000_000_000); err != nil {
+	if err := l.Bond(vendor.Address(), infer.Name, 90_000_000_000); err != nil {
 		t.Fatal(err)
 	}
 	rates := []square.Rate{{Unit: infer.UnitPrompt, PerMillion: perPrompt}, {Unit: infer.UnitCompletion, PerMillion: 2_500_000}}
@@ -88,18 +90,19 @@ func newTown(t *testing.T, perPrompt uint64) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sold, bought := store(provider.Buckets...), store(buyer.Buckets...)
-	cfg := provider.Config{
-		Key: seller, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: seller.Address()}, Store: sold,
-		Tick: 20 * time.Millisecond, Endpoint: "http://" + listener.Addr().String(), Terms: provider.Terms{Tokens: 1},
-	}
+	sold, bought := store(seller.Buckets...), store(buyer.Buckets...)
+	var sells []provider.Service
 	for _, e := range []provider.Engine{provider.Upstream{Base: up.URL}.Engine(provider.Model{Name: "fake", Subject: infer.Subject("fake")}), provider.Exact(nano.Model())} {
-		cfg.Services = append(cfg.Services, provider.Service{Engine: e, Rates: rates, Denom: square.Denom, Capacity: 8})
+		sells = append(sells, provider.Service{Engine: e, Rates: rates, Denom: square.Denom, Capacity: 8})
 	}
-	if tw.provider, err = provider.New(cfg); err != nil {
+	tw.seller, err = seller.New(t.Context(), seller.Config{
+		Key: vendor, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: vendor.Address()}, Store: sold,
+		Tick: 20 * time.Millisecond, Endpoint: "http://" + listener.Addr().String(), Trades: []seller.Trade{provider.New(1, sells...)},
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tw.provider.PostOffers(t.Context()); err != nil {
+	if err := tw.seller.PostOffers(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	tw.desk, err = buyer.New(buyer.Config{
@@ -111,9 +114,9 @@ func newTown(t *testing.T, perPrompt uint64) *town {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	server := &http.Server{Handler: tw.provider.Handler()}
+	server := &http.Server{Handler: tw.seller.Handler()}
 	running.Go(func() { _ = server.Serve(listener) })
-	running.Go(func() { _ = tw.provider.Run(ctx) })
+	running.Go(func() { _ = tw.seller.Run(ctx) })
 	running.Go(func() { _ = tw.desk.Run(ctx) })
 	if tw.keys, err = keys.Open(filepath.Join(t.TempDir(), "keys.db"), nil); err != nil {
 		t.Fatal(err)
@@ -278,7 +281,7 @@ func TestMoneyIgnoredLimit(t *testing.T) {
 		fmt.Fprintf(w, `{"choices":[{"message":{"content":%q}}],"usage":{"prompt_tokens":9,"completion_tokens":%d}}`, strings.Repeat("word ", n), n)
 	})
 	code, p := tw.buy(t, "/v1/chat/completions", `{"model":"fake",`+hi+`,"max_completion_tokens":1}`)
-	if u := tw.receipt(t, p); code != 200 || u[0] != 9 || u[1] != 1 || p.Usage.Details.Reported != nil || tw.provider.Stats().Over != 0 {
+	if u := tw.receipt(t, p); code != 200 || u[0] != 9 || u[1] != 1 || p.Usage.Details.Reported != nil || tw.seller.Stats().Over != 0 {
 		t.Errorf("%d %+v", code, p)
 	}
 	for over, stream := range []string{"false", "true"} {
@@ -290,7 +293,7 @@ func TestMoneyIgnoredLimit(t *testing.T) {
 		if stream == "false" && (p.Usage.Details.Reported == nil || p.Usage.Details.Reported.Completion != "1000") {
 			t.Errorf("it is not shown: %+v", p.Usage)
 		}
-		if got := tw.provider.Stats().Over; got != uint64(over)+1 {
+		if got := tw.seller.Stats().Over; got != uint64(over)+1 {
 			t.Errorf("stream %s: counted %d times", stream, got)
 		}
 	}
@@ -507,7 +510,7 @@ func TestMoneyNoAnswer(t *testing.T) {
 			}
 		}
 	}
-	if s := tw.provider.Stats(); s.Charged != 0 || s.Served != 0 {
+	if s := tw.seller.Stats(); s.Charged != 0 || s.Served != 0 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -14,12 +14,14 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // counted counts the requests that an engine works on.
@@ -42,7 +44,7 @@ func TestMarket(t *testing.T) {
 	rates := []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 100_000}, {Unit: infer.UnitCompletion, PerMillion: 400_000}}
 	proven := []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 1_000_000}, {Unit: infer.UnitCompletion, PerMillion: 4_000_000}}
 	model := replay.Model{Model: nano.Model()}
-	ledger := fake.New(model)
+	ledger := infertest.NewLedger(model)
 	prover, err := proof.Commit(nano.Model())
 	if err != nil {
 		t.Fatal(err)
@@ -50,9 +52,9 @@ func TestMarket(t *testing.T) {
 	ledger.Cards[nano.Model().Digest()] = prover.Encode()
 
 	// The provider.
-	seller := newKey(t)
-	ledger.Fund(seller.Address(), 1_000_000_000)
-	if err := ledger.Bond(seller.Address(), 900_000_000); err != nil {
+	own := newKey(t)
+	ledger.Fund(own.Address(), 1_000_000_000)
+	if err := ledger.Bond(own.Address(), infer.Name, 900_000_000); err != nil {
 		t.Fatal(err)
 	}
 	behind := start(t)
@@ -61,19 +63,19 @@ func TestMarket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	disk, err := journal.Open(filepath.Join(t.TempDir(), "provider.db"), provider.Buckets...)
+	disk, err := journal.Open(filepath.Join(t.TempDir(), "provider.db"), seller.Buckets...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var running atomic.Int64
 	upstream := behind["TORG_UPSTREAM"]
-	p, err := provider.New(provider.Config{
-		Key: seller, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: ledger, Self: seller.Address()}, Store: disk,
+	p, err := seller.New(t.Context(), seller.Config{
+		Key: own, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: ledger, Self: own.Address()}, Store: disk,
 		Endpoint: "http://" + ln.Addr().String(), Tick: 20 * time.Millisecond,
-		Services: []provider.Service{
-			{Engine: counted{provider.Exact(nano.Model()).(provider.Prover), &running}, Rates: rates, Proven: proven, Denom: square.Denom, Capacity: 8},
-			{Engine: up.Engine(provider.Model{Name: upstream, Subject: infer.Subject(upstream)}), Rates: rates, Denom: square.Denom, Capacity: 8},
-		},
+		Trades: []seller.Trade{provider.New(0,
+			provider.Service{Engine: counted{provider.Exact(nano.Model()).(provider.Prover), &running}, Rates: rates, Proven: proven, Denom: square.Denom, Capacity: 8},
+			provider.Service{Engine: up.Engine(provider.Model{Name: upstream, Subject: infer.Subject(upstream)}), Rates: rates, Denom: square.Denom, Capacity: 8},
+		)},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -9,9 +9,9 @@ import (
 // below wire.PathPrefix; package wire has those of every trade. The answer of serve is
 // newline-delimited JSON frames.
 //
-//	POST serve   ServeRequest   → Frame\n Frame\n … ending in a receipt or an error frame
-//	POST cancel  CancelRequest  → 204; the serve stream then ends with its receipt
-//	POST proof   ProofRequest   → the parts of a proof (package proof), each behind its length in four bytes, big-endian
+//	POST infer/serve   ServeRequest   → Frame\n Frame\n … ending in a receipt or an error frame
+//	POST infer/cancel  CancelRequest  → 204; the serve stream then ends with its receipt
+//	POST infer/proof   ProofRequest   → the parts of a proof (package proof), each behind its length in four bytes, big-endian
 
 // ServeRequest pays for and asks one piece of work on one lane.
 type ServeRequest struct {

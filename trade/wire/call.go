@@ -28,7 +28,7 @@ const TypeCall = "Call(address provider,string path,bytes32 lease,uint256 lane,u
 // again, which every path answers alike.
 type Call struct {
 	Provider square.Address // who is asked
-	Path     string         // "serve"
+	Path     string         // below PathPrefix: "quote", "infer/serve"
 	Lease    square.Hash    // quote: the order's digest
 	Lane     uint16         // quote, close: 0
 	Time     int64          // the ledger's, unix seconds

@@ -17,7 +17,12 @@
 // fits it.
 package wire
 
-import "github.com/torg-network/torg/square"
+import (
+	"fmt"
+	"strings"
+
+	"github.com/torg-network/torg/square"
+)
 
 // PathPrefix is what every path of the wire begins with.
 const PathPrefix = "/torg/v1/"
@@ -112,3 +117,19 @@ const (
 	CodePaused      = "paused"      // its owner has paused the provider; nothing was charged
 	CodeUnavailable = "unavailable" // the engine, the disk or the ledger failed; nothing was charged
 )
+
+// Refuse makes a refusal.
+func Refuse(code, format string, args ...any) *Refusal {
+	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// maxWords bounds words from elsewhere that are shown or logged, in bytes.
+const maxWords = 300
+
+// Clip cuts words from elsewhere down to what can be shown or logged.
+func Clip(words string) string {
+	if len(words) > maxWords {
+		words = strings.ToValidUTF8(words[:maxWords], "") + "…"
+	}
+	return words
+}

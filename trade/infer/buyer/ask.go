@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/torg-network/torg/chain"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/wire"
@@ -99,7 +100,7 @@ var (
 	ErrBudget     = errors.New("the request could cost more than the budget left")
 	ErrPrice      = errors.New("the request could cost more than a lease holds")
 	ErrProvider   = errors.New("every provider tried failed")
-	ErrStalled    = errors.New("the ledger is not making blocks, and this request needs a new lease")
+	ErrStalled    = chain.ErrStalled
 	ErrUnknown    = errors.New("the provider did not say how the request ended")
 	ErrBusy       = errors.New("every lane is busy")
 	ErrPaused     = errors.New("the provider has paused")

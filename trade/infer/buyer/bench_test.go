@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/provider"
 )
 
@@ -15,7 +15,7 @@ import (
 // voucher, two processes' disks, HTTP, receipt, verification. The difference is
 // what the trade costs.
 func BenchmarkEngine(b *testing.B) {
-	toy := fake.Toy{Name: "toy"}
+	toy := infertest.Toy{Name: "toy"}
 	for n := 0; b.Loop(); n++ {
 		job := provider.Job{Request: ask("toy", n, 8).Request}
 		if _, err := toy.Run(context.Background(), job, func(infer.Delta) error { return nil }); err != nil {
@@ -25,8 +25,8 @@ func BenchmarkEngine(b *testing.B) {
 }
 
 func BenchmarkDo(b *testing.B) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	sell(b, l, 16, toy)
 	d := buy(b, l, nil)
 	if _, err := d.Do(b.Context(), ask("toy", 0, 8), nil); err != nil { // opens the lease

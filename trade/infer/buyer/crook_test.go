@@ -13,13 +13,14 @@ import (
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 )
 
 // turn makes a seller a crook: its wire goes through wrap.
-func (s *seller) turn(t *testing.T, wrap func(http.Handler) http.Handler) {
+func (s *stall) turn(t *testing.T, wrap func(http.Handler) http.Handler) {
 	t.Helper()
 	s.stop()
 	s.wrap = wrap
@@ -29,8 +30,8 @@ func (s *seller) turn(t *testing.T, wrap func(http.Handler) http.Handler) {
 // TestOneUnknownOutcome: a provider that has answered before, and then takes vouchers
 // and cuts connections, gets one and no more, however many lanes are free.
 func TestOneUnknownOutcome(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	s := sell(t, l, 16, toy)
 	var cuts atomic.Bool
 	var mu sync.Mutex
@@ -74,8 +75,8 @@ func TestOneUnknownOutcome(t *testing.T) {
 // TestAccuse: a receipt whose price its own units do not give costs its provider the
 // bond, though nobody re-executes anything.
 func TestAccuse(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	s := sell(t, l, 16, toy)
 	s.turn(t, func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -27,7 +27,7 @@ import (
 type Ledger interface {
 	Head(ctx context.Context) (chain.Head, error)
 	// Offers lists the trade's newest offers.
-	Offers(ctx context.Context) ([]square.Offer, error)
+	Offers(ctx context.Context, trade string) ([]square.Offer, error)
 	// Lease returns market.ErrNotFound, wrapped, for one the ledger never had
 	// or has forgotten.
 	Lease(ctx context.Context, id square.Hash) (market.Lease, error)
@@ -47,10 +47,7 @@ type Ledger interface {
 }
 
 // Consent is a provider's agreement to a final sum.
-type Consent struct {
-	Paid uint64
-	Sig  square.Signature
-}
+type Consent = chain.Consent
 
 // Store is the disk; a journal.Journal is one.
 type Store interface {

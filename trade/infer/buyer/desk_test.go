@@ -16,10 +16,12 @@ import (
 
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 	"github.com/torg-network/torg/trade/wire"
 )
 
@@ -30,10 +32,12 @@ var rates = []square.Rate{
 	{Unit: infer.UnitCompletion, PerMillion: 2_500_000},
 }
 
-// seller is a provider with its HTTP server and disk.
-type seller struct {
-	*provider.Provider
-	cfg    provider.Config
+// stall is a provider with its HTTP server and disk.
+type stall struct {
+	*seller.Seller
+	cfg    seller.Config
+	sells  []provider.Service
+	tokens uint64 // provider.New's place
 	path   string
 	addr   string
 	server *http.Server
@@ -53,20 +57,20 @@ func newKey(t testing.TB) square.Key {
 }
 
 // sell opens a provider with a stake.
-func sell(t testing.TB, l *fake.Ledger, capacity int, engines ...provider.Engine) *seller {
+func sell(t testing.TB, l *fake.Ledger, capacity int, engines ...provider.Engine) *stall {
 	t.Helper()
 	key := newKey(t)
 	l.Fund(key.Address(), 1_000_000_000)
-	if err := l.Bond(key.Address(), 900_000_000); err != nil {
+	if err := l.Bond(key.Address(), infer.Name, 900_000_000); err != nil {
 		t.Fatal(err)
 	}
-	s := &seller{path: filepath.Join(t.TempDir(), "provider.db"), addr: "127.0.0.1:0"}
-	s.cfg = provider.Config{
+	s := &stall{path: filepath.Join(t.TempDir(), "provider.db"), addr: "127.0.0.1:0", tokens: 1}
+	s.cfg = seller.Config{
 		Key: key, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: key.Address()},
-		Tick: 20 * time.Millisecond, Terms: provider.Terms{Tokens: 1},
+		Tick: 20 * time.Millisecond,
 	}
 	for _, e := range engines {
-		s.cfg.Services = append(s.cfg.Services, provider.Service{Engine: e, Rates: rates, Denom: square.Denom, Capacity: capacity})
+		s.sells = append(s.sells, provider.Service{Engine: e, Rates: rates, Denom: square.Denom, Capacity: capacity})
 	}
 	s.start(t)
 	t.Cleanup(func() {
@@ -78,7 +82,7 @@ func sell(t testing.TB, l *fake.Ledger, capacity int, engines ...provider.Engine
 }
 
 // start serves from disk, on the address it had before.
-func (s *seller) start(t testing.TB) {
+func (s *stall) start(t testing.TB) {
 	t.Helper()
 	ln, err := net.Listen("tcp", s.addr)
 	if err != nil {
@@ -86,7 +90,7 @@ func (s *seller) start(t testing.TB) {
 	}
 	s.addr = ln.Addr().String()
 	s.cfg.Endpoint = "http://" + s.addr
-	if s.store, err = journal.Open(s.path, provider.Buckets...); err != nil {
+	if s.store, err = journal.Open(s.path, seller.Buckets...); err != nil {
 		t.Fatal(err)
 	}
 	s.cfg.Store = s.store
@@ -94,7 +98,8 @@ func (s *seller) start(t testing.TB) {
 		s.disk.Store = s.store
 		s.cfg.Store = s.disk
 	}
-	if s.Provider, err = provider.New(s.cfg); err != nil {
+	s.cfg.Trades = []seller.Trade{provider.New(s.tokens, s.sells...)}
+	if s.Seller, err = seller.New(t.Context(), s.cfg); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.PostOffers(t.Context()); err != nil {
@@ -109,7 +114,7 @@ func (s *seller) start(t testing.TB) {
 	}
 	s.server = &http.Server{Handler: h}
 	running.Go(func() { _ = s.server.Serve(ln) })
-	p, store, server := s.Provider, s.store, s.server
+	p, store, server := s.Seller, s.store, s.server
 	s.stop = func() {
 		server.Close()
 		cancel()
@@ -125,7 +130,7 @@ func (s *seller) start(t testing.TB) {
 }
 
 // request is a call about a lane, as the desk would make it.
-func (s *seller) request(t testing.TB, d *shop, path string, id square.Hash, lane uint16, in any) *http.Request {
+func (s *stall) request(t testing.TB, d *shop, path string, id square.Hash, lane uint16, in any) *http.Request {
 	t.Helper()
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -146,7 +151,7 @@ func (s *seller) request(t testing.TB, d *shop, path string, id square.Hash, lan
 }
 
 // lane asks how a lane stands.
-func (s *seller) lane(t testing.TB, d *shop, id square.Hash, lane uint16) (wire.LaneReply, error) {
+func (s *stall) lane(t testing.TB, d *shop, id square.Hash, lane uint16) (wire.LaneReply, error) {
 	t.Helper()
 	var out wire.LaneReply
 	res, err := http.DefaultClient.Do(s.request(t, d, "lane", id, lane, wire.LaneRequest{Lease: id, Lane: lane}))
@@ -162,7 +167,7 @@ func (s *seller) lane(t testing.TB, d *shop, id square.Hash, lane uint16) (wire.
 
 // kill ends a provider as a crash would: connections break, nothing is
 // redeemed, the disk keeps what it has.
-func (s *seller) kill() {
+func (s *stall) kill() {
 	s.cfg.Ledger.(fake.Account).Refuse(errors.New("killed"))
 	s.stop()
 	s.cfg.Ledger.(fake.Account).Refuse(nil)
@@ -234,8 +239,8 @@ func TestExactSettlement(t *testing.T) {
 	if testing.Short() {
 		requests = 500
 	}
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	s := sell(t, l, 16, toy)
 	d := buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{toy} })
 	before, _ := l.Balance(d.cfg.Owner.Address())

@@ -238,7 +238,7 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		res, err := d.post(rctx, to, "serve", req)
+		res, err := d.post(rctx, to, "infer/serve", req)
 		if err == nil {
 			defer res.Body.Close()
 		} else if we := (*wire.Refusal)(nil); errors.As(err, &we) {
@@ -283,7 +283,7 @@ func (d *Desk) converse(ctx context.Context, h held, req infer.ServeRequest, out
 		if late && !asked && secret != "" {
 			asked = true
 			cctx, done := context.WithTimeout(rctx, d.cfg.Grace)
-			_ = d.call(cctx, to, "cancel", infer.CancelRequest{Lease: to.lease, Lane: to.lane, Cancel: secret}, nil) // else the grace ends it
+			_ = d.call(cctx, to, "infer/cancel", infer.CancelRequest{Lease: to.lease, Lane: to.lane, Cancel: secret}, nil) // else the grace ends it
 			done()
 		}
 	}

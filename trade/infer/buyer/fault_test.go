@@ -7,12 +7,12 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/torg-network/torg/journal"
-	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // faulty is a disk that can be full, or lose what is not synced.
 type faulty struct {
-	provider.Store
+	seller.Store
 	full, forgets atomic.Bool
 }
 

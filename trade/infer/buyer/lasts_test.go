@@ -8,19 +8,19 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/fake"
-	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/infer/infertest"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // A request that runs when its lease's time is up is answered to its end and
 // paid; one that would run longer than that is asked on another lease.
 func TestRunsOverTheEnd(t *testing.T) {
 	t.Parallel()
-	toy := fake.Toy{Name: "toy", Pace: 10 * time.Millisecond}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy", Pace: 10 * time.Millisecond}
+	l := infertest.NewLedger(toy)
 	s := sell(t, l, 32, toy)
 	s.stop()
-	s.cfg.Terms = provider.Terms{Tokens: 1, Notice: 6 * time.Second}
+	s.cfg.Terms = seller.Terms{Notice: 6 * time.Second}
 	s.start(t)
 	d := buy(t, l, func(c *buyer.Config) {
 		c.Start, c.Drain, c.Challenge, c.Idle, c.Duration = 30*time.Second, 30*time.Second, 30*time.Second, 16*time.Second, 16*time.Second

@@ -14,9 +14,10 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
 	"github.com/torg-network/torg/trade/wire"
@@ -58,7 +59,7 @@ func (c *crowd) Replay(q infer.Request, r infer.Result) (bool, uint64, error) {
 func TestAuditsAtOnce(t *testing.T) {
 	m := nano.Model()
 	model := &crowd{Replayer: replay.Model{Model: m}}
-	l := fake.New(model)
+	l := infertest.NewLedger(model)
 	sell(t, l, 8, provider.Exact(m))
 	d := buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{model} })
 	var ids []square.Hash
@@ -104,7 +105,7 @@ func TestAuditsAtOnce(t *testing.T) {
 func TestNanoSettlement(t *testing.T) {
 	m := nano.Model()
 	model := replay.Model{Model: m}
-	l := fake.New(model)
+	l := infertest.NewLedger(model)
 	s := sell(t, l, 16, provider.Exact(m))
 	d := buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{model} })
 	var sum uint64
@@ -149,7 +150,7 @@ func TestNanoSettlement(t *testing.T) {
 
 // liar changes one answer in every so many.
 type liar struct {
-	fake.Toy
+	infertest.Toy
 	mu    sync.Mutex
 	rnd   *rand.Rand
 	every int
@@ -172,7 +173,7 @@ func (e *liar) Run(ctx context.Context, job provider.Job, emit func(infer.Delta)
 // TestLiarLosesMoney lets a provider lie about one answer in twenty until it is
 // caught. Over many providers the trade does not pay.
 func TestLiarLosesMoney(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
+	toy := infertest.Toy{Name: "toy"}
 	rounds, most := 12, 4000
 	if testing.Short() {
 		rounds = 2
@@ -180,7 +181,7 @@ func TestLiarLosesMoney(t *testing.T) {
 	var profit int64
 	var caught, lies, requests int
 	for round := range rounds {
-		l := fake.New(toy)
+		l := infertest.NewLedger(toy)
 		e := &liar{Toy: toy, rnd: rand.New(rand.NewPCG(uint64(round), 5)), every: 20}
 		s := sell(t, l, 16, e)
 		// Requests cost about 30 to 40 base units, jobs are bonded at 1000.
@@ -227,8 +228,8 @@ func TestLiarLosesMoney(t *testing.T) {
 // TestKilledMidStream kills the provider while it answers, starts it again on
 // the same disk, and finds that both sides agree on what is owed.
 func TestKilledMidStream(t *testing.T) {
-	toy := fake.Toy{Name: "toy", Pace: 5 * time.Millisecond}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy", Pace: 5 * time.Millisecond}
+	l := infertest.NewLedger(toy)
 	s := sell(t, l, 4, toy)
 	d := buy(t, l, nil)
 	first, err := d.Do(t.Context(), ask("toy", 0, 3), nil)
@@ -273,8 +274,8 @@ func TestKilledMidStream(t *testing.T) {
 // loses that one request and no more; the buyer pays for nothing else, and other
 // lanes go on.
 func TestForgottenCharge(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	s := sell(t, l, 16, toy)
 	s.stop()
 	s.disk = &faulty{}
@@ -310,7 +311,7 @@ func TestForgottenCharge(t *testing.T) {
 }
 
 // Owned is what the provider's lanes were charged in all, by its own word.
-func (s *seller) Owned(t testing.TB, d *shop, id square.Hash) (sum uint64) {
+func (s *stall) Owned(t testing.TB, d *shop, id square.Hash) (sum uint64) {
 	for lane := range uint16(8) {
 		st, err := s.lane(t, d, id, lane)
 		if err == nil {
@@ -321,16 +322,16 @@ func (s *seller) Owned(t testing.TB, d *shop, id square.Hash) (sum uint64) {
 }
 
 // settleable waits until the buyer knows how every lane stands.
-func settleable(l *fake.Ledger, s *seller, d *shop) bool {
+func settleable(l *fake.Ledger, s *stall, d *shop) bool {
 	models, err := d.Models(context.Background())
 	return err == nil && len(models) == 1 && models[0].Free == l.Leases()[0].Order.Lanes
 }
 
 // TestLedgerStalled: open leases serve on while no blocks are made.
 func TestLedgerStalled(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
-	sell(t, l, 16, toy, fake.Toy{Name: "other"})
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
+	sell(t, l, 16, toy, infertest.Toy{Name: "other"})
 	d := buy(t, l, nil)
 	if _, err := d.Do(t.Context(), ask("toy", 0, 3), nil); err != nil {
 		t.Fatal(err)
@@ -350,8 +351,8 @@ func TestLedgerStalled(t *testing.T) {
 
 // TestFullDisk: nothing is served, charged or lost while either disk is full.
 func TestFullDisk(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	s := sell(t, l, 16, toy)
 	s.stop()
 	disk := &faulty{}
@@ -380,8 +381,8 @@ func TestFullDisk(t *testing.T) {
 
 // TestCancel charges what was delivered, and no more.
 func TestCancel(t *testing.T) {
-	toy := fake.Toy{Name: "toy", Pace: 2 * time.Millisecond}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy", Pace: 2 * time.Millisecond}
+	l := infertest.NewLedger(toy)
 	sell(t, l, 16, toy)
 	d := buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{toy} })
 	for _, way := range []string{"ctx", "emit"} {
@@ -414,8 +415,8 @@ func TestCancel(t *testing.T) {
 // TestClockJumps: wall clocks that jump by an hour on both sides change
 // nothing; the ledger's own clock ends leases, and the next request opens one.
 func TestClockJumps(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	var jump time.Duration
 	var mu sync.Mutex
 	wall := func() time.Time { mu.Lock(); defer mu.Unlock(); return time.Now().Add(jump) }
@@ -467,8 +468,8 @@ func TestClockJumps(t *testing.T) {
 
 // TestRenewal uses up lease after lease without a failed request.
 func TestRenewal(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	sell(t, l, 16, toy)
 	d := buy(t, l, func(c *buyer.Config) { c.Escrow, c.JobValue, c.Lanes = 10_000, 400, 4 })
 	var sum uint64
@@ -510,8 +511,8 @@ func TestRenewal(t *testing.T) {
 // TestBuyerRestart: a desk that comes back on its disk uses the same lease and
 // knows its receipts.
 func TestBuyerRestart(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	sell(t, l, 16, toy)
 	d := buy(t, l, nil)
 	a, err := d.Do(t.Context(), ask("toy", 0, 3), nil)
@@ -539,8 +540,8 @@ func TestBuyerRestart(t *testing.T) {
 
 // TestRouting: the order, the limits and the fallbacks of a route.
 func TestRouting(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	x, y := sell(t, l, 8, toy), sell(t, l, 8, toy)
 	d := buy(t, l, nil)
 	do := func(r buyer.Route) (buyer.Answer, error) {
@@ -548,7 +549,7 @@ func TestRouting(t *testing.T) {
 		a.Route = r
 		return d.Do(t.Context(), a, nil)
 	}
-	for _, s := range []*seller{x, y} {
+	for _, s := range []*stall{x, y} {
 		ans, err := do(buyer.Route{Order: []string{s.Address().String()[:20]}})
 		if err != nil || ans.Provider != s.Address() {
 			t.Errorf("order: answered by %v, want %v (%v)", ans.Provider, s.Address(), err)
@@ -582,8 +583,8 @@ func TestRouting(t *testing.T) {
 // TestReplicate: that streams are not replicated is said by name, before anything
 // is asked.
 func TestReplicate(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	sell(t, l, 8, toy)
 	d := buy(t, l, nil)
 	for _, p := range []square.Policy{square.PolicyReplicate, square.PolicyAttest, "luck"} {
@@ -606,8 +607,8 @@ func TestReplicate(t *testing.T) {
 
 // TestFunds: a payer without money is told so.
 func TestFunds(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	sell(t, l, 8, toy)
 	d := buy(t, l, func(c *buyer.Config) {
 		c.Owner = newKey(t)

@@ -6,24 +6,24 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/fake"
-	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/infer/infertest"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // TestPaused: a provider that paused is told apart from one that failed, with a
 // lease and without, nothing is paid, others are asked, and when it resumes it
 // is asked again at once.
 func TestPaused(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	first := sell(t, l, 16, toy)
 	d := buy(t, l, nil)
 	if _, err := d.Do(t.Context(), ask("toy", 1, 2), nil); err != nil {
 		t.Fatal(err)
 	}
-	pause := func(s *seller, on bool) {
+	pause := func(s *stall, on bool) {
 		t.Helper()
-		if err := s.Provider.SetControl(provider.Control{Paused: on}); err != nil {
+		if err := s.SetControl(seller.Control{Paused: on}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -134,7 +134,7 @@ func (d *Desk) fetchProof(ctx context.Context, h held, e square.Evidence) (at, s
 	if err != nil || n == 0 {
 		return 0, 0, err
 	}
-	reply, err := d.post(ctx, d.target(h.l, h.ln.n), "proof", infer.ProofRequest{
+	reply, err := d.post(ctx, d.target(h.l, h.ln.n), "infer/proof", infer.ProofRequest{
 		Lease: h.l.id, Lane: h.ln.n, Seq: e.Receipt.Seq, Request: e.Request,
 	})
 	if err != nil {

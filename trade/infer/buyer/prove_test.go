@@ -19,12 +19,14 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
+	"github.com/torg-network/torg/trade/seller"
 	"github.com/torg-network/torg/trade/wire"
 )
 
@@ -76,20 +78,20 @@ func (p *prover) Run(ctx context.Context, job provider.Job, emit func(infer.Delt
 
 // proving is a ledger that has the bundled model's card, and a provider that
 // sells proven answers.
-func proving(t *testing.T, e provider.Engine, models ...infer.Replayer) (*fake.Ledger, *seller) {
+func proving(t *testing.T, e provider.Engine, models ...infer.Replayer) (*fake.Ledger, *stall) {
 	t.Helper()
-	l := fake.New(models...)
+	l := infertest.NewLedger(models...)
 	l.Cards[nano.Model().Digest()] = nanoCard()
 	key := newKey(t)
 	l.Fund(key.Address(), 1_000_000_000)
-	if err := l.Bond(key.Address(), 900_000_000); err != nil {
+	if err := l.Bond(key.Address(), infer.Name, 900_000_000); err != nil {
 		t.Fatal(err)
 	}
-	s := &seller{path: t.TempDir() + "/provider.db", addr: "127.0.0.1:0"}
-	s.cfg = provider.Config{
+	s := &stall{path: t.TempDir() + "/provider.db", addr: "127.0.0.1:0"}
+	s.cfg = seller.Config{
 		Key: key, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: key.Address()}, Tick: 20 * time.Millisecond,
-		Services: []provider.Service{{Engine: e, Rates: rates, Proven: dear, Denom: square.Denom, Capacity: 32}},
 	}
+	s.sells = []provider.Service{{Engine: e, Rates: rates, Proven: dear, Denom: square.Denom, Capacity: 32}}
 	s.start(t)
 	t.Cleanup(func() {
 		if s.stop != nil {
@@ -227,7 +229,7 @@ func TestProveRefusals(t *testing.T) {
 		}
 	}
 	// Nobody who proves.
-	l2 := fake.New()
+	l2 := infertest.NewLedger()
 	sell(t, l2, 16, provider.Exact(nano.Model()))
 	d2 := buy(t, l2, nil)
 	until(t, "an offer", func() bool { ms, _ := d2.Models(t.Context()); return len(ms) == 1 })
@@ -428,7 +430,7 @@ func TestProofDoor(t *testing.T) {
 		r := good
 		change(&r)
 		w := httptest.NewRecorder()
-		s.Handler().ServeHTTP(w, s.request(t, d, "proof", r.Lease, r.Lane, r))
+		s.Handler().ServeHTTP(w, s.request(t, d, "infer/proof", r.Lease, r.Lane, r))
 		return w
 	}
 	for what, c := range map[string]struct {

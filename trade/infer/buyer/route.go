@@ -24,7 +24,7 @@ func (d *Desk) list(ctx context.Context, age time.Duration) error {
 	if fresh {
 		return nil
 	}
-	offers, err := d.cfg.Ledger.Offers(ctx)
+	offers, err := d.cfg.Ledger.Offers(ctx, infer.Name)
 	if err != nil {
 		return fmt.Errorf("read offers: %w", err)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 )
 
 // crash copies the desk's disk as a process leaves it that is killed now, and
@@ -40,9 +40,9 @@ func (d *shop) crash(t *testing.T) *shop {
 // their receipts, and of a request that ran by the most it may cost, until its
 // provider has said how it ended.
 func TestSpentAfterCrash(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
-	sell(t, l, 16, toy, fake.Toy{Name: "slow", Pace: 20 * time.Millisecond})
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
+	sell(t, l, 16, toy, infertest.Toy{Name: "slow", Pace: 20 * time.Millisecond})
 	d := buy(t, l, nil)
 	var sum uint64
 	for i := range 5 {

@@ -17,9 +17,10 @@ import (
 
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/wire"
 )
@@ -61,7 +62,7 @@ func crooked(change func(n int, f *infer.Frame) *infer.Frame) func(http.Handler)
 // TestCrookedProvider: what does not verify is not paid, and its provider is
 // asked no more.
 func TestCrookedProvider(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
+	toy := infertest.Toy{Name: "toy"}
 	domain := square.LedgerDomain(fake.ChainID)
 	for _, c := range []struct {
 		name    string
@@ -102,7 +103,7 @@ func TestCrookedProvider(t *testing.T) {
 		{"left out", nil, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := fake.New(toy)
+			l := infertest.NewLedger(toy)
 			s := sell(t, l, 16, toy)
 			s.stop()
 			s.wrap = crooked(func(n int, f *infer.Frame) *infer.Frame {
@@ -146,7 +147,7 @@ func TestOpaqueFaults(t *testing.T) {
 		panic(http.ErrAbortHandler) // the connection breaks
 	}))
 	defer up.Close()
-	l := fake.New()
+	l := infertest.NewLedger()
 	sell(t, l, 16, provider.Upstream{Base: up.URL, Idle: time.Second}.Engine(provider.Model{Name: "up", Subject: infer.Subject("up")}))
 	d := buy(t, l, nil)
 	body := []byte(`{"messages":[{"role":"user","content":"a question of some length"}],"max_tokens":20}`)
@@ -172,8 +173,8 @@ func TestOpaqueFaults(t *testing.T) {
 
 // TestBuyerDiskFull: nothing is sent that is not on disk, and nothing is lost.
 func TestBuyerDiskFull(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	s := sell(t, l, 16, toy)
 	d := buy(t, l, nil)
 	d.stop()
@@ -216,8 +217,8 @@ func TestBuyerDiskFull(t *testing.T) {
 
 // TestSilentProvider: one that says nothing is given up, and another answers.
 func TestSilentProvider(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	mute, good := sell(t, l, 8, toy), sell(t, l, 8, toy)
 	mute.stop()
 	mute.wrap = func(h http.Handler) http.Handler {
@@ -253,8 +254,8 @@ func TestSilentProvider(t *testing.T) {
 // TestLostReceipt: an answer whose receipt never came is asked for, and paid
 // for, by the lane's own word.
 func TestLostReceipt(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	s := sell(t, l, 16, toy)
 	s.stop()
 	s.wrap = crooked(func(_ int, f *infer.Frame) *infer.Frame {
@@ -281,8 +282,8 @@ func TestLostReceipt(t *testing.T) {
 // TestOneConnection: requests one after the other, streamed or not, share a
 // connection.
 func TestOneConnection(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	s := sell(t, l, 16, toy)
 	s.stop()
 	var mu sync.Mutex
@@ -316,8 +317,8 @@ func TestOneConnection(t *testing.T) {
 // TestBrokenOff: a connection that breaks before the first piece is tried again,
 // and one answer is charged.
 func TestBrokenOff(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	s := sell(t, l, 16, toy)
 	s.stop()
 	var broke atomic.Int64
@@ -354,8 +355,8 @@ func TestBrokenOff(t *testing.T) {
 // TestPrune: receipts are kept as many and as long as they should be, and no
 // index keeps one that is gone.
 func TestPrune(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	sell(t, l, 16, toy)
 	now := time.Now()
 	d := buy(t, l, func(c *buyer.Config) {
@@ -417,8 +418,8 @@ func TestPrune(t *testing.T) {
 // FuzzFrames: whatever a provider answers, nothing falls over and nothing that
 // does not verify is taken.
 func FuzzFrames(f *testing.F) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	var answer atomic.Pointer[[]byte]
 	s := sell(f, l, 16, toy)
 	s.stop()
@@ -451,8 +452,8 @@ func FuzzFrames(f *testing.F) {
 // TestProviderMoves: a provider that comes back at another address is found
 // there, on the lease it had.
 func TestProviderMoves(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	s := sell(t, l, 16, toy)
 	d := buy(t, l, func(c *buyer.Config) { c.Refresh = 20 * time.Millisecond })
 	a, err := d.Do(t.Context(), ask("toy", 0, 3), nil)
@@ -478,8 +479,8 @@ func TestProviderMoves(t *testing.T) {
 // TestReceiptsOfAnAccount finds each account's receipts, newest first, and none
 // of another's; what is pruned is gone from there too.
 func TestReceiptsOfAnAccount(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	sell(t, l, 4, toy)
 	begin, past := time.Now(), atomic.Int64{} // seconds
 	d := buy(t, l, func(c *buyer.Config) {
@@ -528,8 +529,8 @@ func TestReceiptsOfAnAccount(t *testing.T) {
 // TestThroughputOfAWholeAnswer: an answer in one piece was not made in the time
 // after its first piece.
 func TestThroughputOfAWholeAnswer(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
-	l := fake.New(toy)
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
 	sell(t, l, 4, toy)
 	d := buy(t, l, nil)
 	q := ask("toy", 1, 50)
@@ -555,7 +556,7 @@ func TestMeteredTooMuch(t *testing.T) {
 		_, _ = io.WriteString(w, `{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}`)
 	}))
 	defer up.Close()
-	l := fake.New()
+	l := infertest.NewLedger()
 	domain := square.LedgerDomain(fake.ChainID)
 	for i, c := range []struct {
 		unit  int

@@ -54,7 +54,7 @@ func TestExactBrokenOff(t *testing.T) {
 	}
 	held := req
 	held.Stop = [][]byte{[]byte(text[8:24] + "\x00")} // never said, but half of it
-	shown := 0 // of held
+	shown := 0                                        // of held
 	for made := range 41 {
 		hold := 0
 		for n := range len(held.Stop[0]) {

@@ -6,14 +6,13 @@ import (
 
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/fake"
-	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/wire"
 )
 
 // provingToy is an engine whose proofs are a word: what is proven is not the
 // door's to check.
-type provingToy struct{ fake.Toy }
+type provingToy struct{ infertest.Toy }
 
 func (provingToy) Windows(infer.Request, int) int { return 1 }
 
@@ -26,16 +25,16 @@ func (provingToy) Prove(infer.Request, infer.Result, int, int) ([]byte, error) {
 // TestProofDoor: the last answer of a lane is proven to who shows its request,
 // in a lease under the policy prove, and a few times at most.
 func TestProofDoor(t *testing.T) {
-	b := newBench(t, provingToy{fake.Toy{Name: "toy"}}, func(c *provider.Config) { c.Services[0].Proven, c.Services[0].Capacity = rates, 4 })
+	b := newBench(t, provingToy{infertest.Toy{Name: "toy"}}, func(c *config) { c.Services[0].Proven, c.Services[0].Capacity = rates, 4 })
 	asked := request("0123456789", 4)
 	serve := func(seq, most uint64) {
 		t.Helper()
-		_, body := b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: seq, Voucher: b.voucher(0, most)}, Request: asked})
+		_, body := b.post("infer/serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: seq, Voucher: b.voucher(0, most)}, Request: asked})
 		receipt(t, body)
 	}
 	b.open(1000)
 	serve(1, 20)
-	status, body := b.post("proof", infer.ProofRequest{Lease: b.lease, Seq: 1, Request: asked})
+	status, body := b.post("infer/proof", infer.ProofRequest{Lease: b.lease, Seq: 1, Request: asked})
 	refusal(t, status, body, wire.CodeBadRequest)
 
 	b.policy = square.PolicyProve
@@ -53,7 +52,7 @@ func TestProofDoor(t *testing.T) {
 		"no lease":          {infer.ProofRequest{Lease: square.Hash{1}, Seq: 1, Request: asked}, wire.CodeUnknown},
 	} {
 		t.Log(what)
-		status, body := b.post("proof", c.req)
+		status, body := b.post("infer/proof", c.req)
 		refusal(t, status, body, c.code)
 	}
 	for seq := uint64(1); seq <= 2; seq++ { // each answer anew
@@ -62,11 +61,11 @@ func TestProofDoor(t *testing.T) {
 		}
 		req := infer.ProofRequest{Lease: b.lease, Seq: seq, Request: asked}
 		for range 3 {
-			if status, body := b.post("proof", req); status != http.StatusOK || string(body) != "\x00\x00\x00\x05proof" {
+			if status, body := b.post("infer/proof", req); status != http.StatusOK || string(body) != "\x00\x00\x00\x05proof" {
 				t.Fatalf("status %d: %q", status, body)
 			}
 		}
-		status, body := b.post("proof", req)
+		status, body := b.post("infer/proof", req)
 		refusal(t, status, body, wire.CodeBusy)
 	}
 }

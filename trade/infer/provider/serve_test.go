@@ -19,9 +19,11 @@ import (
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 	"github.com/torg-network/torg/trade/wire"
 )
 
@@ -32,12 +34,20 @@ var (
 	channel = square.ChannelDomain(fake.ChainID)
 )
 
+// config is a seller's and its trade's.
+type config struct {
+	seller.Config
+	Services []provider.Service
+	Tokens   uint64 // provider.New's place
+}
+
 // bench is a provider and a buyer that speaks the bare wire.
 type bench struct {
 	t      testing.TB
 	l      *fake.Ledger
-	p      *provider.Provider
-	cfg    provider.Config
+	p      *seller.Seller
+	trade  *provider.Trade
+	cfg    config
 	store  *journal.Journal
 	path   string
 	server *httptest.Server
@@ -56,20 +66,22 @@ func key(t testing.TB) square.Key {
 	return k
 }
 
-func newBench(t testing.TB, e provider.Engine, set func(*provider.Config)) *bench {
+func newBench(t testing.TB, e provider.Engine, set func(*config)) *bench {
 	t.Helper()
-	b := &bench{t: t, l: fake.New(), buyer: key(t), path: filepath.Join(t.TempDir(), "p.db")}
+	b := &bench{t: t, l: infertest.NewLedger(), buyer: key(t), path: filepath.Join(t.TempDir(), "p.db")}
 	k := key(t)
 	b.l.Fund(k.Address(), 1e9)
 	b.l.Fund(b.buyer.Address(), 1e9)
-	if err := b.l.Bond(k.Address(), 9e8); err != nil {
+	if err := b.l.Bond(k.Address(), infer.Name, 9e8); err != nil {
 		t.Fatal(err)
 	}
-	b.cfg = provider.Config{
-		Key: k, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: b.l, Self: k.Address()}, Endpoint: "http://provider.test",
+	b.cfg = config{
+		Config: seller.Config{
+			Key: k, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: b.l, Self: k.Address()}, Endpoint: "http://provider.test",
+			Tick: 10 * time.Millisecond,
+		},
 		Services: []provider.Service{{Engine: e, Rates: rates, Denom: square.Denom, Capacity: 4}},
-		Tick:     10 * time.Millisecond,
-		Terms:    provider.Terms{Tokens: 1},
+		Tokens:   1,
 	}
 	if set != nil {
 		set(&b.cfg)
@@ -85,11 +97,13 @@ func newBench(t testing.TB, e provider.Engine, set func(*provider.Config)) *benc
 func (b *bench) start() {
 	b.t.Helper()
 	var err error
-	if b.store, err = journal.Open(b.path, provider.Buckets...); err != nil {
+	if b.store, err = journal.Open(b.path, seller.Buckets...); err != nil {
 		b.t.Fatal(err)
 	}
 	b.cfg.Store = b.store
-	if b.p, err = provider.New(b.cfg); err != nil {
+	b.trade = provider.New(b.cfg.Tokens, b.cfg.Services...)
+	b.cfg.Trades = []seller.Trade{b.trade}
+	if b.p, err = seller.New(b.t.Context(), b.cfg.Config); err != nil {
 		b.t.Fatal(err)
 	}
 	if err := b.p.PostOffers(b.t.Context()); err != nil {
@@ -260,7 +274,7 @@ func (b *bench) charged(lane uint16) wire.LaneReply {
 
 // TestVouchers presents what must be refused; none of it is charged.
 func TestVouchers(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	b := newBench(t, infertest.Toy{Name: "toy"}, nil)
 	b.open(1000)
 	req := request("0123456789", 4) // costs at most 10 + 2.5*4 = 20
 	good := infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20)}, Request: req}
@@ -295,14 +309,14 @@ func TestVouchers(t *testing.T) {
 			r.Request = infer.Request{Kind: 'q'}.Encode()
 		}), wire.CodeBadRequest},
 	} {
-		status, body := b.post("serve", c.req)
+		status, body := b.post("infer/serve", c.req)
 		t.Run(c.name, func(t *testing.T) { refusal(t, status, body, c.code) })
 	}
 	if st := b.charged(0); st.Charged != 0 || st.Max != 0 || st.Seq != 0 {
 		t.Errorf("after refusals the lane stands at %+v", st)
 	}
 
-	status, body := b.post("serve", good)
+	status, body := b.post("infer/serve", good)
 	first := receipt(t, body)
 	if status != 200 || first.Receipt.Price != 20 || first.Receipt.Cumulative != 20 {
 		t.Fatalf("status %d, receipt %+v", status, first.Receipt)
@@ -311,20 +325,20 @@ func TestVouchers(t *testing.T) {
 		t.Error(err)
 	}
 	// The same again: the same answer, charged once.
-	_, again := b.post("serve", good)
+	_, again := b.post("infer/serve", good)
 	second := receipt(t, again)
 	if a, b := join(frames(t, body)), join(frames(t, again)); a != b || first.Sig != second.Sig {
 		t.Errorf("presented again: %q then %q, the same receipt %v", a, b, first.Sig == second.Sig)
 	}
 	// The same voucher with another request, and an old voucher for the next one.
-	status, body = b.post("serve", vary(func(r *infer.ServeRequest) { r.Request = request("another ask", 1) }))
+	status, body = b.post("infer/serve", vary(func(r *infer.ServeRequest) { r.Request = request("another ask", 1) }))
 	refusal(t, status, body, wire.CodeStale)
-	status, body = b.post("serve", vary(func(r *infer.ServeRequest) { r.Seq = 2 }))
+	status, body = b.post("infer/serve", vary(func(r *infer.ServeRequest) { r.Seq = 2 }))
 	refusal(t, status, body, wire.CodePayment)
 	// Both lanes together stay within the escrow.
-	status, body = b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 981)}, Request: req})
+	status, body = b.post("infer/serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 981)}, Request: req})
 	refusal(t, status, body, wire.CodePayment)
-	status, body = b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 980)}, Request: req})
+	status, body = b.post("infer/serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 980)}, Request: req})
 	if status != 200 || receipt(t, body).Receipt.Price != 20 {
 		t.Errorf("status %d: %s", status, body)
 	}
@@ -345,10 +359,10 @@ func join(fs []infer.Frame) (s string) {
 // TestRestart: what was charged before a restart is known, shown and redeemed
 // after it.
 func TestRestart(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	b := newBench(t, infertest.Toy{Name: "toy"}, nil)
 	b.open(1000)
 	req := infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20)}, Request: request("0123456789", 4)}
-	_, body := b.post("serve", req)
+	_, body := b.post("infer/serve", req)
 	first := receipt(t, body)
 	b.server.Close()
 	if err := b.store.Close(); err != nil {
@@ -358,7 +372,7 @@ func TestRestart(t *testing.T) {
 	if st := b.charged(0); st.Charged != 20 || st.Seq != 1 || st.Last == nil || st.Last.Sig != first.Sig {
 		t.Errorf("after a restart the lane stands at %+v", st)
 	}
-	_, body = b.post("serve", req)
+	_, body = b.post("infer/serve", req)
 	if again := receipt(t, body); again.Sig != first.Sig {
 		t.Error("after a restart the same request got another receipt")
 	}
@@ -383,12 +397,12 @@ func wait(t testing.TB, what string, ok func() bool) {
 // TestRedeem: money is redeemed when too much waits, when it waited long, and
 // at the end; failures are tried again, and never more than was charged.
 func TestRedeem(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms.Credit = 100; c.RedeemEvery = time.Hour })
+	b := newBench(t, infertest.Toy{Name: "toy"}, func(c *config) { c.Terms.Credit = 100; c.RedeemEvery = time.Hour })
 	b.open(1000)
 	stop := b.chores()
 	serve := func(lane uint16, seq uint64) {
 		t.Helper()
-		_, body := b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: lane, Seq: seq, Voucher: b.voucher(lane, 20*seq+100)}, Request: request("0123456789", 4)})
+		_, body := b.post("infer/serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: lane, Seq: seq, Voucher: b.voucher(lane, 20*seq+100)}, Request: request("0123456789", 4)})
 		receipt(t, body)
 	}
 	serve(0, 1)
@@ -417,7 +431,7 @@ func TestRedeem(t *testing.T) {
 
 // TestIdleRedeem: a charge is redeemed well before the lease would fall idle.
 func TestIdleRedeem(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms.Notice = 30 * time.Second })
+	b := newBench(t, infertest.Toy{Name: "toy"}, func(c *config) { c.Terms.Notice = 30 * time.Second })
 	o := b.newOrder(1000)
 	o.Idle = 60
 	if err := b.openOn(o); err != nil {
@@ -436,10 +450,10 @@ func TestIdleRedeem(t *testing.T) {
 // TestClose: consent only to the exact sum, asked by the authorizer; then the
 // lease serves no more.
 func TestClose(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	b := newBench(t, infertest.Toy{Name: "toy"}, nil)
 	b.open(1000)
 	req := infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20)}, Request: request("0123456789", 4)}
-	b.post("serve", req)
+	b.post("infer/serve", req)
 	status, body := b.postAs(key(t), "close", wire.CloseRequest{Lease: b.lease, Paid: 20})
 	refusal(t, status, body, wire.CodeCaller)
 	for _, paid := range []uint64{0, 19, 21} {
@@ -455,13 +469,13 @@ func TestClose(t *testing.T) {
 		t.Error(err)
 	}
 	req.Seq, req.Voucher = 2, b.voucher(0, 40)
-	status, body = b.post("serve", req)
+	status, body = b.post("infer/serve", req)
 	refusal(t, status, body, wire.CodeClosed)
 }
 
 // TestQuotes: malformed orders are refused, and one order has one quote.
 func TestQuotes(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	b := newBench(t, infertest.Toy{Name: "toy"}, nil)
 	offer := b.p.Offers().Offers[0].ID(domain)
 	good := b.newOrder(1000)
 	for name, f := range map[string]func(*square.Order, *square.Hash){
@@ -504,23 +518,23 @@ func TestQuotes(t *testing.T) {
 
 // TestOversize: a body over the limit is cut off.
 func TestOversize(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	b := newBench(t, infertest.Toy{Name: "toy"}, nil)
 	b.open(1000)
 	body := append([]byte(`{"request":"`), bytes.Repeat([]byte("A"), wire.MaxBody)...)
-	status, out := b.post("serve", append(body, `"}`...))
+	status, out := b.post("infer/serve", append(body, `"}`...))
 	refusal(t, status, out, wire.CodeBadRequest)
 }
 
 // TestBusy: one request a lane, and no more at once than there is capacity.
 func TestBusy(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy", Pace: 20 * time.Millisecond}, nil)
+	b := newBench(t, infertest.Toy{Name: "toy", Pace: 20 * time.Millisecond}, nil)
 	b.open(1000)
-	if err := b.p.SetControl(provider.Control{Lanes: 1}); err != nil {
+	if err := b.p.SetControl(seller.Control{Lanes: 1}); err != nil {
 		t.Fatal(err)
 	}
 	long := infer.ServeRequest{Stream: true, Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 60)}, Request: request("0123456789", 20)}
 	done := make(chan []byte)
-	asked := b.request(t.Context(), b.buyer, "serve", long)
+	asked := b.request(t.Context(), b.buyer, "infer/serve", long)
 	go func() {
 		res, err := http.DefaultClient.Do(asked)
 		if err != nil {
@@ -532,9 +546,9 @@ func TestBusy(t *testing.T) {
 		done <- body
 	}()
 	wait(t, "work", func() bool { return b.charged(0).Busy })
-	status, body := b.post("serve", long)
+	status, body := b.post("infer/serve", long)
 	refusal(t, status, body, wire.CodeBusy)
-	status, body = b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 60)}, Request: request("0123456789", 1)})
+	status, body = b.post("infer/serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: 1, Seq: 1, Voucher: b.voucher(1, 60)}, Request: request("0123456789", 1)})
 	refusal(t, status, body, wire.CodeBusy)
 	if r := receipt(t, <-done).Receipt; r.Price != 60 {
 		t.Errorf("charged %d, want 60", r.Price)
@@ -544,7 +558,7 @@ func TestBusy(t *testing.T) {
 // TestDisconnect: a buyer that goes away stops the work, and is charged what it
 // was sent.
 func TestDisconnect(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy", Pace: 5 * time.Millisecond}, nil)
+	b := newBench(t, infertest.Toy{Name: "toy", Pace: 5 * time.Millisecond}, nil)
 	b.open(10_000)
 	ctx, cancel := context.WithCancel(t.Context())
 	req := b.request(ctx, b.buyer, "serve",
@@ -577,10 +591,10 @@ func TestDisconnect(t *testing.T) {
 
 // TestEnded: a lease that has ended on the ledger serves no more.
 func TestEnded(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, nil)
+	b := newBench(t, infertest.Toy{Name: "toy"}, nil)
 	b.open(1000)
 	req := infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 20)}, Request: request("0123456789", 4)}
-	b.post("serve", req)
+	b.post("infer/serve", req)
 	b.chores()
 	acc := fake.Account{Ledger: b.l, Self: b.buyer.Address()}
 	if err := acc.Close(t.Context(), b.lease, nil); err != nil { // notice
@@ -588,7 +602,7 @@ func TestEnded(t *testing.T) {
 	}
 	wait(t, "redemption", func() bool { return b.l.Leases()[0].Paid == 20 })
 	req.Seq, req.Voucher = 2, b.voucher(0, 40)
-	status, body := b.post("serve", req)
+	status, body := b.post("infer/serve", req)
 	refusal(t, status, body, wire.CodeClosed)
 	b.l.Jump(2 * time.Minute)
 	wait(t, "the poke", func() bool { return b.l.Leases()[0].State == market.Settled })
@@ -596,7 +610,7 @@ func TestEnded(t *testing.T) {
 
 // FuzzServe: nothing that is posted makes the provider fall over or charge.
 func FuzzServe(f *testing.F) {
-	b := newBench(f, fake.Toy{Name: "toy"}, nil)
+	b := newBench(f, infertest.Toy{Name: "toy"}, nil)
 	b.open(1000)
 	good, _ := json.Marshal(infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 9, Voucher: b.voucher(0, 20)}, Request: request("hello", 4)})
 	f.Add(good)
@@ -606,13 +620,13 @@ func FuzzServe(f *testing.F) {
 	f.Add([]byte(`null`))
 	h := b.p.Handler()
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, call := range []string{"serve", "quote", "cancel", "lane", "close"} {
+		for _, call := range []string{"infer/serve", "quote", "infer/cancel", "lane", "close"} {
 			w, as := httptest.NewRecorder(), *b
 			as.t = t
 			r := as.request(t.Context(), b.buyer, call, body)
 			r.Host = "localhost"
 			h.ServeHTTP(w, r)
-			if call == "serve" && w.Code == 200 {
+			if call == "infer/serve" && w.Code == 200 {
 				t.Errorf("served: %s", body)
 			}
 		}

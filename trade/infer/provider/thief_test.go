@@ -15,9 +15,11 @@ import (
 	"github.com/torg-network/torg/chain"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/fake"
+	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 	"github.com/torg-network/torg/trade/wire"
 )
 
@@ -49,14 +51,14 @@ func (b *bench) openOn(o square.Order) error {
 // served asks one request of 20 base units and returns what was charged.
 func (b *bench) served(lane uint16, seq uint64) uint64 {
 	b.t.Helper()
-	status, body := b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: lane, Seq: seq, Voucher: b.voucher(lane, 20*seq)}, Request: request("0123456789", 4)})
+	status, body := b.post("infer/serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: lane, Seq: seq, Voucher: b.voucher(lane, 20*seq)}, Request: request("0123456789", 4)})
 	if status != http.StatusOK {
 		return 0
 	}
 	return receipt(b.t, body).Receipt.Price
 }
 
-func slow(c *provider.Config) { c.Tick = time.Second } // as in production
+func slow(c *config) { c.Tick = time.Second } // as in production
 
 // A thief that may give a second's notice, or falls silent for one, has its work
 // for nothing.
@@ -66,7 +68,7 @@ func TestThiefNotice(t *testing.T) {
 		"silence": func(o *square.Order) { o.Idle = 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, fake.Toy{Name: "toy"}, slow)
+			b := newBench(t, infertest.Toy{Name: "toy"}, slow)
 			b.chores()
 			o := b.newOrder(1000)
 			set(&o)
@@ -92,7 +94,7 @@ func TestThiefNotice(t *testing.T) {
 
 // A thief with one base unit takes all places for a day.
 func TestThiefPlaces(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, slow)
+	b := newBench(t, infertest.Toy{Name: "toy"}, slow)
 	o := b.newOrder(1)
 	o.JobValue, o.Units, o.Idle, o.Duration = 1, 2, 24*3600, 24*3600
 	if err := b.openOn(o); err == nil {
@@ -102,7 +104,7 @@ func TestThiefPlaces(t *testing.T) {
 
 // A stranger without money blocks others' quotes.
 func TestThiefQuote(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, slow)
+	b := newBench(t, infertest.Toy{Name: "toy"}, slow)
 	honest := b.buyer
 	b.buyer = key(t) // an account that does not exist
 	o := b.newOrder(1000)
@@ -120,7 +122,7 @@ func TestThiefQuote(t *testing.T) {
 
 // A stranger reads the answers of others.
 func TestThiefLane(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, slow)
+	b := newBench(t, infertest.Toy{Name: "toy"}, slow)
 	b.open(1000)
 	b.served(0, 1)
 	ask := wire.LaneRequest{Lease: b.lease}
@@ -135,7 +137,7 @@ func TestThiefLane(t *testing.T) {
 		"signed for another lane": func(r *http.Request) {
 			r.Header.Set("Authorization", b.request(t.Context(), b.buyer, "lane", wire.LaneRequest{Lease: b.lease, Lane: 1}).Header.Get("Authorization"))
 		},
-		"signed long ago": func(r *http.Request) { b.l.Jump(90 * time.Second); b.p.Tock(t.Context()) },
+		"signed long ago": func(r *http.Request) { b.l.Jump(90 * time.Second); _ = b.p.Tock(t.Context()) },
 		"with another body": func(r *http.Request) {
 			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(`{"lease":"`+b.lease.String()+`","lane":0 }`)), -1
 		},
@@ -165,7 +167,7 @@ func TestThiefLane(t *testing.T) {
 
 // A body that never ends.
 func TestThiefSlowBody(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { slow(c); c.ReadTimeout = 200 * time.Millisecond })
+	b := newBench(t, infertest.Toy{Name: "toy"}, func(c *config) { slow(c); c.ReadTimeout = 200 * time.Millisecond })
 	b.open(1000)
 	for name, who := range map[string]square.Key{"its buyer": b.buyer, "a stranger": key(t)} {
 		c, err := net.Dial("tcp", b.server.Listener.Addr().String())
@@ -173,8 +175,8 @@ func TestThiefSlowBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		signed := b.request(t.Context(), who, "serve", []byte("{"))
-		fmt.Fprintf(c, "POST /torg/v1/serve HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAuthorization: %s\r\nContent-Length: 1000\r\n\r\n{",
+		signed := b.request(t.Context(), who, "infer/serve", []byte("{"))
+		fmt.Fprintf(c, "POST /torg/v1/infer/serve HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAuthorization: %s\r\nContent-Length: 1000\r\n\r\n{",
 			signed.Header.Get("Authorization"))
 		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
 		if _, err := c.Read(make([]byte, 1)); err != nil {
@@ -212,7 +214,7 @@ func TestThiefTwice(t *testing.T) {
 // While the ledger stands still, or its clock jumps, no more is served on credit
 // than one job may cost.
 func TestThiefStall(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, slow)
+	b := newBench(t, infertest.Toy{Name: "toy"}, slow)
 	b.chores()
 	o := b.newOrder(10_000)
 	o.JobValue = 100
@@ -237,7 +239,7 @@ func TestThiefStall(t *testing.T) {
 
 // distant is a ledger that takes its time for a redemption.
 type distant struct {
-	provider.Ledger
+	seller.Ledger
 	takes time.Duration
 }
 
@@ -249,7 +251,7 @@ func (d distant) Redeem(ctx context.Context, lease square.Hash, claims []chain.C
 // A thief closes many leases at once: all are redeemed within their notice.
 func TestThiefCrowd(t *testing.T) {
 	const leases = 20
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) {
+	b := newBench(t, infertest.Toy{Name: "toy"}, func(c *config) {
 		c.Services[0].Capacity = 4 * leases // a lease that was not adopted yet counts twice
 		c.Ledger = distant{c.Ledger, 500 * time.Millisecond}
 	})
@@ -286,7 +288,7 @@ func TestThiefCrowd(t *testing.T) {
 
 // Who holds places and does not use them loses them to who wants them.
 func TestThiefHolds(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms.Hold = 500 * time.Millisecond })
+	b := newBench(t, infertest.Toy{Name: "toy"}, func(c *config) { c.Terms.Hold = 500 * time.Millisecond })
 	b.chores()
 	o := b.newOrder(1000)
 	o.Units, o.Idle, o.Duration = 4, 3600, 24*3600
@@ -300,7 +302,7 @@ func TestThiefHolds(t *testing.T) {
 	}
 	wait(t, "a place", func() bool {
 		b.l.Jump(10 * time.Second)
-		b.p.Tock(t.Context())
+		_ = b.p.Tock(t.Context())
 		return b.openOn(b.newOrder(1000)) == nil
 	})
 	for _, m := range b.l.Leases() {
@@ -323,7 +325,7 @@ func TestThiefHolds(t *testing.T) {
 
 // TestTerms: what a provider cannot live with is refused by name.
 func TestTerms(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.Terms = provider.Terms{Tokens: 100} })
+	b := newBench(t, infertest.Toy{Name: "toy"}, func(c *config) { c.Tokens = 100 })
 	b.l.Charge(100)
 	if err := b.p.PostOffers(t.Context()); err != nil {
 		t.Fatal(err)
@@ -370,7 +372,8 @@ func TestTerms(t *testing.T) {
 	b.cfg.Services[0].Capacity = 100
 	o := b.newOrder(600_000_000)
 	o.JobValue = 1000
-	if err := b.p.SetServices(b.cfg.Services); err != nil {
+	b.trade.SetServices(b.cfg.Services)
+	if err := b.p.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.p.PostOffers(t.Context()); err != nil {
@@ -390,7 +393,7 @@ func TestTerms(t *testing.T) {
 
 // A redemption that costs more than it brings is left; one that pays is made.
 func TestFee(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.RedeemEvery = time.Millisecond })
+	b := newBench(t, infertest.Toy{Name: "toy"}, func(c *config) { c.RedeemEvery = time.Millisecond })
 	b.l.Charge(25)
 	if err := b.p.PostOffers(t.Context()); err != nil {
 		t.Fatal(err)
@@ -427,7 +430,7 @@ func TestFee(t *testing.T) {
 // Blocks had no room for longer than a lease may be silent: its deadlines came
 // later by as much, and it is served on.
 func TestFullBlocks(t *testing.T) {
-	b := newBench(t, fake.Toy{Name: "toy"}, func(c *provider.Config) { c.OfferTTL = 3 * time.Hour })
+	b := newBench(t, infertest.Toy{Name: "toy"}, func(c *config) { c.OfferTTL = 3 * time.Hour })
 	b.open(1000)
 	b.chores()
 	b.served(0, 1)
@@ -442,12 +445,12 @@ func TestFullBlocks(t *testing.T) {
 
 // What nobody disputes is redeemed while the rest is.
 func TestRedeemBesideDispute(t *testing.T) {
-	toy := fake.Toy{Name: "toy"}
+	toy := infertest.Toy{Name: "toy"}
 	b := newBench(t, toy, nil)
 	b.open(1000)
 	b.served(0, 1)
 	b.served(1, 1)
-	status, body := b.post("serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: 0, Seq: 2, Voucher: b.voucher(0, 40)}, Request: request("0123456789", 4)})
+	status, body := b.post("infer/serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: 0, Seq: 2, Voucher: b.voucher(0, 40)}, Request: request("0123456789", 4)})
 	if status != http.StatusOK {
 		t.Fatalf("%d %s", status, body)
 	}

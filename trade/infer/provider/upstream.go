@@ -206,9 +206,12 @@ var errStalled = errors.New("the server fell silent")
 
 func (e *upstreamEngine) Run(ctx context.Context, job Job, emit func(infer.Delta) error) (Output, error) {
 	read, err := meter.Read(job.Request)
-	if err != nil || job.Request.Kind != infer.Opaque {
+	switch {
+	case err != nil:
+		return Output{}, refuse(wire.CodeBadRequest, "%v", err)
+	case job.Request.Kind != infer.Opaque:
 		_, err := e.Ceiling(job.Request)
-		return Output{}, badRequest(err)
+		return Output{}, err
 	}
 	b, ceiling := read.Body, read.Ceiling(e.m.Context)
 	stream := job.Stream && b.Path != meter.Embeddings
@@ -287,7 +290,7 @@ func (d *delivery) whole(ctx context.Context, r io.Reader) (Output, error) {
 	case err != nil:
 		return Output{}, fmt.Errorf("the server's answer is no JSON: %w", err)
 	case ev.Err != "":
-		return Output{}, fmt.Errorf("the server says: %s", clip(ev.Err))
+		return Output{}, fmt.Errorf("the server says: %s", wire.Clip(ev.Err))
 	case d.b.Path != meter.Embeddings && ev.Choices == 0, d.b.Path == meter.Embeddings && ev.Object.Get("data").Len() == 0:
 		return Output{}, errors.New("the server's answer is empty")
 	}
@@ -330,7 +333,7 @@ func (d *delivery) stream(ctx context.Context, r io.Reader, alive func(), emit f
 		case err != nil:
 			fault = fmt.Errorf("the server sent an event that is no JSON: %w", err)
 		case ev.Err != "":
-			fault = fmt.Errorf("the server says: %s", clip(ev.Err))
+			fault = fmt.Errorf("the server says: %s", wire.Clip(ev.Err))
 		case len(d.text)+len(ev.Text) > infer.MaxResult-64, passed+len(raw) > maxPassed:
 			fault = errors.New("the server's answer is too long")
 		}
@@ -409,16 +412,9 @@ func refused(status int, body []byte) error {
 // errorText is what a server's error body says.
 func errorText(body []byte) string {
 	if ev, err := meter.ReadEvent(body); err == nil && ev.Err != "" {
-		return clip(ev.Err)
+		return wire.Clip(ev.Err)
 	}
-	return clip(string(bytes.TrimSpace(body)))
-}
-
-func clip(s string) string {
-	if len(s) > 300 {
-		s = strings.ToValidUTF8(s[:300], "") + "…"
-	}
-	return s
+	return wire.Clip(string(bytes.TrimSpace(body)))
 }
 
 // why prefers the reason the context ended over the error that followed.

@@ -1,4 +1,4 @@
-// Package fake is a ledger in memory for this trade's tests: market.Machine over
+// Package fake is a ledger in memory for the tests of any trade: market.Machine over
 // market.Memory, with the checks that the ledger makes before it (signatures of
 // quotes, vouchers, consents and receipts) and the trade's judge. Its clock is
 // the test's.
@@ -16,10 +16,6 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
-	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/proof"
-	"github.com/torg-network/torg/trade/infer/provider"
 )
 
 // ChainID is the fake ledger's.
@@ -28,8 +24,8 @@ const ChainID = "torg-fake-1"
 // Ledger is a ledger in memory. Use New.
 type Ledger struct {
 	Machine market.Machine
-	Rules   infer.Rules
-	Cards   map[square.Hash][]byte // of models whose work can be proven
+	Rules   map[string]trade.Rules // by trade
+	Cards   map[square.Hash][]byte // by spec, of work that can be proven
 
 	mu      sync.Mutex
 	mem     *market.Memory
@@ -48,11 +44,15 @@ type Ledger struct {
 //
 // Its deadlines may be short and disputes cost nothing, so that tests need not wait
 // and count.
-func New(models ...infer.Replayer) *Ledger {
+func New(trades ...trade.Rules) *Ledger {
 	p := market.Default()
 	p.Notice, p.DisputeCost, p.JudgeFee = 1, 0, 0
+	rules := map[string]trade.Rules{}
+	for _, t := range trades {
+		rules[t.Name()] = t
+	}
 	return &Ledger{
-		Machine: market.Machine{Params: p}, Rules: infer.Rules{Models: models, Verifier: proof.Verifier{}}, Cards: map[square.Hash][]byte{},
+		Machine: market.Machine{Params: p}, Rules: rules, Cards: map[square.Hash][]byte{},
 		evidence: map[square.Hash]square.Evidence{},
 		mem:      market.NewMemory(), base: time.Unix(1_800_000_000, 0), started: time.Now(), count: map[string]int{},
 	}
@@ -129,19 +129,31 @@ func (l *Ledger) Fund(a square.Address, units uint64) {
 	}
 }
 
-// Bond stakes money of an account in the trade.
-func (l *Ledger) Bond(a square.Address, units uint64) error {
+// rules are those of a trade.
+func (l *Ledger) rules(name string) (trade.Rules, error) {
+	r := l.Rules[name]
+	if r == nil {
+		return nil, fmt.Errorf("trade %q is not on this ledger", name)
+	}
+	return r, nil
+}
+
+// Bond stakes money of an account in a trade.
+func (l *Ledger) Bond(a square.Address, trade string, units uint64) error {
 	return l.do("bond", func() error {
-		_, err := l.Machine.Bond(l.mem, l.now(), a, infer.Name, square.Utorg(units))
+		_, err := l.Machine.Bond(l.mem, l.now(), a, trade, square.Utorg(units))
 		return err
 	})
 }
 
-// Balance is what an account, or its stake, holds.
+// Balance is what an account, and its stakes in all trades, hold.
 func (l *Ledger) Balance(a square.Address) (account, stake uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.mem.Balance(market.Account(a), square.Denom), l.mem.Balance(market.StakePot(a, infer.Name), square.Denom)
+	for name := range l.Rules {
+		stake += l.mem.Balance(market.StakePot(a, name), square.Denom)
+	}
+	return l.mem.Balance(market.Account(a), square.Denom), stake
 }
 
 // Conserved reports whether no money was made or lost.
@@ -163,7 +175,7 @@ func (l *Ledger) do(kind string, f func() error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stalled {
-		return fmt.Errorf("%s: %w", kind, buyer.ErrStalled)
+		return fmt.Errorf("%s: %w", kind, chain.ErrStalled)
 	}
 	if l.refuse != nil {
 		return fmt.Errorf("%s: %w", kind, l.refuse)
@@ -176,17 +188,12 @@ func (l *Ledger) do(kind string, f func() error) error {
 	return err
 }
 
-// Account is the ledger as one account's client sees it. It is both a
-// provider's and a buyer's.
+// Account is the ledger as one account's client sees it: a seller.Ledger, and a
+// buyer's.
 type Account struct {
 	*Ledger
 	Self square.Address
 }
-
-var (
-	_ buyer.Ledger    = Account{}
-	_ provider.Ledger = Account{}
-)
 
 // Head is the newest block: one a second and one a transaction.
 func (a Account) Head(context.Context) (chain.Head, error) {
@@ -200,12 +207,12 @@ func (a Account) Head(context.Context) (chain.Head, error) {
 // Params are the machine's.
 func (a Account) Params(context.Context) (market.Params, error) { return a.Machine.Params, nil }
 
-func (a Account) Offers(context.Context) ([]square.Offer, error) {
+func (a Account) Offers(_ context.Context, trade string) ([]square.Offer, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []square.Offer
 	for _, o := range a.mem.Offers() {
-		if !o.Withdrawn && o.Expiry > a.wall() {
+		if o.Trade == trade && !o.Withdrawn && o.Expiry > a.wall() {
 			out = append(out, o.Offer)
 		}
 	}
@@ -232,10 +239,10 @@ func (a Account) Funds(_ context.Context, account square.Address, denom string) 
 	return a.mem.Balance(market.Account(account), denom), nil
 }
 
-func (a Account) Stake(_ context.Context, denom string) (market.Stake, error) {
+func (a Account) Stake(_ context.Context, trade, denom string) (market.Stake, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.mem.Stake(market.StakeKey{Provider: a.Self, Trade: infer.Name, Denom: denom})
+	return a.mem.Stake(market.StakeKey{Provider: a.Self, Trade: trade, Denom: denom})
 }
 
 // Fee is what Charge said.
@@ -257,17 +264,21 @@ func (a Account) PostOffer(_ context.Context, o square.Offer) error {
 		if o.Provider != a.Self {
 			return errors.New("offer: signed by another account")
 		}
-		if err := a.Rules.CheckOffer(o); err != nil {
+		r, err := a.rules(o.Trade)
+		if err != nil {
 			return err
 		}
-		_, err := a.Machine.PostOffer(a.mem, a.now(), o.ID(domain), o)
+		if err := r.CheckOffer(o); err != nil {
+			return err
+		}
+		_, err = a.Machine.PostOffer(a.mem, a.now(), o.ID(domain), o)
 		return err
 	})
 }
 
-func (a Account) WithdrawOffer(_ context.Context, spec square.Hash) error {
+func (a Account) WithdrawOffer(_ context.Context, trade string, spec square.Hash) error {
 	return a.do("withdraw", func() error {
-		_, err := a.Machine.WithdrawOffer(a.mem, a.now(), a.Self, market.OfferKey{Provider: a.Self, Trade: infer.Name, Spec: spec})
+		_, err := a.Machine.WithdrawOffer(a.mem, a.now(), a.Self, market.OfferKey{Provider: a.Self, Trade: trade, Spec: spec})
 		return err
 	})
 }
@@ -277,13 +288,22 @@ func (a Account) Open(_ context.Context, o square.Order, q square.Quote, sig squ
 		if o.Buyer != a.Self {
 			return errors.New("order: signed by another account")
 		}
-		if err := a.Rules.CheckOrder(o); err != nil {
+		r, err := a.rules(o.Trade)
+		if err != nil {
 			return err
+		}
+		if err := r.CheckOrder(o); err != nil {
+			return err
+		}
+		if have, err := a.mem.Offer(market.OfferKey{Provider: q.Provider, Trade: o.Trade, Spec: q.Spec}); err == nil {
+			if err := r.Fits(have.Offer, o); err != nil {
+				return err
+			}
 		}
 		if err := q.Verify(domain, sig); err != nil {
 			return err
 		}
-		_, err := a.Machine.OpenMatched(a.mem, a.now(), o.ID(domain), o, q, q.Digest(domain))
+		_, err = a.Machine.OpenMatched(a.mem, a.now(), o.ID(domain), o, q, q.Digest(domain))
 		return err
 	})
 }
@@ -310,7 +330,7 @@ func (a Account) Redeem(_ context.Context, id square.Hash, claims []chain.Claim)
 	})
 }
 
-func (a Account) Close(_ context.Context, id square.Hash, consent *buyer.Consent) error {
+func (a Account) Close(_ context.Context, id square.Hash, consent *chain.Consent) error {
 	return a.do("close", func() error {
 		var sum *uint64
 		if consent != nil {
@@ -329,8 +349,8 @@ func (a Account) Close(_ context.Context, id square.Hash, consent *buyer.Consent
 }
 
 // Challenge is judged at once, as the ledger judges what it can re-execute; in a
-// lease under the policy prove the provider of a model with a card is to prove
-// the part.
+// lease under the policy prove the provider of work with a card is to prove the
+// part.
 func (a Account) Challenge(_ context.Context, id square.Hash, e square.Evidence, part uint64) error {
 	return a.do("challenge", func() error {
 		l, err := a.mem.Lease(id)
@@ -350,8 +370,12 @@ func (a Account) Challenge(_ context.Context, id square.Hash, e square.Evidence,
 		bond := a.Machine.LeastBond(l.Order, charge.Value)
 		a.evidence[charge.Evidence] = e
 		c := trade.Case{Evidence: e, Lease: l, Card: a.Cards[l.Order.Spec]}
-		if c.Card != nil && l.Order.Policy == square.PolicyProve {
-			n, verdict, err := a.Rules.Parts(c)
+		r, err := a.rules(l.Order.Trade)
+		if err != nil {
+			return err
+		}
+		if p, ok := r.(trade.Provable); ok && c.Card != nil && l.Order.Policy == square.PolicyProve {
+			n, verdict, err := p.Parts(c)
 			switch {
 			case err != nil:
 				return err
@@ -365,7 +389,7 @@ func (a Account) Challenge(_ context.Context, id square.Hash, e square.Evidence,
 		}
 		verdict := square.VerdictFraud
 		if e.Receipt.Charged(l.Rates) == nil { // else it needs no look at the work
-			if verdict, err = a.Rules.Judge(c); err != nil {
+			if verdict, err = r.Judge(c); err != nil {
 				return err
 			}
 		}
@@ -401,7 +425,7 @@ func (a Account) Evidence(_ context.Context, _, hash square.Hash) (square.Eviden
 	return e, nil
 }
 
-// Card is a model's.
+// Card is what proofs of work of a spec are checked against.
 func (a Account) Card(_ context.Context, spec square.Hash) ([]byte, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -424,7 +448,11 @@ func (a Account) Prove(_ context.Context, id, evidence square.Hash, p []byte) er
 		if l.Dispute.Evidence != evidence {
 			return errors.New("prove: the dispute is about other evidence")
 		}
-		return a.Rules.CheckProof(trade.Case{Evidence: a.evidence[evidence], Lease: l, Card: a.Cards[l.Order.Spec]}, l.Dispute.Part, p)
+		r, ok := a.Rules[l.Order.Trade].(trade.Provable)
+		if !ok {
+			return fmt.Errorf("prove: work of trade %s cannot be proven", l.Order.Trade)
+		}
+		return r.CheckProof(trade.Case{Evidence: a.evidence[evidence], Lease: l, Card: a.Cards[l.Order.Spec]}, l.Dispute.Part, p)
 	})
 }
 

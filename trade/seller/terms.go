@@ -1,4 +1,4 @@
-package provider
+package seller
 
 import (
 	"math/bits"
@@ -6,18 +6,17 @@ import (
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/wire"
 )
 
-// Terms are what a provider demands of an order. Zero values have the defaults
-// given here, which fit what buyer.Desk orders.
+// Terms are what a seller demands of an order. Zero values have the defaults
+// given here, which fit what desk.Desk orders.
 //
 // They hold this: whatever the buyer does, an honest provider loses at most what
 // one job may cost (the order's job value). Money is lost when a lease ends
 // before it was redeemed. A buyer can bring that about by giving notice, by
 // silence, or by a challenge; each must leave Notice, of which a third is kept
-// free for the redemption (see Provider.Run). What no notice helps against, a
+// free for the redemption (see Seller.Run). What no notice helps against, a
 // ledger that stands still or a clock that jumps, costs at most what waits
 // unredeemed then, and more than the order's job value never waits.
 type Terms struct {
@@ -34,9 +33,6 @@ type Terms struct {
 	// Hold is how long a lease may leave its places unused while others are
 	// refused one (5 minutes). Then it is reclaimed, with its notice.
 	Hold time.Duration
-	// Tokens is what each unit's share of the escrow pays for at least, in
-	// completion tokens at the lease's rate (infer.PlaceTokens).
-	Tokens uint64
 	// Bond and Bonds are the most of the stake, in percent, that stands behind
 	// one lease (25) and behind all (100).
 	Bond, Bonds uint64
@@ -61,7 +57,7 @@ func (t *Terms) defaults() {
 	for _, d := range []struct {
 		v   *uint64
 		def uint64
-	}{{&t.Tokens, infer.PlaceTokens}, {&t.Bond, 25}, {&t.Bonds, 100}} {
+	}{{&t.Bond, 25}, {&t.Bonds, 100}} {
 		if *d.v == 0 {
 			*d.v = d.def
 		}
@@ -83,16 +79,17 @@ func (t Terms) credit(o square.Order) uint64 {
 // about half of it is redeemed at a time.
 const feeTimes = 4
 
-// check refuses an order that the provider cannot live with, at these rates and
-// where a redemption costs so much. It names the field and the way out.
-func (t Terms) check(o square.Order, rates []square.Rate, fee uint64) error {
+// check refuses an order that the seller cannot live with, where each unit is to be
+// backed by place of the escrow and a redemption costs so much. It names the field
+// and the way out.
+func (t Terms) check(o square.Order, place, fee uint64) error {
 	seconds := func(field string, have uint64, least, most time.Duration) error {
 		d := time.Duration(min(have, 1<<33)) * time.Second
 		switch {
 		case d < least:
-			return refuse(wire.CodeTerms, "order: %s is %d s, too short to redeem in: order at least %.0f s", field, have, least.Seconds())
+			return wire.Refuse(wire.CodeTerms, "order: %s is %d s, too short to redeem in: order at least %.0f s", field, have, least.Seconds())
 		case d > most:
-			return refuse(wire.CodeTerms, "order: %s is %d s: order at most %.0f s", field, have, most.Seconds())
+			return wire.Refuse(wire.CodeTerms, "order: %s is %d s: order at most %.0f s", field, have, most.Seconds())
 		}
 		return nil
 	}
@@ -109,20 +106,16 @@ func (t Terms) check(o square.Order, rates []square.Rate, fee uint64) error {
 		}
 	}
 	if o.Silence > 0 {
-		return refuse(wire.CodeTerms, "order: silence is %d: a lease that nobody uses costs a provider here nothing; order 0", o.Silence)
+		return wire.Refuse(wire.CodeTerms, "order: silence is %d: a lease that nobody uses costs a provider here nothing; order 0", o.Silence)
 	}
 	if o.Lanes > o.Units {
-		return refuse(wire.CodeTerms, "order: lanes is %d and units %d: each lane takes a place, so order as many units", o.Lanes, o.Units)
-	}
-	place, err := square.Price(rates[1:], []uint64{t.Tokens})
-	if err != nil {
-		return refuse(wire.CodeTerms, "order: %v", err)
+		return wire.Refuse(wire.CodeTerms, "order: lanes is %d and units %d: each lane takes a place, so order as many units", o.Lanes, o.Units)
 	}
 	if hi, least := bits.Mul64(max(place, 1), o.Units); hi > 0 || o.Escrow < least {
-		return refuse(wire.CodeTerms, "order: escrow is %d: each of %d units is backed by at least %d here; order fewer units or a larger escrow", o.Escrow, o.Units, max(place, 1))
+		return wire.Refuse(wire.CodeTerms, "order: escrow is %d: each of %d units is backed by at least %d here; order fewer units or a larger escrow", o.Escrow, o.Units, max(place, 1))
 	}
 	if hi, least := bits.Mul64(fee, feeTimes); hi > 0 || o.JobValue < least {
-		return refuse(wire.CodeTerms, "order: job_value is %d: a redemption costs %d in fees, so order at least %d", o.JobValue, fee, least)
+		return wire.Refuse(wire.CodeTerms, "order: job_value is %d: a redemption costs %d in fees, so order at least %d", o.JobValue, fee, least)
 	}
 	return nil
 }
@@ -130,21 +123,21 @@ func (t Terms) check(o square.Order, rates []square.Rate, fee uint64) error {
 // bond is what is locked for an order, of what the provider has at stake:
 // so many times its job value, and at least what the ledger asks. promised is what
 // quotes hold that may become leases.
-func (p *Provider) bond(o square.Order, least uint64, stake market.Stake, promised uint64) (uint64, error) {
+func (s *Seller) bond(o square.Order, least uint64, stake market.Stake, promised uint64) (uint64, error) {
 	share := func(percent uint64) uint64 {
 		return square.Share(stake.Total-min(stake.Unbonding, stake.Total), percent*100)
 	}
-	most := share(p.Terms.Bond)
-	if o.JobValue > most/p.BondTimes {
-		return 0, refuse(wire.CodeTerms, "order: job_value is %d: %d times as much would be at stake, and of this provider's %d at most %d stand behind one lease; order a job_value of at most %d",
-			o.JobValue, p.BondTimes, stake.Total, most, most/p.BondTimes)
+	most := share(s.Terms.Bond)
+	if o.JobValue > most/s.BondTimes {
+		return 0, wire.Refuse(wire.CodeTerms, "order: job_value is %d: %d times as much would be at stake, and of this provider's %d at most %d stand behind one lease; order a job_value of at most %d",
+			o.JobValue, s.BondTimes, stake.Total, most, most/s.BondTimes)
 	}
 	if least > most {
-		return 0, refuse(wire.CodeTerms, "order: the ledger asks a bond of %d, and of this provider's stake of %d at most %d stand behind one lease; order of one with more", least, stake.Total, most)
+		return 0, wire.Refuse(wire.CodeTerms, "order: the ledger asks a bond of %d, and of this provider's stake of %d at most %d stand behind one lease; order of one with more", least, stake.Total, most)
 	}
-	bond := max(o.JobValue*p.BondTimes, least)
-	if all := share(p.Terms.Bonds); stake.Locked > all || promised > all-stake.Locked || bond > all-stake.Locked-promised {
-		return 0, refuse(wire.CodeBusy, "order: job_value is %d: the %d that would be at stake for it are behind other leases now", o.JobValue, bond)
+	bond := max(o.JobValue*s.BondTimes, least)
+	if all := share(s.Terms.Bonds); stake.Locked > all || promised > all-stake.Locked || bond > all-stake.Locked-promised {
+		return 0, wire.Refuse(wire.CodeBusy, "order: job_value is %d: the %d that would be at stake for it are behind other leases now", o.JobValue, bond)
 	}
 	return bond, nil
 }
@@ -153,7 +146,7 @@ func (p *Provider) bond(o square.Order, least uint64, stake market.Stake, promis
 // for it already.
 func funded(o square.Order, funds, promised uint64) error {
 	if funds < o.Escrow || funds-o.Escrow < promised {
-		return refuse(wire.CodePayment, "order: escrow is %d, quotes not used yet hold %d, and the buyer has %s", o.Escrow, promised, square.Amount{Units: funds, Denom: o.Denom})
+		return wire.Refuse(wire.CodePayment, "order: escrow is %d, quotes not used yet hold %d, and the buyer has %s", o.Escrow, promised, square.Amount{Units: funds, Denom: o.Denom})
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package provider
+package seller
 
 import (
 	"context"
@@ -24,11 +24,11 @@ const (
 // feeLanes is for how many lanes a redemption is reckoned with.
 const feeLanes = 4
 
-// Run does the chores until ctx ends: it posts offers, adopts leases, redeems,
+// Run does the chores until ctx ends: it lists goods, posts offers, adopts leases, redeems,
 // and takes back places that nobody uses while others want them.
 //
-// Redemption follows what may be lost. A request is served only while what
-// waits to be redeemed, what may come of requests that run, and its own price
+// Redemption follows what may be lost. Work is done only while what
+// waits to be redeemed, what may come of work that runs, and its own price
 // are together within the lease's credit, which is its job value. At half of
 // that it is redeemed, so that serving goes on meanwhile. It is redeemed as well
 // when the lease drains, when its deadline is near (two thirds of Terms.Notice),
@@ -38,96 +38,106 @@ const feeLanes = 4
 // A lease is looked at every 5 ticks, at least six times in a notice. Leases are
 // looked after side by side: one whose redemption takes long is not in the way
 // of the others.
-func (p *Provider) Run(ctx context.Context) error {
-	tick := time.NewTicker(p.Tick)
+func (s *Seller) Run(ctx context.Context) error {
+	tick := time.NewTicker(s.Tick)
 	defer tick.Stop()
-	defer p.tending.Wait()
+	defer s.tending.Wait()
 	for {
-		p.chores(ctx)
+		s.chores(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case <-p.kick:
+		case <-s.kick:
 		}
 	}
 }
 
-func (p *Provider) wake() {
+func (s *Seller) wake() {
 	select {
-	case p.kick <- struct{}{}:
+	case s.kick <- struct{}{}:
 	default: // already awake
 	}
 }
 
-func (p *Provider) chores(ctx context.Context) {
-	if _, err := p.clock.Refresh(ctx); err != nil && ctx.Err() == nil {
-		p.Log.Debug("ledger does not answer", "err", err)
+func (s *Seller) chores(ctx context.Context) {
+	if _, err := s.clock.Refresh(ctx); err != nil && ctx.Err() == nil {
+		s.Log.Debug("ledger does not answer", "err", err)
 	}
-	now, err := p.clock.Now(ctx)
+	now, err := s.clock.Now(ctx)
 	if err != nil {
 		return
 	}
-	p.readFee(ctx)
+	s.readFee(ctx)
 	// Money first.
-	for _, l := range p.open() {
-		if !l.due(p, now) || !l.tended.CompareAndSwap(false, true) {
+	for _, l := range s.open() {
+		if !l.due(s, now) || !l.tended.CompareAndSwap(false, true) {
 			continue
 		}
-		p.tending.Go(func() {
+		s.tending.Go(func() {
 			defer l.tended.Store(false)
-			p.tend(ctx, l, now, false)
+			s.tend(ctx, l, now, false)
 		})
 	}
-	failed, _ := p.offerAt.Load().(time.Time)
-	if paused := p.Control().Paused; (paused || p.offersDue(now)) && time.Now().After(failed) {
-		does, what := p.PostOffers, "posted"
+	failed, _ := s.offerAt.Load().(time.Time)
+	if paused := s.Control().Paused; (paused || s.offersDue(now)) && time.Now().After(failed) {
+		does, what := s.PostOffers, "posted"
 		if paused {
-			does, what = p.withdrawOffers, "withdrawn"
+			does, what = s.withdrawOffers, "withdrawn"
 		}
 		// In its own time: leases are looked after meanwhile.
-		if p.posting.CompareAndSwap(false, true) {
-			p.tending.Go(func() {
-				defer p.posting.Store(false)
+		if s.posting.CompareAndSwap(false, true) {
+			s.tending.Go(func() {
+				defer s.posting.Store(false)
 				if err := does(ctx); err != nil && ctx.Err() == nil {
-					p.Log.Warn("offers could not be "+what, "err", err)
-					p.offerAt.Store(time.Now().Add(min(p.OfferTTL/2, 5*p.Tick)))
+					s.Log.Warn("offers could not be "+what, "err", err)
+					s.offerAt.Store(time.Now().Add(min(s.OfferTTL/2, 5*s.Tick)))
 				}
 			})
 		}
 	}
-	p.adopt(ctx, now)
-	p.reclaim(ctx, now)
-	p.saveSteps()
+	if at, _ := s.listed.Load().(time.Time); time.Since(at) > s.Discover && s.listing.CompareAndSwap(false, true) {
+		s.tending.Go(func() {
+			defer s.listing.Store(false)
+			ctx, cancel := context.WithTimeout(ctx, s.Discover)
+			defer cancel()
+			if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
+				s.Log.Warn("goods could not be listed", "err", err)
+			}
+		})
+	}
+	s.adopt(ctx, now)
+	s.reclaim(ctx, now)
+	s.saveSteps()
 }
 
 // readFee finds out what a redemption costs now; while the ledger does not answer
 // it costs what it did.
-func (p *Provider) readFee(ctx context.Context) {
-	if fee, err := p.Ledger.Fee(ctx, feeLanes); err == nil {
-		p.fee.Store(fee)
+func (s *Seller) readFee(ctx context.Context) {
+	if fee, err := s.Ledger.Fee(ctx, feeLanes); err == nil {
+		s.fee.Store(fee)
 	}
 }
 
-// offersDue reports whether a service has no offer for the next half of
+// offersDue reports whether a good has no offer for the next half of
 // OfferTTL.
-func (p *Provider) offersDue(now time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (s *Seller) offersDue(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	fresh := 0
-	for _, o := range p.offers {
-		if p.services[o.Spec] != nil && o.Expiry > now.Add(p.OfferTTL/2).Unix() {
+	for _, o := range s.offers {
+		if s.goods[keyOf(o)] != nil && o.Expiry > now.Add(s.OfferTTL/2).Unix() {
 			fresh++
 		}
 	}
-	return fresh < len(p.services)
+	return fresh < len(s.goods)
 }
 
-func (p *Provider) open() []*lease {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	out := make([]*lease, 0, len(p.leases))
-	for _, l := range p.leases {
+func (s *Seller) open() []*lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]*lease, 0, len(s.leases))
+	for _, l := range s.leases {
 		out = append(out, l)
 	}
 	slices.SortFunc(out, func(a, b *lease) int { return slices.Compare(a.id[:], b.id[:]) })
@@ -142,7 +152,7 @@ func (l *lease) risk() (sum uint64) {
 	return sum
 }
 
-// owed is risk and what may come of requests that run. Callers hold l.mu.
+// owed is risk and what may come of work that runs. Callers hold l.mu.
 func (l *lease) owed() (sum uint64) {
 	for _, ln := range l.lanes {
 		sum += ln.most
@@ -152,14 +162,14 @@ func (l *lease) owed() (sum uint64) {
 
 // urgent reports whether money is to be redeemed now, or as soon as it may be.
 // Of a zero time the deadlines are left out. Callers hold l.mu.
-func (l *lease) urgent(p *Provider, now time.Time) bool {
-	risk, fee := l.risk(), p.fee.Load()
+func (l *lease) urgent(s *Seller, now time.Time) bool {
+	risk, fee := l.risk(), s.fee.Load()
 	if risk <= fee || l.redeemable() == 0 {
 		return false
 	}
-	near := !now.IsZero() && !now.Before(time.Unix(l.rec.Until, 0).Add(-2*p.Terms.reserve()))
-	old := time.Since(l.lastPaid) >= p.RedeemEvery && risk/20 >= fee
-	return near || old || l.rec.State != market.Active || risk > p.Terms.credit(l.order)/2 || l.starved
+	near := !now.IsZero() && !now.Before(time.Unix(l.rec.Until, 0).Add(-2*s.Terms.reserve()))
+	old := time.Since(l.lastPaid) >= s.RedeemEvery && risk/20 >= fee
+	return near || old || l.rec.State != market.Active || risk > s.Terms.credit(l.order)/2 || l.starved
 }
 
 // redeemable is how much of a lease's escrow can be redeemed now: all, but what is
@@ -186,73 +196,73 @@ func (l *lease) claims() (out []chain.Claim) {
 }
 
 // due reports whether a lease needs looking after.
-func (l *lease) due(p *Provider, now time.Time) bool {
+func (l *lease) due(s *Seller, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return time.Now().After(l.lookAt) || time.Now().After(l.redeemAt) && l.urgent(p, now)
+	return time.Now().After(l.lookAt) || time.Now().After(l.redeemAt) && l.urgent(s, now)
 }
 
 // tend looks after one lease: what the ledger says of it, and what it owes.
-func (p *Provider) tend(ctx context.Context, l *lease, now time.Time, last bool) {
+func (s *Seller) tend(ctx context.Context, l *lease, now time.Time, last bool) {
 	l.mu.Lock()
 	look := last || time.Now().After(l.lookAt)
 	l.mu.Unlock()
 	if look {
-		p.sight(ctx, l, now)
+		s.sight(ctx, l, now)
 	}
 	l.mu.Lock()
 	if l.rec.State.Terminal() {
 		over := l.overAt
 		l.mu.Unlock()
 		if !over.IsZero() && time.Since(over) > time.Hour {
-			p.forget(l)
+			s.forget(l)
 		}
 		return
 	}
 	risk := l.risk()
 	var claims []chain.Claim
-	if last && risk > p.fee.Load() || time.Now().After(l.redeemAt) && l.urgent(p, now) {
+	if last && risk > s.fee.Load() || time.Now().After(l.redeemAt) && l.urgent(s, now) {
 		claims = l.claims()
 	}
 	l.mu.Unlock()
 	if len(claims) == 0 {
 		return
 	}
-	p.pays <- struct{}{}
-	err := p.Ledger.Redeem(ctx, l.id, claims)
-	<-p.pays
+	s.pays <- struct{}{}
+	err := s.Ledger.Redeem(ctx, l.id, claims)
+	<-s.pays
 	if err != nil {
 		// It may be on the ledger all the same: look before the next try.
 		l.mu.Lock()
 		l.failures++
-		l.redeemAt = time.Now().Add(min(p.Tick<<min(l.failures, 6), p.Terms.reserve()/2))
+		l.redeemAt = time.Now().Add(min(s.Tick<<min(l.failures, 6), s.Terms.reserve()/2))
 		l.lookAt = time.Time{}
 		tries := l.failures
 		l.mu.Unlock()
 		if ctx.Err() == nil {
-			p.Log.Warn("redemption failed, will try again", "lease", l.id.Short(), "waiting", risk, "tries", tries, "err", err)
+			s.Log.Warn("redemption failed, will try again", "lease", l.id.Short(), "waiting", risk, "tries", tries, "err", err)
 		}
 		return
 	}
 	l.mu.Lock()
 	l.failures, l.lastPaid, l.lookAt = 0, time.Now(), time.Time{}
 	l.mu.Unlock()
-	p.redeemed(l, claims)
-	p.Log.Info("redeemed", "lease", l.id.Short(), "amount", risk, "lanes", len(claims))
+	s.redeemed(l, claims)
+	s.Log.Info("redeemed", "lease", l.id.Short(), "amount", risk, "lanes", len(claims))
 }
 
 // sight brings a lease's record up to date with the ledger, in its turn.
-func (p *Provider) sight(ctx context.Context, l *lease, now time.Time) {
-	p.looks <- struct{}{}
-	defer func() { <-p.looks }()
+func (s *Seller) sight(ctx context.Context, l *lease, now time.Time) {
+	s.looks <- struct{}{}
+	defer func() { <-s.looks }()
 	l.mu.Lock()
-	l.lookAt = time.Now().Add(min(5*p.Tick, p.Terms.Notice/6))
+	l.lookAt = time.Now().Add(min(5*s.Tick, s.Terms.Notice/6))
 	l.mu.Unlock()
-	p.look(ctx, l, now)
+	s.look(ctx, l, now)
 }
 
 // redeemed notes what was paid.
-func (p *Provider) redeemed(l *lease, claims []chain.Claim) {
+func (s *Seller) redeemed(l *lease, claims []chain.Claim) {
 	l.mu.Lock()
 	var paid uint64
 	recs := map[uint16]laneRecord{}
@@ -270,10 +280,10 @@ func (p *Provider) redeemed(l *lease, claims []chain.Claim) {
 	if len(recs) == 0 {
 		return
 	}
-	p.count(func(s *Stats) { s.Redeemed += paid })
+	s.count(func(s *Stats) { s.Redeemed += paid })
 	// The disk's copy of Redeemed only spares a look at the ledger, so it is
 	// written into what is there: a charge may have been stored meanwhile.
-	err := p.Store.Update(func(tx *bolt.Tx) error {
+	err := s.Store.Update(func(tx *bolt.Tx) error {
 		for n := range recs {
 			key := laneKey(l.id, n)
 			var rec laneRecord
@@ -288,13 +298,13 @@ func (p *Provider) redeemed(l *lease, claims []chain.Claim) {
 		return nil
 	})
 	if err != nil {
-		p.Log.Warn("redemption could not be noted", "lease", l.id.Short(), "err", err)
+		s.Log.Warn("redemption could not be noted", "lease", l.id.Short(), "err", err)
 	}
 }
 
 // look brings a lease's record up to date with the ledger.
-func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
-	m, err := p.Ledger.Lease(ctx, l.id)
+func (s *Seller) look(ctx context.Context, l *lease, now time.Time) {
+	m, err := s.Ledger.Lease(ctx, l.id)
 	if errors.Is(err, market.ErrNotFound) {
 		l.mu.Lock()
 		until := l.rec.Until + int64(l.order.Drain)
@@ -302,14 +312,14 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 		if now.Unix() <= until {
 			// The ledger remembers leases long after their end: what answers is
 			// not (yet) the whole ledger, and money waits in this lease.
-			p.Log.Warn("the ledger does not know an open lease", "lease", l.id.Short())
+			s.Log.Warn("the ledger does not know an open lease", "lease", l.id.Short())
 			return
 		}
 		m = market.Lease{State: market.Settled, Reason: "forgotten", Deadline: now.Unix(), Ends: until}
 	} else if err != nil {
 		return
 	} else {
-		m = p.clock.Dated(m)
+		m = s.clock.Dated(m)
 	}
 	var claims []chain.Claim
 	l.mu.Lock()
@@ -327,14 +337,14 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 	}
 	lost := l.risk()
 	l.mu.Unlock()
-	p.redeemed(l, claims)
+	s.redeemed(l, claims)
 	if changed {
-		p.Log.Info("lease changed", "lease", l.id.Short(), "state", m.State, "reason", m.Reason)
-		if err := p.saveLease(l.id, rec); err != nil {
-			p.Log.Warn("lease could not be noted", "lease", l.id.Short(), "err", err)
+		s.Log.Info("lease changed", "lease", l.id.Short(), "state", m.State, "reason", m.Reason)
+		if err := s.saveLease(l.id, rec); err != nil {
+			s.Log.Warn("lease could not be noted", "lease", l.id.Short(), "err", err)
 		}
 	}
-	p.answerChallenge(l, m)
+	s.answerChallenge(l, m)
 	if m.State.Terminal() {
 		l.mu.Lock()
 		first := l.overAt.IsZero()
@@ -343,9 +353,9 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 		}
 		l.mu.Unlock()
 		if first {
-			p.book.end(Ended{Lease: l.id, Time: p.Now().UnixMilli(), State: m.State, Reason: m.Reason, Lost: lost})
+			s.book.end(Ended{Lease: l.id, Time: s.Now().UnixMilli(), State: m.State, Reason: m.Reason, Lost: lost})
 			if lost > 0 && m.Reason != market.ReasonAgreed {
-				p.Log.Error("lease ended with money unredeemed", "lease", l.id.Short(), "amount", lost, "reason", m.Reason)
+				s.Log.Error("lease ended with money unredeemed", "lease", l.id.Short(), "amount", lost, "reason", m.Reason)
 			}
 		}
 		return
@@ -357,8 +367,8 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 		patience = 0
 	}
 	if m.Deadline > 0 && now.Unix() > m.Deadline+patience {
-		if err := p.Ledger.Poke(ctx, l.id); err != nil && ctx.Err() == nil {
-			p.Log.Debug("poke", "lease", l.id.Short(), "err", err)
+		if err := s.Ledger.Poke(ctx, l.id); err != nil && ctx.Err() == nil {
+			s.Log.Debug("poke", "lease", l.id.Short(), "err", err)
 		}
 		l.mu.Lock()
 		l.lookAt = time.Time{}
@@ -367,14 +377,14 @@ func (p *Provider) look(ctx context.Context, l *lease, now time.Time) {
 }
 
 // forget drops a lease that ended long ago.
-func (p *Provider) forget(l *lease) {
+func (s *Seller) forget(l *lease) {
 	l.mu.Lock()
 	keys := make([][]byte, 0, len(l.lanes))
 	for n := range l.lanes {
 		keys = append(keys, laneKey(l.id, n))
 	}
 	l.mu.Unlock()
-	err := p.Store.Update(func(tx *bolt.Tx) error {
+	err := s.Store.Update(func(tx *bolt.Tx) error {
 		for _, k := range keys {
 			if err := errors.Join(tx.Bucket([]byte(bucketLanes)).Delete(k), tx.Bucket([]byte(bucketAnswers)).Delete(k)); err != nil {
 				return err
@@ -383,17 +393,17 @@ func (p *Provider) forget(l *lease) {
 		return tx.Bucket([]byte(bucketLeases)).Delete(l.id[:])
 	})
 	if err != nil {
-		p.Log.Warn("ended lease could not be dropped", "lease", l.id.Short(), "err", err)
+		s.Log.Warn("ended lease could not be dropped", "lease", l.id.Short(), "err", err)
 		return
 	}
-	p.mu.Lock()
-	delete(p.leases, l.id)
-	p.mu.Unlock()
+	s.mu.Lock()
+	delete(s.leases, l.id)
+	s.mu.Unlock()
 }
 
 // Owed is what was charged and not redeemed yet, over all open leases.
-func (p *Provider) Owed() (sum uint64) {
-	for _, l := range p.open() {
+func (s *Seller) Owed() (sum uint64) {
+	for _, l := range s.open() {
 		l.mu.Lock()
 		if !l.rec.State.Terminal() {
 			sum += l.risk()
@@ -404,9 +414,9 @@ func (p *Provider) Owed() (sum uint64) {
 }
 
 // Leases lists the leases that are open, for people.
-func (p *Provider) Leases() []square.Hash {
+func (s *Seller) Leases() []square.Hash {
 	var out []square.Hash
-	for _, l := range p.open() {
+	for _, l := range s.open() {
 		l.mu.Lock()
 		if !l.rec.State.Terminal() {
 			out = append(out, l.id)
@@ -416,40 +426,40 @@ func (p *Provider) Leases() []square.Hash {
 	return out
 }
 
-// Close refuses new requests, waits for those that run until ctx ends (then
-// stops them, and still charges what they delivered), and redeems what is owed
+// Close refuses new work, waits for what runs until ctx ends (then stops it, and
+// what was delivered is still charged), and redeems what is owed
 // where that brings more than its fee.
 // Run must have returned.
-func (p *Provider) Close(ctx context.Context) error {
-	p.mu.Lock()
-	p.closing = true
-	p.mu.Unlock()
+func (s *Seller) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
 	idle := make(chan struct{})
-	go func() { p.working.Wait(); close(idle) }()
+	go func() { s.working.Wait(); close(idle) }()
 	select {
 	case <-idle:
 	case <-ctx.Done():
-		p.mu.Lock()
-		for _, r := range p.cancels {
-			r.stop()
+		s.mu.Lock()
+		for _, stop := range s.running {
+			stop()
 		}
-		p.mu.Unlock()
+		s.mu.Unlock()
 		<-idle
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	now, err := p.clock.Now(ctx)
+	now, err := s.clock.Now(ctx)
 	if err != nil {
 		return err
 	}
-	for _, l := range p.open() {
-		p.tending.Go(func() { p.tend(ctx, l, now, true) })
+	for _, l := range s.open() {
+		s.tending.Go(func() { s.tend(ctx, l, now, true) })
 	}
-	p.tending.Wait()
-	p.saveSteps()
-	for _, l := range p.open() {
+	s.tending.Wait()
+	s.saveSteps()
+	for _, l := range s.open() {
 		l.mu.Lock()
-		left := l.redeemable() > 0 && l.risk() > p.fee.Load()
+		left := l.redeemable() > 0 && l.risk() > s.fee.Load()
 		l.mu.Unlock()
 		if left {
 			return errors.New("some charges are not redeemed yet; start again with the same data folder before the leases go idle")

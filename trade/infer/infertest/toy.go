@@ -1,4 +1,6 @@
-package fake
+// Package infertest is what tests of inference share: a model that costs nothing, and a
+// ledger in memory that knows the trade.
+package infertest
 
 import (
 	"context"
@@ -8,9 +10,16 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
+	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/infer/provider"
 )
+
+// NewLedger makes an empty ledger that re-executes the models' answers.
+func NewLedger(models ...infer.Replayer) *fake.Ledger {
+	return fake.New(infer.Rules{Models: models, Verifier: proof.Verifier{}})
+}
 
 // Toy is a model whose answer is a hash of its request: an exact engine that
 // costs nothing, and its replayer. Pace is how long a token takes.
