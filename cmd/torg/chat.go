@@ -261,6 +261,7 @@ func (s *chatSession) say(ctx context.Context, text string) error {
 	body := map[string]any{
 		"model": s.model, "messages": messages, "stream": true, "temperature": s.temperature, "max_tokens": s.maxTokens,
 		"stream_options": map[string]any{"include_usage": true},
+		"truncation":     "auto", // a conversation grows: of one that is too long the model reads the end
 	}
 	if s.seed != nil {
 		body["seed"] = *s.seed
@@ -295,6 +296,9 @@ func (s *chatSession) say(ctx context.Context, text string) error {
 		float64(usage.Completion)/took, decimal(usage.Cost), decimal(s.spent), usage.Receipt)
 	if usage.Verified == string(square.PolicyProve) {
 		bill += " · proven"
+	}
+	if usage.Truncated > 0 {
+		bill += fmt.Sprintf(" · the first %d bytes were not read: /reset begins afresh", usage.Truncated)
 	}
 	fmt.Fprintln(os.Stderr, paint(os.Stderr, dim, bill))
 	return nil
@@ -407,6 +411,7 @@ type chatUsage struct {
 	Cost       float64 `json:"cost"`
 	Receipt    string  `json:"-"`
 	Verified   string  `json:"-"`
+	Truncated  int     `json:"-"` // bytes of the conversation's beginning that were not read
 }
 
 // stream asks for a chat completion and hands on each piece. usage is nil when
@@ -437,6 +442,7 @@ func (a openAIClient) stream(ctx context.Context, body any, piece func(string)) 
 			Usage    *chatUsage `json:"usage"`
 			Receipt  string     `json:"receipt"`
 			Verified string     `json:"verified"`
+			Cut      int        `json:"truncated"`
 			Error    *struct {
 				Message string `json:"message"`
 			} `json:"error"`
@@ -452,7 +458,7 @@ func (a openAIClient) stream(ctx context.Context, body any, piece func(string)) 
 		}
 		if chunk.Usage != nil {
 			usage = chunk.Usage
-			usage.Receipt, usage.Verified = chunk.Receipt, chunk.Verified
+			usage.Receipt, usage.Verified, usage.Truncated = chunk.Receipt, chunk.Verified, chunk.Cut
 		}
 	}
 	if err := sc.Err(); err != nil {

@@ -136,7 +136,7 @@ func TestJudges(t *testing.T) {
 		change(&res)
 		r := square.Receipt{
 			Lease: o.ID(d), Seq: 1, Subject: model.Digest(), Request: sha256.Sum256(req.Encode()), Result: sha256.Sum256(res.Encode()),
-			Units: []uint64{replay.PromptTokens(req), uint64(len(res.Tokens))},
+			Units: []uint64{replay.PromptTokens(req, uint64(model.Context())), uint64(len(res.Tokens))},
 		}
 		if r.Price, err = square.Price(cheap, r.Units); err != nil {
 			t.Fatal(err)

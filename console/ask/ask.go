@@ -142,7 +142,8 @@ func (q question) body(stream bool) ([]byte, error) {
 		Role    string `json:"role"`
 		Content string `json:"content"`
 	}
-	b := map[string]any{"model": q.Model, "max_tokens": q.Tokens, "stream": stream}
+	// A conversation grows: of one that is too long the model reads the end.
+	b := map[string]any{"model": q.Model, "max_tokens": q.Tokens, "stream": stream, "truncation": "auto"}
 	ms := []message{}
 	for _, t := range q.Turns {
 		ms = append(ms, message{t.Role, t.Content})

@@ -2,22 +2,49 @@ package openai
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/strict"
 )
 
-// envelope is what every text endpoint's body has.
+// envelope is what every text endpoint's body has, whoever answers it.
 type envelope struct {
 	Model         string `json:"model"`
 	Stream        bool   `json:"stream"`
 	StreamOptions *struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
-	Provider *routing `json:"provider"`
+	Provider   *routing `json:"provider"`
+	Truncation string   `json:"truncation"` // ours, but in responses
+}
+
+// envelopeOf is the envelope of a body. Of an upstream server's request nothing
+// else is this gateway's to judge.
+func envelopeOf(o strict.Object) (*envelope, error) {
+	e := &envelope{}
+	for _, f := range []struct {
+		name string
+		to   any
+	}{{"model", &e.Model}, {"stream", &e.Stream}, {"stream_options", &e.StreamOptions}, {"provider", &e.Provider}, {"truncation", &e.Truncation}} {
+		v := o.Get(f.name)
+		if !v.Given() {
+			continue
+		}
+		var kind *json.UnmarshalTypeError
+		if err := json.Unmarshal(v, f.to); errors.As(err, &kind) {
+			field := strings.TrimSuffix(f.name+"."+kind.Field, ".")
+			return nil, invalid(field, "%s: a %s does not fit here", field, kind.Value)
+		} else if err != nil {
+			return nil, invalid(f.name, "%s: %v", f.name, err)
+		}
+	}
+	return e, nil
 }
 
 type chatRequest struct {
@@ -46,27 +73,34 @@ func (h *Handler) chat(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var q chatRequest
-	if err := decode(body, &q); err != nil {
-		return err
-	}
-	g, err := h.open(r, "chat", "chatcmpl-", &q.envelope)
+	o, err := read(body, &q)
 	if err != nil {
 		return err
 	}
-	if q.Messages == nil {
+	g, err := h.open(r, "chat", "chatcmpl-", o)
+	if err != nil {
+		return err
+	}
+	if !o.Get("messages").Given() {
 		return invalid("messages", "messages: is missing")
 	}
-	v := &chatView{g: g}
 	if !g.model.Exact {
-		if err := g.opaque(body); err != nil {
+		if err := g.opaque(o); err != nil {
 			return err
 		}
 		return h.generate(w, r, g, &rawView{g: g})
+	}
+	v := &chatView{g: g}
+	if err := fields(body, &q); err != nil {
+		return err
 	}
 	if err := q.possible(); err != nil {
 		return err
 	}
 	prompt, err := conversation("messages", q.Messages)
+	if err == nil {
+		prompt, err = g.fit("messages", prompt)
+	}
 	if err != nil {
 		return err
 	}
@@ -110,8 +144,12 @@ func (q *chatRequest) possible() error {
 	return nil
 }
 
-// open finds the model and the route of a text request.
-func (h *Handler) open(r *http.Request, route, prefix string, e *envelope) (*generation, error) {
+// open finds the model and the route of a request.
+func (h *Handler) open(r *http.Request, route, prefix string, o strict.Object) (*generation, error) {
+	e, err := envelopeOf(o)
+	if err != nil {
+		return nil, err
+	}
 	if e.StreamOptions != nil && !e.Stream {
 		return nil, invalid("stream_options", "stream_options: is for streamed answers; set stream to true or leave it out")
 	}
@@ -127,7 +165,7 @@ func (h *Handler) open(r *http.Request, route, prefix string, e *envelope) (*gen
 		route: route, id: newID(prefix), created: time.Now().Unix(), asked: e.Model,
 		model: offers[0], offers: offers,
 		ask:    buyer.Ask{Model: name, Route: way, Stream: e.Stream},
-		stream: e.Stream, usage: e.StreamOptions != nil && e.StreamOptions.IncludeUsage,
+		stream: e.Stream, usage: e.StreamOptions != nil && e.StreamOptions.IncludeUsage, truncation: e.Truncation,
 	}, nil
 }
 
@@ -275,18 +313,17 @@ func (v *chatView) whole(o *outcome) ([]byte, error) {
 	return json.Marshal(a)
 }
 
-// opaque makes the request an upstream server's: the client's own body, with
-// the model's name, without what is ours.
-func (g *generation) opaque(body []byte) error {
-	set := map[string]any{"model": g.model.ID, "provider": nil, "stream": g.stream, "stream_options": nil}
+// opaque makes the request an upstream server's: the client's own body as it was
+// read, with the model's name, without what is ours.
+func (g *generation) opaque(o strict.Object) error {
+	set := []strict.Member{{Name: "model", Value: strict.Quoted(g.model.ID)}, {Name: "provider"}, {Name: "truncation"}, {Name: "stream_options"}}
+	if g.route != "embeddings" {
+		set = append(set, strict.Member{Name: "stream", Value: strict.Bool(g.stream)})
+	}
 	if g.stream {
-		set["stream_options"] = map[string]bool{"include_usage": true}
+		set[3].Value = strict.Value(`{"include_usage":true}`)
 	}
-	b, err := patch(body, set)
-	if err != nil {
-		return err
-	}
-	return g.forward(b)
+	return g.forward(o.With(set...))
 }
 
 func (g *generation) forward(body []byte) error {

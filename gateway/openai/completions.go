@@ -28,23 +28,31 @@ func (h *Handler) completions(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var q completionRequest
-	if err := decode(body, &q); err != nil {
-		return err
-	}
-	g, err := h.open(r, "completions", "cmpl-", &q.envelope)
+	o, err := read(body, &q)
 	if err != nil {
 		return err
 	}
-	if !given(q.Prompt) {
+	g, err := h.open(r, "completions", "cmpl-", o)
+	if err != nil {
+		return err
+	}
+	if !o.Get("prompt").Given() {
 		return invalid("prompt", "prompt: is missing")
 	}
 	if !g.model.Exact {
-		if err := g.opaque(body); err != nil {
+		if err := g.opaque(o); err != nil {
 			return err
 		}
 		return h.generate(w, r, g, &rawView{g: g})
 	}
+	if err := fields(body, &q); err != nil {
+		return err
+	}
 	prompt, err := oneText("prompt", q.Prompt)
+	if err != nil {
+		return err
+	}
+	fits, err := g.fit("prompt", []byte(prompt))
 	if err != nil {
 		return err
 	}
@@ -62,7 +70,7 @@ func (h *Handler) completions(w http.ResponseWriter, r *http.Request) error {
 		v.logprobs, v.top = true, *q.Logprobs
 		g.ask.Logprobs = max(v.top, 1)
 	}
-	if g.ask.Request, err = q.exact([]byte(prompt), "max_tokens", q.MaxTokens, h.cfg.MaxTokens); err != nil {
+	if g.ask.Request, err = q.exact(fits, "max_tokens", q.MaxTokens, h.cfg.MaxTokens); err != nil {
 		return err
 	}
 	g.seed = q.Seed

@@ -15,8 +15,9 @@
 // what such a model cannot do: tools, response_format other than text, images,
 // penalties, logit_bias, n above 1. Any other model is an upstream server's:
 // its body is passed on as the client wrote it ([infer.Opaque]), with the
-// model's name, without the provider object, and its events come back as they
-// were, under our id.
+// model's name, without what is ours (provider, truncation), and its events come
+// back as they were, under our id. Of such a body only what is ours is judged
+// here, and what decides its price (package meter).
 //
 // # The prompt of an exact model
 //
@@ -25,6 +26,11 @@
 // the end of each removed, each ended by a newline. That is how the bundled
 // model's corpus ends its paragraphs, so the reply is the text's next
 // paragraph. A model that writes novels byte by byte has never seen a role.
+//
+// A prompt that is longer than the model's context is refused with
+// context_length_exceeded. With "truncation": "auto" it is cut to the part that
+// the model reads (exact.WindowStart), which gives the same answer; the answer
+// then has "truncated", the bytes that were cut off.
 //
 // # Sampling
 //
@@ -46,7 +52,9 @@
 //	  "cost_details": {"amount": "123", "denom": "utorg"}}
 //
 // cost is absent when the lease was paid in another denom; cost_details is
-// always exact. The same is in the headers Torg-Provider, Torg-Lease,
+// always exact. The tokens in usage are those that were charged, as the receipt
+// has them; where an upstream server says otherwise, cost_details has "reported",
+// what it said. The same is in the headers Torg-Provider, Torg-Lease,
 // Torg-Receipt, Torg-Cost ("123utorg") and Torg-Verified; a streamed answer has them as
 // trailers, and its last chunk before "data: [DONE]" carries the body's fields.
 // system_fingerprint is "fp_" and the first 12 digits of the model's digest.
@@ -70,7 +78,8 @@
 // # Errors
 //
 // Every failure is {"error":{"message","type","param","code"}}: 400
-// invalid_request_error, 401 invalid_api_key, 402 insufficient_quota (nothing
+// invalid_request_error (context_length_exceeded; request_too_expensive for what
+// no lease can pay), 401 invalid_api_key, 402 insufficient_quota (nothing
 // was charged; the message says how to top up), 404 model_not_found, 413, 429
 // with Retry-After, 502 provider_failed, 503, 504. A failure after the stream
 // began is an event of the same shape.

@@ -32,28 +32,29 @@ func (h *Handler) embeddings(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var q embeddingsRequest
-	if err := decode(body, &q); err != nil {
-		return err
-	}
-	g, err := h.open(r, "embeddings", "", &envelope{Model: q.Model, Provider: q.Provider})
+	o, err := read(body, &q)
 	if err != nil {
 		return err
 	}
-	switch {
-	case !given(q.Input):
+	g, err := h.open(r, "embeddings", "", o.Without("stream", "stream_options"))
+	if err != nil {
+		return err
+	}
+	if !o.Get("input").Given() {
 		return invalid("input", "input: is missing")
-	case q.Format != "" && q.Format != "float" && q.Format != "base64":
-		return invalid("encoding_format", "encoding_format: %q: want \"float\" or \"base64\"", clip(q.Format))
 	}
 	if !g.model.Exact {
-		b, err := patch(body, map[string]any{"model": g.model.ID, "provider": nil})
-		if err != nil {
+		if err := g.opaque(o); err != nil {
 			return err
 		}
-		if err := g.forward(b); err != nil {
-			return err
-		}
-		return h.generate(w, r, g, &embeddingsView{rawView{g: g}})
+		return h.generate(w, r, g, &rawView{g: g})
+	}
+	if err := fields(body, &q); err != nil {
+		return err
+	}
+	switch {
+	case q.Format != "" && q.Format != "float" && q.Format != "base64":
+		return invalid("encoding_format", "encoding_format: %q: want \"float\" or \"base64\"", clip(q.Format))
 	}
 	if q.Dimensions != nil {
 		return unsupported("dimensions", "dimensions: this model's vectors have the length they have; leave it out")
@@ -127,15 +128,4 @@ func pack(v []float32) string {
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
 	}
 	return base64.StdEncoding.EncodeToString(b)
-}
-
-// embeddingsView passes an upstream server's embeddings on. They have no id.
-type embeddingsView struct{ rawView }
-
-func (v *embeddingsView) whole(o *outcome) ([]byte, error) {
-	b, err := v.rawView.whole(o)
-	if err != nil {
-		return nil, err
-	}
-	return patch(b, map[string]any{"id": nil})
 }

@@ -98,7 +98,7 @@ func classify(err error) *Error {
 		return e
 	case errors.As(err, &budget):
 		return problem(http.StatusPaymentRequired, typeQuota, "key_budget_exceeded",
-			err.Error()+fmt.Sprintf("; lower max_tokens, or raise it: `torg key budget %s <amount>`", budget.ID))
+			err.Error()+fmt.Sprintf("; lower max_tokens, shorten the prompt, or raise it: `torg key budget %s <amount>`", budget.ID))
 	case errors.Is(err, buyer.ErrNoModel):
 		return problem(http.StatusNotFound, typeInvalid, "model_not_found", err.Error())
 	case errors.Is(err, desk.ErrNoProvider):
@@ -109,7 +109,9 @@ func classify(err error) *Error {
 	case errors.Is(err, desk.ErrFunds):
 		return problem(http.StatusPaymentRequired, typeQuota, "insufficient_funds", err.Error()+"; "+topUp)
 	case errors.Is(err, desk.ErrBudget):
-		return problem(http.StatusPaymentRequired, typeQuota, "key_budget_exceeded", err.Error()+"; lower max_tokens or raise the key's budget (`torg key budget`)")
+		return problem(http.StatusPaymentRequired, typeQuota, "key_budget_exceeded", err.Error()+"; lower max_tokens, shorten the prompt, or raise the key's budget (`torg key budget`)")
+	case errors.Is(err, desk.ErrPrice):
+		return problem(http.StatusBadRequest, typeInvalid, "request_too_expensive", err.Error()+"; lower max_tokens, shorten the prompt, or give leases more (`escrow` in the configuration)")
 	case errors.Is(err, desk.ErrBusy):
 		e := problem(http.StatusTooManyRequests, typeRate, "busy", err.Error())
 		e.After = time.Second

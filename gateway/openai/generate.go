@@ -13,12 +13,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/gateway/keys"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/meter"
+	"github.com/torg-network/torg/trade/strict"
 )
 
 // generation is one answer to be made: what to ask, and what its view needs.
@@ -34,6 +36,9 @@ type generation struct {
 	usage   bool   // the client asked for the usage chunk
 	seed    *seed  // of an exact answer
 	echo    string // what the answer's text begins with
+
+	truncation string // what the client says of a prompt that is too long
+	cut        int    // bytes of its beginning that the model does not read
 }
 
 // view writes answers in the form of one endpoint. The streaming methods are
@@ -51,7 +56,7 @@ type view interface {
 type piece struct {
 	text     string
 	logprobs []infer.Logprob
-	raw      json.RawMessage
+	event    *infer.Event
 }
 
 // outcome is a finished answer.
@@ -59,14 +64,22 @@ type outcome struct {
 	buyer.Answer
 	text     string          // exact
 	logprobs []infer.Logprob // exact
+	body     *infer.Event    // an upstream server's, where it was not streamed
 	usage    usage
+}
+
+// heard notes what an upstream server says of its usage.
+func (o *outcome) heard(e *infer.Event) {
+	if u := e.Object.Get("usage"); u.Given() {
+		o.usage.upstream = u.Object()
+	}
 }
 
 // usage is what an answer took and cost. Each endpoint has its own names for
 // the tokens.
 type usage struct {
-	prompt, completion uint64
-	upstream           json.RawMessage // an upstream server's own object, kept
+	prompt, completion uint64        // charged
+	upstream           strict.Object // an upstream server's own, kept, but for what it could not be charged
 	cost               square.Amount
 }
 
@@ -77,10 +90,12 @@ type paid struct {
 	Receipt  string `json:"receipt,omitempty"`
 	Seed     *seed  `json:"seed,omitempty"`
 	Verified string `json:"verified,omitempty"` // "prove", once a proof has been checked
+	// Truncated is how many bytes of the prompt's beginning the model did not read.
+	Truncated int `json:"truncated,omitempty"`
 }
 
 func (g *generation) paid(o *outcome) paid {
-	return paid{o.Provider.String(), o.Lease.String(), o.Answer.Receipt.String(), g.seed, string(o.Answer.Verified)}
+	return paid{o.Provider.String(), o.Lease.String(), o.Answer.Receipt.String(), g.seed, string(o.Answer.Verified), g.cut}
 }
 
 // price is what the square adds to a usage object.
@@ -92,52 +107,106 @@ type price struct {
 type costDetails struct {
 	Amount string `json:"amount"` // base units
 	Denom  string `json:"denom"`
+	// Reported is what the upstream server says it used, where that is not what was
+	// charged.
+	Reported json.RawMessage `json:"reported,omitempty"`
 }
 
 func priceOf(c square.Amount) price {
-	p := price{Details: costDetails{strconv.FormatUint(c.Units, 10), c.Denom}}
+	p := price{Details: costDetails{Amount: strconv.FormatUint(c.Units, 10), Denom: c.Denom}}
 	if c.Denom == square.Denom {
 		p.Cost = json.Number(decimal(c.Units, 6))
 	}
 	return p
 }
 
-// tokens is usage in the names of chat, completions and embeddings.
-func (u usage) tokens() (json.RawMessage, error) {
-	if u.upstream != nil {
-		p := priceOf(u.cost)
-		set := map[string]any{"cost_details": p.Details}
-		if p.Cost != "" {
-			set["cost"] = p.Cost
-		}
-		return patch(u.upstream, set)
+// charged are the tokens that were charged, by the names that servers have.
+func (u usage) charged() []strict.Member {
+	set := []strict.Member{{Name: "prompt_tokens", Value: strict.Number(u.prompt)}}
+	if u.completion > 0 || u.upstream.Get("completion_tokens") != nil { // embeddings have none
+		set = append(set, strict.Member{Name: "completion_tokens", Value: strict.Number(u.completion)})
 	}
-	return json.Marshal(struct {
-		Prompt     uint64 `json:"prompt_tokens"`
-		Completion uint64 `json:"completion_tokens"`
-		Total      uint64 `json:"total_tokens"`
-		price
-	}{u.prompt, u.completion, u.prompt + u.completion, priceOf(u.cost)})
+	return append(set, strict.Member{Name: "total_tokens", Value: strict.Number(u.prompt + u.completion)})
 }
 
-// patch sets members of a JSON object; a nil value removes one.
-func patch(object json.RawMessage, set map[string]any) (json.RawMessage, error) {
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(object, &m); err != nil || m == nil {
-		return nil, errors.New("not a JSON object")
+// price is what was paid, and what the upstream server says where that is
+// something else.
+func (u usage) price() price {
+	p := priceOf(u.cost)
+	if u.upstream == nil {
+		return p
 	}
-	for k, v := range set {
-		if v == nil {
-			delete(m, k)
-			continue
-		}
-		b, err := json.Marshal(v)
-		if err != nil {
-			return nil, err
-		}
-		m[k] = b
+	var reported strict.Object
+	differs := false
+	for _, c := range []struct {
+		name    string
+		charged uint64
+	}{{"prompt_tokens", u.prompt}, {"completion_tokens", u.completion}} {
+		said := u.upstream.Get(c.name)
+		n, ok := said.Count()
+		differs = differs || said == nil && c.charged > 0 || said != nil && (!ok || n != c.charged)
+		reported = append(reported, strict.Member{Name: c.name, Value: said})
 	}
-	return json.Marshal(m)
+	if differs {
+		p.Details.Reported = reported.With()
+	}
+	return p
+}
+
+// detail is a count that an upstream server has in its usage, such as that of
+// cached tokens; 0 where it says nothing.
+func (u usage) detail(member, name string) int64 {
+	n, _ := u.upstream.Get(member).Get(name).Count()
+	return int64(n)
+}
+
+// tokens is usage in the names of chat, completions and embeddings.
+func (u usage) tokens() (json.RawMessage, error) {
+	p := u.price()
+	if u.upstream == nil {
+		return json.Marshal(struct {
+			Prompt     uint64 `json:"prompt_tokens"`
+			Completion uint64 `json:"completion_tokens"`
+			Total      uint64 `json:"total_tokens"`
+			price
+		}{u.prompt, u.completion, u.prompt + u.completion, p})
+	}
+	details, err := json.Marshal(p.Details)
+	if err != nil {
+		return nil, err
+	}
+	set := append(u.charged(), strict.Member{Name: "cost_details", Value: details}, strict.Member{Name: "cost"})
+	if p.Cost != "" {
+		set[len(set)-1].Value = strict.Value(p.Cost)
+	}
+	return u.upstream.With(set...), nil
+}
+
+// fit is the part of a prompt that an exact model reads. A longer one is refused,
+// unless truncation is asked for: nothing is charged that is not read, and an
+// answer to a part of a question says so.
+func (g *generation) fit(param string, prompt []byte) ([]byte, error) {
+	switch g.truncation {
+	case "", "disabled", "auto":
+	default:
+		return nil, invalid("truncation", "truncation: %q: want \"auto\" or \"disabled\"", clip(g.truncation))
+	}
+	var context uint64
+	for _, m := range g.offers {
+		context = max(context, m.Context)
+	}
+	if context < 2 || uint64(len(prompt)) <= context { // 0: unknown
+		return prompt, nil
+	}
+	if g.truncation != "auto" {
+		e := invalid(param, "%s: the prompt has %d bytes and this model reads at most %d; shorten it, or send \"truncation\": \"auto\" to have its end read alone", param, len(prompt), context)
+		code := "context_length_exceeded"
+		e.Code = &code
+		return nil, e
+	}
+	// What is cut off here the model would not see, so the answer is the same.
+	g.cut = exact.WindowStart(len(prompt), int(context))
+	return prompt[g.cut:], nil
 }
 
 // find lists the offers of the model a request names. Where both exact and
@@ -155,9 +224,9 @@ func (h *Handler) find(ctx context.Context, name string) (offers []buyer.Model, 
 	if len(offers) == 0 {
 		return nil, "", noModel(name)
 	}
-	exact := slices.IndexFunc(offers, func(m buyer.Model) bool { return m.Exact })
-	if exact >= 0 && slices.ContainsFunc(offers, func(m buyer.Model) bool { return !m.Exact }) {
-		name = offers[exact].Digest.String()
+	first := slices.IndexFunc(offers, func(m buyer.Model) bool { return m.Exact })
+	if first >= 0 && slices.ContainsFunc(offers, func(m buyer.Model) bool { return !m.Exact }) {
+		name = offers[first].Digest.String()
 		offers = offering(all, name)
 	}
 	return offers, name, nil
@@ -173,6 +242,10 @@ func newID(prefix string) string {
 // most is the most a request may be metered at and cost on any of the offers
 // that may answer it.
 func most(offers []buyer.Model, a buyer.Ask) (tokens, units uint64, err error) {
+	job, err := meter.Read(a.Request)
+	if err != nil {
+		return 0, 0, problem(http.StatusBadRequest, typeInvalid, "invalid_request", err.Error())
+	}
 	for _, m := range offers {
 		if a.Route.Policy == square.PolicyProve {
 			if m.Proven == nil {
@@ -184,10 +257,7 @@ func most(offers []buyer.Model, a buyer.Ask) (tokens, units uint64, err error) {
 			a.Route.MaxCompletion > 0 && rate(m, infer.UnitCompletion) > a.Route.MaxCompletion {
 			continue // it may not
 		}
-		n, err := meter.Ceiling(a.Request, m.Context)
-		if err != nil {
-			return 0, 0, problem(http.StatusBadRequest, typeInvalid, "invalid_request", err.Error())
-		}
+		n := job.Ceiling(m.Context)
 		if p, err := square.Price(m.Rates, n); err == nil { // an offer nobody can price is never taken
 			tokens, units = max(tokens, n[0]+n[1]), max(units, p)
 		}
@@ -301,7 +371,7 @@ func (h *Handler) generate(w http.ResponseWriter, r *http.Request, g *generation
 	var out *stream
 	began := false
 	give := func(p piece) error {
-		if p.text == "" && p.raw == nil && len(p.logprobs) == 0 {
+		if p.text == "" && p.event == nil && len(p.logprobs) == 0 {
 			return nil
 		}
 		if out == nil {
@@ -325,8 +395,12 @@ func (h *Handler) generate(w http.ResponseWriter, r *http.Request, g *generation
 	var whole runes
 	var logprobs []infer.Logprob // of text that is held back
 	answer, err := q.do(g.ask, func(d infer.Delta) error {
-		if d.Raw != nil {
-			return give(piece{raw: d.Raw})
+		if ev, err := meter.EventOf(d); ev != nil || err != nil {
+			if err != nil {
+				return err
+			}
+			o.heard(ev)
+			return give(piece{event: ev})
 		}
 		logprobs = append(logprobs, d.Logprobs...)
 		s := whole.add(d.Text)
@@ -354,8 +428,14 @@ func (h *Handler) generate(w http.ResponseWriter, r *http.Request, g *generation
 	if err := give(last); err != nil {
 		return h.broke(out, began, v, err)
 	}
+	if b := answer.Signed.Body; b != nil {
+		if o.body, err = meter.ReadEvent(b); err != nil {
+			return h.broke(out, began, v, problem(http.StatusBadGateway, typeServer, "provider_failed", "the provider's answer could not be read: "+err.Error()))
+		}
+		o.heard(o.body)
+	}
 	o.Answer, o.text = answer, text.String()
-	o.usage = usage{cost: answer.Cost}
+	o.usage.cost = answer.Cost
 	if u := answer.Signed.Receipt.Units; len(u) == 2 {
 		o.usage.prompt, o.usage.completion = u[0], u[1]
 	}

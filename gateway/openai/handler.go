@@ -16,7 +16,7 @@ import (
 	"github.com/torg-network/torg/gateway/keys"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/meter"
+	"github.com/torg-network/torg/trade/strict"
 )
 
 // Config says how the door behaves. Only Seller is required.
@@ -205,13 +205,26 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // embedded are names in Go's path of a field that are not in the client's.
 var embedded = strings.NewReplacer("envelope.", "", "sampling.", "", "message.", "")
 
-// decode reads a JSON object into v, strictly, since the bytes may go on to a
-// server that reads them too, and names the field that does not fit.
-func decode(b []byte, v any) error {
-	if _, err := meter.Members(b, members(reflect.TypeOf(v).Elem())...); err != nil {
-		return problem(http.StatusBadRequest, typeInvalid, "invalid_json", "the "+err.Error())
+// read reads a request's JSON object, strictly, since the bytes may go on to a
+// server that reads them too. v is what it may become here: a name that differs
+// from one of its members' by case alone would be taken for it by some.
+func read(b []byte, v any) (strict.Object, error) {
+	bad := func(err error) error {
+		return problem(http.StatusBadRequest, typeInvalid, "invalid_json", "the request body: "+err.Error())
 	}
-	return fields(b, v)
+	o, err := strict.Read(b)
+	if err != nil {
+		return nil, bad(err)
+	}
+	names := members(reflect.TypeOf(v).Elem())
+	for _, m := range o {
+		for _, n := range names {
+			if m.Name != n && strings.EqualFold(m.Name, n) {
+				return nil, bad(fmt.Errorf("%q is read as %q by some; write it so, or leave it out", clip(m.Name), n))
+			}
+		}
+	}
+	return o, nil
 }
 
 // members are the names of a type's JSON members.

@@ -662,8 +662,8 @@ func TestOpaqueBody(t *testing.T) {
 		"text":{"format":{"type":"json_schema","name":"n","schema":{"type":"object"}}}}`)
 	asks := d.seller.Asks()
 	for i, want := range []string{
-		`{"exotic":{"a":[1,2.50]},"messages":[{"role":"user","content":"x"}],"model":"upstream","stream":false,"tools":[]}`,
-		`{"messages":[{"role":"user","content":"x"}],"model":"upstream","stream":true,"stream_options":{"include_usage":true}}`,
+		`{"model":"upstream","messages":[{"role":"user","content":"x"}],"exotic":{"a":[1,2.50]},"tools":[],"stream":false}`,
+		`{"model":"upstream","messages":[{"role":"user","content":"x"}],"stream":true,"stream_options":{"include_usage":true}}`,
 		`{"max_tokens":9,"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"x"}],"model":"upstream","response_format":{"json_schema":{"name":"n","schema":{"type":"object"}},"type":"json_schema"},"seed":3,"stream":false,"temperature":0.5}`,
 	} {
 		if got := string(asks[i].Request.Prompt); got != want {
@@ -790,7 +790,7 @@ func TestKeys(t *testing.T) {
 
 	// Unknown outcomes count as the most they may have cost.
 	d.do(t, "POST", "/v1/chat/completions", strings.Replace(body, "tiny", "fails-unknown", 1))
-	spent += 2 + 256 + 200 // the ceiling: prompt, overhead, completion
+	spent += 2 + 200 // the ceiling: prompt and completion
 	wait(t, func() bool { g, _ := ks.Get(k.ID); return g.Spent == spent })
 
 	// Failures cost nothing.
@@ -812,7 +812,7 @@ func TestKeys(t *testing.T) {
 	if g, _ := ks.Get(k.ID); g.Spent > budget {
 		t.Errorf("spent %d of %d", g.Spent, budget)
 	}
-	if asks := d.seller.Asks(); asks[0].MaxCost != 2+256+200 {
+	if asks := d.seller.Asks(); asks[0].MaxCost != 2+200 {
 		t.Errorf("MaxCost %d", asks[0].MaxCost)
 	}
 	for secret, want := range map[string]int{"": 401, "torg-nonsense": 401, "sk-1": 401, d.secret: 200} {

@@ -4,122 +4,101 @@ import (
 	"encoding/json"
 	"errors"
 
-	"github.com/torg-network/torg/trade/infer/meter"
+	"github.com/torg-network/torg/trade/strict"
 )
 
 // rawView passes an upstream server's chat and completion answers on as they
 // were, under our id and with our fields.
 type rawView struct {
-	g     *generation
-	last  json.RawMessage // the latest event that says why it finished: it will carry our fields
-	usage json.RawMessage // the upstream server's
+	g    *generation
+	last strict.Object // the latest event that says why it finished: it will carry our fields
 }
 
 func (v *rawView) begin(*stream) error { return nil }
 
 func (v *rawView) piece(s *stream, p piece) error {
-	if p.raw == nil { // a server that was asked to stream and did not
+	if p.event == nil { // a server that was asked to stream and did not
 		return v.plain(s, p.text)
 	}
-	e, err := meter.ReadEvent(p.raw)
-	if err != nil {
-		return err
-	}
-	var members struct {
-		Choices []json.RawMessage `json:"choices"`
-		Usage   json.RawMessage   `json:"usage"`
-	}
-	if err := json.Unmarshal(p.raw, &members); err != nil {
-		return err
-	}
-	if given(members.Usage) {
-		v.usage = members.Usage
-	}
-	if len(members.Choices) == 0 {
+	if p.event.Choices == 0 {
 		return nil // the usage chunk: ours follows at the end
 	}
-	b, err := patch(p.raw, v.ours(nil))
-	if err != nil {
-		return err
-	}
-	if e.Finish == "" {
-		return s.event("", b)
+	if p.event.Finish == "" {
+		return s.event("", p.event.Object.With(v.ours(nil)...))
 	}
 	if v.last != nil {
-		if err := s.event("", v.last); err != nil {
+		if err := s.event("", v.last.With(v.ours(nil)...)); err != nil {
 			return err
 		}
 	}
-	v.last = b
+	v.last = p.event.Object
 	return nil
 }
 
 // ours is what of an event or an answer is the gateway's to say.
-func (v *rawView) ours(o *outcome) map[string]any {
-	set := map[string]any{"id": v.g.id, "model": v.g.asked, "usage": nil}
+func (v *rawView) ours(o *outcome) []strict.Member {
+	set := []strict.Member{{Name: "id", Value: strict.Quoted(v.g.id)}, {Name: "model", Value: strict.Quoted(v.g.asked)}, {Name: "usage"}}
 	if v.g.usage {
-		set["usage"] = json.RawMessage("null")
+		set[2].Value = strict.Value("null")
+	}
+	if v.g.route == "embeddings" { // they have no id
+		set[0].Value = nil
 	}
 	if o != nil {
 		p := v.g.paid(o)
-		set["provider"], set["lease"], set["receipt"] = p.Provider, p.Lease, p.Receipt
+		set = append(set, strict.Member{Name: "provider", Value: strict.Quoted(p.Provider)},
+			strict.Member{Name: "lease", Value: strict.Quoted(p.Lease)}, strict.Member{Name: "receipt", Value: strict.Quoted(p.Receipt)})
 	}
 	return set
 }
 
-// plain makes a chunk of bare text.
-func (v *rawView) plain(s *stream, text string) error {
-	set := v.ours(nil)
-	set["created"] = v.g.created
-	choice := map[string]any{"index": 0, "finish_reason": nil}
-	set["object"] = chatChunk
-	if v.g.route == "completions" {
-		set["object"], choice["text"] = "text_completion", text
-	} else {
+// chunk makes an event of our own: of bare text, or of an end.
+func (v *rawView) chunk(text string, why *string) (strict.Object, error) {
+	choice := map[string]any{"index": 0, "finish_reason": why}
+	object := chatChunk
+	switch {
+	case v.g.route == "completions":
+		object, choice["text"] = "text_completion", text
+	case why != nil:
+		choice["delta"] = struct{}{}
+	default:
 		choice["delta"] = map[string]string{"role": "assistant", "content": text}
 	}
-	set["choices"] = []any{choice}
-	b, err := patch(json.RawMessage("{}"), set)
+	b, err := json.Marshal([]any{choice})
+	if err != nil {
+		return nil, err
+	}
+	return strict.Object{{Name: "object", Value: strict.Quoted(object)}, {Name: "created", Value: strict.Number(uint64(v.g.created))}, {Name: "choices", Value: b}}, nil
+}
+
+// plain sends a chunk of bare text.
+func (v *rawView) plain(s *stream, text string) error {
+	c, err := v.chunk(text, nil)
 	if err != nil {
 		return err
 	}
-	return s.event("", b)
+	return s.event("", c.With(v.ours(nil)...))
 }
 
 func (v *rawView) end(s *stream, o *outcome) error {
 	if v.last == nil {
 		why := finish(o.Result.Finish)
-		choice := map[string]any{"index": 0, "finish_reason": why, "delta": struct{}{}}
-		object := chatChunk
-		if v.g.route == "completions" {
-			object = "text_completion"
-			choice = map[string]any{"index": 0, "finish_reason": why, "text": ""}
-		}
-		b, err := patch(json.RawMessage("{}"), map[string]any{"object": object, "created": v.g.created, "choices": []any{choice}})
-		if err != nil {
+		var err error
+		if v.last, err = v.chunk("", &why); err != nil {
 			return err
 		}
-		v.last = b
 	}
-	b, err := patch(v.last, v.ours(o))
-	if err != nil {
-		return err
-	}
-	if err := s.event("", b); err != nil {
+	if err := s.event("", v.last.With(v.ours(o)...)); err != nil {
 		return err
 	}
 	if v.g.usage {
-		o.usage.upstream = v.usage
 		u, err := o.usage.tokens()
 		if err != nil {
 			return err
 		}
-		set := v.ours(o)
-		set["usage"], set["choices"] = u, []any{}
-		if b, err = patch(v.last, set); err != nil {
-			return err
-		}
-		if err := s.event("", b); err != nil {
+		set := append(v.ours(o), strict.Member{Name: "choices", Value: strict.Value("[]")})
+		set[2].Value = strict.Value(u)
+		if err := s.event("", v.last.With(set...)); err != nil {
 			return err
 		}
 	}
@@ -129,20 +108,14 @@ func (v *rawView) end(s *stream, o *outcome) error {
 func (v *rawView) fail(s *stream, e *Error) error { return failed(s, e) }
 
 func (v *rawView) whole(o *outcome) ([]byte, error) {
-	var members struct {
-		Usage json.RawMessage `json:"usage"`
-	}
-	if err := json.Unmarshal(o.Signed.Body, &members); err != nil {
-		return nil, errors.New("its body is not a JSON object")
-	}
-	if given(members.Usage) {
-		o.usage.upstream = members.Usage
+	if o.body == nil {
+		return nil, errors.New("it has no body")
 	}
 	u, err := o.usage.tokens()
 	if err != nil {
 		return nil, err
 	}
 	set := v.ours(o)
-	set["usage"] = u
-	return patch(o.Signed.Body, set)
+	set[2].Value = strict.Value(u)
+	return o.body.Object.With(set...), nil
 }

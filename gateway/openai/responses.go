@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/meter"
 )
 
 type responsesRequest struct {
@@ -45,13 +43,17 @@ func (h *Handler) responses(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var q responsesRequest
-	if err := decode(body, &q); err != nil {
+	o, err := read(body, &q)
+	if err == nil {
+		err = fields(body, &q)
+	}
+	if err != nil {
 		return err
 	}
 	if err := q.possible(); err != nil {
 		return err
 	}
-	g, err := h.open(r, "responses", "resp_", &q.envelope)
+	g, err := h.open(r, "responses", "resp_", o)
 	if err != nil {
 		return err
 	}
@@ -70,6 +72,9 @@ func (h *Handler) responses(w http.ResponseWriter, r *http.Request) error {
 		return unsupported("text.format", "text.format: %q: this model cannot guarantee a format; send \"text\" or leave it out", clip(f))
 	}
 	prompt, err := conversation("input", messages)
+	if err == nil {
+		prompt, err = g.fit("input", prompt)
+	}
 	if err != nil {
 		return err
 	}
@@ -247,6 +252,9 @@ func (v *responsesView) response(status string, output []responseItem, o *outcom
 		"text": map[string]any{"format": map[string]string{"type": "text"}}, "truncation": "disabled", "usage": nil,
 		"system_fingerprint": fingerprint(v.g.model),
 	}
+	if q.Truncation != "" {
+		m["truncation"] = q.Truncation
+	}
 	if q.Instructions != "" {
 		m["instructions"] = q.Instructions
 	}
@@ -271,13 +279,16 @@ func (v *responsesView) response(status string, output []responseItem, o *outcom
 	if o != nil {
 		p := v.g.paid(o)
 		m["provider"], m["lease"], m["receipt"] = p.Provider, p.Lease, p.Receipt
+		if p.Truncated > 0 {
+			m["truncated"] = p.Truncated
+		}
 		if p.Verified != "" {
 			m["verified"] = p.Verified
 		}
 		m["usage"] = responseUsage{
-			o.usage.prompt, map[string]int64{"cached_tokens": 0},
-			o.usage.completion, map[string]int64{"reasoning_tokens": 0},
-			o.usage.prompt + o.usage.completion, priceOf(o.usage.cost),
+			o.usage.prompt, map[string]int64{"cached_tokens": o.usage.detail("prompt_tokens_details", "cached_tokens")},
+			o.usage.completion, map[string]int64{"reasoning_tokens": o.usage.detail("completion_tokens_details", "reasoning_tokens")},
+			o.usage.prompt + o.usage.completion, o.usage.price(),
 		}
 		if o.Result.Finish == infer.FinishLength {
 			m["status"] = "incomplete"
@@ -339,12 +350,8 @@ func (v *responsesView) begin(s *stream) error {
 }
 
 func (v *responsesView) piece(s *stream, p piece) error {
-	if p.raw != nil {
-		e, err := meter.ReadEvent(p.raw)
-		if err != nil {
-			return err
-		}
-		if p.text = e.Said; p.text == "" {
+	if p.event != nil {
+		if p.text = p.event.Said; p.text == "" {
 			return nil
 		}
 	}
@@ -393,15 +400,8 @@ func (v *responsesView) whole(o *outcome) ([]byte, error) {
 	if v.g.model.Exact {
 		v.text.WriteString(o.text)
 		v.logprobs = v.scores(o.logprobs)
-	} else {
-		e, err := meter.ReadEvent(bytes.TrimSpace(o.Signed.Body))
-		if err != nil {
-			return nil, err
-		}
-		if e.Err != "" {
-			return nil, errors.New(e.Err)
-		}
-		v.text.WriteString(e.Said)
+	} else if o.body != nil {
+		v.text.WriteString(o.body.Said)
 	}
 	status, _ := v.ended(o)
 	return json.Marshal(v.response(status, []responseItem{v.message(status)}, o, nil))

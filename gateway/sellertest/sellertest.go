@@ -137,7 +137,7 @@ func (s *Seller) Do(ctx context.Context, a buyer.Ask, emit func(infer.Delta) err
 	}
 	units, err := meter.Ceiling(a.Request, m.Context)
 	if err != nil {
-		return buyer.Answer{}, err
+		return buyer.Answer{}, &wire.Refusal{Code: wire.CodeBadRequest, Message: err.Error()}
 	}
 	if most, err := square.Price(m.Rates, units); err != nil || a.MaxCost > 0 && most > a.MaxCost {
 		return buyer.Answer{}, fmt.Errorf("up to %d: %w", most, desk.ErrBudget)

@@ -91,7 +91,7 @@ func (f *fair) answered(lease square.Hash, req infer.Request, change func(*infer
 
 func (f *fair) receipt(lease square.Hash, req infer.Request, res infer.Result) square.Evidence {
 	e := square.Evidence{Request: req.Encode(), Result: res.Encode()}
-	units := []uint64{replay.PromptTokens(req), uint64(len(res.Tokens))}
+	units := []uint64{replay.PromptTokens(req, uint64(nano.Model().Context())), uint64(len(res.Tokens))}
 	e.Receipt = square.Receipt{
 		Lease: lease, Seq: 1, Subject: f.offer.Spec, Request: sha256.Sum256(e.Request), Result: sha256.Sum256(e.Result),
 		Units: units, Price: units[0] + units[1], Cumulative: units[0] + units[1],

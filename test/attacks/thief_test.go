@@ -20,7 +20,6 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
-	"github.com/torg-network/torg/trade/infer/replay"
 	"github.com/torg-network/torg/trade/wire"
 )
 
@@ -193,12 +192,9 @@ func question(tokens uint32) infer.Request {
 
 // ceiling is the most that a request may cost.
 func (s *stolen) ceiling(r infer.Request) (uint64, error) {
-	units := []uint64{replay.PromptTokens(r), uint64(r.MaxTokens)}
-	if r.Kind != infer.Exact {
-		var err error
-		if units, err = meter.Ceiling(r, 0); err != nil {
-			return 0, err
-		}
+	units, err := meter.Ceiling(r, 0)
+	if err != nil {
+		return 0, err
 	}
 	return square.Price(s.rates, units)
 }

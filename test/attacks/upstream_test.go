@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/torg-network/torg/gateway/admin"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/wire"
@@ -23,7 +24,9 @@ const upstreamModel = "austere"
 // as other servers do: by the exact name, the last one winning.
 type upstream struct {
 	*httptest.Server
-	words atomic.Int64 // said in all
+	words atomic.Int64           // said in all
+	deaf  atomic.Bool            // to limits: it says 1,000
+	usage atomic.Pointer[string] // what it says it used, where that is a lie
 }
 
 func newUpstream(t *testing.T) *upstream {
@@ -42,9 +45,15 @@ func newUpstream(t *testing.T) *upstream {
 		_ = json.Unmarshal(m["max_tokens"], &n)
 		_ = json.Unmarshal(m["stream"], &stream)
 		n = min(max(n, 1), 50_000)
+		if u.deaf.Load() {
+			n = 1000
+		}
 		u.words.Add(int64(n))
 		usage := fmt.Sprintf(`{"prompt_tokens":5,"completion_tokens":%d,"total_tokens":%d}`, n, n+5)
 		text := strings.Repeat("word ", n)
+		if lie := u.usage.Load(); lie != nil {
+			usage = *lie
+		}
 		if !stream {
 			fmt.Fprintf(w, `{"id":"1","object":"chat.completion","created":1,"model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":%q},"finish_reason":"length"}],"usage":%s}`, upstreamModel, text, usage)
 			return
@@ -128,6 +137,75 @@ func TestManyForOne(t *testing.T) {
 	// A token costs one base unit here.
 	th.got.Add(uint64(free))
 	p.after(outcome{actor: buyer, name: "a limit written twice", loss: free, note: fmt.Sprintf("%d ways tried twice, %d tokens for nothing", len(tricks), free)})
+}
+
+// TestPricedBytes: the rows of Money that need a whole square: what a server that
+// keeps to no limit and lies of its usage is paid, what long prompts and images
+// reserve and cost, and that the ledger's own check agrees.
+func TestPricedBytes(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	p := open(t, "--upstream", u.URL+"/v1", "--price-prompt", "3")
+	p.offer(upstreamModel)
+	out, err := p.command("key", "create", "little", "--budget", "0.06", "-o", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var little admin.Created
+	if err := json.Unmarshal([]byte(out), &little); err != nil {
+		t.Fatal(err)
+	}
+	body := func(content, members string) string {
+		return fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":%s}]%s}`, upstreamModel, content, members)
+	}
+	long := fmt.Sprintf("%q", strings.Repeat("words ", 12<<10))
+	image := fmt.Sprintf(`[{"type":"image_url","image_url":{"url":"data:image/png;base64,%s"}}]`, strings.Repeat("iVBORw0K", 100<<10))
+	for _, c := range []struct {
+		name, key, body string
+		deaf            bool
+		usage           string
+		least, most     uint64 // cost
+	}{
+		{"an honest one", p.APIKey, body(`"hi"`, `,"max_tokens":10`), false, "", 25, 25},
+		{"a server that keeps to no limit", p.APIKey, body(`"hi"`, `,"max_completion_tokens":1`), true, "", 16, 16},
+		{"a prompt of 72 KB", p.APIKey, body(long, `,"max_tokens":10`), false, "", 25, 25},
+		{"an image of 600 KiB", little.Secret, body(image, `,"max_tokens":10`), false, "", 25, 25},
+		{"no usage", p.APIKey, body(`"hi"`, `,"max_tokens":400`), false, `{}`, 250, 500},
+		{"null usage", p.APIKey, body(`"hi"`, `,"max_tokens":400`), false, `null`, 250, 500},
+		{"an absurd one", p.APIKey, body(`"hi"`, `,"max_tokens":10`), false, `{"prompt_tokens":5,"completion_tokens":4000000000}`, 15, 25},
+	} {
+		u.deaf.Store(c.deaf)
+		u.usage.Store(nil)
+		if c.usage != "" {
+			u.usage.Store(&c.usage)
+		}
+		a, err := p.chat(t.Context(), c.key, c.body)
+		if err != nil {
+			t.Errorf("%s: %.300v", c.name, err)
+			continue
+		}
+		if a.Usage.Details.Amount < c.least || a.Usage.Details.Amount > c.most {
+			t.Errorf("%s costs %d, want %d to %d", c.name, a.Usage.Details.Amount, c.least, c.most)
+		}
+	}
+	if _, err := p.chat(t.Context(), p.APIKey, body(`"hi"`, `,"max_tokens":4000000000`)); err == nil || strings.Contains(err.Error(), "budget") || !strings.Contains(err.Error(), "request_too_expensive") {
+		t.Errorf("a request for more than any lease holds: %v", err)
+	}
+
+	nano := func(members string) string {
+		return fmt.Sprintf(`{"model":"torg-nano","max_tokens":8,"messages":[{"role":"user","content":%q}]%s}`, strings.Repeat("It is a truth. ", 20_000), members)
+	}
+	if _, err := p.chat(t.Context(), p.APIKey, nano("")); err == nil || !strings.Contains(err.Error(), "context_length_exceeded") {
+		t.Errorf("300,000 bytes before a model that reads 128: %v", err)
+	}
+	a, err := p.chat(t.Context(), p.APIKey, nano(`,"truncation":"auto"`))
+	if err != nil || a.Usage.Details.Amount > 128*3+8 {
+		t.Fatalf("the end of 300,000 bytes costs %d, %v", a.Usage.Details.Amount, err)
+	}
+	if out, err := p.command("audit", a.Receipt.String()); err != nil {
+		t.Errorf("its audit: %v\n%s", err, out)
+	}
+	p.after(outcome{actor: buyer, name: "bytes that are priced otherwise than read", note: "nothing was free, nothing was charged that was not read or given"})
 }
 
 // TestJunkAgainstOpaque: a buyer challenges the answer of an upstream server,

@@ -93,9 +93,10 @@ type Trade interface {
 	// Place is the share of a lease's escrow that providers want behind each of
 	// its lanes, in base units at these rates; 0: any.
 	Place(rates []square.Rate) uint64
-	// Verify holds the result of a receipt against the request and the units. The
-	// desk has checked everything else: signature, digests, order, price.
-	Verify(request []byte, s wire.Signed) error
+	// Verify holds the result of a receipt against the request and the units, on a
+	// lease that was opened on the offer. The desk has checked everything else:
+	// signature, digests, order, price.
+	Verify(o square.Offer, request []byte, s wire.Signed) error
 }
 
 // Auditor is a Trade whose work may be done again here.
@@ -128,7 +129,7 @@ type Config struct {
 
 	// The terms of a standing lease.
 	Escrow    uint64        // 10 TORG; less when the balance is less
-	JobValue  uint64        // the most one request may cost (0.1 TORG)
+	JobValue  uint64        // what one request may cost on an ordinary lease (0.1 TORG); a dearer one gets its own
 	Lanes     int           // requests at once (8)
 	Duration  time.Duration // 1 hour
 	Start     time.Duration // 60 s

@@ -117,9 +117,12 @@ func (d *Desk) acquire(ctx context.Context, s *seat, w Want) (held, uint64, erro
 				d.mu.Unlock()
 				return held{}, 0, err
 			}
-			if err := affordable(price, l.rec.Order.JobValue, w.MaxCost); err != nil {
+			if err := d.affordable(price, w.MaxCost); err != nil {
 				d.mu.Unlock()
 				return held{}, 0, err
+			}
+			if price > l.rec.Order.JobValue {
+				continue // it needs one that is made for more
 			}
 			left := l.rec.Order.Escrow - l.promised()
 			for _, ln := range l.lanes {
@@ -140,11 +143,11 @@ func (d *Desk) acquire(ctx context.Context, s *seat, w Want) (held, uint64, erro
 			}
 		}
 		if !room {
-			opening := s.openings(policy)
 			price, err := w.ceiling(t.Rates(s.offer, policy), s.offer)
 			if err == nil {
-				err = affordable(price, d.cfg.JobValue, w.MaxCost)
+				err = d.affordable(price, w.MaxCost)
 			}
+			opening := s.openings(policy, price > d.cfg.JobValue)
 			switch {
 			case err != nil:
 				d.mu.Unlock()
@@ -217,14 +220,23 @@ func (l *lease) unknown() bool {
 	return false
 }
 
-func affordable(price, jobValue, maxCost uint64) error {
+// affordable refuses a request that could cost more than is left of a budget, or
+// than any lease of this desk holds.
+func (d *Desk) affordable(price, maxCost uint64) error {
 	if maxCost > 0 && price > maxCost {
-		return fmt.Errorf("%w: it could cost %d base units and %d are left; lower max_tokens", ErrBudget, price, maxCost)
+		return fmt.Errorf("%w: it could cost %d base units and %d are left", ErrBudget, price, maxCost)
 	}
-	if price > jobValue {
-		return fmt.Errorf("%w: it could cost %d base units and leases are made for requests of at most %d; lower max_tokens", ErrBudget, price, jobValue)
+	if price > d.cfg.Escrow {
+		return fmt.Errorf("%w: it could cost %d base units, and a lease here holds %d", ErrPrice, price, d.cfg.Escrow)
 	}
 	return nil
+}
+
+// jobValue is the most that a request may cost on a new lease: the desk's own
+// setting, as many times as this one needs.
+func (d *Desk) jobValue(price, escrow uint64) uint64 {
+	times := max(price/d.cfg.JobValue+min(price%d.cfg.JobValue, 1), 1)
+	return min(times*d.cfg.JobValue, escrow)
 }
 
 // ceiling is the most that the work may cost.
@@ -241,7 +253,7 @@ func (w Want) ceiling(rates []square.Rate, o square.Offer) (uint64, error) {
 func (d *Desk) open(ctx context.Context, s *seat, policy square.Policy, price uint64) (err error) {
 	defer func() {
 		d.mu.Lock()
-		t := s.openings(policy)
+		t := s.openings(policy, price > d.cfg.JobValue)
 		t.opening = false
 		t.failed, t.retry = err, time.Time{}
 		switch {
@@ -276,8 +288,9 @@ func (d *Desk) open(ctx context.Context, s *seat, policy square.Policy, price ui
 	}
 }
 
-// asideLanes are the lanes of a lease under a policy that is not the desk's own:
-// such requests are few, and the offer's places are for the others as well.
+// asideLanes are the lanes of a lease under a policy that is not the desk's own, or
+// for dear requests: such are few, and the offer's places are for the others as
+// well.
 const asideLanes = 2
 
 func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID square.Hash, policy square.Policy, price uint64) error {
@@ -311,7 +324,7 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	seconds := func(t time.Duration) uint64 { return uint64(max(t/time.Second, 1)) }
 	// Half of the offer at most, so that the next lease fits beside this one.
 	lanes := min(uint64(d.cfg.Lanes), max(offer.Capacity/2, 1))
-	if policy != d.cfg.Policy {
+	if policy != d.cfg.Policy || price > d.cfg.JobValue {
 		lanes = min(lanes, asideLanes)
 	}
 	if place := t.Place(rates); place > 0 {
@@ -319,7 +332,7 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	}
 	o := square.Order{
 		Buyer: d.cfg.Owner.Address(), Authorizer: d.cfg.Key.Address(), Trade: s.key.trade, Mode: square.ModeStream,
-		Spec: offer.Spec, Denom: d.cfg.Denom, Escrow: escrow, MaxRates: rates, JobValue: d.cfg.JobValue,
+		Spec: offer.Spec, Denom: d.cfg.Denom, Escrow: escrow, MaxRates: rates, JobValue: d.jobValue(price, escrow),
 		Policy: policy, Lanes: lanes, Units: lanes, Start: seconds(d.cfg.Start), Idle: seconds(d.cfg.Idle),
 		Duration: seconds(d.cfg.Duration), Challenge: seconds(d.cfg.Challenge), Drain: seconds(d.cfg.Drain),
 		Failover: d.cfg.Failover, Expiry: now.Add(time.Minute).Unix(),
@@ -339,6 +352,8 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	if err := d.call(qctx, target{offer.Endpoint, s.key.provider, d.cfg.Owner, id, 0}, "quote", wire.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
 		if we := (*wire.Refusal)(nil); errors.As(err, &we) && we.Code == wire.CodePaused {
 			err = Refused{we}
+		} else if we != nil && we.Code == wire.CodeTerms && price > d.cfg.JobValue {
+			err = fmt.Errorf("%w: %w", ErrPrice, err) // of so dear a one
 		}
 		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
 	}

@@ -320,5 +320,5 @@ func (d *Desk) verify(h held, request []byte, price uint64, s wire.Signed) error
 	if err := r.Verify(d.domain, l.rec.Provider, s.Sig); err != nil {
 		return err
 	}
-	return d.trades[l.rec.Order.Trade].Verify(request, s)
+	return d.trades[l.rec.Order.Trade].Verify(l.rec.Offer, request, s)
 }

@@ -111,7 +111,7 @@ func (d *Desk) chores(ctx context.Context) {
 	for _, s := range d.seats {
 		for _, p := range []square.Policy{square.PolicyNone, square.PolicyAudit, square.PolicyProve} {
 			if d.wants(s, p, now) {
-				s.openings(p).opening = true
+				s.openings(p, false).opening = true
 				renew = append(renew, renewal{s, p})
 			}
 		}
@@ -121,8 +121,8 @@ func (d *Desk) chores(ctx context.Context) {
 		octx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		if err := d.open(octx, r.seat, r.Policy, 0); err != nil && ctx.Err() == nil {
 			d.mu.Lock()
-			if at := time.Now().Add(5 * time.Second); r.openings(r.Policy).retry.Before(at) {
-				r.openings(r.Policy).retry = at
+			if at := time.Now().Add(5 * time.Second); r.openings(r.Policy, false).retry.Before(at) {
+				r.openings(r.Policy, false).retry = at
 			}
 			d.mu.Unlock()
 		}
@@ -136,7 +136,7 @@ func (d *Desk) chores(ctx context.Context) {
 // wants reports whether a lease should be opened on a seat under a policy before
 // a request needs it: the last one is nearly used up. Callers hold d.mu.
 func (d *Desk) wants(s *seat, p square.Policy, now time.Time) bool {
-	t := s.openings(p)
+	t := s.openings(p, false)
 	if t.opening || s.shunned > now.Unix() || time.Now().Before(t.retry) || s.offer.Trade == "" || s.offer.Expiry <= now.Unix() || d.trades[s.key.trade].Rates(s.offer, p) == nil {
 		return false
 	}
@@ -371,7 +371,7 @@ func (d *Desk) release(h held) {
 	h.ln.busy, h.ln.talking = false, false
 	d.notify()
 	worn := false
-	if s := d.seats[h.l.rec.seat()]; s != nil && !s.openings(h.l.rec.Order.Policy).opening {
+	if s := d.seats[h.l.rec.seat()]; s != nil && !s.openings(h.l.rec.Order.Policy, false).opening {
 		worn = h.l.promised() > h.l.rec.Order.Escrow/4*3
 	}
 	d.mu.Unlock()

@@ -27,7 +27,7 @@ type words struct{ trade.Rules }
 func (words) Name() string                                    { return "words" }
 func (words) Rates(square.Offer, square.Policy) []square.Rate { return nil }
 func (words) Place([]square.Rate) uint64                      { return 0 }
-func (words) Verify([]byte, wire.Signed) error                { return nil }
+func (words) Verify(square.Offer, []byte, wire.Signed) error  { return nil }
 func (words) Audits(square.Hash) bool                         { return true }
 func (words) Audit(context.Context, Record) (square.Verdict, uint64, error) {
 	return square.VerdictOK, 0, nil

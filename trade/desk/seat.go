@@ -31,7 +31,7 @@ type seat struct {
 	offer   square.Offer
 	id      square.Hash // the offer's
 	leases  []*lease    // usable ones
-	opened  map[square.Policy]*openings
+	opened  map[openKey]*openings
 	shunned int64 // ledger time until which it is not asked: it was caught
 
 	asked    bool
@@ -40,7 +40,14 @@ type seat struct {
 	failures float64 // 0..1
 }
 
-// openings is how opening leases on a seat under one policy goes.
+// openKey is what leases are opened for: a policy, and requests that cost at most
+// the desk's job value, or dear ones.
+type openKey struct {
+	square.Policy
+	dear bool
+}
+
+// openings is how opening leases on a seat for one purpose goes.
 type openings struct {
 	opening bool
 	failed  error     // of the last opening
@@ -48,11 +55,11 @@ type openings struct {
 	retry   time.Time // no new opening before; monotonic
 }
 
-func (s *seat) openings(p square.Policy) *openings {
-	o := s.opened[p]
+func (s *seat) openings(p square.Policy, dear bool) *openings {
+	o := s.opened[openKey{p, dear}]
 	if o == nil {
 		o = &openings{}
-		s.opened[p] = o
+		s.opened[openKey{p, dear}] = o
 	}
 	return o
 }
@@ -71,7 +78,7 @@ func (s *seat) under(p square.Policy) (ls []*lease) {
 func (d *Desk) seat(k seatKey) *seat {
 	s := d.seats[k]
 	if s == nil {
-		s = &seat{key: k, opened: map[square.Policy]*openings{}}
+		s = &seat{key: k, opened: map[openKey]*openings{}}
 		d.seats[k] = s
 	}
 	return s
@@ -207,6 +214,7 @@ var (
 	ErrNoProvider = errors.New("no provider fits the routing constraints")
 	ErrFunds      = errors.New("the paying account's balance is too low")
 	ErrBudget     = errors.New("the request could cost more than the budget left")
+	ErrPrice      = errors.New("the request could cost more than a lease holds")
 	ErrProvider   = errors.New("every provider tried failed")
 	ErrStalled    = chain.ErrStalled
 	ErrUnknown    = errors.New("the provider did not say how the request ended")

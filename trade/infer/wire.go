@@ -42,6 +42,9 @@ type Delta struct {
 	// Raw is one streamed event of an upstream server, verbatim JSON (opaque
 	// requests): the gateway passes it on under its own id.
 	Raw []byte `json:"raw,omitempty"`
+	// Event is Raw once it has been read, so that it is read once here. It stays
+	// on this machine.
+	Event *Event `json:"-"`
 }
 
 // Logprob is a chosen token's log probability and its rivals'.

@@ -258,4 +258,5 @@ func (s *Stats) add(o Stats) {
 	s.Failed += o.Failed
 	s.Redeemed += o.Redeemed
 	s.Counted += o.Counted
+	s.Over += o.Over
 }

@@ -211,9 +211,10 @@ type Seller struct {
 	stats   Stats
 }
 
-// Stats counts what a seller did since it started.
+// Stats counts what a seller did since it started. Of what it served, Counted has
+// units of its own counting, and of Over more was made than was asked for.
 type Stats struct {
-	Served, Charged, Refused, Failed, Redeemed, Counted uint64
+	Served, Charged, Refused, Failed, Redeemed, Counted, Over uint64
 }
 
 // goodKey is where offers are: one of a trade and a spec.

@@ -42,6 +42,8 @@ type Delivery struct {
 	Kept   []byte   // opaque bytes that are kept beside the answer (Again)
 	// Counted says that the units are the seller's own count, and how.
 	Counted string
+	// Over says what was made beyond what was asked for. It is not charged.
+	Over string
 }
 
 // creditWait is how long work waits for a redemption that makes room for it.
@@ -271,6 +273,9 @@ func (t *Till) Charge(d Delivery) (wire.Signed, error) {
 	if d.Counted != "" {
 		s.Log.Info("units counted here", "lease", l.id.Short(), "subject", t.good.Subject, "how", d.Counted)
 	}
+	if d.Over != "" {
+		s.Log.Warn("more was made than was asked for; nothing beyond that is charged", "lease", l.id.Short(), "subject", t.good.Subject, "made", d.Over)
+	}
 	l.mu.Lock()
 	rec := ln.rec // busy: nobody else changes it but the redeemer, Redeemed alone
 	rates := l.rec.Rates
@@ -324,6 +329,9 @@ func (t *Till) Charge(d Delivery) (wire.Signed, error) {
 		s.Charged += price
 		if d.Counted != "" {
 			s.Counted++
+		}
+		if d.Over != "" {
+			s.Over++
 		}
 	})
 	if urgent {

@@ -2,7 +2,6 @@ package buyer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +18,8 @@ import (
 
 // Do asks. See Seller.
 func (b *Buyer) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Answer, error) {
-	if err := a.Request.Check(); err != nil {
+	job, err := meter.Read(a.Request)
+	if err != nil {
 		return Answer{}, &wire.Refusal{Code: wire.CodeBadRequest, Message: err.Error()}
 	}
 	policy, err := b.cfg.Desk.Policy(a.Route.Policy)
@@ -34,10 +34,10 @@ func (b *Buyer) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (An
 	var failed []error
 	for _, s := range seats {
 		out := &outlet{emit: emit}
-		ans, err := b.try(ctx, s, a, out)
+		ans, err := b.try(ctx, s, a, job, out)
 		var we *wire.Refusal
 		if errors.As(err, &we) && we.Code == wire.CodeClosed && ctx.Err() == nil {
-			ans, err = b.try(ctx, s, a, out) // on another lease; that one has ended
+			ans, err = b.try(ctx, s, a, job, out) // on another lease; that one has ended
 		}
 		if err == nil || out.begun || ctx.Err() != nil || errors.As(err, &we) && we.Code == wire.CodeBadRequest || errors.Is(err, desk.ErrUnproven) {
 			return ans, err
@@ -50,7 +50,7 @@ func (b *Buyer) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (An
 // together is the error of a request that every provider failed. Where all
 // failed alike it is that failure.
 func together(failed []error) error {
-	for _, kind := range []error{desk.ErrNoProvider, desk.ErrStalled, desk.ErrFunds, desk.ErrBudget, desk.ErrBusy, desk.ErrPaused, desk.ErrUnknown} {
+	for _, kind := range []error{desk.ErrNoProvider, desk.ErrStalled, desk.ErrFunds, desk.ErrBudget, desk.ErrPrice, desk.ErrBusy, desk.ErrPaused, desk.ErrUnknown} {
 		if !slices.ContainsFunc(failed, func(e error) bool { return !errors.Is(e, kind) }) {
 			return failed[0]
 		}
@@ -84,7 +84,7 @@ func (o *outlet) send(d infer.Delta) error {
 }
 
 // try asks one provider, on one lane.
-func (b *Buyer) try(ctx context.Context, s desk.Seat, a Ask, out *outlet) (Answer, error) {
+func (b *Buyer) try(ctx context.Context, s desk.Seat, a Ask, job meter.Job, out *outlet) (Answer, error) {
 	policy := a.Route.Policy
 	if policy == square.PolicyProve {
 		if err := b.cfg.Trade.provable(ctx, s.Offer.Spec, a.Request); err != nil {
@@ -93,8 +93,8 @@ func (b *Buyer) try(ctx context.Context, s desk.Seat, a Ask, out *outlet) (Answe
 	}
 	lane, err := b.cfg.Desk.Hold(ctx, desk.Want{
 		Trade: infer.Name, Provider: s.Offer.Provider, Spec: s.Offer.Spec, Policy: policy,
-		Ceiling: func(o square.Offer) ([]uint64, error) { return meter.Ceiling(a.Request, contextLength(o)) },
-		MaxCost: a.MaxCost, Takes: takes(s, a.Request), Account: a.Account,
+		Ceiling: func(o square.Offer) ([]uint64, error) { return job.Ceiling(contextLength(o)), nil },
+		MaxCost: a.MaxCost, Takes: takes(s, job), Account: a.Account,
 	})
 	if err != nil {
 		return Answer{}, err
@@ -119,7 +119,7 @@ func (b *Buyer) try(ctx context.Context, s desk.Seat, a Ask, out *outlet) (Answe
 	}
 	if err != nil {
 		if refusal := (desk.Refused{}); !errors.As(err, &refusal) || refusal.Code != wire.CodeBadRequest && refusal.Code != wire.CodeBusy && refusal.Code != wire.CodePaused {
-			lane.Saw(errors.Is(err, context.Canceled), 0, 0)
+			lane.Saw(errors.Is(err, context.Canceled) || ctx.Err() != nil || out.err != nil, 0, 0)
 		}
 		return b.afterFailure(ctx, s, lane, out, err)
 	}
@@ -141,7 +141,10 @@ func (b *Buyer) try(ctx context.Context, s desk.Seat, a Ask, out *outlet) (Answe
 		rate = float64(signed.Receipt.Units[1]) / took.Seconds()
 	}
 	cut := result.Kind != infer.Embed && (result.Finish == infer.FinishError || result.Finish == infer.FinishCancelled && ctx.Err() == nil && out.err == nil)
-	lane.Saw(!cut, ttft, rate)
+	// A server that gave more than it was asked for: nothing beyond was charged, and
+	// its provider is asked less.
+	over := sp.over(job, contextLength(s.Offer))
+	lane.Saw(!cut && !over, ttft, rate)
 	ans := b.answer(s, lane, signed, result, ttft)
 	if err := lane.Prove(ctx, kept); err != nil {
 		return ans, err
@@ -270,7 +273,7 @@ func (b *Buyer) converse(ctx context.Context, lane *desk.Lane, req infer.ServeRe
 				if ttft == 0 {
 					ttft = time.Since(started)
 				}
-				if err := sp.add(*f.Delta); err != nil {
+				if err := sp.add(f.Delta); err != nil {
 					return wire.Signed{}, ttft, err
 				}
 				if !late && out.send(*f.Delta) != nil {
@@ -312,16 +315,21 @@ type spoken struct {
 	kind   infer.Kind
 	text   strings.Builder
 	tokens int
+	usage  *infer.Usage // what the server behind says
 }
 
-func (sp *spoken) add(d infer.Delta) error {
+// add reads a piece, and leaves what it read in it.
+func (sp *spoken) add(d *infer.Delta) error {
 	text := d.Text
 	if d.Raw != nil {
 		ev, err := meter.ReadEvent(d.Raw)
-		if err != nil || !json.Valid(d.Raw) {
-			return errors.New("the provider passed on an event that is no JSON")
+		if err != nil {
+			return fmt.Errorf("the provider passed on what is no event: %w", err)
 		}
-		text = ev.Text
+		d.Event, text = ev, ev.Text
+		if ev.Usage != nil {
+			sp.usage = ev.Usage
+		}
 	}
 	if sp.text.Len()+len(text) > infer.MaxResult {
 		return errors.New("the provider's answer is too long")
@@ -331,25 +339,38 @@ func (sp *spoken) add(d infer.Delta) error {
 	return nil
 }
 
+// over reports whether the server behind a provider gave more than it was asked
+// for.
+func (sp *spoken) over(j meter.Job, context uint64) bool {
+	return j.Kind == infer.Opaque && j.Body.Path != meter.Embeddings && sp.usage != nil && sp.usage.Completion > int64(j.Tokens(context))
+}
+
 // reader is a Replayer that can also read tokens.
 type reader interface {
 	Text(infer.Request, infer.Result) string
 }
 
 // Verify holds a result against its request and what was metered.
-func (t *Trade) Verify(request []byte, s wire.Signed) error {
+func (t *Trade) Verify(o square.Offer, request []byte, s wire.Signed) error {
 	res, err := infer.DecodeResult(s.Result)
 	if err != nil {
 		return err
 	}
-	req, err := infer.DecodeRequest(request)
+	decoded, err := infer.DecodeRequest(request)
+	if err != nil {
+		return err
+	}
+	req, err := meter.Read(decoded)
 	if err != nil {
 		return err
 	}
 	if res.Kind != req.Kind {
 		return fmt.Errorf("a request of kind %q was answered with %q", req.Kind, res.Kind)
 	}
-	units := s.Receipt.Units
+	units, most := s.Receipt.Units, req.Ceiling(contextLength(o))
+	if units[0] > most[0] || units[1] > most[1] || req.Kind != infer.Opaque && units[0] != most[0] {
+		return fmt.Errorf("%d are metered where at most %d can be", units, most)
+	}
 	switch res.Kind {
 	case infer.Exact:
 		if uint64(len(res.Tokens)) != units[1] || uint64(len(res.Tokens)) > uint64(req.MaxTokens) {
@@ -360,11 +381,14 @@ func (t *Trade) Verify(request []byte, s wire.Signed) error {
 			return errNotSigned
 		}
 		text := len(res.Text)
-		if ev, err := meter.ReadEvent(s.Body); err == nil {
+		if s.Body != nil {
+			ev, err := meter.ReadEvent(s.Body)
+			if err != nil {
+				return fmt.Errorf("the provider passed on what is no answer: %w", err)
+			}
 			text = len(ev.Text)
 		}
-		b, err := meter.ReadBody(req.Prompt)
-		if most := meter.Most(text, b.Choices); err != nil || units[1] > most {
+		if units[1] > meter.Most(text, req.Body.Choices) {
 			return fmt.Errorf("%d completion tokens were metered for %d bytes of text", units[1], text)
 		}
 	}
@@ -389,6 +413,11 @@ func (t *Trade) delivered(req infer.Request, res infer.Result, s wire.Signed, sp
 	case infer.Opaque:
 		if s.Body == nil && sp.text.String() != string(res.Text) {
 			return errNotSigned
+		}
+		if s.Body != nil {
+			if ev, err := meter.ReadEvent(s.Body); err == nil { // it was read before
+				sp.usage = ev.Usage
+			}
 		}
 	}
 	return nil

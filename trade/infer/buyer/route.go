@@ -149,14 +149,8 @@ func score(s desk.Seat, a Ask, rates []square.Rate) float64 {
 }
 
 // takes estimates how long a request takes on this seat.
-func takes(s desk.Seat, r infer.Request) time.Duration {
-	tokens := float64(r.MaxTokens)
-	if r.Kind == infer.Opaque {
-		tokens = meter.DefaultCompletion
-		if b, err := meter.ReadBody(r.Prompt); err == nil && b.Completion > 0 {
-			tokens = float64(b.Completion)
-		}
-	}
+func takes(s desk.Seat, j meter.Job) time.Duration {
+	tokens := float64(j.Tokens(0))
 	rate := s.Speed
 	if rate <= 0 {
 		rate = 100 // not measured yet

@@ -437,7 +437,8 @@ func TestThroughputOfAWholeAnswer(t *testing.T) {
 }
 
 // TestMeteredTooMuch: an upstream server's provider is not believed that so
-// little text was so many tokens.
+// little text was so many tokens, nor that the prompt had more than it can have,
+// though the sum is within what was vouched for.
 func TestMeteredTooMuch(t *testing.T) {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}`)
@@ -445,13 +446,18 @@ func TestMeteredTooMuch(t *testing.T) {
 	defer up.Close()
 	l := infertest.NewLedger()
 	domain := square.LedgerDomain(fake.ChainID)
-	for more, taken := range map[uint64]bool{20: true, 200: false} {
-		s := sell(t, l, 16, provider.Upstream{Base: up.URL}.Engine(provider.Model{Name: fmt.Sprint(more), Subject: infer.Subject(fmt.Sprint(more))}))
+	for i, c := range []struct {
+		unit  int
+		more  uint64
+		taken bool
+	}{{1, 20, true}, {1, 200, false}, {0, 200, true}, {0, 400, false}} {
+		model := fmt.Sprint("model ", i)
+		s := sell(t, l, 16, provider.Upstream{Base: up.URL}.Engine(provider.Model{Name: model, Subject: infer.Subject(model)}))
 		s.stop()
 		s.wrap = crooked(func(_ int, f *infer.Frame) *infer.Frame {
 			if f.Receipt != nil {
 				r := &f.Receipt.Receipt
-				r.Units[1] += more
+				r.Units[c.unit] += c.more
 				r.Price, _ = square.Price(rates, r.Units)
 				r.Cumulative = r.Price
 				f.Receipt.Sig = s.cfg.Key.Sign(r.Digest(domain))
@@ -460,9 +466,9 @@ func TestMeteredTooMuch(t *testing.T) {
 		})
 		s.start(t)
 		d := buy(t, l, nil)
-		ask := buyer.Ask{Model: fmt.Sprint(more), Request: infer.Request{Kind: infer.Opaque, Prompt: []byte(`{"messages":[],"max_tokens":1000}`)}}
-		if _, err := d.Do(t.Context(), ask, nil); (err == nil) != taken {
-			t.Errorf("%d tokens more than there were: %v", more, err)
+		ask := buyer.Ask{Model: model, Request: infer.Request{Kind: infer.Opaque, Prompt: []byte(`{"messages":[],"max_tokens":1000}`)}}
+		if _, err := d.Do(t.Context(), ask, nil); (err == nil) != c.taken {
+			t.Errorf("%d tokens of unit %d more than there were: %v", c.more, c.unit, err)
 		}
 	}
 }

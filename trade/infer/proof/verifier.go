@@ -46,7 +46,7 @@ func (Verifier) Parts(card []byte, q infer.Request, r infer.Result) (int, uint64
 		return 0, 0, err
 	}
 	n, err := m.Parts(q, r)
-	return n, replay.PromptTokens(q), err
+	return n, replay.PromptTokens(q, uint64(m.Card.Rows())), err
 }
 
 // Gas is the cost of the proof as its header tells it, and of sampling.

@@ -45,7 +45,10 @@ type Output struct {
 	Result infer.Result
 	Units  []uint64
 	Body   []byte // an upstream server's whole answer where it was not streamed
-	// Counted says that the units are this provider's own count, and how,
-	// because the server did not report usage.
+	// Counted says why the units, or one of them, are this provider's own count: the
+	// server reported none, or none that can be.
 	Counted string
+	// Over says what the server gave or reported beyond what it was asked for. It
+	// is not charged.
+	Over string
 }

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"unicode/utf8"
 
@@ -63,19 +64,27 @@ func (e exactEngine) Model() Model {
 func (e exactEngine) Ceiling(r infer.Request) ([]uint64, error) {
 	switch r.Kind {
 	case infer.Exact:
-		return []uint64{replay.PromptTokens(r), uint64(r.MaxTokens)}, nil
+		return []uint64{e.read(r), uint64(r.MaxTokens)}, nil
 	case infer.Embed:
 		if len(r.Prompt) == 0 {
 			return nil, refuse(wire.CodeBadRequest, "the text to embed is empty")
 		}
-		return []uint64{replay.PromptTokens(r), 0}, nil
+		return []uint64{e.read(r), 0}, nil
 	}
 	return nil, refuse(wire.CodeBadRequest, "model %s is exact and takes no request of kind %q", e.m.Name(), r.Kind)
 }
 
+// read is how many prompt tokens the model reads of a request.
+func (e exactEngine) read(r infer.Request) uint64 {
+	return replay.PromptTokens(r, uint64(e.m.Context()))
+}
+
+// Run does the work. A token is charged when all of its text has been delivered:
+// of an answer that is broken off, what was held back is neither, and where
+// nothing was delivered, nothing is charged.
 func (e exactEngine) Run(ctx context.Context, job Job, emit func(infer.Delta) error) (Output, error) {
 	r := job.Request
-	units := []uint64{replay.PromptTokens(r), 0}
+	units := []uint64{e.read(r), 0}
 	if r.Kind == infer.Embed {
 		v, err := e.m.Embed(r.Prompt)
 		if err != nil {
@@ -85,28 +94,58 @@ func (e exactEngine) Run(ctx context.Context, job Job, emit func(infer.Delta) er
 	}
 	req := replay.Request(r)
 	req.Logprobs, req.TopLogprobs = job.Logprobs > 0, job.Logprobs
-	var text whole
-	gone := false
-	made, err := e.m.Generate(ctx, req, func(t exact.Token) error {
-		d := infer.Delta{Text: text.add(t.Text), Tokens: 1}
+	var (
+		text  whole
+		held  infer.Delta // tokens whose text is held back, in part or whole
+		ready int         // bytes that may be shown, a token each
+		given int         // tokens delivered
+		gone  bool
+	)
+	// send delivers the tokens up to number n.
+	send := func(s string, n int) error {
+		d := infer.Delta{Text: s, Tokens: n - given}
 		if req.Logprobs {
-			d.Logprobs = []infer.Logprob{{Token: token(t.ID), Logprob: t.Logprob, Top: tops(t.Top)}}
+			d.Logprobs, held.Logprobs = held.Logprobs[:d.Tokens:d.Tokens], held.Logprobs[d.Tokens:]
 		}
-		err := emit(d)
-		gone = err != nil
-		return err
+		if err := emit(d); err != nil {
+			gone = true
+			return err
+		}
+		given = n
+		return nil
+	}
+	made, err := e.m.Generate(ctx, req, func(t exact.Token) error {
+		if req.Logprobs {
+			held.Logprobs = append(held.Logprobs, infer.Logprob{Token: token(t.ID), Logprob: t.Logprob, Top: tops(t.Top)})
+		}
+		ready += len(t.Text)
+		s := text.add(t.Text)
+		if s == "" {
+			return nil
+		}
+		return send(s, ready-len(text.held))
 	})
 	if err != nil && !gone {
 		return Output{}, err
 	}
-	if rest := text.rest(); rest != "" && !gone && made.Finish != exact.Cancelled {
-		gone = emit(infer.Delta{Text: rest}) != nil
-	}
 	res := infer.Result{Kind: infer.Exact, Finish: replay.Finish(made.Finish)}
-	for _, id := range made.Tokens {
+	switch rest := text.rest(); {
+	case gone:
+		res.Finish = infer.FinishCancelled
+	case made.Finish == exact.Cancelled:
+	case rest != "" || given < len(made.Tokens): // the last is no whole character, or a stop sequence
+		if send(rest, len(made.Tokens)) != nil {
+			res.Finish = infer.FinishCancelled
+		}
+	}
+	if res.Finish == infer.FinishCancelled && (given == 0 || !job.Stream) {
+		// What is not streamed is delivered at the end, or not at all.
+		return Output{}, errors.New("cancelled before anything was delivered; nothing was charged")
+	}
+	for _, id := range made.Tokens[:given] {
 		res.Tokens = append(res.Tokens, uint16(id))
 	}
-	units[1] = uint64(len(res.Tokens))
+	units[1] = uint64(given)
 	return Output{Result: res, Units: units}, nil
 }
 

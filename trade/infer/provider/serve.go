@@ -77,11 +77,13 @@ func (c counter) serve(w http.ResponseWriter, r *http.Request, from seller.Calle
 		if <-opened; unpaid != nil {
 			return unpaid
 		}
-		kept.add(d)
-		if !req.Stream {
-			return nil // all at once below: a frame a token costs more than a token
+		if req.Stream { // else all at once below: a frame a token costs more than a token
+			if err := out.send(infer.Frame{Delta: &d}); err != nil {
+				return err
+			}
 		}
-		return out.send(infer.Frame{Delta: &d})
+		kept.add(d) // what was delivered
+		return nil
 	}
 	made, err := model.Engine.Run(ctx, Job{request, req.Logprobs, req.Stream}, emit)
 	if <-opened; unpaid != nil {
@@ -113,7 +115,7 @@ func charge(till *seller.Till, made Output, deltas []infer.Delta) (wire.Signed, 
 	if err != nil {
 		return wire.Signed{}, err
 	}
-	return till.Charge(seller.Delivery{Result: made.Result.Encode(), Units: made.Units, Body: made.Body, Kept: kept, Counted: made.Counted})
+	return till.Charge(seller.Delivery{Result: made.Result.Encode(), Units: made.Units, Body: made.Body, Kept: kept, Counted: made.Counted, Over: made.Over})
 }
 
 // ceiling is the most units that a request may be metered at.

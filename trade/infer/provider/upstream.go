@@ -7,14 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
+	"github.com/torg-network/torg/trade/strict"
 	"github.com/torg-network/torg/trade/wire"
 )
 
@@ -22,18 +25,16 @@ import (
 // vLLM, llama-server, LM Studio. Its models are sold under their own names.
 //
 // A request's body goes to it with these members set: model; stream, with
-// stream_options.include_usage; and max_tokens, to the body's own limit, by
-// whichever name it has, or without one to what the buyer's voucher covers. A
-// server that refuses one of the last two by name is asked again without it. A
-// body that could be read in two ways is refused (meter.Members). The answer
-// goes back verbatim.
+// stream_options.include_usage; and the limit, the body's own or without one what
+// the buyer's voucher covers, as max_tokens and, for a chat, as
+// max_completion_tokens, since servers obey one or the other. A server that
+// refuses one of these by name is asked again without it, and from then on. A body
+// that could be read in two ways is refused (meter.ReadBody). The answer goes back
+// verbatim.
 //
-// What is charged is the server's own usage, at most what was vouched for.
-// Where it reports none (a half stream has none), or no completion though there
-// is text, or more than so much text can be, it is counted here: a streamed
-// event with text as one completion token and eight bytes of text without events
-// as one; eight bytes of body as one prompt token. That is below what any common
-// tokeniser gives.
+// What is charged is the server's own usage where that can be, else what is
+// counted here (meter.Body.Meter), and never more than was vouched for. A stream
+// that goes on beyond the limit is broken off.
 type Upstream struct {
 	Base   string        // "http://127.0.0.1:11434"
 	APIKey string        // sent as a bearer token where set
@@ -116,63 +117,71 @@ func (u Upstream) Models(ctx context.Context) ([]Model, error) {
 }
 
 // Engine serves one of the server's models.
-func (u Upstream) Engine(m Model) Engine { return upstreamEngine{u, m} }
+func (u Upstream) Engine(m Model) Engine { return &upstreamEngine{u: u, m: m} }
 
 type upstreamEngine struct {
-	u Upstream
-	m Model
+	u    Upstream
+	m    Model
+	less sync.Map // optional members that the server has refused
 }
 
-func (e upstreamEngine) Model() Model { return e.m }
+func (e *upstreamEngine) Model() Model { return e.m }
 
-func (e upstreamEngine) Ceiling(r infer.Request) ([]uint64, error) {
+func (e *upstreamEngine) Ceiling(r infer.Request) ([]uint64, error) {
 	if r.Kind != infer.Opaque {
 		return nil, refuse(wire.CodeBadRequest, "model %s is served by an upstream server and takes opaque requests only", e.m.Name)
 	}
 	return meter.Ceiling(r, e.m.Context)
 }
 
-// asked is a body as it goes to the server.
-type asked struct {
-	meter.Body
-	stream bool
-	limit  uint64          // completion tokens of a choice
-	less   map[string]bool // members that the server does not take
+// optional are the members that a server is asked without when it refuses them,
+// in this order: of two that it does not take together, the first.
+var optional = []string{"stream_options", "max_tokens", "max_completion_tokens"}
+
+// sent are the optional members that a body goes with, and all that is set in it.
+func (e *upstreamEngine) sent(b meter.Body, stream bool, limit uint64, dropped []string) (names []string, set []strict.Member) {
+	set = append(set, strict.Member{Name: "model", Value: strict.Quoted(e.m.Name)})
+	for _, n := range meter.Foreign() {
+		set = append(set, strict.Member{Name: n})
+	}
+	if b.Path == meter.Embeddings {
+		return nil, append(set, strict.Member{Name: "stream"}, strict.Member{Name: "stream_options"})
+	}
+	set = append(set, strict.Member{Name: "stream", Value: strict.Bool(stream)})
+	for _, n := range []string{"n", "best_of"} { // some write 2.0
+		if c, ok := b.Object.Get(n).Count(); ok {
+			set = append(set, strict.Member{Name: n, Value: strict.Number(c)})
+		}
+	}
+	for _, n := range optional {
+		m := strict.Member{Name: n}
+		_, refused := e.less.Load(n)
+		switch {
+		case refused, slices.Contains(dropped, n), n == "stream_options" && !stream, n == "max_completion_tokens" && b.Path != meter.Chat:
+		case n == "stream_options":
+			m.Value = strict.Value(`{"include_usage":true}`)
+		default:
+			m.Value = strict.Number(limit)
+		}
+		if set = append(set, m); m.Value != nil {
+			names = append(names, n)
+		}
+	}
+	return names, set
 }
 
-// optional are the members that a server is asked without when it refuses them.
-var optional = []string{"stream_options", "max_tokens"}
-
-// encode sets what must be set in a body.
-func (a asked) encode(model string) ([]byte, error) {
-	m := maps.Clone(a.Members)
-	set := func(k string, v any) { m[k], _ = json.Marshal(v) } // strings, bools and numbers
-	set("model", model)
-	delete(m, "stream_options")
-	if a.Path == "/v1/embeddings" {
-		delete(m, "stream")
-		return json.Marshal(m)
+// refuses is the optional member that a server's refusal names, of those it was
+// sent; empty if none, or if no limit would be left.
+func refuses(sent []string, said []byte) string {
+	limits := 0
+	for _, n := range sent {
+		if n != "stream_options" {
+			limits++
+		}
 	}
-	set("stream", a.stream)
-	if a.stream && !a.less["stream_options"] {
-		set("stream_options", map[string]bool{"include_usage": true})
-	}
-	_, newer := m["max_completion_tokens"]
-	if newer || a.less["max_tokens"] {
-		set("max_completion_tokens", a.limit)
-	}
-	if delete(m, "max_tokens"); !a.less["max_tokens"] {
-		set("max_tokens", a.limit) // many servers know no other name
-	}
-	return json.Marshal(m)
-}
-
-// refuses is an optional member that a server's refusal names and that it was
-// sent; empty if none.
-func (a asked) refuses(said []byte) string {
-	for _, name := range optional {
-		if !a.less[name] && bytes.Contains(said, []byte(name)) && (name != "stream_options" || a.stream) {
-			return name
+	for _, n := range sent {
+		if bytes.Contains(said, []byte(n)) && (n == "stream_options" || limits > 1) {
+			return n
 		}
 	}
 	return ""
@@ -195,17 +204,17 @@ func (u Upstream) send(ctx context.Context, method, path string, body []byte) (*
 // errStalled ends the context of an answer that fell silent.
 var errStalled = errors.New("the server fell silent")
 
-func (e upstreamEngine) Run(ctx context.Context, job Job, emit func(infer.Delta) error) (Output, error) {
-	ceiling, err := e.Ceiling(job.Request)
-	if err != nil {
+func (e *upstreamEngine) Run(ctx context.Context, job Job, emit func(infer.Delta) error) (Output, error) {
+	read, err := meter.Read(job.Request)
+	switch {
+	case err != nil:
+		return Output{}, refuse(wire.CodeBadRequest, "%v", err)
+	case job.Request.Kind != infer.Opaque:
+		_, err := e.Ceiling(job.Request)
 		return Output{}, err
 	}
-	b, err := meter.ReadBody(job.Request.Prompt)
-	if err != nil {
-		return Output{}, refuse(wire.CodeBadRequest, "%v", err)
-	}
-	stream := job.Stream && b.Path != "/v1/embeddings"
-	ask := asked{Body: b, stream: stream, limit: ceiling[1] / max(b.Choices, 1), less: map[string]bool{}}
+	b, ceiling := read.Body, read.Ceiling(e.m.Context)
+	stream := job.Stream && b.Path != meter.Embeddings
 	run, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	run, stopTotal := context.WithTimeoutCause(run, e.u.total(), errStalled)
@@ -219,12 +228,10 @@ func (e upstreamEngine) Run(ctx context.Context, job Job, emit func(infer.Delta)
 		defer watch.Stop()
 	}
 	var res *http.Response
+	var dropped []string
 	for {
-		body, err := ask.encode(e.m.Name)
-		if err != nil {
-			return Output{}, err
-		}
-		if res, err = e.u.send(run, http.MethodPost, b.Path, body); err != nil {
+		names, set := e.sent(b, stream, ceiling[1]/b.Choices, dropped)
+		if res, err = e.u.send(run, http.MethodPost, string(b.Path), b.Object.With(set...)); err != nil {
 			return Output{}, why(run, err)
 		}
 		if res.StatusCode == http.StatusOK {
@@ -232,66 +239,82 @@ func (e upstreamEngine) Run(ctx context.Context, job Job, emit func(infer.Delta)
 		}
 		said, _ := readAll(res.Body, maxEvent)
 		res.Body.Close()
-		name := ask.refuses(said)
-		if res.StatusCode != http.StatusBadRequest || name == "" {
+		name := refuses(names, said)
+		if res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusUnprocessableEntity || name == "" {
 			return Output{}, refused(res.StatusCode, said)
 		}
-		ask.less[name] = true
+		dropped = append(dropped, name)
 	}
 	defer res.Body.Close()
-	if stream && strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
-		return e.stream(run, job, b, res.Body, ceiling, func() { watch.Reset(idle) }, emit)
+	for _, n := range dropped {
+		e.less.Store(n, true) // it took the rest
 	}
-	return e.whole(run, job, b, res.Body)
+	d := delivery{b: b, ceiling: ceiling}
+	if stream && strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
+		return d.stream(run, res.Body, func() { watch.Reset(idle) }, emit)
+	}
+	return d.whole(run, res.Body)
 }
 
-// metered is what is charged for a whole answer: what the server says it used,
-// if that can be; counted is how many completion tokens were counted here.
-func metered(b meter.Body, u *meter.Usage, prompt, text int, counted uint64) (units []uint64, how string) {
-	switch {
-	case u == nil || u.Completion == 0 && text > 0 || u.Prompt == 0 && u.Completion == 0:
-		how = "none reported"
-	case b.Path != "/v1/embeddings" && u.Completion > meter.Most(text, b.Choices):
-		how = fmt.Sprintf("%d completion tokens reported for %d bytes", u.Completion, text)
-	default:
-		return []uint64{u.Prompt, u.Completion}, ""
+// delivery is an answer on its way.
+type delivery struct {
+	b       meter.Body
+	ceiling []uint64
+	text    []byte // everything that reached the buyer
+	events  uint64 // with text
+}
+
+// output is what has been delivered, and what is charged for it.
+func (d *delivery) output(how infer.Finish, usage *infer.Usage, text int) Output {
+	m := d.b.Meter(usage, text, d.events, d.ceiling)
+	return Output{Units: m.Units, Counted: m.Counted, Over: m.Over, Result: opaque(how, m.Units, d.text)}
+}
+
+// valid is what a server has written, as UTF-8.
+func valid(b []byte) []byte {
+	if utf8.Valid(b) {
+		return b
 	}
-	return []uint64{bytesCounted(prompt), counted}, how
+	return bytes.ToValidUTF8(b, []byte("\ufffd"))
 }
 
 // whole reads an answer that is not streamed.
-func (e upstreamEngine) whole(ctx context.Context, job Job, b meter.Body, r io.Reader) (Output, error) {
+func (d *delivery) whole(ctx context.Context, r io.Reader) (Output, error) {
 	body, err := readAll(r, infer.MaxResult)
 	if err != nil {
 		return Output{}, why(ctx, err)
 	}
+	body = valid(body)
 	ev, err := meter.ReadEvent(body)
 	switch {
 	case err != nil:
-		return Output{}, fmt.Errorf("the server's answer is no JSON")
+		return Output{}, fmt.Errorf("the server's answer is no JSON: %w", err)
 	case ev.Err != "":
 		return Output{}, fmt.Errorf("the server says: %s", wire.Clip(ev.Err))
+	case d.b.Path != meter.Embeddings && ev.Choices == 0, d.b.Path == meter.Embeddings && ev.Object.Get("data").Len() == 0:
+		return Output{}, errors.New("the server's answer is empty")
 	}
-	out := Output{Body: body}
-	out.Units, out.Counted = metered(b, ev.Usage, len(job.Request.Prompt), len(ev.Text), bytesCounted(len(ev.Text)))
-	out.Result = opaque(finish(ev.Finish), out.Units, body)
+	d.text = body
+	out := d.output(finish(ev.Finish), ev.Usage, len(ev.Text))
+	out.Body = body
 	return out, nil
 }
 
-// stream passes a streamed answer on, event by event.
-func (e upstreamEngine) stream(ctx context.Context, job Job, b meter.Body, r io.Reader, ceiling []uint64, alive func(), emit func(infer.Delta) error) (Output, error) {
+// stream passes a streamed answer on, event by event. What the buyer does not
+// take any more is not charged.
+func (d *delivery) stream(ctx context.Context, r io.Reader, alive func(), emit func(infer.Delta) error) (Output, error) {
 	var (
 		in       = newEvents(r, alive)
-		text     bytes.Buffer
-		tokens   uint64 // events with text
-		usage    *meter.Usage
+		usage    *infer.Usage
 		finished string
 		done     bool
+		begun    bool // some choice was heard of
+		over     bool // it goes on beyond the limit
 		fault    error
 		gone     bool // the buyer takes no more
 		passed   int  // bytes of events
 	)
-	for !done && !gone && fault == nil {
+	for !done && !gone && !over && fault == nil {
 		raw, err := in.next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -304,59 +327,62 @@ func (e upstreamEngine) stream(ctx context.Context, job Job, b meter.Body, r io.
 			done = true
 			break
 		}
+		raw = valid(raw)
 		ev, err := meter.ReadEvent(raw)
 		switch {
 		case err != nil:
-			fault = errors.New("the server sent an event that is no JSON")
+			fault = fmt.Errorf("the server sent an event that is no JSON: %w", err)
 		case ev.Err != "":
 			fault = fmt.Errorf("the server says: %s", wire.Clip(ev.Err))
-		case text.Len()+len(ev.Text) > infer.MaxResult-64, passed+len(raw) > maxPassed:
+		case len(d.text)+len(ev.Text) > infer.MaxResult-64, passed+len(raw) > maxPassed:
 			fault = errors.New("the server's answer is too long")
 		}
 		if fault != nil {
 			break
 		}
 		passed += len(raw)
+		begun = begun || ev.Choices > 0
 		if ev.Usage != nil {
 			usage = ev.Usage
 		}
 		if ev.Finish != "" {
 			finished = ev.Finish
 		}
-		d := infer.Delta{Text: ev.Said, Raw: raw}
+		delta := infer.Delta{Text: ev.Said, Raw: raw}
 		if ev.Text != "" {
-			tokens++
-			d.Tokens = 1
-			text.WriteString(ev.Text)
+			if over = d.events == d.ceiling[1]; over {
+				break // it was asked for no more, and no more is paid for
+			}
+			delta.Tokens = 1
 		}
-		gone = emit(d) != nil
-		if tokens > ceiling[1] {
-			done, finished = true, "length" // more than was asked for, and than is paid for
+		if gone = emit(delta) != nil; !gone && ev.Text != "" {
+			d.events++
+			d.text = append(d.text, ev.Text...)
 		}
 	}
-	out := Output{Units: make([]uint64, 2)}
 	how := finish(finished)
 	switch {
 	case gone, ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStalled):
-		how = infer.FinishCancelled
-		if text.Len() == 0 {
-			out.Result = opaque(how, out.Units, nil) // nothing was delivered, nothing is charged
-			return out, nil
+		how, usage = infer.FinishCancelled, nil // of half an answer
+		if len(d.text) == 0 {
+			units := make([]uint64, 2)
+			return Output{Units: units, Result: opaque(how, units, nil)}, nil // nothing was delivered, nothing is charged
 		}
-	case fault == nil && (done || finished != ""):
-	case text.Len() == 0:
+	case over:
+		how, usage = infer.FinishLength, nil
+	case fault == nil && (done && begun || finished != ""):
+	case len(d.text) == 0:
 		if fault == nil {
 			fault = errors.New("the server's stream ended before an answer")
 		}
 		return Output{}, fault
 	default:
-		how = infer.FinishError
+		how, usage = infer.FinishError, nil
 	}
-	if how != infer.FinishStop && how != infer.FinishLength {
-		usage = nil // of half an answer
+	out := d.output(how, usage, len(d.text))
+	if over {
+		out.Over = fmt.Sprintf("more than the %d completion tokens that were asked for", d.ceiling[1])
 	}
-	out.Units, out.Counted = metered(b, usage, len(job.Request.Prompt), text.Len(), tokens)
-	out.Result = opaque(how, out.Units, text.Bytes())
 	return out, nil
 }
 
@@ -371,9 +397,6 @@ func finish(reason string) infer.Finish {
 	}
 	return infer.FinishStop
 }
-
-// bytesCounted is the conservative count of tokens in so many bytes.
-func bytesCounted(n int) uint64 { return uint64(n) / 8 }
 
 // refused turns a server's status into what the buyer is told.
 func refused(status int, body []byte) error {

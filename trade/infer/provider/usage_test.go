@@ -44,12 +44,13 @@ func TestUsage(t *testing.T) {
 		{words, `null`, true, own, 400},
 		{words, `{}`, true, own, 400},
 		{words, `{}`, false, own, 1999 / 8},
-		{words, `{"prompt_tokens":9,"completion_tokens":0}`, true, own, 400},
+		{words, `{"prompt_tokens":9,"completion_tokens":0}`, true, 9, 400},
 		{words, `{"completion_tokens":"many"}`, true, own, 400},
 		{words, `[]`, true, own, 400},
-		{"hi", `{"prompt_tokens":9,"completion_tokens":4000000000}`, true, own, 1},
-		{"hi", `{"prompt_tokens":9,"completion_tokens":4000000000}`, false, own, 0},
-		{"hi", `{"prompt_tokens":9,"completion_tokens":-1}`, true, own, 1},
+		{"hi", `{"prompt_tokens":9,"completion_tokens":4000000000}`, true, 9, 1},
+		{"hi", `{"prompt_tokens":9,"completion_tokens":4000000000}`, false, 9, 0},
+		{"hi", `{"prompt_tokens":4000000000,"completion_tokens":4000000000}`, false, own, 0},
+		{"hi", `{"prompt_tokens":9,"completion_tokens":-1}`, true, 9, 1},
 		{"hi", `{"prompt_tokens":9,"completion_tokens":12}`, true, 9, 12}, // marks of reasoning and the like
 	} {
 		text, usage = c.text, c.usage
@@ -76,17 +77,20 @@ func TestLimitNames(t *testing.T) {
 		_, _ = io.WriteString(w, `{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}`)
 	}))
 	defer up.Close()
-	e := provider.Upstream{Base: up.URL}.Engine(provider.Model{Name: "m", Subject: infer.Subject("m")})
 	for _, c := range []struct{ body, refuses, old, newer string }{
 		{`{"messages":[],"max_completion_tokens":7}`, "", "7", "7"},
-		{`{"messages":[],"max_tokens":7}`, "", "7", ""},
+		{`{"messages":[],"max_tokens":7}`, "", "7", "7"},
 		{`{"messages":[],"max_tokens":30000,"max_completion_tokens":7}`, "", "7", "7"},
-		{`{"messages":[],"max_tokens":7.0}`, "", "7", ""},
+		{`{"messages":[],"max_tokens":7.0}`, "", "7", "7"},
 		{`{"messages":[],"max_tokens":7}`, "max_tokens", "", "7"},
-		{`{"messages":[]}`, "", "4096", ""},
-		{`{"messages":[],"n":2}`, "", "4096", ""},
+		{`{"messages":[],"max_tokens":7}`, "max_completion_tokens", "7", ""},
+		{`{"messages":[],"max_tokens":7,"n_predict":30000,"max_new_tokens":30000}`, "", "7", "7"},
+		{`{"messages":[]}`, "", "4096", "4096"},
+		{`{"messages":[],"n":2.0}`, "", "4096", "4096"},
+		{`{"prompt":"x","max_tokens":7}`, "", "7", ""},
 	} {
 		asked, refuses = nil, c.refuses
+		e := provider.Upstream{Base: up.URL}.Engine(provider.Model{Name: "m", Subject: infer.Subject("m")})
 		_, err := e.Run(t.Context(), provider.Job{Request: infer.Request{Kind: infer.Opaque, Prompt: []byte(c.body)}}, func(infer.Delta) error { return nil })
 		if err != nil {
 			t.Errorf("%s: %v", c.body, err)
@@ -95,6 +99,17 @@ func TestLimitNames(t *testing.T) {
 		m := asked[len(asked)-1]
 		if string(m["max_tokens"]) != c.old || string(m["max_completion_tokens"]) != c.newer {
 			t.Errorf("%s: the server was asked %s", c.body, m)
+		}
+		if m["n_predict"] != nil || m["max_new_tokens"] != nil || m["n"] != nil && string(m["n"]) != "2" {
+			t.Errorf("%s: the server was asked %s", c.body, m)
+		}
+		if c.refuses == "" {
+			continue
+		}
+		// It is not asked so again.
+		asked = nil
+		if _, err := e.Run(t.Context(), provider.Job{Request: infer.Request{Kind: infer.Opaque, Prompt: []byte(c.body)}}, func(infer.Delta) error { return nil }); err != nil || len(asked) != 1 {
+			t.Errorf("%s: the second time it was asked %d times, %v", c.body, len(asked), err)
 		}
 	}
 }

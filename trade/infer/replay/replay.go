@@ -36,12 +36,21 @@ func Request(r infer.Request) exact.Request {
 	}
 }
 
-// PromptTokens is how many prompt tokens a request counts as.
-func PromptTokens(r infer.Request) uint64 { return uint64(max(len(r.Prompt), 1)) }
+// PromptTokens is how many prompt tokens an exact request counts as, on a model
+// with so long a context (0 when unknown): as many as the model reads. Of a
+// prompt longer than its context it reads the end (exact.WindowStart); a text to
+// embed it reads whole, window by window.
+func PromptTokens(r infer.Request, context uint64) uint64 {
+	n := len(r.Prompt)
+	if r.Kind == infer.Exact && context > 1 && uint64(n) > context {
+		n -= exact.WindowStart(n, int(context))
+	}
+	return uint64(max(n, 1))
+}
 
 // Replay says whether the result is what the request gives.
 func (m Model) Replay(req infer.Request, res infer.Result) (same bool, prompt uint64, err error) {
-	prompt = PromptTokens(req)
+	prompt = PromptTokens(req, uint64(m.Context()))
 	switch req.Kind {
 	case infer.Exact:
 		ids := make([]int, len(res.Tokens))
