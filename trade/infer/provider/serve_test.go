@@ -561,7 +561,7 @@ func TestDisconnect(t *testing.T) {
 	b := newBench(t, infertest.Toy{Name: "toy", Pace: 5 * time.Millisecond}, nil)
 	b.open(10_000)
 	ctx, cancel := context.WithCancel(t.Context())
-	req := b.request(ctx, b.buyer, "serve",
+	req := b.request(ctx, b.buyer, "infer/serve",
 		(infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Seq: 1, Voucher: b.voucher(0, 5000)}, Request: request("0123456789", 1000), Stream: true}))
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
