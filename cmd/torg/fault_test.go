@@ -688,7 +688,7 @@ func TestVouchersAtTheWire(t *testing.T) {
 		"for a request that is none": {alter(func(q *infer.ServeRequest) { q.Request = []byte("tell me everything") }), wire.CodeBadRequest},
 	} {
 		var e wire.Refusal
-		if code := w.post("serve", c.q.Lease, c.q.Lane, c.q, &e); code/100 != 4 || e.Code != c.code {
+		if code := w.post("infer/serve", c.q.Lease, c.q.Lane, c.q, &e); code/100 != 4 || e.Code != c.code {
 			t.Errorf("a voucher %s: HTTP %d %s (%s), want %s; the lane was at %+v", name, code, e.Code, e.Message, c.code, was)
 		}
 	}
@@ -702,7 +702,7 @@ func TestVouchersAtTheWire(t *testing.T) {
 	// Replayed as it was: the same answer, no second charge.
 	replay := good
 	used(&replay)
-	resp := w.call("serve", replay.Lease, replay.Lane, replay)
+	resp := w.call("infer/serve", replay.Lease, replay.Lane, replay)
 	defer resp.Body.Close()
 	var last infer.Frame
 	for d := json.NewDecoder(resp.Body); d.More(); {

@@ -124,6 +124,28 @@ func (v providerView) Redeem(ctx context.Context, lease square.Hash, claims []ch
 	return told(err)
 }
 
+func (v providerView) ClaimResult(ctx context.Context, r square.Receipt, sig square.Signature) error {
+	_, err := v.account.ClaimResult(ctx, r, sig)
+	return told(err)
+}
+
+func (v providerView) CommitResult(ctx context.Context, r square.Receipt, sig square.Signature) error {
+	_, err := v.account.CommitResult(ctx, r, sig)
+	return told(err)
+}
+
+func (v providerView) Question(ctx context.Context, lease square.Hash) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	q, err := v.client.Question(ctx, lease)
+	return q.Key, told(err)
+}
+
+func (v providerView) AnswerWithheld(ctx context.Context, lease square.Hash, answer []byte) error {
+	_, err := v.account.Answer(ctx, lease, answer, "")
+	return told(err)
+}
+
 func (v providerView) Evidence(ctx context.Context, lease, hash square.Hash) (square.Evidence, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()

@@ -94,7 +94,7 @@ func (s *upSquare) sell(e provider.Engine) *rival {
 	return out
 }
 
-// wealth is all that the seller owns: what it holds and what it staked.
+// wealth is all that the rival owns: what it holds and what it staked.
 func (s *upSquare) wealth(v *rival) uint64 {
 	s.t.Helper()
 	cl := s.ledger()

@@ -143,7 +143,7 @@ func TestForeignPage(t *testing.T) {
 		}
 	}
 	// And the provider's other posts, quote and serve and close.
-	for _, what := range []string{"quote", "serve", "cancel", "proof", "close"} {
+	for _, what := range []string{"quote", "infer/serve", "infer/cancel", "infer/proof", "close"} {
 		d := door{"provider " + what, "POST", p.seller + wire.PathPrefix + what, "{}", "text/plain", ""}
 		if got, _, said := p.knock(d, owner); got < 400 || got >= 500 || !strings.Contains(said, "content-type") {
 			t.Errorf("%s takes text/plain: %d %.100q", d.name, got, said)

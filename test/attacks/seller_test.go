@@ -61,7 +61,7 @@ func (p *place) crook(stake uint64, answer func(*crook, *sold, infer.ServeReques
 		_ = json.NewEncoder(w).Encode(wire.OffersReply{Provider: c.addr, Offers: []square.Offer{c.offer}})
 	})
 	handle("POST "+wire.PathPrefix+"quote", c.quote)
-	handle("POST "+wire.PathPrefix+"serve", c.serve)
+	handle("POST "+wire.PathPrefix+"infer/serve", c.serve)
 	c.srv = httptest.NewServer(mux)
 	t.Cleanup(c.srv.Close)
 	if _, err := c.acct.Bond(t.Context(), infer.Name, square.Utorg(stake)); err != nil {

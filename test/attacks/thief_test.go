@@ -225,7 +225,7 @@ func (s *stolen) ask(n int, r infer.Request) (wire.Signed, error) {
 func (s *stolen) serve(req infer.ServeRequest) (wire.Signed, error) {
 	ctx, cancel := context.WithTimeout(s.th.p.t.Context(), patience)
 	defer cancel()
-	resp, err := s.th.p.post(ctx, s.th.key, s.at, "serve", req.Lease, req.Lane, req)
+	resp, err := s.th.p.post(ctx, s.th.key, s.at, "infer/serve", req.Lease, req.Lane, req)
 	if err != nil {
 		return wire.Signed{}, err
 	}

@@ -38,7 +38,11 @@ type Ledger struct {
 	count   map[string]int
 
 	evidence map[square.Hash]square.Evidence
+	asked    map[square.Hash]question // by lease
 }
+
+// question is what a buyer asked for that says a result was withheld, and the answer.
+type question struct{ key, answer []byte }
 
 // New makes an empty ledger at a time.
 //
@@ -51,11 +55,19 @@ func New(trades ...trade.Rules) *Ledger {
 	for _, t := range trades {
 		rules[t.Name()] = t
 	}
-	return &Ledger{
+	l := &Ledger{
 		Machine: market.Machine{Params: p}, Rules: rules, Cards: map[square.Hash][]byte{},
-		evidence: map[square.Hash]square.Evidence{},
-		mem:      market.NewMemory(), base: time.Unix(1_800_000_000, 0), started: time.Now(), count: map[string]int{},
+		evidence: map[square.Hash]square.Evidence{}, asked: map[square.Hash]question{},
+		mem: market.NewMemory(), base: time.Unix(1_800_000_000, 0), started: time.Now(), count: map[string]int{},
 	}
+	l.Machine.Fits = func(f square.Offer, o square.Order) error {
+		r, err := l.rules(f.Trade)
+		if err != nil {
+			return err
+		}
+		return r.Fits(f, o)
+	}
+	return l
 }
 
 var (
@@ -294,11 +306,6 @@ func (a Account) Open(_ context.Context, o square.Order, q square.Quote, sig squ
 		}
 		if err := r.CheckOrder(o); err != nil {
 			return err
-		}
-		if have, err := a.mem.Offer(market.OfferKey{Provider: q.Provider, Trade: o.Trade, Spec: q.Spec}); err == nil {
-			if err := r.Fits(have.Offer, o); err != nil {
-				return err
-			}
 		}
 		if err := q.Verify(domain, sig); err != nil {
 			return err

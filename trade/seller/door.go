@@ -21,6 +21,9 @@ import (
 // in bytes.
 const maxOrder = 64 << 10
 
+// maxBulky is how many strangers may send a longer body at once: the job of a quote.
+const maxBulky = 32
+
 // Handler answers the wire: what every trade has, and each trade's own paths. Who
 // asks is known, and may, before a body is read; what the body is, before it is
 // looked at.
@@ -29,7 +32,9 @@ func (s *Seller) Handler() http.Handler {
 	mux.HandleFunc("GET "+wire.PathPrefix+"offers", func(w http.ResponseWriter, r *http.Request) {
 		Say(w, s.Offers())
 	})
-	Post(mux, s, "quote", maxOrder, replies(s.quote))
+	Post(mux, s, "quote", wire.MaxBody, replies(s.quote))
+	Post(mux, s, "job", wire.MaxBody, s.takeJob)
+	Post(mux, s, "result", maxOrder, replies(s.handOver))
 	Post(mux, s, "lane", maxOrder, replies(s.laneState))
 	Post(mux, s, "close", maxOrder, replies(s.closeLease))
 	for name, t := range s.trades {
@@ -95,6 +100,15 @@ func Post[In any](mux *http.ServeMux, s *Seller, path string, most int64, f func
 			defer l.calls.Add(-1)
 			if n := l.calls.Add(1); n > 2*int64(l.order.Lanes)+8 {
 				Fail(w, wire.Refuse(wire.CodeBusy, "%d calls about lease %s at once; wait for some to end", n-1, l.id.Short()))
+				return
+			}
+		}
+		if from.l == nil && (r.ContentLength < 0 || r.ContentLength > maxOrder) {
+			select {
+			case s.bulky <- struct{}{}:
+				defer func() { <-s.bulky }()
+			default:
+				Fail(w, wire.Refuse(wire.CodeBusy, "%d others are handing jobs over; try again", maxBulky))
 				return
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/wire"
@@ -113,12 +114,12 @@ type pricer interface {
 // quote binds an offer to an order. The same order gets the same quote. A quote
 // holds places for its time, so that only an account that asks for itself, and
 // can pay for what it asks, is given one.
-func (s *Seller) quote(ctx context.Context, from Caller, req wire.QuoteRequest) (wire.QuoteReply, error) {
+func (s *Seller) quote(ctx context.Context, from Caller, req wire.QuoteRequest) (reply wire.QuoteReply, err error) {
 	o := req.Order
 	if err := o.Check(); err != nil {
 		return wire.QuoteReply{}, wire.Refuse(wire.CodeBadRequest, "%v", err)
 	}
-	id := o.ID(s.domain)
+	id, placed := o.ID(s.domain), o.Mode == square.ModeResult && o.Policy == square.PolicyReplicate
 	switch {
 	case from.Lease != id || from.Lane != 0:
 		return wire.QuoteReply{}, wire.Refuse(wire.CodeBadRequest, "authorization: lease is not the order's digest")
@@ -131,8 +132,14 @@ func (s *Seller) quote(ctx context.Context, from Caller, req wire.QuoteRequest) 
 	if err := t.CheckOrder(o); err != nil {
 		return wire.QuoteReply{}, wire.Refuse(wire.CodeBadRequest, "%v", err)
 	}
-	if o.Mode != square.ModeStream {
-		return wire.QuoteReply{}, wire.Refuse(wire.CodeBadRequest, "order: mode %q: only streams of trade %s are sold here", o.Mode, o.Trade)
+	if !s.does(o) {
+		return wire.QuoteReply{}, wire.Refuse(wire.CodeBadRequest, "order: mode %q: trade %s is not sold so here", o.Mode, o.Trade)
+	}
+	switch {
+	case placed:
+		id = market.ReplicaID(id, req.Nth) // the lease
+	case req.Nth > 0:
+		return wire.QuoteReply{}, wire.Refuse(wire.CodeBadRequest, "nth is %d, and the order has no replicas", req.Nth)
 	}
 	now, err := s.clock.Now(ctx)
 	if err != nil {
@@ -159,11 +166,22 @@ func (s *Seller) quote(ctx context.Context, from Caller, req wire.QuoteRequest) 
 			return wire.QuoteReply{}, err
 		}
 	}
+	if o.Mode == square.ModeResult {
+		if _, err := s.takes(o, rates, req.Job); err != nil {
+			return wire.QuoteReply{}, err
+		}
+	}
 	select {
 	case s.quoting <- struct{}{}:
 		defer func() { <-s.quoting }()
 	case <-ctx.Done():
 		return wire.QuoteReply{}, ctx.Err()
+	}
+	if placed { // its money is in the order's escrow
+		if err := s.invited(ctx, id); err != nil {
+			return wire.QuoteReply{}, err
+		}
+		o.Escrow = 0
 	}
 	funds, err := s.Ledger.Funds(ctx, o.Buyer, o.Denom)
 	if err != nil {
@@ -179,6 +197,17 @@ func (s *Seller) quote(ctx context.Context, from Caller, req wire.QuoteRequest) 
 	stake, err := s.Ledger.Stake(ctx, o.Trade, o.Denom)
 	if err != nil {
 		return wire.QuoteReply{}, wire.Refuse(wire.CodeUnavailable, "the provider's stake is unknown: %v", err)
+	}
+	if o.Mode == square.ModeResult {
+		// On disk before it is promised: a promise that is not kept costs bond.
+		if err := s.Store.Put(journal.Entry{Bucket: bucketJobs, Key: id[:], Value: req.Job}); err != nil {
+			return wire.QuoteReply{}, wire.Refuse(wire.CodeUnavailable, "the provider's disk failed")
+		}
+		defer func() {
+			if err != nil {
+				s.dropJob(id)
+			}
+		}()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -228,7 +257,7 @@ func (s *Seller) quotable(id square.Hash, o square.Order, offerID square.Hash, n
 		return nil, nil, wire.Refuse(wire.CodeUnknown, "no such offer, or it has lapsed: ask for the offers again")
 	case offer.Trade != o.Trade || s.goods[keyOf(offer)] == nil:
 		return nil, nil, wire.Refuse(wire.CodeUnknown, "order: the offer is for something else, or for what is no longer sold")
-	case o.Expiry <= now.Unix():
+	case o.Expiry <= now.Unix() && o.Policy != square.PolicyReplicate: // replicas follow later
 		return nil, nil, wire.Refuse(wire.CodeBadRequest, "order: expiry has passed")
 	case o.Denom != offer.Denom:
 		return nil, nil, wire.Refuse(wire.CodeBadRequest, "order: denom %q: the offer is in %q", o.Denom, offer.Denom)
@@ -303,13 +332,20 @@ func (s *Seller) adopt(ctx context.Context, now time.Time) {
 	s.mu.Unlock()
 	for id, q := range open {
 		m, err := s.Ledger.Lease(ctx, id)
-		if err == nil && m.State == market.Active {
+		known := err == nil
+		if known && m.State != market.Open {
 			_, err = s.take(m)
 		}
-		if err == nil && m.State != market.Open || now.After(q.expiry.Add(quoteGrace)) {
+		// Of a job the disk must not lose hold while its order may be a lease.
+		late := now.After(q.expiry.Add(quoteGrace)) && (known || errors.Is(err, market.ErrNotFound))
+		if known && m.State != market.Open && (err == nil || errors.As(err, new(*wire.Refusal))) || late {
 			s.mu.Lock()
 			delete(s.quotes, id)
+			taken := s.leases[id] != nil
 			s.mu.Unlock()
+			if !taken {
+				s.dropJob(id)
+			}
 		}
 	}
 }
@@ -330,7 +366,7 @@ func (s *Seller) reclaim(ctx context.Context, now time.Time) {
 			for _, ln := range l.lanes {
 				busy = busy || ln.busy
 			}
-			if d := time.Since(l.used); l.good == k && l.rec.State == market.Active && !busy && d >= max(s.Terms.Hold, unused) &&
+			if d := time.Since(l.used); l.good == k && l.order.Mode == square.ModeStream && l.rec.State == market.Active && !busy && d >= max(s.Terms.Hold, unused) &&
 				l.rec.Ends-now.Unix() > int64(l.order.Drain) {
 				longest, unused = l, d
 			}

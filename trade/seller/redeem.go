@@ -331,6 +331,8 @@ func (s *Seller) look(ctx context.Context, l *lease, now time.Time) {
 	rec, changed := l.rec, m.State != l.rec.State
 	rec.State = m.State
 	rec.Until, rec.Ends = m.Deadline, m.Ends
+	compared := !m.Agreed.IsZero() && !rec.Compared
+	rec.Compared = rec.Compared || compared
 	l.rec, l.free = rec, m.Escrow
 	if m.State == market.Disputed && m.Dispute != nil {
 		l.free -= min(l.free, m.Dispute.Value)
@@ -338,13 +340,16 @@ func (s *Seller) look(ctx context.Context, l *lease, now time.Time) {
 	lost := l.risk()
 	l.mu.Unlock()
 	s.redeemed(l, claims)
-	if changed {
+	if changed || compared {
 		s.Log.Info("lease changed", "lease", l.id.Short(), "state", m.State, "reason", m.Reason)
 		if err := s.saveLease(l.id, rec); err != nil {
 			s.Log.Warn("lease could not be noted", "lease", l.id.Short(), "err", err)
 		}
 	}
 	s.answerChallenge(l, m)
+	if changed && m.State == market.Settled && m.Order.Mode == square.ModeResult {
+		s.count(func(s *Stats) { s.Redeemed += m.Paid })
+	}
 	if m.State.Terminal() {
 		l.mu.Lock()
 		first := l.overAt.IsZero()
@@ -359,6 +364,9 @@ func (s *Seller) look(ctx context.Context, l *lease, now time.Time) {
 			}
 		}
 		return
+	}
+	if m.Order.Mode == square.ModeResult {
+		s.advance(ctx, l, m, now)
 	}
 	// What is past its deadline, anyone may move on; give others' pokes a moment,
 	// unless money waits for it.
@@ -390,7 +398,8 @@ func (s *Seller) forget(l *lease) {
 				return err
 			}
 		}
-		return tx.Bucket([]byte(bucketLeases)).Delete(l.id[:])
+		return errors.Join(tx.Bucket([]byte(bucketLeases)).Delete(l.id[:]),
+			tx.Bucket([]byte(bucketJobs)).Delete(l.id[:]), tx.Bucket([]byte(bucketResults)).Delete(l.id[:]))
 	})
 	if err != nil {
 		s.Log.Warn("ended lease could not be dropped", "lease", l.id.Short(), "err", err)

@@ -117,6 +117,15 @@ type Ledger interface {
 	Redeem(ctx context.Context, lease square.Hash, claims []chain.Claim) error
 	// Poke moves a lease past its deadline on.
 	Poke(ctx context.Context, lease square.Hash) error
+	// ClaimResult hands in the receipt of a result, or shows the one that a replica
+	// has committed to by CommitResult. That is market.ErrState, wrapped, of a replica
+	// that nothing is compared with: it is claimed.
+	ClaimResult(ctx context.Context, r square.Receipt, sig square.Signature) error
+	CommitResult(ctx context.Context, r square.Receipt, sig square.Signature) error
+	// Question is the key to which a result is to be sealed that its buyer says was
+	// withheld; AnswerWithheld hands it over.
+	Question(ctx context.Context, lease square.Hash) (key []byte, err error)
+	AnswerWithheld(ctx context.Context, lease square.Hash, answer []byte) error
 	// Evidence is what a lease was challenged with, and Prove answers with a
 	// proof.
 	Evidence(ctx context.Context, lease, hash square.Hash) (square.Evidence, error)
@@ -133,7 +142,7 @@ type Store interface {
 }
 
 // Buckets are the store's buckets that a seller keeps its state in.
-var Buckets = []string{bucketLeases, bucketLanes, bucketAnswers, bucketOffers, bucketOwner, bucketSteps, bucketRan}
+var Buckets = []string{bucketLeases, bucketLanes, bucketAnswers, bucketOffers, bucketOwner, bucketSteps, bucketRan, bucketJobs, bucketResults}
 
 const (
 	bucketLeases  = "provider.leases"  // lease → leaseRecord
@@ -142,6 +151,8 @@ const (
 	bucketOffers  = "provider.offers"  // "nonce" → the last offer's
 	bucketOwner   = "provider.owner"   // "control" → Control
 	bucketSteps   = "provider.steps"   // number of a step modulo Steps → stepRecord
+	bucketJobs    = "provider.jobs"    // lease → the bytes of its job
+	bucketResults = "provider.results" // lease → wire.Signed
 	bucketRan     = "provider.ran"     // number of a piece of work modulo maxRan → Ran
 )
 
@@ -184,6 +195,7 @@ type Seller struct {
 	host       string        // of Endpoint
 	fetch      chan struct{} // bounds ledger questions asked on behalf of strangers,
 	quoting    chan struct{} // and of who wants a quote
+	bulky      chan struct{} // and of bodies of strangers that are large
 	kick       chan struct{} // the redeemer has something urgent
 	looks      chan struct{} // bounds leases looked at, and pays redemptions, at once
 	pays       chan struct{}
@@ -257,6 +269,10 @@ type lease struct {
 
 	tended    atomic.Bool // looked after, in a goroutine of its own
 	answering atomic.Bool // a challenge, in another
+	toiling   atomic.Bool // at a job, in another
+
+	stepAt time.Time // result: earliest next step; of whoever tends
+	missed int       // steps that failed, in a row
 }
 
 // leaseRecord is what the disk keeps of a lease.
@@ -270,6 +286,9 @@ type leaseRecord struct {
 	Closed  bool             `json:"closed"` // consent to close was signed for Paid
 	Paid    uint64           `json:"paid,string"`
 	Consent square.Signature `json:"consent"`
+	// Of a replica: it is one, and it was compared with others.
+	Replica  bool `json:"replica,omitempty"`
+	Compared bool `json:"compared,omitempty"`
 }
 
 type lane struct {
@@ -343,6 +362,7 @@ func New(ctx context.Context, cfg Config) (*Seller, error) {
 		clock:   chain.NewClock(cfg.Ledger.Head),
 		fetch:   make(chan struct{}, 16),
 		quoting: make(chan struct{}, 16),
+		bulky:   make(chan struct{}, maxBulky),
 		kick:    make(chan struct{}, 1),
 		looks:   make(chan struct{}, maxLooks),
 		pays:    make(chan struct{}, maxPays),
@@ -463,7 +483,7 @@ func (s *Seller) load() error {
 		if err != nil {
 			return err
 		}
-		return tx.Bucket([]byte(bucketLanes)).ForEach(func(k, v []byte) error {
+		err = tx.Bucket([]byte(bucketLanes)).ForEach(func(k, v []byte) error {
 			if len(k) != 34 {
 				return fmt.Errorf("seller: lane %x on disk: want 34 bytes of key", k)
 			}
@@ -475,6 +495,20 @@ func (s *Seller) load() error {
 			ln := l.lane(s, n)
 			if err := json.Unmarshal(v, &ln.rec); err != nil {
 				return fmt.Errorf("seller: lane %x on disk: %w", k, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		// A job without a lease was quoted: whether its order was opened, adopt finds
+		// out.
+		return tx.Bucket([]byte(bucketJobs)).ForEach(func(k, _ []byte) error {
+			if len(k) != 32 {
+				return fmt.Errorf("seller: job %x on disk: want 32 bytes of key", k)
+			}
+			if id := square.Hash(k); s.leases[id] == nil {
+				s.quotes[id] = quoted{}
 			}
 			return nil
 		})
@@ -573,11 +607,11 @@ func (s *Seller) take(m market.Lease) (*lease, error) {
 	m = s.clock.Dated(m)
 	id := m.ID
 	switch {
-	case m.Provider != s.addr || s.trades[m.Order.Trade] == nil || m.Order.Mode != square.ModeStream:
+	case m.Provider != s.addr || !s.does(m.Order):
 		return nil, wire.Refuse(wire.CodeUnknown, "lease %s is not this provider's", id.Short())
 	case m.State.Terminal():
 		return nil, wire.Refuse(wire.CodeClosed, "lease %s has ended: %s", id.Short(), m.Reason)
-	case m.State != market.Active && m.State != market.Draining && m.State != market.Disputed:
+	case m.State == market.Open || m.State == market.Matched || m.State == market.Replicating:
 		return nil, wire.Refuse(wire.CodeUnknown, "lease %s has not started", id.Short())
 	}
 	s.mu.Lock()
@@ -586,7 +620,7 @@ func (s *Seller) take(m market.Lease) (*lease, error) {
 	if l != nil {
 		return l, nil
 	}
-	l = newLease(id, leaseRecord{Order: m.Order, Slot: m.Slot, Rates: m.Rates, State: m.State, Until: m.Deadline, Ends: m.Ends})
+	l = newLease(id, leaseRecord{Order: m.Order, Slot: m.Slot, Rates: m.Rates, State: m.State, Until: m.Deadline, Ends: m.Ends, Replica: !m.Of.IsZero(), Compared: !m.Agreed.IsZero()})
 	l.lastPaid = time.Now()
 	if err := s.saveLease(id, l.rec); err != nil {
 		return nil, wire.Refuse(wire.CodeUnavailable, "lease %s: the provider's disk failed; nothing was charged", id.Short())

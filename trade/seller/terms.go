@@ -96,12 +96,16 @@ func (t Terms) check(o square.Order, place, fee uint64) error {
 	const long = 1 << 33 * time.Second / 2
 	for _, err := range []error{
 		seconds("drain", o.Drain, t.Notice, t.MaxNotice),
-		seconds("idle", o.Idle, t.Notice, t.MaxIdle),
 		seconds("start", o.Start, t.Notice, long),
 		seconds("challenge", o.Challenge, t.Notice, long),
 		seconds("duration", o.Duration, 2*t.Notice, t.MaxDuration),
 	} {
 		if err != nil {
+			return err
+		}
+	}
+	if o.Mode == square.ModeStream {
+		if err := seconds("idle", o.Idle, t.Notice, t.MaxIdle); err != nil {
 			return err
 		}
 	}

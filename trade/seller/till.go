@@ -114,7 +114,9 @@ func (s *Seller) admit(ctx context.Context, l *lease, p wire.Payment, request sq
 	if err != nil {
 		return nil, nil, err
 	}
+	l.mu.Lock()
 	order, rates := l.order, l.rec.Rates // neither changes
+	l.mu.Unlock()
 	if p.Voucher.Channel != ln.channel {
 		return nil, nil, wire.Refuse(wire.CodePayment, "the voucher is for another channel; this lane's is %s", ln.channel)
 	}
@@ -455,6 +457,9 @@ func (s *Seller) closeLease(_ context.Context, from Caller, req wire.CloseReques
 		return wire.CloseReply{}, err
 	}
 	l := from.l
+	if l.order.Mode != square.ModeStream {
+		return wire.CloseReply{}, wire.Refuse(wire.CodeBadRequest, "lease %s is for a result, which is claimed and not agreed on: close it with notice", l.id.Short())
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var charged uint64
