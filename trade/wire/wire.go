@@ -8,6 +8,8 @@
 //	POST quote  QuoteRequest   → QuoteReply
 //	POST lane   LaneRequest    → LaneReply: what the provider last signed on a lane
 //	POST close  CloseRequest   → CloseReply: the provider's consent to a final sum
+//	POST job    JobRequest     → 204: the provider has the job of a result lease
+//	POST result ResultRequest  → ResultReply: what came of it
 //
 // Every POST carries a signed [Call] and says Content-Type: application/json;
 // lease and lane in its body are the call's. Who asks is checked before the body
@@ -36,6 +38,9 @@ type OffersReply struct {
 type QuoteRequest struct {
 	Order square.Order `json:"order"`
 	Offer square.Hash  `json:"offer"`
+	// Nth is, of a replicated order, the replica that the quote is to be for: it
+	// then names market.ReplicaID(order, Nth) in the order's place.
+	Nth uint64 `json:"nth,omitempty"`
 }
 
 // QuoteReply is a signed quote.
@@ -88,6 +93,28 @@ type CloseRequest struct {
 // CloseReply is the provider's consent. After it the lease serves no more.
 type CloseReply struct {
 	Sig square.Signature `json:"signature"`
+}
+
+// MaxJob bounds the bytes of a job, and of a result, on this wire.
+const MaxJob = MaxBody/4*3 - 1<<10
+
+// JobRequest hands over the job of a result lease: the bytes whose SHA-256 its
+// order names. The same again changes nothing.
+type JobRequest struct {
+	Lease square.Hash `json:"lease"`
+	Job   []byte      `json:"job"`
+}
+
+// ResultRequest asks for the result of a lease's job. A replica's is handed over
+// once the order's results were compared.
+type ResultRequest struct {
+	Lease square.Hash `json:"lease"`
+}
+
+// ResultReply has the result, or says that it is not to be had yet.
+type ResultReply struct {
+	Signed *Signed `json:"signed,omitempty"`
+	Busy   bool    `json:"busy,omitempty"`
 }
 
 // Refusal is a no in words, with a code a program can switch on.
