@@ -192,7 +192,8 @@ func (d *Desk) tendPart(ctx context.Context, j *Job, p *part, of, m market.Lease
 			return errors.Join(err, d.overdue(ctx, m, now))
 		}
 	case market.Claimed:
-		if m.Of.IsZero() || !m.Agreed.IsZero() {
+		// Of a replica: once it was compared, and if it was not outvoted.
+		if m.Of.IsZero() || m.Agreed == m.Receipt.Result {
 			return d.conclude(ctx, j, p, m, now)
 		}
 	}
