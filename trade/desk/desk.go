@@ -79,7 +79,7 @@ type Store interface {
 }
 
 // Buckets are the store's buckets that a desk keeps its state in.
-var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketByOwner, bucketAudits, bucketShunned, bucketSpent, bucketJobs, bucketRequests}
+var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketByOwner, bucketAudits, bucketShunned, bucketSpent, bucketJobs, bucketRequests, bucketSeals}
 
 const (
 	bucketLeases   = "desk.leases"   // lease → leaseRecord
@@ -93,6 +93,7 @@ const (
 	bucketSpent    = "desk.spent"    // account → what all its receipts charged, 8 bytes
 	bucketJobs     = "desk.jobs"     // order → Job
 	bucketRequests = "desk.requests" // order → the job's bytes
+	bucketSeals    = "desk.seals"    // lease → private half of the key that a withheld result is sealed to
 )
 
 // Trade is what a desk needs of a trade to buy its streams. An implementation is

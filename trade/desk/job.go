@@ -1,6 +1,7 @@
 package desk
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -53,17 +54,16 @@ type Job struct {
 	Reason market.Reason `json:"reason,omitempty"`
 	Note   string        `json:"note,omitempty"` // what went wrong last
 
-	Parts []part `json:"parts,omitempty"`
+	Parts []Part `json:"parts,omitempty"`
 }
 
-// part is one lease of an order: its own, or that of a replica.
-type part struct {
+// Part is one lease of an order: its own, or that of a replica.
+type Part struct {
 	Lease    square.Hash    `json:"lease"`
-	Provider square.Address `json:"provider"`
+	Provider square.Address `json:"provider"`         // zero: nobody has taken it yet
 	Handed   bool           `json:"handed,omitempty"` // the provider has the job
-	Seal     []byte         `json:"seal,omitempty"`   // private half of the key of a question
-	Denied   []square.Hash  `json:"denied,omitempty"` // offers whose provider did not fill it
 	Over     bool           `json:"over,omitempty"`
+	Denied   []square.Hash  `json:"denied,omitempty"` // offers whose provider did not take it
 }
 
 // order is a job that is under way.
@@ -154,7 +154,7 @@ func (d *Desk) Order(ctx context.Context, o square.Order, job []byte) (Job, erro
 			failed = append(failed, err)
 			continue
 		}
-		x.job.Parts = []part{{Lease: x.job.ID, Provider: s.Offer.Provider}}
+		x.job.Parts = []Part{{Lease: x.job.ID, Provider: s.Offer.Provider}}
 		if d.known(x.job.ID) {
 			err = d.keep(x.job)
 		} else {
@@ -305,6 +305,35 @@ func (d *Desk) loadJobs(tx *bolt.Tx) error {
 			d.orders[j.ID] = &order{job: j}
 		}
 		return nil
+	})
+}
+
+// pruneJobs drops orders that were over before receipts of now are kept.
+func (d *Desk) pruneJobs() error {
+	oldest := d.cfg.Now().Add(-d.cfg.Retain)
+	return d.cfg.Store.Update(func(tx *bolt.Tx) error {
+		jobs, requests, seals := tx.Bucket([]byte(bucketJobs)), tx.Bucket([]byte(bucketRequests)), tx.Bucket([]byte(bucketSeals))
+		var gone, keys [][]byte
+		err := jobs.ForEach(func(k, v []byte) error {
+			var j Job
+			if err := json.Unmarshal(v, &j); err != nil {
+				return fmt.Errorf("desk: order %x on disk is damaged: %w", k, err)
+			}
+			if j.Over && j.Placed.Before(oldest) && len(gone) < pruneBatch {
+				gone = append(gone, bytes.Clone(k))
+				for _, p := range j.Parts {
+					keys = append(keys, p.Lease[:])
+				}
+			}
+			return nil
+		})
+		for _, k := range gone {
+			err = errors.Join(err, jobs.Delete(k), requests.Delete(k))
+		}
+		for _, k := range keys {
+			err = errors.Join(err, seals.Delete(k))
+		}
+		return err
 	})
 }
 

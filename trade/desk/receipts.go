@@ -255,6 +255,9 @@ const pruneBatch = 500
 // prune drops receipts that are too old or too many, but none whose audit is
 // due.
 func (d *Desk) prune() error {
+	if err := d.pruneJobs(); err != nil {
+		return err
+	}
 	for {
 		dropped := 0
 		d.mu.Lock()

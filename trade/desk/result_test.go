@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -85,9 +86,9 @@ func (s *shop) order(t *testing.T, p square.Policy, job string) desk.Job {
 	return j
 }
 
-// over waits for the end of an order. The ledger's clock runs on meanwhile if it
-// must: while says how fast.
-func (s *shop) over(t *testing.T, id square.Hash, l *ledger, jump time.Duration) desk.Job {
+// over waits for the end of an order. The ledger's clock jumps on meanwhile while a
+// lease is in one of some states.
+func (s *shop) over(t *testing.T, id square.Hash, l *ledger, jump time.Duration, in ...market.State) desk.Job {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		j, err := s.Job(id)
@@ -97,7 +98,9 @@ func (s *shop) over(t *testing.T, id square.Hash, l *ledger, jump time.Duration)
 		if j.Over {
 			return j
 		}
-		l.jump(jump)
+		if slices.ContainsFunc(l.leases(), func(m market.Lease) bool { return !m.Asked && slices.Contains(in, m.State) || m.State == market.Owed }) {
+			l.jump(jump)
+		}
 	}
 	j, _ := s.Job(id)
 	t.Fatalf("the order is not over: %+v\n%+v", j, l.leases())
@@ -250,7 +253,7 @@ func TestWithheld(t *testing.T) {
 			c.set(w)
 			s := open(t, l, nil)
 			j := s.order(t, square.PolicyNone, "some letters")
-			got := s.over(t, j.ID, l, 500*time.Millisecond)
+			got := s.over(t, j.ID, l, 500*time.Millisecond, market.Claimed)
 			m := lease(t, l, j.ID)
 			if m.State != c.state || m.Reason != c.reason || m.Paid != c.paid || !m.Asked {
 				t.Fatalf("it ended %s (%s), paid %d: %+v", m.State, m.Reason, m.Paid, got)
@@ -272,7 +275,7 @@ func TestLate(t *testing.T) {
 	w.idle.Store(true)
 	s := open(t, l, nil)
 	j := s.order(t, square.PolicyNone, "some letters")
-	s.over(t, j.ID, l, 2*time.Second)
+	s.over(t, j.ID, l, 2*time.Second, market.Active)
 	if m := lease(t, l, j.ID); m.State != market.Failed || m.Reason != market.ReasonLate || m.Paid != 0 || m.Escrow != 0 {
 		t.Errorf("it ended %s (%s), paid %d", m.State, m.Reason, m.Paid)
 	}
@@ -361,7 +364,8 @@ func TestNeverPlaced(t *testing.T) {
 	if err != nil || len(js) != 1 || js[0].Over {
 		t.Fatalf("kept: %+v, %v", js, err)
 	}
-	if j := s.over(t, js[0].ID, l, 2*time.Second); j.State != "" {
+	l.jump(66 * time.Second)
+	if j := s.over(t, js[0].ID, l, 0); j.State != "" {
 		t.Errorf("it stands %s", j.State)
 	}
 }

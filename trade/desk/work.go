@@ -123,12 +123,12 @@ func (d *Desk) step(ctx context.Context, j *Job) error {
 	j.State, j.Reason = m.State, m.Reason
 	if m.State != market.Replicating && len(m.Replicas) == 0 {
 		if len(j.Parts) == 0 || j.Parts[0].Provider != m.Provider { // a crash before, or another has filled it
-			j.Parts = []part{{Lease: j.ID, Provider: m.Provider}}
+			j.Parts = []Part{{Lease: j.ID, Provider: m.Provider}}
 		}
 	}
 	for _, id := range m.Replicas {
-		if !slices.ContainsFunc(j.Parts, func(p part) bool { return p.Lease == id }) {
-			j.Parts = append(j.Parts, part{Lease: id})
+		if !slices.ContainsFunc(j.Parts, func(p Part) bool { return p.Lease == id }) {
+			j.Parts = append(j.Parts, Part{Lease: id})
 		}
 	}
 	var failed []error
@@ -168,7 +168,7 @@ func (d *Desk) overdue(ctx context.Context, m market.Lease, now time.Time) error
 }
 
 // tendPart looks after one lease of an order: of is the order's, m the lease.
-func (d *Desk) tendPart(ctx context.Context, j *Job, p *part, of, m market.Lease, now time.Time) error {
+func (d *Desk) tendPart(ctx context.Context, j *Job, p *Part, of, m market.Lease, now time.Time) error {
 	switch m.State {
 	case market.Open:
 		if p.Lease != j.ID && of.State == market.Replicating {
@@ -194,7 +194,7 @@ func (d *Desk) tendPart(ctx context.Context, j *Job, p *part, of, m market.Lease
 	case market.Claimed:
 		// Of a replica: once it was compared, and if it was not outvoted.
 		if m.Of.IsZero() || m.Agreed == m.Receipt.Result {
-			return d.conclude(ctx, j, p, m, now)
+			return d.conclude(ctx, j, m, now)
 		}
 	}
 	return d.overdue(ctx, m, now)
@@ -202,13 +202,13 @@ func (d *Desk) tendPart(ctx context.Context, j *Job, p *part, of, m market.Lease
 
 // match has a provider fill a replica: who was drawn, or else the cheapest that has
 // not been asked, runs no other and has failed none.
-func (d *Desk) match(ctx context.Context, j *Job, p *part, of, m market.Lease, now time.Time) error {
+func (d *Desk) match(ctx context.Context, j *Job, p *Part, of, m market.Lease, now time.Time) error {
 	seats, err := d.fitting(ctx, j.Order, now)
 	if err != nil {
 		return err
 	}
 	taken := func(who square.Address) bool {
-		return slices.Contains(of.Left, who) || slices.ContainsFunc(j.Parts, func(o part) bool { return o.Lease != p.Lease && o.Provider == who })
+		return slices.Contains(of.Left, who) || slices.ContainsFunc(j.Parts, func(o Part) bool { return o.Lease != p.Lease && o.Provider == who })
 	}
 	var failed []error
 	for _, s := range seats {
@@ -248,11 +248,17 @@ func (d *Desk) subject(m market.Lease) string {
 	return d.seat(seatKey{m.Order.Trade, m.Provider, m.Slot}).offer.Subject
 }
 
-func (d *Desk) request(id square.Hash) (job []byte, err error) {
+// read is what the disk has; nil if nothing.
+func (d *Desk) read(bucket string, id square.Hash) (b []byte, err error) {
 	err = d.cfg.Store.View(func(tx *bolt.Tx) error {
-		job = bytes.Clone(tx.Bucket([]byte(bucketRequests)).Get(id[:]))
+		b = bytes.Clone(tx.Bucket([]byte(bucket)).Get(id[:]))
 		return nil
 	})
+	return b, err
+}
+
+func (d *Desk) request(id square.Hash) ([]byte, error) {
+	job, err := d.read(bucketRequests, id)
 	if err == nil && job == nil {
 		err = errors.New("the job is not on disk any more")
 	}
@@ -260,7 +266,7 @@ func (d *Desk) request(id square.Hash) (job []byte, err error) {
 }
 
 // hand hands the job over.
-func (d *Desk) hand(ctx context.Context, j *Job, p *part, m market.Lease) error {
+func (d *Desk) hand(ctx context.Context, j *Job, p *Part, m market.Lease) error {
 	job, err := d.request(j.ID)
 	if err != nil {
 		return err
@@ -360,7 +366,7 @@ func (d *Desk) file(j *Job, m market.Lease, s wire.Signed) error {
 // conclude decides on a claimed result: it is fetched, over the wire or, where the
 // provider keeps it, over the ledger; held against its receipt; and accepted or
 // challenged.
-func (d *Desk) conclude(ctx context.Context, j *Job, p *part, m market.Lease, now time.Time) error {
+func (d *Desk) conclude(ctx context.Context, j *Job, m market.Lease, now time.Time) error {
 	l := d.cfg.Ledger.(ResultLedger)
 	id := m.Receipt.Digest(d.domain)
 	rec, err := d.Receipt(ctx, id)
@@ -370,19 +376,19 @@ func (d *Desk) conclude(ctx context.Context, j *Job, p *part, m market.Lease, no
 			// Another replica's provider has handed over the same.
 			here, err = true, d.file(j, m, wire.Signed{Receipt: *m.Receipt, Result: first.Evidence.Result})
 		} else if !m.Answer.IsZero() {
-			here, err = d.opened(ctx, j, p, m)
+			here, err = d.opened(ctx, j, m)
 		}
 		if !here && (err == nil || errors.Is(err, ErrNoReceipt)) {
 			here, err = d.fetch(ctx, j, m)
 		}
 		if !here {
-			return errors.Join(err, d.ask(ctx, j, p, m, now), d.overdue(ctx, m, now))
+			return errors.Join(err, d.ask(ctx, m, now), d.overdue(ctx, m, now))
 		}
 		if err == nil {
 			rec, err = d.Receipt(ctx, id)
 		}
 		if err != nil { // it is not what it is said to be, and so not handed over
-			return errors.Join(err, d.ask(ctx, j, p, m, now))
+			return errors.Join(err, d.ask(ctx, m, now))
 		}
 	}
 	if err != nil {
@@ -448,19 +454,22 @@ func (d *Desk) check(ctx context.Context, j *Job, m market.Lease, rec Record) (w
 
 // ask says on the ledger that a result was not handed over, once half of the time
 // in which that can be said has gone by.
-func (d *Desk) ask(ctx context.Context, j *Job, p *part, m market.Lease, now time.Time) error {
+func (d *Desk) ask(ctx context.Context, m market.Lease, now time.Time) error {
 	if m.Asked || now.Unix() < d.clock.Dated(m).Deadline-int64(m.Order.Challenge/2) {
 		return nil
 	}
-	if p.Seal == nil {
-		_, p.Seal = square.NewSealKey()
+	private, err := d.read(bucketSeals, m.ID)
+	if err != nil {
+		return err
+	}
+	if private == nil {
+		_, private = square.NewSealKey()
 		// On disk before it is named: without it the answer could not be read.
-		if err := d.keep(*j); err != nil {
-			p.Seal = nil
+		if err := d.cfg.Store.Put(journal.Entry{Bucket: bucketSeals, Key: m.ID[:], Value: private}); err != nil {
 			return err
 		}
 	}
-	public, err := square.SealKeyPublic(p.Seal)
+	public, err := square.SealKeyPublic(private)
 	if err != nil {
 		return err
 	}
@@ -472,20 +481,24 @@ func (d *Desk) ask(ctx context.Context, j *Job, p *part, m market.Lease, now tim
 }
 
 // opened reads a result that was sealed on the ledger. Junk is shown to it.
-func (d *Desk) opened(ctx context.Context, j *Job, p *part, m market.Lease) (bool, error) {
+func (d *Desk) opened(ctx context.Context, j *Job, m market.Lease) (bool, error) {
 	l := d.cfg.Ledger.(ResultLedger)
 	sealed, err := l.Answer(ctx, m.ID)
-	if err != nil || len(sealed) == 0 || p.Seal == nil {
+	if err != nil || len(sealed) == 0 {
 		return false, err
 	}
-	plain, err := square.Unseal(p.Seal, m.ID, sealed)
+	private, err := d.read(bucketSeals, m.ID)
+	if err != nil || private == nil {
+		return false, err
+	}
+	plain, err := square.Unseal(private, m.ID, sealed)
 	if err == nil && sha256.Sum256(plain) == m.Receipt.Result {
 		// The ledger has checked the signature, and does not tell it.
 		return true, d.file(j, m, wire.Signed{Receipt: *m.Receipt, Result: plain})
 	}
 	d.cfg.Log.Error("what was sealed for us is not the result", "lease", m.ID.Short(), "provider", m.Provider.String())
 	d.shun(seatKey{m.Order.Trade, m.Provider, m.Slot}, d.cfg.Shun)
-	if err := l.Unseal(ctx, m.ID, p.Seal); err != nil {
+	if err := l.Unseal(ctx, m.ID, private); err != nil {
 		return false, fmt.Errorf("show that junk was sealed: %w", err)
 	}
 	return false, errors.New("junk was sealed in place of the result")
