@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -86,9 +85,9 @@ func (s *shop) order(t *testing.T, p square.Policy, job string) desk.Job {
 	return j
 }
 
-// over waits for the end of an order. The ledger's clock jumps on meanwhile while a
-// lease is in one of some states.
-func (s *shop) over(t *testing.T, id square.Hash, l *ledger, jump time.Duration, in ...market.State) desk.Job {
+// over waits for the end of an order, and hurries leases that are in one of some
+// states.
+func (s *shop) over(t *testing.T, id square.Hash, l *ledger, in ...market.State) desk.Job {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		j, err := s.Job(id)
@@ -98,9 +97,7 @@ func (s *shop) over(t *testing.T, id square.Hash, l *ledger, jump time.Duration,
 		if j.Over {
 			return j
 		}
-		if slices.ContainsFunc(l.leases(), func(m market.Lease) bool { return !m.Asked && slices.Contains(in, m.State) || m.State == market.Owed }) {
-			l.jump(jump)
-		}
+		l.hurry(in...)
 	}
 	j, _ := s.Job(id)
 	t.Fatalf("the order is not over: %+v\n%+v", j, l.leases())
@@ -138,7 +135,7 @@ func TestOrder(t *testing.T) {
 	if err != nil || s.result(t, got.Receipt) != "SOME LETTERS" || got.Wrong != "" {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	got = s.over(t, j.ID, l, 0)
+	got = s.over(t, j.ID, l)
 	m := lease(t, l, j.ID)
 	if m.State != market.Settled || m.Reason != market.ReasonAccepted || m.Provider != cheap.self || m.Paid != 24 || got.State != m.State {
 		t.Errorf("it ended %s (%s), paid %d by %v", m.State, m.Reason, m.Paid, m.Provider)
@@ -210,7 +207,7 @@ func wrongResult(t *testing.T, p square.Policy, says string, set func(*worker)) 
 	var m market.Lease
 	for range 5 { // draws
 		j := s.order(t, p, "some letters")
-		got, m = s.over(t, j.ID, l, 0), lease(t, l, j.ID)
+		got, m = s.over(t, j.ID, l), lease(t, l, j.ID)
 		if m.State == market.Slashed {
 			break
 		}
@@ -240,10 +237,11 @@ func TestWithheld(t *testing.T) {
 		state  market.State
 		reason market.Reason
 		paid   uint64
+		hurry  []market.State
 	}{
-		"answers":      {func(*worker) {}, market.Settled, market.ReasonAccepted, 24},
-		"says nothing": {func(w *worker) { w.deafly.Store(true) }, market.Slashed, market.ReasonWithheld, 0},
-		"seals junk":   {func(w *worker) { w.junk.Store(true) }, market.Slashed, market.ReasonFraud, 0},
+		"answers":      {func(*worker) {}, market.Settled, market.ReasonAccepted, 24, []market.State{market.Claimed}},
+		"says nothing": {func(w *worker) { w.deafly.Store(true) }, market.Slashed, market.ReasonWithheld, 0, []market.State{market.Claimed, market.Owed}},
+		"seals junk":   {func(w *worker) { w.junk.Store(true) }, market.Slashed, market.ReasonFraud, 0, []market.State{market.Claimed}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -253,7 +251,7 @@ func TestWithheld(t *testing.T) {
 			c.set(w)
 			s := open(t, l, nil)
 			j := s.order(t, square.PolicyNone, "some letters")
-			got := s.over(t, j.ID, l, 500*time.Millisecond, market.Claimed)
+			got := s.over(t, j.ID, l, c.hurry...)
 			m := lease(t, l, j.ID)
 			if m.State != c.state || m.Reason != c.reason || m.Paid != c.paid || !m.Asked {
 				t.Fatalf("it ended %s (%s), paid %d: %+v", m.State, m.Reason, m.Paid, got)
@@ -275,7 +273,7 @@ func TestLate(t *testing.T) {
 	w.idle.Store(true)
 	s := open(t, l, nil)
 	j := s.order(t, square.PolicyNone, "some letters")
-	s.over(t, j.ID, l, 2*time.Second, market.Active)
+	s.over(t, j.ID, l, market.Active)
 	if m := lease(t, l, j.ID); m.State != market.Failed || m.Reason != market.ReasonLate || m.Paid != 0 || m.Escrow != 0 {
 		t.Errorf("it ended %s (%s), paid %d", m.State, m.Reason, m.Paid)
 	}
@@ -334,7 +332,7 @@ func TestOrderAfterCrash(t *testing.T) {
 			for _, w := range ws {
 				w.idle.Store(false)
 			}
-			got := s.over(t, j.ID, l, 0)
+			got := s.over(t, j.ID, l)
 			if s.result(t, got.Receipt) != "SOME LETTERS" {
 				t.Errorf("the result is %q", s.result(t, got.Receipt))
 			}
@@ -343,6 +341,116 @@ func TestOrderAfterCrash(t *testing.T) {
 			}
 			if m := lease(t, l, j.ID); m.State != market.Settled {
 				t.Errorf("it ended %s (%s)", m.State, m.Reason)
+			}
+		})
+	}
+}
+
+// hooked is an account that is killed at a point: after a transaction, before
+// anybody hears of it.
+type hooked struct {
+	account
+	at   string
+	kill func()
+}
+
+func (h hooked) after(point string, err error) error {
+	if err == nil && h.at == point {
+		h.kill()
+	}
+	return err
+}
+
+func (h hooked) Open(ctx context.Context, o square.Order, q square.Quote, sig square.Signature) error {
+	return h.after("open", h.account.Open(ctx, o, q, sig))
+}
+
+func (h hooked) Place(ctx context.Context, o square.Order) error {
+	return h.after("place", h.account.Place(ctx, o))
+}
+
+func (h hooked) Match(ctx context.Context, q square.Quote, sig square.Signature) error {
+	return h.after("match", h.account.Match(ctx, q, sig))
+}
+
+func (h hooked) Withhold(ctx context.Context, id square.Hash, key []byte) error {
+	return h.after("withhold", h.account.Withhold(ctx, id, key))
+}
+
+func (h hooked) Accept(ctx context.Context, id square.Hash) error {
+	return h.after("accept", h.account.Accept(ctx, id))
+}
+
+func (h hooked) Challenge(ctx context.Context, id square.Hash, e square.Evidence, part uint64) error {
+	return h.after("challenge", h.account.Challenge(ctx, id, e, part))
+}
+
+// TestKilledAfterTransaction: whatever transaction a buyer is killed after, what it
+// needs to go on was on disk before.
+func TestKilledAfterTransaction(t *testing.T) {
+	for _, point := range []string{"open", "place", "match", "withhold", "accept", "challenge"} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			l := newLedger()
+			ws := []*worker{hire(t, l, 50_000_000, 2), hire(t, l, 50_000_000, 2)}
+			p := square.PolicyNone
+			for _, w := range ws {
+				w.mute.Store(point == "withhold")
+				w.short.Store(point == "challenge")
+			}
+			if point == "place" || point == "match" {
+				p = square.PolicyReplicate
+			}
+			path, killed := filepath.Join(t.TempDir(), "desk.db"), make(chan struct{})
+			var s *shop
+			var once sync.Once
+			kill := func() {
+				once.Do(func() {
+					for _, end := range []string{"", ".log"} {
+						b, err := os.ReadFile(s.path + end)
+						if err == nil {
+							err = os.WriteFile(path+end, b, 0o600)
+						}
+						if err != nil {
+							t.Error(err)
+						}
+					}
+					close(killed)
+				})
+			}
+			s = open(t, l, func(c *desk.Config) { c.Ledger = hooked{c.Ledger.(account), point, kill} })
+			j := s.order(t, p, "some letters")
+			for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+				select {
+				case <-killed:
+				default:
+					if point == "withhold" {
+						l.hurry(market.Claimed)
+					}
+					if time.Now().Before(end) {
+						continue
+					}
+					t.Fatal("it did not come so far")
+				}
+				break
+			}
+			s.stop()
+			again := &shop{cfg: s.cfg, path: path}
+			again.cfg.Ledger = s.cfg.Ledger.(hooked).account
+			again.run(t)
+			t.Cleanup(func() { again.stop() })
+			got := again.over(t, j.ID, l)
+			if point == "challenge" {
+				if got.State != market.Slashed || got.Wrong == "" {
+					t.Errorf("it ended %s (%s): %+v", got.State, got.Reason, got)
+				}
+				return
+			}
+			if got.State != market.Settled || got.Receipt.IsZero() || again.result(t, got.Receipt) != "SOME LETTERS" {
+				t.Errorf("it ended %s (%s): %+v", got.State, got.Reason, got)
+			}
+			if n := len(l.leases()); n != map[square.Policy]int{square.PolicyNone: 1, square.PolicyReplicate: 3}[p] {
+				t.Errorf("%d leases were opened", n)
 			}
 		})
 	}
@@ -364,8 +472,10 @@ func TestNeverPlaced(t *testing.T) {
 	if err != nil || len(js) != 1 || js[0].Over {
 		t.Fatalf("kept: %+v, %v", js, err)
 	}
-	l.jump(66 * time.Second)
-	if j := s.over(t, js[0].ID, l, 0); j.State != "" {
+	l.mu.Lock()
+	l.base = l.base.Add(66 * time.Second)
+	l.mu.Unlock()
+	if j := s.over(t, js[0].ID, l); j.State != "" {
 		t.Errorf("it stands %s", j.State)
 	}
 }
@@ -378,7 +488,7 @@ func TestReplicated(t *testing.T) {
 		a, newcomer := hire(t, l, 50_000_000, 2), hire(t, l, 0, 2)
 		s := open(t, l, nil)
 		j := s.order(t, square.PolicyReplicate, "some letters")
-		got := s.over(t, j.ID, l, 0)
+		got := s.over(t, j.ID, l)
 		if got.State != market.Settled || got.Reason != market.ReasonReplicated || s.result(t, got.Receipt) != "SOME LETTERS" {
 			t.Fatalf("%+v", got)
 		}
@@ -402,7 +512,7 @@ func TestReplicated(t *testing.T) {
 		}
 		s := open(t, l, nil)
 		j := s.order(t, square.PolicyReplicate, "some letters")
-		got := s.over(t, j.ID, l, 0)
+		got := s.over(t, j.ID, l)
 		if got.State != market.Settled || got.Reason != market.ReasonReplicated || s.result(t, got.Receipt) != "SOME LETTERS" {
 			t.Fatalf("%+v", got)
 		}

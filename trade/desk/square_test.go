@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -84,8 +85,23 @@ func newLedger() *ledger {
 	}
 }
 
-func (l *ledger) jump(d time.Duration) { l.mu.Lock(); l.base = l.base.Add(d); l.mu.Unlock() }
-func (l *ledger) now() int64           { return l.base.Add(time.Since(l.start)).Unix() }
+// hurry moves the clock to when something is due in leases that are in one of some
+// states: their deadline, or, of a claim, when it is time to say that it is withheld.
+func (l *ledger) hurry(in ...market.State) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.mem.Leases() {
+		due := m.Deadline + 2
+		if m.State == market.Claimed {
+			due = m.Deadline - int64(m.Order.Challenge/2) + 1
+		}
+		if now := l.now(); slices.Contains(in, m.State) && !(m.State == market.Claimed && m.Asked) && now < due {
+			l.base = l.base.Add(time.Duration(due-now) * time.Second)
+		}
+	}
+}
+
+func (l *ledger) now() int64 { return l.base.Add(time.Since(l.start)).Unix() }
 
 func (l *ledger) do(f func() error) error {
 	l.mu.Lock()

@@ -152,11 +152,29 @@ func (d *Desk) step(ctx context.Context, j *Job) error {
 		if err := d.tendPart(ctx, j, p, m, r, now); err != nil {
 			failed = append(failed, fmt.Errorf("lease %s: %w", p.Lease.Short(), err))
 		}
-		p.Over = r.State.Terminal()
+		if p.Over = r.State.Terminal(); p.Over {
+			d.remember(ctx, j, r)
+		}
 		over = over && p.Over
 	}
 	j.Over = over
 	return errors.Join(failed...)
+}
+
+// remember finds the result of a lease that has ended, where a crash, or the end,
+// came before that was noted.
+func (d *Desk) remember(ctx context.Context, j *Job, m market.Lease) {
+	if !j.Receipt.IsZero() || m.Receipt == nil {
+		return
+	}
+	rec, err := d.Receipt(ctx, m.Receipt.Digest(d.domain))
+	if err != nil {
+		return // it was never here
+	}
+	j.Receipt = rec.ID
+	if rec.Audit == AuditDifferent || rec.Audit == AuditChallenged || rec.Audit == AuditSlashed {
+		j.Wrong = rec.Note
+	}
 }
 
 // overdue pokes a lease whose deadline has passed.
