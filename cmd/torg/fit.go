@@ -161,6 +161,8 @@ func (v providerView) Prove(ctx context.Context, lease, evidence square.Hash, pr
 // buyerView is the ledger as a buyer acts on it.
 type buyerView struct{ chainView }
 
+var _ desk.ResultLedger = buyerView{}
+
 // maxOffers bounds how many offers of the trade are looked at.
 const maxOffers = 10_000
 
@@ -206,6 +208,38 @@ func (v buyerView) Close(ctx context.Context, lease square.Hash, consent *chain.
 
 func (v buyerView) Challenge(ctx context.Context, lease square.Hash, e square.Evidence, part uint64) error {
 	_, err := v.account.Challenge(ctx, lease, e, part)
+	return told(err)
+}
+
+func (v buyerView) Place(ctx context.Context, o square.Order) error {
+	_, err := v.account.PlaceOrder(ctx, o)
+	return told(err)
+}
+
+func (v buyerView) Match(ctx context.Context, q square.Quote, sig square.Signature) error {
+	_, err := v.account.Match(ctx, q, sig)
+	return told(err)
+}
+
+func (v buyerView) Accept(ctx context.Context, lease square.Hash) error {
+	_, err := v.account.Accept(ctx, lease)
+	return told(err)
+}
+
+func (v buyerView) Withhold(ctx context.Context, lease square.Hash, key []byte) error {
+	_, err := v.account.Withhold(ctx, lease, key)
+	return told(err)
+}
+
+func (v buyerView) Answer(ctx context.Context, lease square.Hash) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	q, err := v.client.Question(ctx, lease)
+	return q.Answer, told(err)
+}
+
+func (v buyerView) Unseal(ctx context.Context, lease square.Hash, key []byte) error {
+	_, err := v.account.Unseal(ctx, lease, key)
 	return told(err)
 }
 

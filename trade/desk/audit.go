@@ -24,7 +24,7 @@ func (d *Desk) auditorOf(r Record) Auditor {
 }
 
 // seat is whose work the receipt is for.
-func (r Record) seat() seatKey { return seatKey{r.Trade, r.Provider, r.Evidence.Receipt.Subject} }
+func (r Record) seat() seatKey { return seatKey{r.Trade, r.Provider, r.Slot} }
 
 // draw decides whether an answer is audited and, if so, queues it on disk.
 func (d *Desk) draw(rec Record, bond, jobValue uint64) {

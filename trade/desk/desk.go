@@ -9,6 +9,10 @@
 // talks to the provider by [Lane.Post], and ends by [Lane.Settle] with the receipt,
 // or by [Lane.Fail] without one.
 //
+// # Results
+//
+// [Desk.Order] buys the result of one job; the desk sees it through.
+//
 // # Disk
 //
 // All state is JSON in the buckets of a journal.Journal, see Buckets.
@@ -69,7 +73,7 @@ type Store interface {
 }
 
 // Buckets are the store's buckets that a desk keeps its state in.
-var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketByOwner, bucketAudits, bucketShunned, bucketSpent}
+var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketByOwner, bucketAudits, bucketShunned, bucketSpent, bucketJobs, bucketRequests, bucketSeals}
 
 const (
 	bucketLeases   = "desk.leases"   // lease → leaseRecord
@@ -81,6 +85,9 @@ const (
 	bucketAudits   = "desk.audits"   // receipt → nothing: audits to make
 	bucketShunned  = "desk.shunned"  // provider ‖ spec ‖ trade → ledger time until when, unix seconds
 	bucketSpent    = "desk.spent"    // account → what all its receipts charged, 8 bytes
+	bucketJobs     = "desk.jobs"     // order → Job
+	bucketRequests = "desk.requests" // order → the job's bytes
+	bucketSeals    = "desk.seals"    // lease → private half of the key that a withheld result is sealed to
 )
 
 // Trade is what a desk needs of a trade to buy its streams. An implementation is
@@ -195,6 +202,7 @@ type Desk struct {
 	http    *http.Client
 	kick    chan struct{}
 	audits  chan struct{} // wakes the auditor
+	jobs    chan struct{} // wakes the foreman
 	judging chan struct{} // re-executions at once: each runs a model
 	working sync.WaitGroup
 
@@ -204,11 +212,12 @@ type Desk struct {
 	mu      sync.Mutex
 	seats   map[seatKey]*seat
 	leases  map[square.Hash]*lease
-	changed chan struct{}        // closed and replaced when a lane or a lease comes free
-	listed  time.Time            // when offers were last read, monotonic
-	pending map[square.Hash]int  // audits to make, by lease
-	proving map[square.Hash]bool // receipts whose proof is under way: not to be audited yet
-	stored  int                  // receipts
+	orders  map[square.Hash]*order // under way
+	changed chan struct{}          // closed and replaced when a lane or a lease comes free
+	listed  time.Time              // when offers were last read, monotonic
+	pending map[square.Hash]int    // audits to make, by lease
+	proving map[square.Hash]bool   // receipts whose proof is under way: not to be audited yet
+	stored  int                    // receipts
 	closed  bool
 }
 
@@ -260,7 +269,7 @@ func New(cfg Config) (*Desk, error) {
 		cfg: cfg, trades: trades, domain: square.LedgerDomain(cfg.ChainID), channel: square.ChannelDomain(cfg.ChainID),
 		clock: chain.NewClock(cfg.Ledger.Head), http: cfg.HTTP,
 		kick: make(chan struct{}, 1), audits: make(chan struct{}, 1), judging: make(chan struct{}, maxJudging),
-		seats: map[seatKey]*seat{}, leases: map[square.Hash]*lease{},
+		seats: map[seatKey]*seat{}, leases: map[square.Hash]*lease{}, orders: map[square.Hash]*order{}, jobs: make(chan struct{}, 1),
 		changed: make(chan struct{}), pending: map[square.Hash]int{}, proving: map[square.Hash]bool{},
 		spent: map[string]uint64{},
 	}
@@ -501,6 +510,9 @@ func (d *Desk) load() error {
 			return nil
 		})
 		if err != nil {
+			return err
+		}
+		if err := d.loadJobs(tx); err != nil {
 			return err
 		}
 		d.stored = tx.Bucket([]byte(bucketReceipts)).Stats().KeyN

@@ -346,28 +346,12 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	}
 	rand.Read(o.Salt[:])
 	id := o.ID(d.domain)
-	var q wire.QuoteReply
-	qctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := d.call(qctx, target{offer.Endpoint, s.key.provider, d.cfg.Owner, id, 0}, "quote", wire.QuoteRequest{Order: o, Offer: offerID}, &q); err != nil {
-		if we := (*wire.Refusal)(nil); errors.As(err, &we) && we.Code == wire.CodePaused {
-			err = Refused{we}
-		} else if we != nil && we.Code == wire.CodeTerms && price > d.cfg.JobValue {
+	q, err := d.quote(ctx, offer, offerID, o, id, 0, nil)
+	if err != nil {
+		if we := (*wire.Refusal)(nil); errors.As(err, &we) && we.Code == wire.CodeTerms && price > d.cfg.JobValue {
 			err = fmt.Errorf("%w: %w", ErrPrice, err) // of so dear a one
 		}
-		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
-	}
-	switch quote := q.Quote; {
-	case quote.Provider != s.key.provider || quote.Order != id || quote.Offer != offerID || quote.Spec != offer.Spec:
-		return fmt.Errorf("quote by %s: it is for something else", s.key.provider)
-	case !quote.Ready || quote.Expiry <= now.Unix():
-		return fmt.Errorf("quote by %s: it is not ready, or has expired", s.key.provider)
-	}
-	if err := square.Within(q.Quote.Rates, o.MaxRates); err != nil {
-		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
-	}
-	if err := q.Quote.Verify(d.domain, q.Sig); err != nil {
-		return fmt.Errorf("quote by %s: %w", s.key.provider, err)
+		return err
 	}
 	rec := leaseRecord{
 		Phase: opening, Order: o, Provider: s.key.provider, Rates: q.Quote.Rates, Bond: q.Quote.Bond,
@@ -391,4 +375,39 @@ func (d *Desk) openOn(ctx context.Context, s *seat, offer square.Offer, offerID 
 	}
 	d.cfg.Log.Info("lease opened", "lease", id.Short(), "order", id.String(), "provider", s.key.provider.String(), "subject", offer.Subject, "escrow", escrow)
 	return d.settleOpening(ctx, l, now)
+}
+
+// quote asks who made an offer for a quote on an order, for a lease that fills it,
+// and checks it.
+func (d *Desk) quote(ctx context.Context, offer square.Offer, offerID square.Hash, o square.Order, lease square.Hash, nth uint64, job []byte) (wire.QuoteReply, error) {
+	var q wire.QuoteReply
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	bad := func(err error) (wire.QuoteReply, error) {
+		return wire.QuoteReply{}, fmt.Errorf("quote by %s: %w", offer.Provider, err)
+	}
+	to := target{offer.Endpoint, offer.Provider, d.cfg.Owner, o.ID(d.domain), 0}
+	if err := d.call(ctx, to, "quote", wire.QuoteRequest{Order: o, Offer: offerID, Nth: nth, Job: job}, &q); err != nil {
+		if we := (*wire.Refusal)(nil); errors.As(err, &we) && we.Code == wire.CodePaused {
+			err = Refused{we}
+		}
+		return bad(err)
+	}
+	now, err := d.clock.Now(ctx)
+	if err != nil {
+		return bad(err)
+	}
+	switch quote := q.Quote; {
+	case quote.Provider != offer.Provider || quote.Order != lease || quote.Offer != offerID || quote.Spec != offer.Spec:
+		return bad(errors.New("it is for something else"))
+	case !quote.Ready || quote.Expiry <= now.Unix():
+		return bad(errors.New("it is not ready, or has expired"))
+	}
+	if err := square.Within(q.Quote.Rates, o.MaxRates); err != nil {
+		return bad(err)
+	}
+	if err := q.Quote.Verify(d.domain, q.Sig); err != nil {
+		return bad(err)
+	}
+	return q, nil
 }

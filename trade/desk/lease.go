@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -45,12 +46,13 @@ func (d *Desk) settleOpening(ctx context.Context, l *lease, now time.Time) error
 }
 
 // Run does the chores until ctx ends: it reads offers, renews, closes and
-// prunes leases, asks after lanes whose last request ended without a word, and
-// audits.
+// prunes leases, asks after lanes whose last request ended without a word, audits,
+// and sees orders through.
 func (d *Desk) Run(ctx context.Context) error {
-	audited := make(chan struct{})
-	go func() { defer close(audited); d.auditor(ctx) }()
-	defer func() { <-audited }()
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { d.auditor(ctx) })
+	beside.Go(func() { d.foreman(ctx) })
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	var prune time.Time

@@ -38,6 +38,7 @@ type Record struct {
 	Time     time.Time       `json:"time"` // this machine's
 	Provider square.Address  `json:"provider"`
 	Trade    string          `json:"trade"`
+	Slot     square.Hash     `json:"slot"`              // the offer's spec
 	Subject  string          `json:"subject"`           // the offer's
 	Account  string          `json:"account,omitempty"` // whom the work was for, as Want had it
 	Denom    string          `json:"denom"`
@@ -114,7 +115,7 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed wire.Signed, laten
 	d.mu.Unlock()
 	rec := Record{
 		ID: signed.Receipt.Digest(d.domain), Time: d.cfg.Now(), Provider: s.key.provider,
-		Trade: s.key.trade, Subject: subject, Account: account, Denom: h.l.rec.Order.Denom,
+		Trade: s.key.trade, Slot: s.key.spec, Subject: subject, Account: account, Denom: h.l.rec.Order.Denom,
 		Units: metered(h.l.rec.Rates, signed.Receipt.Units), Latency: latency,
 		Evidence: square.Evidence{Receipt: signed.Receipt, Sig: signed.Sig, Request: request, Result: signed.Result},
 	}
@@ -254,6 +255,9 @@ const pruneBatch = 500
 // prune drops receipts that are too old or too many, but none whose audit is
 // due.
 func (d *Desk) prune() error {
+	if err := d.pruneJobs(); err != nil {
+		return err
+	}
 	for {
 		dropped := 0
 		d.mu.Lock()
