@@ -74,11 +74,6 @@ func ReadBody(body []byte) (Body, error) {
 	if err != nil {
 		return Body{}, fmt.Errorf("request body: %w", err)
 	}
-	return Of(o)
-}
-
-// Of is ReadBody of what has been read.
-func Of(o strict.Object) (Body, error) {
 	b := Body{Object: o, Choices: 1}
 	if err := b.names(); err != nil {
 		return Body{}, fmt.Errorf("request body: %w", err)
