@@ -16,7 +16,7 @@ import (
 	"github.com/torg-network/torg/gateway/keys"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/desk"
 )
 
 func open(t *testing.T) *consoletest.Test { return consoletest.Open(t, consoletest.New(), nil) }
@@ -159,7 +159,7 @@ func busy(t testing.TB) (*consoletest.Test, *consoletest.Browser) {
 		id := square.Hash{1, byte(i), byte(i >> 8)}
 		sq.AllLeases = append(sq.AllLeases, source.Lease{Lease: market.Lease{ID: id, State: market.Active, Provider: square.Address{byte(i)}, Escrow: 5,
 			Order: square.Order{Buyer: s.Owner.Address(), Denom: square.Denom, Trade: "infer"}}})
-		sq.Records = append(sq.Records, buyer.Record{ID: id, Time: time.Now(), Model: "m", Denom: square.Denom})
+		sq.Records = append(sq.Records, desk.Record{ID: id, Time: time.Now(), Subject: "m", Denom: square.Denom})
 		sq.Past = append(sq.Past, source.Event{Event: market.Event{Kind: market.EvStarted, Buyer: s.Owner.Address(), Lease: id, Time: 1}})
 	}
 	return s, s.AsOwner()

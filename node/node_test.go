@@ -16,6 +16,7 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
@@ -82,18 +83,24 @@ func TestNode(t *testing.T) {
 	n, stop := start()
 	cfg.Listen = strings.TrimPrefix(n.Endpoint(), "http://")
 
-	j, err := journal.Open(filepath.Join(t.TempDir(), "b.db"), buyer.Buckets...)
+	j, err := journal.Open(filepath.Join(t.TempDir(), "b.db"), desk.Buckets...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer j.Close()
-	d, err := buyer.New(buyer.Config{
-		Key: owner, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: owner.Address()}, Store: j, Lanes: 2, Escrow: 1_000_000, JobValue: 50_000, Refresh: 10 * time.Millisecond,
+	account := fake.Account{Ledger: l, Self: owner.Address()}
+	inference := buyer.NewTrade(nil, account.Card)
+	buying, err := desk.New(desk.Config{
+		Key: owner, ChainID: fake.ChainID, Ledger: account, Store: j, Trades: []desk.Trade{inference}, Lanes: 2, Escrow: 1_000_000, JobValue: 50_000, Refresh: 10 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close()
+	defer buying.Close()
+	d, err := buyer.New(buyer.Config{Desk: buying, Trade: inference})
+	if err != nil {
+		t.Fatal(err)
+	}
 	var models []buyer.Model
 	for end := time.Now().Add(5 * time.Second); len(models) < 2 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		d.Models(t.Context())
@@ -140,7 +147,7 @@ func TestNode(t *testing.T) {
 	if err != nil || again.Lease != first.Lease || again.Signed.Receipt.Seq+uint64(again.Signed.Receipt.Lane) < 1 {
 		t.Errorf("after a restart: lease %v, was %v, %v", again.Lease.Short(), first.Lease.Short(), err)
 	}
-	if err := d.CloseAll(t.Context()); err != nil {
+	if err := buying.CloseAll(t.Context()); err != nil {
 		t.Error(err)
 	}
 	stop()

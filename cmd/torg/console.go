@@ -23,6 +23,7 @@ import (
 	"github.com/torg-network/torg/ledger/history"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
@@ -31,7 +32,7 @@ import (
 func (s *openSquare) openConsole() (err error) {
 	s.console, err = console.New(console.Config{
 		Owner: s.keyring.owner.Address(), Ledger: consoleLedger{s.client}, History: consoleHistory{s.history},
-		Desk: consoleDesk{s.desk}, Keys: s.keys, Bank: consoleBank{s}, OwnerKey: s.run.APIKey,
+		Desk: consoleDesk{s.desk, s.buyer}, Keys: s.keys, Bank: consoleBank{s}, OwnerKey: s.run.APIKey,
 		Models: consoleModels{}, Provider: s.node.Provider,
 		API: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.gateway.ServeHTTP(w, r) }),
 		Log: s.log.With("part", "console"),
@@ -56,7 +57,7 @@ type consoleLedger struct{ *client.Client }
 
 // seen says what the console tells apart.
 func seen(err error) error {
-	if errors.Is(err, market.ErrNotFound) || errors.Is(err, buyer.ErrNoReceipt) {
+	if errors.Is(err, market.ErrNotFound) || errors.Is(err, desk.ErrNoReceipt) {
 		return fmt.Errorf("%w: %w", source.ErrNotFound, err)
 	}
 	return err
@@ -159,14 +160,17 @@ func (h consoleHistory) Account(a square.Address, limit int) ([]source.Event, er
 }
 
 // consoleDesk tells the console's kind of absence.
-type consoleDesk struct{ *buyer.Desk }
+type consoleDesk struct {
+	*desk.Desk
+	*buyer.Buyer
+}
 
-func (d consoleDesk) Receipt(ctx context.Context, id square.Hash) (buyer.Record, error) {
+func (d consoleDesk) Receipt(ctx context.Context, id square.Hash) (desk.Record, error) {
 	r, err := d.Desk.Receipt(ctx, id)
 	return r, seen(err)
 }
 
-func (d consoleDesk) Audit(ctx context.Context, id square.Hash) (buyer.Audit, error) {
+func (d consoleDesk) Audit(ctx context.Context, id square.Hash) (desk.Audit, error) {
 	a, err := d.Desk.Audit(ctx, id)
 	return a, seen(err)
 }

@@ -35,6 +35,7 @@ import (
 	ledgernode "github.com/torg-network/torg/ledger/node"
 	"github.com/torg-network/torg/node"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/infertest"
@@ -119,27 +120,33 @@ func TestLedgerStalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	disk, err := journal.Open(filepath.Join(t.TempDir(), "b.db"), buyer.Buckets...)
+	disk, err := journal.Open(filepath.Join(t.TempDir(), "b.db"), desk.Buckets...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer disk.Close()
 	var jump atomic.Int64
-	desk, err := buyer.New(buyer.Config{
-		Key: owner, ChainID: cl.ChainID(), Ledger: buyerView{chainView{cl, cl.Account(owner)}}, Store: disk, Models: replayers(),
+	view := buyerView{chainView{cl, cl.Account(owner)}}
+	inference := buyer.NewTrade(replayers(), view.Card)
+	buying, err := desk.New(desk.Config{
+		Key: owner, ChainID: cl.ChainID(), Ledger: view, Store: disk, Trades: []desk.Trade{inference},
 		Now: func() time.Time { return time.Now().Add(time.Duration(jump.Load())) },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	door, err := gateway.New(gateway.Config{OpenAI: openai.Config{Seller: desk}, Log: slog.New(slog.DiscardHandler)})
+	asks, err := buyer.New(buyer.Config{Desk: buying, Trade: inference})
+	if err != nil {
+		t.Fatal(err)
+	}
+	door, err := gateway.New(gateway.Config{OpenAI: openai.Config{Seller: asks}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 2)
 	go func() { ended <- n.Run(ctx) }()
-	go func() { ended <- desk.Run(ctx) }()
+	go func() { ended <- buying.Run(ctx) }()
 	web := httptest.NewServer(door)
 	t.Cleanup(func() {
 		web.Close()
@@ -213,7 +220,7 @@ func TestLedgerStalls(t *testing.T) {
 		return nil
 	})
 	paid(hello(2))
-	if err := desk.CloseAll(t.Context()); err != nil {
+	if err := buying.CloseAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "the end of every lease", func() error {
@@ -225,7 +232,7 @@ func TestLedgerStalls(t *testing.T) {
 			if !l.State.Terminal() {
 				return fmt.Errorf("lease %s is %s", l.ID.Short(), l.State)
 			}
-			recs, err := desk.LeaseReceipts(t.Context(), l.ID, 1000)
+			recs, err := buying.LeaseReceipts(t.Context(), l.ID, 1000)
 			sum := uint64(0)
 			for _, r := range recs {
 				sum += r.Evidence.Receipt.Price

@@ -12,7 +12,7 @@ import (
 	"github.com/torg-network/torg/ledger/history"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/desk"
 )
 
 // chainView fits one account of the ledger's client to what the two halves of a
@@ -34,7 +34,7 @@ func told(err error) error {
 	case errors.Is(err, client.ErrStalled), errors.Is(err, client.ErrUnreachable):
 		return fmt.Errorf("%w: %w", chain.ErrStalled, err)
 	case errors.Is(err, client.ErrInsufficient), errors.Is(err, market.ErrFunds):
-		return fmt.Errorf("%w: %w", buyer.ErrFunds, err)
+		return fmt.Errorf("%w: %w", desk.ErrFunds, err)
 	case errors.Is(err, client.ErrNotFound):
 		return fmt.Errorf("%w: %w", market.ErrNotFound, err)
 	}

@@ -43,9 +43,9 @@ func (l *liar) Run(ctx context.Context, job provider.Job, emit func(infer.Delta)
 	return out, emit(infer.Delta{Text: text, Tokens: len(out.Result.Tokens)})
 }
 
-// seller is a provider beside the square's own, on the same ledger, with money
+// rival is a provider beside the square's own, on the same ledger, with money
 // and a bond of its own.
-type seller struct {
+type rival struct {
 	key  square.Key
 	node *node.Node
 	stop func()
@@ -74,7 +74,7 @@ func (s *upSquare) fund() (square.Key, *client.Account) {
 // cheap is a tenth of what the square's own provider asks.
 var cheap = []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 10_000}, {Unit: infer.UnitCompletion, PerMillion: 100_000}}
 
-func (s *upSquare) sell(e provider.Engine) *seller {
+func (s *upSquare) sell(e provider.Engine) *rival {
 	s.t.Helper()
 	key, _ := s.fund()
 	cl := s.ledger()
@@ -89,13 +89,13 @@ func (s *upSquare) sell(e provider.Engine) *seller {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = n.Run(ctx) }()
-	out := &seller{key: key, node: n, stop: sync.OnceFunc(func() { cancel(); <-ended })}
+	out := &rival{key: key, node: n, stop: sync.OnceFunc(func() { cancel(); <-ended })}
 	s.t.Cleanup(out.stop)
 	return out
 }
 
 // wealth is all that the seller owns: what it holds and what it staked.
-func (s *upSquare) wealth(v *seller) uint64 {
+func (s *upSquare) wealth(v *rival) uint64 {
 	s.t.Helper()
 	cl := s.ledger()
 	b, err := cl.Balance(s.t.Context(), v.key.Address(), square.Denom)

@@ -34,6 +34,7 @@ import (
 	"github.com/torg-network/torg/node"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/proof"
@@ -62,7 +63,8 @@ type openSquare struct {
 	history  *history.History
 	node     *node.Node
 	judge    *judge.Judge
-	desk     *buyer.Desk
+	desk     *desk.Desk
+	buyer    *buyer.Buyer
 	receipts *journal.Journal
 	keys     *keys.Store
 	console  *console.Console
@@ -349,14 +351,19 @@ func (s *openSquare) bond(ctx context.Context, account *client.Account) error {
 
 func (s *openSquare) openGateway(ctx context.Context) error {
 	var err error
-	if s.receipts, err = journal.Open(s.cfg.path("receipts.db"), buyer.Buckets...); err != nil {
+	if s.receipts, err = journal.Open(s.cfg.path("receipts.db"), desk.Buckets...); err != nil {
 		return err
 	}
-	bc, err := s.buyerConfig()
+	dc, err := s.deskConfig()
 	if err != nil {
 		return err
 	}
-	if s.desk, err = buyer.New(bc); err != nil {
+	inference := buyer.NewTrade(replayers(), dc.Ledger.Card)
+	dc.Trades = []desk.Trade{inference}
+	if s.desk, err = desk.New(dc); err != nil {
+		return err
+	}
+	if s.buyer, err = buyer.New(buyer.Config{Desk: s.desk, Trade: inference}); err != nil {
 		return err
 	}
 	if s.keys, err = keys.Open(s.cfg.path("keys.db"), nil); err != nil {
@@ -386,7 +393,7 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 		return err
 	}
 	s.gateway, err = gateway.New(gateway.Config{
-		OpenAI: openai.Config{Seller: s.desk, Keys: s.keys, Log: s.log, Observe: func(_ context.Context, e openai.Event) {
+		OpenAI: openai.Config{Seller: s.buyer, Keys: s.keys, Log: s.log, Observe: func(_ context.Context, e openai.Event) {
 			s.console.Observe(consoleRequest(e))
 		}},
 		Routes: map[string]http.Handler{"/": s.console},
@@ -413,44 +420,43 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 	return nil
 }
 
-func (s *openSquare) buyerConfig() (buyer.Config, error) {
-	bc := buyer.Config{
+func (s *openSquare) deskConfig() (desk.Config, error) {
+	dc := desk.Config{
 		Key: s.keyring.spender, Owner: s.keyring.owner, ChainID: s.ledger.ChainID(),
 		Ledger: buyerView{chainView{s.client, s.client.Account(s.keyring.owner)}}, Store: s.receipts,
 		Own: s.keyring.provider.Address(), Log: s.log.With("part", "buyer"),
 	}
 	var err error
-	if bc.Escrow, err = s.escrow(); err != nil {
-		return bc, err
+	if dc.Escrow, err = s.escrow(); err != nil {
+		return dc, err
 	}
-	bc.JobValue = min(bc.Escrow/10+1, square.UnitsPerTorg/5)
-	if bc.Lanes, err = s.cfg.number("lanes", 1, square.MaxLanes); err != nil {
-		return bc, err
+	dc.JobValue = min(dc.Escrow/10+1, square.UnitsPerTorg/5)
+	if dc.Lanes, err = s.cfg.number("lanes", 1, square.MaxLanes); err != nil {
+		return dc, err
 	}
-	if bc.Duration, err = s.cfg.duration("lease-duration"); err != nil {
-		return bc, err
+	if dc.Duration, err = s.cfg.duration("lease-duration"); err != nil {
+		return dc, err
 	}
-	if bc.Idle, err = s.cfg.duration("lease-idle"); err != nil {
-		return bc, err
+	if dc.Idle, err = s.cfg.duration("lease-idle"); err != nil {
+		return dc, err
 	}
 	terms, _, err := s.terms()
 	if err != nil {
-		return bc, err
+		return dc, err
 	}
-	if bc.Idle < terms.Notice {
-		return bc, s.cfg.bad("lease-idle", fmt.Errorf("must be at least %s, which is the least notice of the provider here", terms.Notice))
+	if dc.Idle < terms.Notice {
+		return dc, s.cfg.bad("lease-idle", fmt.Errorf("must be at least %s, which is the least notice of the provider here", terms.Notice))
 	}
-	if bc.Duration < 2*terms.Notice {
-		return bc, s.cfg.bad("lease-duration", fmt.Errorf("must be at least twice the least notice of the provider here, which is %s", terms.Notice))
+	if dc.Duration < 2*terms.Notice {
+		return dc, s.cfg.bad("lease-duration", fmt.Errorf("must be at least twice the least notice of the provider here, which is %s", terms.Notice))
 	}
-	bc.Start, bc.Drain, bc.Challenge = terms.Notice, terms.Notice, terms.Notice
-	bc.Models = replayers()
-	switch bc.Policy = square.Policy(s.cfg.get("verify")); bc.Policy {
+	dc.Start, dc.Drain, dc.Challenge = terms.Notice, terms.Notice, terms.Notice
+	switch dc.Policy = square.Policy(s.cfg.get("verify")); dc.Policy {
 	case square.PolicyNone, square.PolicyAudit, square.PolicyProve:
 	default:
-		return bc, s.cfg.bad("verify", errors.New("want audit, prove or none"))
+		return dc, s.cfg.bad("verify", errors.New("want audit, prove or none"))
 	}
-	return bc, nil
+	return dc, nil
 }
 
 // apiKey is the key that torg up made for this machine's owner, or a new one
@@ -528,7 +534,7 @@ func (m *lagMeter) grown(now time.Time, lag int64) int64 {
 }
 
 func (s *openSquare) modelsOffered(ctx context.Context) error {
-	ms, err := s.desk.Models(ctx)
+	ms, err := s.buyer.Models(ctx)
 	if err == nil && len(ms) == 0 {
 		err = errors.New("no provider offers a model")
 	}
@@ -673,19 +679,19 @@ func (v adminView) Receipts(ctx context.Context, before time.Time, limit int) ([
 
 func (v adminView) Receipt(ctx context.Context, id square.Hash) (admin.Receipt, error) {
 	r, err := v.s.desk.Receipt(ctx, id)
-	if errors.Is(err, buyer.ErrNoReceipt) {
+	if errors.Is(err, desk.ErrNoReceipt) {
 		return admin.Receipt{}, fmt.Errorf("%w: %w", admin.ErrNotFound, err)
 	}
 	return adminReceipt(r), err
 }
 
-func adminReceipt(r buyer.Record) admin.Receipt {
+func adminReceipt(r desk.Record) admin.Receipt {
 	words := string(r.Audit)
 	if r.Note != "" {
 		words += ": " + r.Note
 	}
 	return admin.Receipt{
-		ID: r.ID, Provider: r.Provider, Model: r.Model, Denom: r.Denom,
+		ID: r.ID, Provider: r.Provider, Model: r.Subject, Denom: r.Denom,
 		Receipt: r.Evidence.Receipt, Sig: r.Evidence.Sig, Audited: words, Evidence: &r.Evidence,
 	}
 }
@@ -693,11 +699,11 @@ func adminReceipt(r buyer.Record) admin.Receipt {
 func (v adminView) Audit(ctx context.Context, id square.Hash) (admin.Audit, error) {
 	start := time.Now()
 	found, err := v.s.desk.Audit(ctx, id)
-	if errors.Is(err, buyer.ErrNoReceipt) {
+	if errors.Is(err, desk.ErrNoReceipt) {
 		err = fmt.Errorf("%w: %w", admin.ErrNotFound, err)
 	}
 	verdict := square.VerdictFraud
-	if found == buyer.AuditEqual || found == buyer.AuditUpheld || found == buyer.AuditProven {
+	if found == desk.AuditEqual || found == desk.AuditUpheld || found == desk.AuditProven {
 		verdict = square.VerdictOK
 	}
 	return admin.Audit{Receipt: id, Verdict: verdict, Took: time.Since(start)}, err
@@ -770,7 +776,7 @@ func (v adminView) status(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	models, err := s.desk.Models(ctx)
+	models, err := s.buyer.Models(ctx)
 	if err != nil {
 		return nil, err
 	}

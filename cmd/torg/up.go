@@ -128,7 +128,7 @@ func (s *openSquare) greet(ctx context.Context, out io.Writer, took time.Duratio
 	if g.Alone, err = s.alone(ctx); err != nil {
 		return err
 	}
-	ms, err := s.desk.Models(ctx)
+	ms, err := s.buyer.Models(ctx)
 	if err != nil {
 		return fmt.Errorf("list models: %w", err)
 	}

@@ -32,6 +32,7 @@ import (
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/gateway/keys"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/meter"
@@ -530,7 +531,7 @@ func (o *relay) Unwrap() http.ResponseWriter { return o.out }
 
 // card is a receipt as it stands under an answer.
 type card struct {
-	buyer.Record
+	desk.Record
 	Exact              bool
 	Prompt, Completion uint64
 }

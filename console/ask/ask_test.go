@@ -16,6 +16,7 @@ import (
 	"github.com/torg-network/torg/console/ask"
 	"github.com/torg-network/torg/console/consoletest"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 )
@@ -74,8 +75,8 @@ func open(t *testing.T, g *gateway) *consoletest.Test {
 // receiptOf files a receipt for an account.
 func receiptOf(s *consoletest.Test, account string, id square.Hash) {
 	q := infer.Request{Kind: infer.Exact, MaxTokens: 8, TopP: 10_000, Prompt: []byte("x")}
-	s.Records = append(s.Records, buyer.Record{
-		ID: id, Time: time.Now(), Provider: provider, Model: "exact-1", Account: account, Denom: square.Denom, TTFT: 12 * time.Millisecond,
+	s.Records = append(s.Records, desk.Record{
+		ID: id, Time: time.Now(), Provider: provider, Subject: "exact-1", Account: account, Denom: square.Denom, Latency: 12 * time.Millisecond,
 		Evidence: square.Evidence{Request: q.Encode(), Receipt: square.Receipt{Lease: square.Hash{5}, Units: []uint64{14, 3}, Price: 42, Seq: 1, Subject: square.Hash{7}}},
 	})
 }
@@ -266,7 +267,7 @@ func TestAudit(t *testing.T) {
 	b, k := s.AsKey("mine")
 	id := square.Hash{1}
 	receiptOf(s, k.ID, id)
-	s.Audited = buyer.AuditEqual
+	s.Audited = desk.AuditEqual
 	b.Submit("/ask", "/ask/audit/"+id.String(), nil).Is(200).Has("re-executed: equal").Lacks("Audit it")
 	b.Get("/ask/receipt/" + id.String()).Has("re-executed: equal")
 }

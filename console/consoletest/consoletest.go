@@ -27,6 +27,7 @@ import (
 	"github.com/torg-network/torg/gateway/keys"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/seller"
@@ -48,11 +49,11 @@ type Square struct {
 	Past        []source.Event // oldest first
 	ModelsNow   []buyer.Model
 	Known       map[square.Hash]source.Model
-	Provider    *Provider      // what this machine sells; nil: nothing
-	Records     []buyer.Record // newest first
-	Audited     buyer.Audit    // what Audit finds
-	fail        error          // of every question to the ledger, see Break
-	Owed        map[square.Hash]buyer.Standing
+	Provider    *Provider     // what this machine sells; nil: nothing
+	Records     []desk.Record // newest first
+	Audited     desk.Audit    // what Audit finds
+	fail        error         // of every question to the ledger, see Break
+	Owed        map[square.Hash]desk.Standing
 }
 
 // ChainID is the ledger's name.
@@ -204,12 +205,12 @@ func (h history) Account(a square.Address, limit int) (out []source.Event, err e
 	return out, nil
 }
 
-// desk is the square's buyer.
-type desk struct{ s *Square }
+// books are the square's buyer.
+type books struct{ s *Square }
 
-func (d desk) Models(context.Context) ([]buyer.Model, error) { return d.s.ModelsNow, nil }
+func (d books) Models(context.Context) ([]buyer.Model, error) { return d.s.ModelsNow, nil }
 
-func (d desk) Receipts(_ context.Context, before time.Time, n int) (out []buyer.Record, err error) {
+func (d books) Receipts(_ context.Context, before time.Time, n int) (out []desk.Record, err error) {
 	for _, r := range d.s.Records {
 		if (before.IsZero() || r.Time.Before(before)) && len(out) < n {
 			out = append(out, r)
@@ -218,7 +219,7 @@ func (d desk) Receipts(_ context.Context, before time.Time, n int) (out []buyer.
 	return out, nil
 }
 
-func (d desk) ReceiptsOf(_ context.Context, account string, before time.Time, n int) (out []buyer.Record, err error) {
+func (d books) ReceiptsOf(_ context.Context, account string, before time.Time, n int) (out []desk.Record, err error) {
 	for _, r := range d.s.Records {
 		if r.Account == account && (before.IsZero() || r.Time.Before(before)) && len(out) < n {
 			out = append(out, r)
@@ -227,16 +228,16 @@ func (d desk) ReceiptsOf(_ context.Context, account string, before time.Time, n 
 	return out, nil
 }
 
-func (d desk) Receipt(_ context.Context, id square.Hash) (buyer.Record, error) {
+func (d books) Receipt(_ context.Context, id square.Hash) (desk.Record, error) {
 	for _, r := range d.s.Records {
 		if r.ID == id {
 			return r, nil
 		}
 	}
-	return buyer.Record{}, fmt.Errorf("%w: %w", source.ErrNotFound, buyer.ErrNoReceipt)
+	return desk.Record{}, fmt.Errorf("%w: %w", source.ErrNotFound, desk.ErrNoReceipt)
 }
 
-func (d desk) LeaseReceipts(_ context.Context, lease square.Hash, n int) (out []buyer.Record, err error) {
+func (d books) LeaseReceipts(_ context.Context, lease square.Hash, n int) (out []desk.Record, err error) {
 	for _, r := range slices.Backward(d.s.Records) {
 		if r.Evidence.Receipt.Lease == lease && len(out) < n {
 			out = append(out, r)
@@ -245,19 +246,19 @@ func (d desk) LeaseReceipts(_ context.Context, lease square.Hash, n int) (out []
 	return out, nil
 }
 
-func (d desk) Audit(_ context.Context, id square.Hash) (buyer.Audit, error) {
+func (d books) Audit(_ context.Context, id square.Hash) (desk.Audit, error) {
 	for i := range d.s.Records {
 		if d.s.Records[i].ID == id {
 			d.s.Records[i].Audit = d.s.Audited
 			return d.s.Audited, nil
 		}
 	}
-	return "", fmt.Errorf("%w: %w", source.ErrNotFound, buyer.ErrNoReceipt)
+	return "", fmt.Errorf("%w: %w", source.ErrNotFound, desk.ErrNoReceipt)
 }
 
-func (d desk) Standing() map[square.Hash]buyer.Standing { return d.s.Owed }
+func (d books) Standing() map[square.Hash]desk.Standing { return d.s.Owed }
 
-func (d desk) CloseLease(_ context.Context, id square.Hash) error {
+func (d books) CloseLease(_ context.Context, id square.Hash) error {
 	for i := range d.s.AllLeases {
 		if d.s.AllLeases[i].ID == id {
 			d.s.AllLeases[i].State, d.s.AllLeases[i].Reason = market.Settled, market.ReasonAgreed
@@ -267,7 +268,7 @@ func (d desk) CloseLease(_ context.Context, id square.Hash) error {
 	return source.ErrNotFound
 }
 
-func (desk) Words(e square.Evidence) (source.Words, error) {
+func (books) Words(e square.Evidence) (source.Words, error) {
 	if len(e.Request) == 0 {
 		return source.Words{}, errors.New("the question is no longer kept")
 	}
@@ -336,7 +337,7 @@ func Open(t testing.TB, s *Square, change func(*console.Config)) *Test {
 		t.Fatal(err)
 	}
 	cfg := console.Config{
-		Owner: owner.Address(), Ledger: s, History: history{s}, Desk: desk{s}, Keys: store, OwnerKey: secret,
+		Owner: owner.Address(), Ledger: s, History: history{s}, Desk: books{s}, Keys: store, OwnerKey: secret,
 		Log: slog.New(slog.DiscardHandler),
 	}
 	cfg.Models = register{s}

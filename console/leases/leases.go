@@ -17,7 +17,7 @@ import (
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/desk"
 )
 
 // Page lists and shows leases.
@@ -152,7 +152,7 @@ type story struct {
 	id       square.Hash
 	lease    *source.Lease // nil: the ledger has forgotten it
 	events   []source.Event
-	receipts []buyer.Record
+	receipts []desk.Record
 	mayClose bool
 }
 
@@ -204,8 +204,8 @@ func (p *Page) find(r *http.Request) (story, error) {
 
 // asked is the last receipts of a lease that the viewer may see, newest first.
 // When none of the viewer's last ones is of this lease, it is the lease's first.
-func (p *Page) asked(ctx context.Context, v session.Viewer, lease square.Hash) (out []buyer.Record, err error) {
-	var recent []buyer.Record
+func (p *Page) asked(ctx context.Context, v session.Viewer, lease square.Hash) (out []desk.Record, err error) {
+	var recent []desk.Record
 	switch {
 	case v.IsOwner():
 		recent, err = p.desk.Receipts(ctx, time.Time{}, maxRecent)

@@ -13,7 +13,7 @@ import (
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/desk"
 )
 
 func hash(n int) (h square.Hash) {
@@ -84,9 +84,9 @@ func TestStory(t *testing.T) {
 	}
 	sq.Past = []source.Event{event(7, market.EvOpened), event(7, market.EvRedeemed), event(7, market.EvChallenged), event(9, market.EvOpened), event(9, market.EvEnded)}
 	reader, k := s.AsKey("reader")
-	sq.Records = []buyer.Record{
-		{ID: hash(100), Account: k.ID, Model: "mine", Denom: square.Denom, Evidence: square.Evidence{Receipt: square.Receipt{Lease: hash(7)}}},
-		{ID: hash(101), Account: "other", Model: "theirs", Denom: square.Denom, Evidence: square.Evidence{Receipt: square.Receipt{Lease: hash(7)}}},
+	sq.Records = []desk.Record{
+		{ID: hash(100), Account: k.ID, Subject: "mine", Denom: square.Denom, Evidence: square.Evidence{Receipt: square.Receipt{Lease: hash(7)}}},
+		{ID: hash(101), Account: "other", Subject: "theirs", Denom: square.Denom, Evidence: square.Evidence{Receipt: square.Receipt{Lease: hash(7)}}},
 	}
 	b := s.AsOwner()
 	path := "/leases/" + hash(7).String()
@@ -121,7 +121,7 @@ func TestLastReceipts(t *testing.T) {
 	sq.AllLeases = []source.Lease{lease(7, s.Owner.Address(), key(t).Address(), market.Active)}
 	reader, k := s.AsKey("reader")
 	for n := range 50 {
-		r := buyer.Record{ID: hash(n), Account: "other", Model: fmt.Sprintf("model %d.", n), Time: time.Now().Add(-time.Duration(n) * time.Second), Denom: square.Denom}
+		r := desk.Record{ID: hash(n), Account: "other", Subject: fmt.Sprintf("model %d.", n), Time: time.Now().Add(-time.Duration(n) * time.Second), Denom: square.Denom}
 		r.Evidence.Receipt.Lease = hash(7)
 		if n == 0 {
 			r.Account = k.ID

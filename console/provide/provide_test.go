@@ -16,8 +16,8 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/seller"
 )
 
@@ -68,7 +68,7 @@ func open(t testing.TB) (*consoletest.Test, *consoletest.Browser) {
 	stake := source.Stake{}
 	stake.Provider, stake.Trade, stake.Total, stake.Locked, stake.Unbonding, stake.Until = me, infer.Name, 100_000_000, 40_000_000, 10_000_000, time.Now().Add(time.Hour).Unix()
 	sq.AllStakes = []source.Stake{stake}
-	sq.Records = []buyer.Record{{ID: hash(1059), Time: time.Now()}}
+	sq.Records = []desk.Record{{ID: hash(1059), Time: time.Now()}}
 	e := source.Event{Height: 99}
 	e.Kind, e.Lease, e.Provider, e.Time, e.To, e.Reason = market.EvEnded, hash(4), me, time.Now().Unix(), market.Slashed, market.ReasonFraud
 	sq.Past = []source.Event{e}

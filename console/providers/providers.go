@@ -19,6 +19,7 @@ import (
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 )
@@ -205,7 +206,7 @@ type account struct {
 
 // audits is how often an audit of its answers ended so.
 type audits struct {
-	audit buyer.Audit
+	audit desk.Audit
 	n     int
 }
 
@@ -310,7 +311,7 @@ func (p *Page) saw(ctx context.Context, v session.Viewer, a *account) error {
 			a.seen = append(a.seen, m)
 		}
 	}
-	var recs []buyer.Record
+	var recs []desk.Record
 	var err error
 	switch {
 	case v.IsOwner():
@@ -322,16 +323,16 @@ func (p *Page) saw(ctx context.Context, v session.Viewer, a *account) error {
 		return fmt.Errorf("read the receipts: %w", err)
 	}
 	a.of = len(recs)
-	count := map[buyer.Audit]int{}
+	count := map[desk.Audit]int{}
 	for _, r := range recs {
 		if r.Provider == a.address {
 			a.asked++
 			count[r.Audit]++
 		}
 	}
-	for _, k := range []buyer.Audit{
-		buyer.AuditProven, buyer.AuditEqual, buyer.AuditUpheld, buyer.AuditNone,
-		buyer.AuditUnproven, buyer.AuditDifferent, buyer.AuditChallenged, buyer.AuditSlashed,
+	for _, k := range []desk.Audit{
+		desk.AuditProven, desk.AuditEqual, desk.AuditUpheld, desk.AuditNone,
+		desk.AuditUnproven, desk.AuditDifferent, desk.AuditChallenged, desk.AuditSlashed,
 	} {
 		if count[k] > 0 {
 			a.audits = append(a.audits, audits{k, count[k]})

@@ -11,6 +11,7 @@ import (
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 )
@@ -107,7 +108,7 @@ func TestProvider(t *testing.T) {
 	sq.ModelsNow = []buyer.Model{{ID: "m", Digest: hash(1), Provider: who(1), TTFT: 21 * time.Millisecond, Throughput: 150}}
 	reader, k := s.AsKey("reader")
 	for n, account := range []string{k.ID, "other", "other"} {
-		rec := buyer.Record{ID: hash(200 + n), Provider: who(1), Account: account, Audit: buyer.AuditEqual, Time: time.Now()}
+		rec := desk.Record{ID: hash(200 + n), Provider: who(1), Account: account, Audit: desk.AuditEqual, Time: time.Now()}
 		sq.Records = append(sq.Records, rec)
 	}
 	path := "/providers/" + who(1).String()

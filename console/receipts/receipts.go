@@ -15,8 +15,8 @@ import (
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
 // Page lists and shows receipts.
@@ -53,27 +53,27 @@ type row struct {
 	price      uint64
 	denom      string
 	ttft       time.Duration
-	audit      buyer.Audit
+	audit      desk.Audit
 	exact      bool
 }
 
-func rowOf(r buyer.Record) *row {
+func rowOf(r desk.Record) *row {
 	out := &row{
-		id: r.ID, time: r.Time, model: r.Model, provider: r.Provider.String(), account: r.Account,
-		price: r.Evidence.Receipt.Price, denom: r.Denom, ttft: r.TTFT, audit: r.Audit, exact: exact(r),
+		id: r.ID, time: r.Time, model: r.Subject, provider: r.Provider.String(), account: r.Account,
+		price: r.Evidence.Receipt.Price, denom: r.Denom, ttft: r.Latency, audit: r.Audit, exact: exact(r),
 	}
 	out.prompt, out.completion = tokens(r)
 	return out
 }
 
 // exact reports whether an answer can be run again.
-func exact(r buyer.Record) bool {
+func exact(r desk.Record) bool {
 	q, err := infer.DecodeRequest(r.Evidence.Request)
 	return err == nil && q.Kind == infer.Exact
 }
 
 // tokens are the metered units of a question and its answer.
-func tokens(r buyer.Record) (prompt, completion uint64) {
+func tokens(r desk.Record) (prompt, completion uint64) {
 	u := r.Evidence.Receipt.Units
 	if len(u) > 0 {
 		prompt = u[0]
@@ -130,7 +130,7 @@ func (p *Page) latest(ctx context.Context) ([]*row, error) {
 // verified are the ways an answer can have been verified, to filter by.
 var verified = func() []list.Option {
 	out := []list.Option{{Value: "", Title: "Any"}, {Value: "none", Title: "signed only"}}
-	for _, a := range []buyer.Audit{buyer.AuditEqual, buyer.AuditProven, buyer.AuditUnproven, buyer.AuditDifferent, buyer.AuditChallenged, buyer.AuditSlashed, buyer.AuditUpheld} {
+	for _, a := range []desk.Audit{desk.AuditEqual, desk.AuditProven, desk.AuditUnproven, desk.AuditDifferent, desk.AuditChallenged, desk.AuditSlashed, desk.AuditUpheld} {
 		_, words, _ := ui.Verified(a, true)
 		out = append(out, list.Option{Value: string(a), Title: words})
 	}
@@ -158,7 +158,7 @@ var compare = map[string]func(a, b *row) int{
 	"answer":   list.By(func(r *row) uint64 { return r.completion }),
 	"price":    list.By(func(r *row) uint64 { return r.price }),
 	"ttft":     list.By(func(r *row) time.Duration { return r.ttft }),
-	"verified": list.By(func(r *row) buyer.Audit { return r.audit }),
+	"verified": list.By(func(r *row) desk.Audit { return r.audit }),
 }
 
 func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
@@ -173,7 +173,7 @@ func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
 	viewer := ui.Of(r.Context()).Viewer()
 	model, provider, audit := q.Filters["model"], q.Filters["provider"], q.Filters["verified"]
 	if audit == "none" {
-		audit = string(buyer.AuditNone)
+		audit = string(desk.AuditNone)
 	}
 	some := q.Filters["verified"] != ""
 	view := list.Choose(rows, q, func(r *row) bool {
@@ -184,24 +184,24 @@ func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
 }
 
 // find is a receipt that the viewer may see.
-func (p *Page) find(r *http.Request) (buyer.Record, error) {
+func (p *Page) find(r *http.Request) (desk.Record, error) {
 	id, err := square.ParseHash(r.PathValue("id"))
 	if err != nil {
-		return buyer.Record{}, ui.NotFound("receipt")
+		return desk.Record{}, ui.NotFound("receipt")
 	}
 	rec, err := p.desk.Receipt(r.Context(), id)
 	if err != nil {
 		return rec, err
 	}
 	if !ui.Of(r.Context()).Viewer().Asked(rec.Account) {
-		return buyer.Record{}, ui.NotFound("receipt")
+		return desk.Record{}, ui.NotFound("receipt")
 	}
 	return rec, nil
 }
 
 // story is what a receipt's page tells.
 type story struct {
-	rec     buyer.Record
+	rec     desk.Record
 	words   source.Words
 	unread  string // why there are none
 	events  []source.Event

@@ -16,7 +16,7 @@ import (
 	"github.com/torg-network/torg/console/session"
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/desk"
 )
 
 func table(v session.Viewer, q list.Query, view list.View[*row]) templ.Component {
@@ -251,7 +251,7 @@ func detail(v session.Viewer, s story) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Stat("First token", ui.Took(s.rec.TTFT), "").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Stat("First token", ui.Took(s.rec.Latency), "").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -442,7 +442,7 @@ func detail(v session.Viewer, s story) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = step(s.rec.Time.Add(-s.rec.TTFT), "Asked", "").Render(templ.WithChildren(ctx, templ_7745c5c3_Var16), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = step(s.rec.Time.Add(-s.rec.Latency), "Asked", "").Render(templ.WithChildren(ctx, templ_7745c5c3_Var16), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -761,9 +761,9 @@ func signed(v session.Viewer, s story) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var35 string
-		templ_7745c5c3_Var35, templ_7745c5c3_Err = templ.JoinStringErrs(s.rec.Model)
+		templ_7745c5c3_Var35, templ_7745c5c3_Err = templ.JoinStringErrs(s.rec.Subject)
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `receipts/receipts.templ`, Line: 157, Col: 79}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `receipts/receipts.templ`, Line: 157, Col: 81}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var35))
 		if templ_7745c5c3_Err != nil {
@@ -817,7 +817,7 @@ func signed(v session.Viewer, s story) templ.Component {
 }
 
 // badge says in a word how far an answer was verified.
-func badge(a buyer.Audit, exact bool) templ.Component {
+func badge(a desk.Audit, exact bool) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
 func hash(n int) (h square.Hash) {
@@ -25,10 +25,10 @@ func hash(n int) (h square.Hash) {
 }
 
 // record is receipt n, asked n seconds before now.
-func record(n int, account string) buyer.Record {
-	return buyer.Record{
-		ID: hash(n), Time: time.Now().Add(-time.Duration(n) * time.Second), Model: fmt.Sprintf("model-%d", n%3),
-		Provider: square.Address{byte(n % 5), 1}, Account: account, Denom: square.Denom, TTFT: time.Duration(n) * time.Millisecond,
+func record(n int, account string) desk.Record {
+	return desk.Record{
+		ID: hash(n), Time: time.Now().Add(-time.Duration(n) * time.Second), Subject: fmt.Sprintf("model-%d", n%3),
+		Provider: square.Address{byte(n % 5), 1}, Account: account, Denom: square.Denom, Latency: time.Duration(n) * time.Millisecond,
 		Evidence: square.Evidence{
 			Receipt: square.Receipt{Lease: hash(9), Units: []uint64{uint64(n), 7}, Price: uint64(1000 + n), Cumulative: 5000, Seq: 4, Subject: hash(77)},
 			Request: infer.Request{Kind: infer.Exact, MaxTokens: 7, TopP: 10_000, Prompt: fmt.Appendf(nil, "question %d <b>", n)}.Encode(), Result: []byte("answer"),
@@ -70,7 +70,7 @@ func TestList(t *testing.T) {
 	// One comes in, and an audit changes another.
 	sq.Records = slices.Insert(sq.Records, 0, record(0, "owner"))
 	sq.Records[0].Time = time.Now()
-	sq.Records[7].Audit = buyer.AuditSlashed
+	sq.Records[7].Audit = desk.AuditSlashed
 	b.Get("/receipts").Has("1–50 of 121", "false: provider slashed", "signed")
 }
 
@@ -79,7 +79,7 @@ func TestForeignReceipts(t *testing.T) {
 	sq := consoletest.New()
 	s := consoletest.Open(t, sq, nil)
 	b, k := s.AsKey("mine")
-	sq.Records = []buyer.Record{record(1, k.ID), record(2, "someone"), record(3, "")}
+	sq.Records = []desk.Record{record(1, k.ID), record(2, "someone"), record(3, "")}
 	b.Get("/receipts").Is(http.StatusOK).Has("1–1 of 1").Lacks(hash(2).String(), hash(3).String(), "model-2")
 	b.Get("/receipts/"+hash(1).String()).Is(http.StatusOK).Has("question 1 <b>", "answer", "Signed").Lacks("question 1 <b>")
 	for _, n := range []int{2, 3} {
@@ -102,8 +102,8 @@ func TestForeignReceipts(t *testing.T) {
 func TestStory(t *testing.T) {
 	sq := consoletest.New()
 	rec := record(5, "owner")
-	sq.Records = []buyer.Record{rec}
-	sq.Audited = buyer.AuditEqual
+	sq.Records = []desk.Record{rec}
+	sq.Audited = desk.AuditEqual
 	event := func(kind market.Kind, at time.Time) source.Event {
 		e := source.Event{Height: 12345, Tx: hash(500)}
 		e.Kind, e.Lease, e.Time, e.Reason = kind, hash(9), at.Unix(), market.ReasonEnded

@@ -12,6 +12,7 @@ import (
 	"github.com/torg-network/torg/gateway/keys"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/seller"
 )
@@ -115,14 +116,14 @@ type History interface {
 // Desk is what this machine's buyer knows; *buyer.Desk is one.
 type Desk interface {
 	Models(ctx context.Context) ([]buyer.Model, error)
-	Receipts(ctx context.Context, before time.Time, n int) ([]buyer.Record, error)
-	ReceiptsOf(ctx context.Context, account string, before time.Time, n int) ([]buyer.Record, error)
-	Receipt(ctx context.Context, id square.Hash) (buyer.Record, error)
-	LeaseReceipts(ctx context.Context, lease square.Hash, n int) ([]buyer.Record, error)
-	Audit(ctx context.Context, id square.Hash) (buyer.Audit, error)
+	Receipts(ctx context.Context, before time.Time, n int) ([]desk.Record, error)
+	ReceiptsOf(ctx context.Context, account string, before time.Time, n int) ([]desk.Record, error)
+	Receipt(ctx context.Context, id square.Hash) (desk.Record, error)
+	LeaseReceipts(ctx context.Context, lease square.Hash, n int) ([]desk.Record, error)
+	Audit(ctx context.Context, id square.Hash) (desk.Audit, error)
 	CloseLease(ctx context.Context, id square.Hash) error
 	// Standing is what each lease of this machine's wallet owes by vouchers.
-	Standing() map[square.Hash]buyer.Standing
+	Standing() map[square.Hash]desk.Standing
 	// Words opens a receipt's evidence; an error says why it cannot be read.
 	Words(e square.Evidence) (Words, error)
 }

@@ -1,24 +1,24 @@
 package ui
 
-import "github.com/torg-network/torg/trade/infer/buyer"
+import "github.com/torg-network/torg/trade/desk"
 
 // Verified says how far an answer has been verified: a badge's tone and words,
 // and a sentence. exact is whether it can be re-executed at all.
-func Verified(a buyer.Audit, exact bool) (t Tone, words, sentence string) {
+func Verified(a desk.Audit, exact bool) (t Tone, words, sentence string) {
 	switch a {
-	case buyer.AuditProven:
+	case desk.AuditProven:
 		return Good, "proof checked", "A proof that the model gave this answer was checked here, before more was paid."
-	case buyer.AuditUnproven:
+	case desk.AuditUnproven:
 		return Warn, "not proven", "This answer was to come with a proof, which is not here, or does not hold."
-	case buyer.AuditEqual:
+	case desk.AuditEqual:
 		return Good, "re-executed: equal", "The model was run again on the same request and gave the same answer, bit by bit."
-	case buyer.AuditDifferent:
+	case desk.AuditDifferent:
 		return Bad, "re-executed: different", "The model gives another answer than the one that was sold."
-	case buyer.AuditChallenged:
+	case desk.AuditChallenged:
 		return Busy, "challenged", "The model gives another answer than the one that was sold; the ledger's judges are looking at it."
-	case buyer.AuditSlashed:
+	case desk.AuditSlashed:
 		return Bad, "false: provider slashed", "The answer was false. The ledger found so too and took the provider's bond."
-	case buyer.AuditUpheld:
+	case desk.AuditUpheld:
 		return Good, "upheld by the judges", "It was challenged, and the judges found it right."
 	}
 	if exact {

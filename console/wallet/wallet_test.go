@@ -20,7 +20,7 @@ import (
 	"github.com/torg-network/torg/gateway/keys"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/desk"
 )
 
 // bank notes what it is told to do.
@@ -68,7 +68,7 @@ func open(t testing.TB) (*consoletest.Test, *bank) {
 		Order: square.Order{Buyer: me, Denom: square.Denom},
 	}}
 	s.AllLeases = []source.Lease{lease}
-	s.Owed = map[square.Hash]buyer.Standing{lease.ID: {Charged: 1_250_000, Promised: 2_000_000}}
+	s.Owed = map[square.Hash]desk.Standing{lease.ID: {Charged: 1_250_000, Promised: 2_000_000}}
 	s.AllChannels = []source.Channel{{ID: square.Hash{6}, Config: square.ChannelConfig{Payer: me, Receiver: provider}, Denom: square.Denom, Deposit: 3_000_000, Claimed: 500_000}}
 	s.Past = []source.Event{{Event: market.Event{
 		Kind: market.EvOpened, Buyer: me, By: me, Lease: lease.ID, Time: time.Now().Add(-time.Hour).Unix(),

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/gateway/keys"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/wire"
 )
@@ -100,35 +101,35 @@ func classify(err error) *Error {
 			err.Error()+fmt.Sprintf("; lower max_tokens, shorten the prompt, or raise it: `torg key budget %s <amount>`", budget.ID))
 	case errors.Is(err, buyer.ErrNoModel):
 		return problem(http.StatusNotFound, typeInvalid, "model_not_found", err.Error())
-	case errors.Is(err, buyer.ErrNoProvider):
+	case errors.Is(err, desk.ErrNoProvider):
 		e := problem(http.StatusNotFound, typeInvalid, "no_provider", err.Error()+"; relax the provider object")
 		param := "provider"
 		e.Param = &param
 		return e
-	case errors.Is(err, buyer.ErrFunds):
+	case errors.Is(err, desk.ErrFunds):
 		return problem(http.StatusPaymentRequired, typeQuota, "insufficient_funds", err.Error()+"; "+topUp)
-	case errors.Is(err, buyer.ErrBudget):
+	case errors.Is(err, desk.ErrBudget):
 		return problem(http.StatusPaymentRequired, typeQuota, "key_budget_exceeded", err.Error()+"; lower max_tokens, shorten the prompt, or raise the key's budget (`torg key budget`)")
-	case errors.Is(err, buyer.ErrPrice):
+	case errors.Is(err, desk.ErrPrice):
 		return problem(http.StatusBadRequest, typeInvalid, "request_too_expensive", err.Error()+"; lower max_tokens, shorten the prompt, or give leases more (`escrow` in the configuration)")
-	case errors.Is(err, buyer.ErrBusy):
+	case errors.Is(err, desk.ErrBusy):
 		e := problem(http.StatusTooManyRequests, typeRate, "busy", err.Error())
 		e.After = time.Second
 		return e
-	case errors.Is(err, buyer.ErrPaused):
+	case errors.Is(err, desk.ErrPaused):
 		e := problem(http.StatusServiceUnavailable, typeServer, "provider_paused", err.Error()+"; if it is this machine's, `torg provide resume` or the console's page Provide lets it work again")
 		e.After = 30 * time.Second
 		e.NoRetry = true
 		return e
-	case errors.Is(err, buyer.ErrStalled):
+	case errors.Is(err, desk.ErrStalled):
 		e := problem(http.StatusServiceUnavailable, typeServer, "ledger_stalled", err.Error())
 		e.After = 5 * time.Second
 		return e
-	case errors.Is(err, buyer.ErrUnproven):
+	case errors.Is(err, desk.ErrUnproven):
 		e := problem(http.StatusBadGateway, typeServer, "unproven", err.Error()+"; what it cost is in `torg receipt list`; its provider is challenged and asked no more")
 		e.NoRetry = true
 		return e
-	case errors.Is(err, buyer.ErrUnknown):
+	case errors.Is(err, desk.ErrUnknown):
 		e := problem(http.StatusServiceUnavailable, typeServer, "outcome_unknown",
 			err.Error()+"; it may have been charged, and shows up in `torg receipt list` when the provider answers")
 		e.NoRetry = true
@@ -137,7 +138,7 @@ func classify(err error) *Error {
 		return problem(http.StatusBadRequest, typeInvalid, "provider_refused", "the provider refused the request: "+refusal.Message)
 	case errors.Is(err, context.DeadlineExceeded):
 		return problem(http.StatusGatewayTimeout, typeServer, "timeout", "the answer took longer than this gateway waits; nothing more was charged")
-	case errors.Is(err, buyer.ErrProvider), errors.As(err, &refusal): // the second: after output had begun
+	case errors.Is(err, desk.ErrProvider), errors.As(err, &refusal): // the second: after output had begun
 		return problem(http.StatusBadGateway, typeServer, "provider_failed", err.Error())
 	case errors.Is(err, context.Canceled):
 		return problem(499, typeServer, "cancelled", "the client went away")

@@ -16,6 +16,7 @@ import (
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/gateway/keys"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/meter"
@@ -306,7 +307,7 @@ func (q *request) do(a buyer.Ask, emit func(infer.Delta) error) (buyer.Answer, e
 		if limit := q.hold.Limit(); limit > 0 {
 			a.MaxCost = limit - min(limit, q.event.Cost.Units)
 			if a.MaxCost == 0 {
-				return buyer.Answer{}, buyer.ErrBudget
+				return buyer.Answer{}, desk.ErrBudget
 			}
 		}
 	}
@@ -324,7 +325,7 @@ func (q *request) do(a buyer.Ask, emit func(infer.Delta) error) (buyer.Answer, e
 	e := &q.event
 	e.Err = err
 	if err != nil {
-		q.unknown = q.unknown || errors.Is(err, buyer.ErrUnknown)
+		q.unknown = q.unknown || errors.Is(err, desk.ErrUnknown)
 		return answer, err
 	}
 	e.Provider, e.Lease, e.Receipt = answer.Provider, answer.Lease, answer.Receipt

@@ -21,6 +21,7 @@ import (
 	"github.com/torg-network/torg/gateway/openai"
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
@@ -35,7 +36,8 @@ import (
 // model.
 type town struct {
 	*door
-	desk   *buyer.Desk
+	desk   *desk.Desk
+	asks   *buyer.Buyer
 	seller *seller.Seller
 	keys   *keys.Store
 
@@ -90,7 +92,7 @@ func newTown(t *testing.T, perPrompt uint64) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sold, bought := store(seller.Buckets...), store(buyer.Buckets...)
+	sold, bought := store(seller.Buckets...), store(desk.Buckets...)
 	var sells []provider.Service
 	for _, e := range []provider.Engine{provider.Upstream{Base: up.URL}.Engine(provider.Model{Name: "fake", Subject: infer.Subject("fake")}), provider.Exact(nano.Model())} {
 		sells = append(sells, provider.Service{Engine: e, Rates: rates, Denom: square.Denom, Capacity: 8})
@@ -105,11 +107,16 @@ func newTown(t *testing.T, perPrompt uint64) *town {
 	if err := tw.seller.PostOffers(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	tw.desk, err = buyer.New(buyer.Config{
-		Key: key(), Owner: owner, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: owner.Address()}, Store: bought,
-		Escrow: 10 * square.UnitsPerTorg, JobValue: square.UnitsPerTorg / 5, Lanes: 2, Models: []infer.Replayer{model},
+	account := fake.Account{Ledger: l, Self: owner.Address()}
+	inference := buyer.NewTrade([]infer.Replayer{model}, account.Card)
+	tw.desk, err = desk.New(desk.Config{
+		Key: key(), Owner: owner, ChainID: fake.ChainID, Ledger: account, Store: bought, Trades: []desk.Trade{inference},
+		Escrow: 10 * square.UnitsPerTorg, JobValue: square.UnitsPerTorg / 5, Lanes: 2,
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if tw.asks, err = buyer.New(buyer.Config{Desk: tw.desk, Trade: inference}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -121,7 +128,7 @@ func newTown(t *testing.T, perPrompt uint64) *town {
 	if tw.keys, err = keys.Open(filepath.Join(t.TempDir(), "keys.db"), nil); err != nil {
 		t.Fatal(err)
 	}
-	h, err := openai.New(openai.Config{Seller: tw.desk, Keys: tw.keys, Log: slog.New(slog.DiscardHandler)})
+	h, err := openai.New(openai.Config{Seller: tw.asks, Keys: tw.keys, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +311,7 @@ func TestMoneyIgnoredLimit(t *testing.T) {
 			t.Errorf("stream %s: counted %d times", stream, got)
 		}
 	}
-	models, err := tw.desk.Models(t.Context())
+	models, err := tw.asks.Models(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +356,7 @@ func TestMoneyLongPrompt(t *testing.T) {
 			t.Errorf("%s: %d, %d prompt tokens, %d bytes cut off", c.path, code, u[0], p.Truncated)
 		}
 		id, _ := square.ParseHash(p.Receipt)
-		if got, err := tw.desk.Audit(t.Context(), id); err != nil || got != buyer.AuditEqual {
+		if got, err := tw.desk.Audit(t.Context(), id); err != nil || got != desk.AuditEqual {
 			t.Errorf("%s: the audit says %s, %v", c.path, got, err)
 		}
 		if code, p = ask(tail, `,"truncation":"disabled"`); code != 200 || p.Truncated != 0 {

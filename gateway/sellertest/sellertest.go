@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/meter"
@@ -36,14 +37,14 @@ const (
 
 // Failing models are named "fails-" and what they fail with.
 var Failing = map[string]error{
-	"fails-provider": buyer.ErrProvider,
-	"fails-routing":  buyer.ErrNoProvider,
-	"fails-funds":    buyer.ErrFunds,
-	"fails-stalled":  buyer.ErrStalled,
-	"fails-unknown":  buyer.ErrUnknown,
-	"fails-unproven": buyer.ErrUnproven,
-	"fails-busy":     buyer.ErrBusy,
-	"fails-paused":   buyer.ErrPaused,
+	"fails-provider": desk.ErrProvider,
+	"fails-routing":  desk.ErrNoProvider,
+	"fails-funds":    desk.ErrFunds,
+	"fails-stalled":  desk.ErrStalled,
+	"fails-unknown":  desk.ErrUnknown,
+	"fails-unproven": desk.ErrUnproven,
+	"fails-busy":     desk.ErrBusy,
+	"fails-paused":   desk.ErrPaused,
 	"fails-refused":  &wire.Refusal{Code: wire.CodeBadRequest, Message: "the prompt is not to our taste"},
 	"fails-oddly":    errors.New("something nobody foresaw"),
 }
@@ -127,11 +128,11 @@ func (s *Seller) Do(ctx context.Context, a buyer.Ask, emit func(infer.Delta) err
 	me := func(prefix string) bool { return strings.HasPrefix(s.Provider().String(), prefix) }
 	if len(a.Route.Only) > 0 && !slices.ContainsFunc(a.Route.Only, me) || slices.ContainsFunc(a.Route.Ignore, me) ||
 		a.Route.MaxCompletion > 0 && a.Route.MaxCompletion < Rates[1].PerMillion {
-		return buyer.Answer{}, fmt.Errorf("%s: %w", m.ID, buyer.ErrNoProvider)
+		return buyer.Answer{}, fmt.Errorf("%s: %w", m.ID, desk.ErrNoProvider)
 	}
 	if a.Route.Policy == square.PolicyProve {
 		if m.Rates = m.Proven; m.Proven == nil {
-			return buyer.Answer{}, fmt.Errorf("%s: %w", m.ID, buyer.ErrNoProvider)
+			return buyer.Answer{}, fmt.Errorf("%s: %w", m.ID, desk.ErrNoProvider)
 		}
 	}
 	units, err := meter.Ceiling(a.Request, m.Context)
@@ -139,7 +140,7 @@ func (s *Seller) Do(ctx context.Context, a buyer.Ask, emit func(infer.Delta) err
 		return buyer.Answer{}, &wire.Refusal{Code: wire.CodeBadRequest, Message: err.Error()}
 	}
 	if most, err := square.Price(m.Rates, units); err != nil || a.MaxCost > 0 && most > a.MaxCost {
-		return buyer.Answer{}, fmt.Errorf("up to %d: %w", most, buyer.ErrBudget)
+		return buyer.Answer{}, fmt.Errorf("up to %d: %w", most, desk.ErrBudget)
 	}
 	if err := Failing[m.ID]; err != nil {
 		return buyer.Answer{}, fmt.Errorf("%s: %w", m.ID, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
@@ -92,23 +93,29 @@ func TestMarket(t *testing.T) {
 	// The buyer.
 	owner, authorizer := newKey(t), newKey(t)
 	ledger.Fund(owner.Address(), 1_000_000_000)
-	books, err := journal.Open(filepath.Join(t.TempDir(), "buyer.db"), buyer.Buckets...)
+	books, err := journal.Open(filepath.Join(t.TempDir(), "buyer.db"), desk.Buckets...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	desk, err := buyer.New(buyer.Config{
-		Key: authorizer, Owner: owner, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: ledger, Self: owner.Address()},
-		Store: books, Escrow: 100_000_000, JobValue: 10_000_000, Models: []infer.Replayer{model},
+	account := fake.Account{Ledger: ledger, Self: owner.Address()}
+	inference := buyer.NewTrade([]infer.Replayer{model}, account.Card)
+	buying, err := desk.New(desk.Config{
+		Key: authorizer, Owner: owner, ChainID: fake.ChainID, Ledger: account,
+		Store: books, Escrow: 100_000_000, JobValue: 10_000_000, Trades: []desk.Trade{inference},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	chores.Go(func() { _ = desk.Run(ctx) })
+	asks, err := buyer.New(buyer.Config{Desk: buying, Trade: inference})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chores.Go(func() { _ = buying.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		server.Close()
 		chores.Wait()
-		desk.Close()
+		buying.Close()
 		end, done := context.WithTimeout(context.Background(), time.Second)
 		defer done()
 		_ = p.Close(end)
@@ -122,22 +129,22 @@ func TestMarket(t *testing.T) {
 		}
 	})
 
-	env := serve(t, desk, func() any { return map[string]int64{"running": running.Load()} })
+	env := serve(t, asks, func() any { return map[string]int64{"running": running.Load()} })
 	env["TORG_MODEL"], env["TORG_SLOW"], env["TORG_UPSTREAM"] = nano.Name, nano.Name, upstream
 	scenarios(t, env)
 
 	// Every receipt of the exact model says what the model says.
-	records, err := desk.Receipts(t.Context(), time.Time{}, 100)
+	records, err := buying.Receipts(t.Context(), time.Time{}, 100)
 	if err != nil || len(records) < 30 {
 		t.Fatalf("%d receipts, %v", len(records), err)
 	}
 	audited := 0
 	for _, r := range records {
-		if r.Model != nano.Name {
+		if r.Subject != nano.Name {
 			continue
 		}
-		found, err := desk.Audit(t.Context(), r.ID)
-		if err != nil || found != buyer.AuditEqual && found != buyer.AuditProven {
+		found, err := buying.Audit(t.Context(), r.ID)
+		if err != nil || found != desk.AuditEqual && found != desk.AuditProven {
 			t.Errorf("receipt %s: %s %v", r.ID.Short(), found, err)
 		}
 		audited++

@@ -1,15 +1,13 @@
-// Package buyer buys inference: it keeps standing leases with providers, pays
-// each request with a voucher, routes, falls back, and keeps every receipt.
-// The gateway's doors stand on it.
+// Package buyer buys inference over a desk, which holds the leases, pays, and keeps
+// the receipts: it routes a request, talks to providers, falls back, and verifies
+// answers. The gateway's doors stand on it.
 package buyer
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/torg-network/torg/chain"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/wire"
@@ -87,24 +85,11 @@ type Seller interface {
 	// Do asks. emit is called for every piece, in order; an error from it or an
 	// ended ctx stops the work and the paying, and Do still returns the Answer
 	// with what was charged. On an error no money was spent, unless the error
-	// is ErrUnknown. Under the policy prove it returns once the proof has been
-	// checked, or with ErrUnproven, which is an ErrUnknown.
+	// is desk.ErrUnknown. Under the policy prove it returns once the proof has been
+	// checked, or with desk.ErrUnproven, which is an ErrUnknown.
 	Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (Answer, error)
 }
 
-// Typed failures of Do. All are wrapped.
-var (
-	ErrNoModel    = errors.New("no provider offers this model")
-	ErrNoProvider = errors.New("no provider fits the routing constraints")
-	ErrFunds      = errors.New("the paying account's balance is too low")
-	ErrBudget     = errors.New("the request could cost more than the budget left")
-	ErrPrice      = errors.New("the request could cost more than a lease holds")
-	ErrProvider   = errors.New("every provider tried failed")
-	ErrStalled    = chain.ErrStalled
-	ErrUnknown    = errors.New("the provider did not say how the request ended")
-	ErrBusy       = errors.New("every lane is busy")
-	ErrPaused     = errors.New("the provider has paused")
-)
-
-// ErrUnproven says that an answer was paid for that its provider did not prove.
-var ErrUnproven = fmt.Errorf("the answer was not proven: %w", ErrUnknown)
+// ErrNoModel says that no provider offers a model. It is wrapped, like the
+// failures of package desk, which are Do's as well.
+var ErrNoModel = errors.New("no provider offers this model")

@@ -15,7 +15,6 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/infertest"
 )
 
@@ -55,7 +54,7 @@ func TestOneUnknownOutcome(t *testing.T) {
 			h.ServeHTTP(w, r)
 		})
 	})
-	d := buy(t, l, func(c *buyer.Config) { c.Grace, c.Wait = 200*time.Millisecond, time.Second })
+	d := buy(t, l, func(c *config) { c.Grace, c.Wait = 200*time.Millisecond, time.Second })
 	if _, err := d.Do(t.Context(), ask("toy", 0, 3), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
@@ -173,22 +174,43 @@ func (s *stall) kill() {
 	s.cfg.Ledger.(fake.Account).Refuse(nil)
 }
 
+// config is what a shop is made of.
+type config struct {
+	desk.Config
+	Models         []infer.Replayer
+	Silence, Grace time.Duration
+}
+
+// open makes the two halves of a shop.
+func (c config) open() (*desk.Desk, *buyer.Buyer, error) {
+	t := buyer.NewTrade(c.Models, c.Ledger.Card)
+	c.Trades = []desk.Trade{t}
+	d, err := desk.New(c.Config)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := buyer.New(buyer.Config{Desk: d, Trade: t, Silence: c.Silence, Grace: c.Grace})
+	return d, b, err
+}
+
+// shop is a desk, and who buys inference over it.
 type shop struct {
-	*buyer.Desk
-	cfg  buyer.Config
+	*desk.Desk
+	*buyer.Buyer
+	cfg  config
 	path string
 	stop func()
 }
 
-func buy(t testing.TB, l *fake.Ledger, set func(*buyer.Config)) *shop {
+func buy(t testing.TB, l *fake.Ledger, set func(*config)) *shop {
 	t.Helper()
 	owner, key := newKey(t), newKey(t)
 	l.Fund(owner.Address(), 1_000_000_000)
 	d := &shop{path: filepath.Join(t.TempDir(), "buyer.db")}
-	d.cfg = buyer.Config{
+	d.cfg = config{Config: desk.Config{
 		Key: key, Owner: owner, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: owner.Address()},
 		Escrow: 100_000_000, JobValue: 1_000_000, Lanes: 8,
-	}
+	}}
 	if set != nil {
 		set(&d.cfg)
 	}
@@ -203,22 +225,21 @@ func buy(t testing.TB, l *fake.Ledger, set func(*buyer.Config)) *shop {
 
 func (d *shop) start(t testing.TB) {
 	t.Helper()
-	store, err := journal.Open(d.path, buyer.Buckets...)
+	store, err := journal.Open(d.path, desk.Buckets...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.cfg.Store = store
-	if d.Desk, err = buyer.New(d.cfg); err != nil {
+	if d.Desk, d.Buyer, err = d.cfg.open(); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	desk := d.Desk
-	running.Go(func() { _ = desk.Run(ctx) })
+	running.Go(func() { _ = d.Run(ctx) })
 	d.stop = func() {
 		cancel()
 		running.Wait()
-		desk.Close()
+		d.Close()
 		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
@@ -242,7 +263,7 @@ func TestExactSettlement(t *testing.T) {
 	toy := infertest.Toy{Name: "toy"}
 	l := infertest.NewLedger(toy)
 	s := sell(t, l, 16, toy)
-	d := buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{toy} })
+	d := buy(t, l, func(c *config) { c.Models = []infer.Replayer{toy} })
 	before, _ := l.Balance(d.cfg.Owner.Address())
 
 	started := time.Now()

@@ -7,7 +7,6 @@ import (
 
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/seller"
 )
@@ -22,7 +21,7 @@ func TestRunsOverTheEnd(t *testing.T) {
 	s.stop()
 	s.cfg.Terms = seller.Terms{Notice: 6 * time.Second}
 	s.start(t)
-	d := buy(t, l, func(c *buyer.Config) {
+	d := buy(t, l, func(c *config) {
 		c.Start, c.Drain, c.Challenge, c.Idle, c.Duration = 30*time.Second, 30*time.Second, 30*time.Second, 16*time.Second, 16*time.Second
 	})
 	// until moves the clock to so long before the lease's end.

@@ -14,6 +14,7 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
@@ -54,14 +55,13 @@ func (c *crowd) Replay(q infer.Request, r infer.Result) (bool, uint64, error) {
 	return c.Replayer.Replay(q, r)
 }
 
-// However many ask for audits, two answers at most are judged at a time, and who
-// stops waiting for its turn gets none.
+// However many ask for audits, two answers at most are judged at a time.
 func TestAuditsAtOnce(t *testing.T) {
 	m := nano.Model()
 	model := &crowd{Replayer: replay.Model{Model: m}}
 	l := infertest.NewLedger(model)
 	sell(t, l, 8, provider.Exact(m))
-	d := buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{model} })
+	d := buy(t, l, func(c *config) { c.Models = []infer.Replayer{model} })
 	var ids []square.Hash
 	for i := range 8 {
 		ans, err := d.Do(t.Context(), ask(m.Name(), i, 2), func(infer.Delta) error { return nil })
@@ -70,27 +70,10 @@ func TestAuditsAtOnce(t *testing.T) {
 		}
 		ids = append(ids, ans.Receipt)
 	}
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	free := d.Judge()
-	for _, id := range ids { // the desk may have audited some by itself
-		rec, err := d.Receipt(t.Context(), id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if rec.Audit != "" {
-			continue
-		}
-		if _, err := d.Audit(gone, id); !errors.Is(err, context.Canceled) {
-			t.Errorf("an audit nobody waits for: %v", err)
-		}
-		break
-	}
-	free()
 	var workers sync.WaitGroup
 	for _, id := range ids {
 		workers.Go(func() {
-			if got, err := d.Audit(t.Context(), id); err != nil || got != buyer.AuditEqual {
+			if got, err := d.Audit(t.Context(), id); err != nil || got != desk.AuditEqual {
 				t.Errorf("audit: %v, %v", got, err)
 			}
 		})
@@ -107,7 +90,7 @@ func TestNanoSettlement(t *testing.T) {
 	model := replay.Model{Model: m}
 	l := infertest.NewLedger(model)
 	s := sell(t, l, 16, provider.Exact(m))
-	d := buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{model} })
+	d := buy(t, l, func(c *config) { c.Models = []infer.Replayer{model} })
 	var sum uint64
 	var mu sync.Mutex
 	var workers sync.WaitGroup
@@ -129,7 +112,7 @@ func TestNanoSettlement(t *testing.T) {
 			if text.String() != model.Text(a.Request, ans.Result) || len(ans.Result.Tokens) != 12 {
 				t.Errorf("delivered %q, signed %v", text.String(), ans.Result)
 			}
-			if got, err := d.Audit(t.Context(), ans.Receipt); err != nil || got != buyer.AuditEqual {
+			if got, err := d.Audit(t.Context(), ans.Receipt); err != nil || got != desk.AuditEqual {
 				t.Errorf("audit: %v, %v", got, err)
 			}
 			mu.Lock()
@@ -185,14 +168,14 @@ func TestLiarLosesMoney(t *testing.T) {
 		e := &liar{Toy: toy, rnd: rand.New(rand.NewPCG(uint64(round), 5)), every: 20}
 		s := sell(t, l, 16, e)
 		// Requests cost about 30 to 40 base units, jobs are bonded at 1000.
-		d := buy(t, l, func(c *buyer.Config) {
+		d := buy(t, l, func(c *config) {
 			c.Models, c.JobValue, c.Escrow = []infer.Replayer{toy}, 1000, 1_000_000
 		})
 		a0, s0 := l.Balance(s.Address())
 		n := 0
 		for ; n < most; n++ {
 			if _, err := d.Do(t.Context(), ask("toy", n, 8), nil); err != nil {
-				if !errors.Is(err, buyer.ErrNoModel) && !errors.Is(err, buyer.ErrProvider) {
+				if !errors.Is(err, buyer.ErrNoModel) && !errors.Is(err, desk.ErrProvider) {
 					t.Fatalf("request %d: %v", n, err)
 				}
 				break
@@ -208,7 +191,7 @@ func TestLiarLosesMoney(t *testing.T) {
 			}
 			waitFor(t, "a receipt that says that its provider was slashed", func() bool {
 				recs, err := d.Receipts(t.Context(), time.Time{}, most)
-				return err == nil && slices.ContainsFunc(recs, func(r buyer.Record) bool { return r.Audit == buyer.AuditSlashed })
+				return err == nil && slices.ContainsFunc(recs, func(r desk.Record) bool { return r.Audit == desk.AuditSlashed })
 			})
 		}
 		d.stop()
@@ -249,7 +232,7 @@ func TestKilledMidStream(t *testing.T) {
 	}
 	t.Logf("after %d tokens: %v", got, err)
 	<-killed
-	if _, err := d.Do(t.Context(), ask("toy", 2, 3), nil); !errors.Is(err, buyer.ErrProvider) || errors.Is(err, buyer.ErrUnknown) {
+	if _, err := d.Do(t.Context(), ask("toy", 2, 3), nil); !errors.Is(err, desk.ErrProvider) || errors.Is(err, desk.ErrUnknown) {
 		t.Fatalf("asking a dead provider: %v; nothing was sent, so the outcome is known", err)
 	}
 	s.start(t)
@@ -342,7 +325,7 @@ func TestLedgerStalled(t *testing.T) {
 			t.Fatalf("request %d in an open lease: %v", i, err)
 		}
 	}
-	if _, err := d.Do(t.Context(), ask("other", 0, 3), nil); !errors.Is(err, buyer.ErrStalled) {
+	if _, err := d.Do(t.Context(), ask("other", 0, 3), nil); !errors.Is(err, desk.ErrStalled) {
 		t.Fatalf("a request that needs a lease: %v, want ErrStalled", err)
 	}
 	l.Stall(false)
@@ -366,7 +349,7 @@ func TestFullDisk(t *testing.T) {
 	disk.full.Store(true)
 	_, err = d.Do(t.Context(), ask("toy", 1, 3), nil)
 	var we *wire.Refusal
-	if !errors.Is(err, buyer.ErrProvider) && !errors.As(err, &we) || errors.Is(err, buyer.ErrUnknown) {
+	if !errors.Is(err, desk.ErrProvider) && !errors.As(err, &we) || errors.Is(err, desk.ErrUnknown) {
 		t.Fatalf("with the provider's disk full: %v", err)
 	}
 	disk.full.Store(false)
@@ -384,7 +367,7 @@ func TestCancel(t *testing.T) {
 	toy := infertest.Toy{Name: "toy", Pace: 2 * time.Millisecond}
 	l := infertest.NewLedger(toy)
 	sell(t, l, 16, toy)
-	d := buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{toy} })
+	d := buy(t, l, func(c *config) { c.Models = []infer.Replayer{toy} })
 	for _, way := range []string{"ctx", "emit"} {
 		ctx, cancel := context.WithCancel(t.Context())
 		got := 0
@@ -405,7 +388,7 @@ func TestCancel(t *testing.T) {
 		if want, _ := square.Price(rates, []uint64{uint64(len("question 7")), uint64(n)}); ans.Cost.Units != want {
 			t.Errorf("%s: charged %d for %d tokens, want %d", way, ans.Cost.Units, n, want)
 		}
-		if got, err := d.Audit(t.Context(), ans.Receipt); err != nil || got != buyer.AuditEqual {
+		if got, err := d.Audit(t.Context(), ans.Receipt); err != nil || got != desk.AuditEqual {
 			t.Errorf("%s: audit of a cancelled answer: %v, %v", way, got, err)
 		}
 	}
@@ -424,7 +407,7 @@ func TestClockJumps(t *testing.T) {
 	s.stop()
 	s.cfg.Now, s.cfg.RedeemEvery = wall, 20*time.Millisecond
 	s.start(t)
-	d := buy(t, l, func(c *buyer.Config) { c.Now = wall; c.Refresh = 50 * time.Millisecond })
+	d := buy(t, l, func(c *config) { c.Now = wall; c.Refresh = 50 * time.Millisecond })
 	for i, by := range []time.Duration{0, time.Hour, -time.Hour, 0} {
 		mu.Lock()
 		jump = by
@@ -471,7 +454,7 @@ func TestRenewal(t *testing.T) {
 	toy := infertest.Toy{Name: "toy"}
 	l := infertest.NewLedger(toy)
 	sell(t, l, 16, toy)
-	d := buy(t, l, func(c *buyer.Config) { c.Escrow, c.JobValue, c.Lanes = 10_000, 400, 4 })
+	d := buy(t, l, func(c *config) { c.Escrow, c.JobValue, c.Lanes = 10_000, 400, 4 })
 	var sum uint64
 	for i := range 800 {
 		ans, err := d.Do(t.Context(), ask("toy", i, 8), nil)
@@ -559,7 +542,7 @@ func TestRouting(t *testing.T) {
 			t.Errorf("ignore: answered by %v (%v)", ans.Provider, err)
 		}
 	}
-	if _, err := do(buyer.Route{MaxCompletion: 1}); !errors.Is(err, buyer.ErrNoProvider) {
+	if _, err := do(buyer.Route{MaxCompletion: 1}); !errors.Is(err, desk.ErrNoProvider) {
 		t.Errorf("max price: %v", err)
 	}
 	if _, err := d.Do(t.Context(), buyer.Ask{Model: "none", Request: ask("", 0, 1).Request}, nil); !errors.Is(err, buyer.ErrNoModel) {
@@ -567,7 +550,7 @@ func TestRouting(t *testing.T) {
 	}
 	a := ask("toy", 1, 100)
 	a.MaxCost = 10
-	if _, err := d.Do(t.Context(), a, nil); !errors.Is(err, buyer.ErrBudget) {
+	if _, err := d.Do(t.Context(), a, nil); !errors.Is(err, desk.ErrBudget) {
 		t.Errorf("budget: %v", err)
 	}
 	x.kill()
@@ -596,7 +579,7 @@ func TestReplicate(t *testing.T) {
 		}
 		cfg := d.cfg
 		cfg.Policy = p
-		if _, err := buyer.New(cfg); err == nil {
+		if _, _, err := cfg.open(); err == nil {
 			t.Errorf("a desk of policy %s", p)
 		}
 	}
@@ -610,11 +593,11 @@ func TestFunds(t *testing.T) {
 	toy := infertest.Toy{Name: "toy"}
 	l := infertest.NewLedger(toy)
 	sell(t, l, 8, toy)
-	d := buy(t, l, func(c *buyer.Config) {
+	d := buy(t, l, func(c *config) {
 		c.Owner = newKey(t)
 		c.Ledger = fake.Account{Ledger: l, Self: c.Owner.Address()}
 	})
-	if _, err := d.Do(t.Context(), ask("toy", 1, 1), nil); !errors.Is(err, buyer.ErrFunds) {
+	if _, err := d.Do(t.Context(), ask("toy", 1, 1), nil); !errors.Is(err, desk.ErrFunds) {
 		t.Fatalf("%v, want ErrFunds", err)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/seller"
 )
@@ -28,18 +28,18 @@ func TestPaused(t *testing.T) {
 		}
 	}
 	pause(first, true)
-	if _, err := d.Do(t.Context(), ask("toy", 2, 2), nil); !errors.Is(err, buyer.ErrPaused) || errors.Is(err, buyer.ErrUnknown) {
+	if _, err := d.Do(t.Context(), ask("toy", 2, 2), nil); !errors.Is(err, desk.ErrPaused) || errors.Is(err, desk.ErrUnknown) {
 		t.Errorf("on a lease: %v", err)
 	}
 	if ms, err := d.Models(t.Context()); err != nil || len(ms) != 1 || ms[0].Failures != 0 {
 		t.Errorf("a pause counts as a failure: %+v, %v", ms, err)
 	}
 	// One that has no lease yet, and pauses between its offer and its quote.
-	other := buy(t, l, func(c *buyer.Config) { c.Refresh = time.Hour })
+	other := buy(t, l, func(c *config) { c.Refresh = time.Hour })
 	pause(first, false)
 	waitFor(t, "an offer", func() bool { ms, err := other.Models(t.Context()); return err == nil && len(ms) == 1 })
 	pause(first, true)
-	if _, err := other.Do(t.Context(), ask("toy", 3, 2), nil); !errors.Is(err, buyer.ErrPaused) {
+	if _, err := other.Do(t.Context(), ask("toy", 3, 2), nil); !errors.Is(err, desk.ErrPaused) {
 		t.Errorf("without a lease: %v", err)
 	}
 	// Another sells it as well.

@@ -7,27 +7,26 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"time"
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/proof"
 	"github.com/torg-network/torg/trade/wire"
 )
 
 // card is what proofs about a model are checked against.
-func (d *Desk) card(ctx context.Context, spec square.Hash) (*proof.Model, error) {
-	d.mu.Lock()
-	m := d.cards[spec]
-	d.mu.Unlock()
+func (t *Trade) card(ctx context.Context, spec square.Hash) (*proof.Model, error) {
+	t.mu.Lock()
+	m := t.cards[spec]
+	t.mu.Unlock()
 	if m != nil {
 		return m, nil
 	}
-	b, err := d.cfg.Ledger.Card(ctx, spec)
+	b, err := t.cardOf(ctx, spec)
 	if errors.Is(err, market.ErrNotFound) {
-		return nil, fmt.Errorf("model %s: %w: no card of it is known here, so that no proof could be checked", spec.Short(), ErrNoProvider)
+		return nil, fmt.Errorf("model %s: %w: no card of it is known here, so that no proof could be checked", spec.Short(), desk.ErrNoProvider)
 	}
 	if err != nil {
 		return nil, err
@@ -36,22 +35,22 @@ func (d *Desk) card(ctx context.Context, spec square.Hash) (*proof.Model, error)
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", spec.Short(), err)
 	}
-	d.mu.Lock()
-	d.cards[spec] = &made
-	d.mu.Unlock()
+	t.mu.Lock()
+	t.cards[spec] = &made
+	t.mu.Unlock()
 	return &made, nil
 }
 
 // provable refuses, before anything is signed, a request whose answer could not
 // be proven.
-func (d *Desk) provable(ctx context.Context, s *seat, r infer.Request) error {
+func (t *Trade) provable(ctx context.Context, spec square.Hash, r infer.Request) error {
 	bad := func(format string, args ...any) error {
 		return &wire.Refusal{Code: wire.CodeBadRequest, Message: fmt.Sprintf(format, args...)}
 	}
 	if r.Kind != infer.Exact {
 		return bad("only completions of exact models come with a proof; ask without one")
 	}
-	m, err := d.card(ctx, s.key.spec)
+	m, err := t.card(ctx, spec)
 	if err != nil {
 		return err
 	}
@@ -61,63 +60,15 @@ func (d *Desk) provable(ctx context.Context, s *seat, r infer.Request) error {
 	return nil
 }
 
-// prove fetches the proof of a lane's last answer, as it was committed, and
-// checks it. A provider that has none, or not in time, or a wrong one, is trusted
-// no more: the lane is abandoned, the lease closed, and the answer audited, which
-// leads to a challenge. The caller holds the lane.
-func (d *Desk) prove(ctx context.Context, s *seat, h held, rec Record) error {
-	id := rec.ID
-	d.mu.Lock()
-	queued := d.proving[id] // not if the receipt could not be stored
-	d.mu.Unlock()
-	defer d.proved(id)
-	began := time.Now()
-	pctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Proof)
-	defer cancel()
-	at, size, err := d.fetchProof(pctx, h, rec.Evidence)
-	if err == nil {
-		words := fmt.Sprintf("proof of %d KiB checked %.1f s after the answer", (size+1023)>>10, time.Since(began).Seconds())
-		if nerr := d.note(id, AuditProven, words); nerr != nil {
-			d.cfg.Log.Warn("a checked proof could not be noted", "receipt", id.Short(), "err", nerr)
-		}
-		return nil
-	}
-	if pctx.Err() != nil {
-		err = fmt.Errorf("no proof within %s", d.cfg.Proof)
-	}
-	err = fmt.Errorf("provider %s: %w: %w", s.key.provider, ErrUnproven, err)
-	d.cfg.Log.Error("an answer was not proven", "lease", h.l.id.Short(), "receipt", id.Short(), "err", err)
-	rec.Audit, rec.Note, rec.Part = AuditUnproven, err.Error(), uint64(at)
-	if nerr := d.save(bucketReceipts, id[:], rec); nerr != nil {
-		d.cfg.Log.Warn("an unproven answer could not be noted", "receipt", id.Short(), "err", nerr)
-	} else if !queued {
-		d.queue(rec)
-	}
-	d.abandon(h, err)
-	d.saw(s, false, 0, 0)
-	long := d.cfg.Shun
-	if !errors.Is(err, trade.ErrProof) {
-		long = min(long, proofPause) // it may be its machine's fault
-	}
-	d.shun(s.key, long)
-	return err
+// Proof reads and checks the parts of the proof of a lane's last answer.
+func (t *Trade) Proof(ctx context.Context, lane *desk.Lane, e square.Evidence) (part uint64, words string, err error) {
+	at, size, err := t.fetch(ctx, lane, e)
+	return uint64(at), fmt.Sprintf("proof of %d KiB", (size+1023)>>10), err
 }
 
-// proved leaves the audit of an answer, which was queued with its receipt, to the
-// auditor: if it was proven there is nothing left to do.
-func (d *Desk) proved(id square.Hash) {
-	d.mu.Lock()
-	delete(d.proving, id)
-	d.mu.Unlock()
-	wake(d.audits)
-}
-
-// proofPause is how long a provider is not asked whose proof did not come.
-const proofPause = 10 * time.Minute
-
-// fetchProof reads and checks the parts of a proof. at is a window that was not
-// proven, size the bytes of all parts.
-func (d *Desk) fetchProof(ctx context.Context, h held, e square.Evidence) (at, size int, err error) {
+// fetch reads and checks the parts of a proof. at is a window that was not proven,
+// size the bytes of all parts.
+func (t *Trade) fetch(ctx context.Context, lane *desk.Lane, e square.Evidence) (at, size int, err error) {
 	req, err := infer.DecodeRequest(e.Request)
 	if err != nil {
 		return 0, 0, err
@@ -126,7 +77,7 @@ func (d *Desk) fetchProof(ctx context.Context, h held, e square.Evidence) (at, s
 	if err != nil {
 		return 0, 0, err
 	}
-	m, err := d.card(ctx, e.Receipt.Subject)
+	m, err := t.card(ctx, e.Receipt.Subject)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -134,8 +85,8 @@ func (d *Desk) fetchProof(ctx context.Context, h held, e square.Evidence) (at, s
 	if err != nil || n == 0 {
 		return 0, 0, err
 	}
-	reply, err := d.post(ctx, d.target(h.l, h.ln.n), "infer/proof", infer.ProofRequest{
-		Lease: h.l.id, Lane: h.ln.n, Seq: e.Receipt.Seq, Request: e.Request,
+	reply, err := lane.Post(ctx, pathProof, infer.ProofRequest{
+		Lease: lane.Lease(), Lane: lane.Number(), Seq: e.Receipt.Seq, Request: e.Request,
 	})
 	if err != nil {
 		return rand.IntN(n), 0, err
@@ -170,8 +121,8 @@ type placer interface {
 
 // where is the part of a wrong answer that its provider is to prove: the wrong
 // one, if we can tell.
-func (d *Desk) where(ctx context.Context, rec Record) uint64 {
-	m, ok := d.replayer(rec.Evidence.Receipt.Subject).(placer)
+func (t *Trade) where(ctx context.Context, rec desk.Record) uint64 {
+	m, ok := t.replayer(rec.Evidence.Receipt.Subject).(placer)
 	if !ok {
 		return rec.Part
 	}
@@ -183,7 +134,7 @@ func (d *Desk) where(ctx context.Context, rec Record) uint64 {
 	if err != nil || req.Kind != infer.Exact {
 		return rec.Part
 	}
-	card, err := d.card(ctx, rec.Evidence.Receipt.Subject)
+	card, err := t.card(ctx, rec.Evidence.Receipt.Subject)
 	if err != nil {
 		return rec.Part
 	}

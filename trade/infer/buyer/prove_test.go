@@ -19,6 +19,7 @@ import (
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
@@ -109,7 +110,7 @@ func proven(n int, tokens uint32) buyer.Ask {
 	return a
 }
 
-func audited(t *testing.T, d *shop, id square.Hash) buyer.Record {
+func audited(t *testing.T, d *shop, id square.Hash) desk.Record {
 	t.Helper()
 	r, err := d.Receipt(t.Context(), id)
 	if err != nil {
@@ -163,7 +164,7 @@ func TestProven(t *testing.T) {
 		if a.Verified != square.PolicyProve {
 			t.Errorf("verified by %q", a.Verified)
 		}
-		if r := audited(t, d, a.Receipt); r.Audit != buyer.AuditProven || !strings.Contains(r.Note, "proof of") {
+		if r := audited(t, d, a.Receipt); r.Audit != desk.AuditProven || !strings.Contains(r.Note, "proof of") {
 			t.Errorf("the receipt says %s: %s", r.Audit, r.Note)
 		}
 	}
@@ -199,7 +200,7 @@ func TestProven(t *testing.T) {
 	if err != nil || cut.Result.Finish != infer.FinishCancelled {
 		t.Fatalf("cancelled: %v, %v", cut.Result.Finish, err)
 	}
-	if r := audited(t, d, cut.Receipt); r.Audit != buyer.AuditProven {
+	if r := audited(t, d, cut.Receipt); r.Audit != desk.AuditProven {
 		t.Errorf("the cancelled answer's receipt says %s: %s", r.Audit, r.Note)
 	}
 	if st := s.Stats(); st.Failed != 0 {
@@ -233,14 +234,14 @@ func TestProveRefusals(t *testing.T) {
 	sell(t, l2, 16, provider.Exact(nano.Model()))
 	d2 := buy(t, l2, nil)
 	until(t, "an offer", func() bool { ms, _ := d2.Models(t.Context()); return len(ms) == 1 })
-	if _, err := d2.Do(t.Context(), proven(1, 5), nil); !errors.Is(err, buyer.ErrNoProvider) || !strings.Contains(err.Error(), "proof") {
+	if _, err := d2.Do(t.Context(), proven(1, 5), nil); !errors.Is(err, desk.ErrNoProvider) || !strings.Contains(err.Error(), "proof") {
 		t.Errorf("from who does not prove: %v", err)
 	}
 	// A model without a card: its proofs could not be checked.
 	l3, _ := proving(t, newProver())
 	clear(l3.Cards)
 	d3 := buy(t, l3, nil)
-	if _, err := d3.Do(t.Context(), proven(1, 5), nil); !errors.Is(err, buyer.ErrNoProvider) || !strings.Contains(err.Error(), "card") {
+	if _, err := d3.Do(t.Context(), proven(1, 5), nil); !errors.Is(err, desk.ErrNoProvider) || !strings.Contains(err.Error(), "card") {
 		t.Errorf("without a card: %v", err)
 	}
 }
@@ -258,33 +259,33 @@ func TestUnproven(t *testing.T) {
 		prove func(*prover) func(infer.Request, infer.Result, int, int) ([]byte, error)
 		wrap  func(http.Handler) http.Handler
 		words string
-		audit buyer.Audit
+		audit desk.Audit
 	}{
-		{name: "a lie with its own proof", lie: true, words: "sampling rule", audit: buyer.AuditSlashed},
-		{name: "a lie, and the buyer has the model", lie: true, have: true, words: "sampling rule", audit: buyer.AuditSlashed},
-		{name: "a wrong proof", words: "proof refused", have: true, audit: buyer.AuditUnproven, prove: func(p *prover) func(infer.Request, infer.Result, int, int) ([]byte, error) {
+		{name: "a lie with its own proof", lie: true, words: "sampling rule", audit: desk.AuditSlashed},
+		{name: "a lie, and the buyer has the model", lie: true, have: true, words: "sampling rule", audit: desk.AuditSlashed},
+		{name: "a wrong proof", words: "proof refused", have: true, audit: desk.AuditUnproven, prove: func(p *prover) func(infer.Request, infer.Result, int, int) ([]byte, error) {
 			return func(q infer.Request, r infer.Result, first, n int) ([]byte, error) {
 				b, err := p.Prover.Prove(q, r, first, n)
 				b[len(b)-1000] ^= 1
 				return b, err
 			}
 		}},
-		{name: "another answer's proof", words: "proof", have: true, audit: buyer.AuditUnproven, prove: func(p *prover) func(infer.Request, infer.Result, int, int) ([]byte, error) {
+		{name: "another answer's proof", words: "proof", have: true, audit: desk.AuditUnproven, prove: func(p *prover) func(infer.Request, infer.Result, int, int) ([]byte, error) {
 			return func(q infer.Request, r infer.Result, first, n int) ([]byte, error) {
 				q.Prompt = append(bytes.Clone(q.Prompt), '!')
 				return p.Prover.Prove(q, r, first, n)
 			}
 		}},
-		{name: "no proof", words: "out of order", have: true, audit: buyer.AuditUnproven, prove: func(*prover) func(infer.Request, infer.Result, int, int) ([]byte, error) {
+		{name: "no proof", words: "out of order", have: true, audit: desk.AuditUnproven, prove: func(*prover) func(infer.Request, infer.Result, int, int) ([]byte, error) {
 			return func(infer.Request, infer.Result, int, int) ([]byte, error) {
 				return nil, errors.New("the prover is out of order")
 			}
 		}},
-		{name: "late", words: "no proof within", have: true, audit: buyer.AuditUnproven, wrap: proofDoor(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })},
-		{name: "too large", words: "at most", have: true, audit: buyer.AuditUnproven, wrap: proofDoor(func(w http.ResponseWriter, _ *http.Request) {
+		{name: "late", words: "no proof within", have: true, audit: desk.AuditUnproven, wrap: proofDoor(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })},
+		{name: "too large", words: "at most", have: true, audit: desk.AuditUnproven, wrap: proofDoor(func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte{255, 255, 255, 255, 1})
 		})},
-		{name: "cut off", words: "ends at window", have: true, audit: buyer.AuditUnproven, wrap: proofDoor(func(w http.ResponseWriter, _ *http.Request) {
+		{name: "cut off", words: "ends at window", have: true, audit: desk.AuditUnproven, wrap: proofDoor(func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write(append(binary.BigEndian.AppendUint32(nil, 1000), 1, 2, 3))
 		})},
 	} {
@@ -309,14 +310,14 @@ func TestUnproven(t *testing.T) {
 				s.start(t)
 			}
 			l.Machine.Params.Answer = 3
-			d := buy(t, l, func(c *buyer.Config) { c.Models, c.Proof = have, 20*time.Second })
+			d := buy(t, l, func(c *config) { c.Models, c.Proof = have, 20*time.Second })
 			if c.name == "late" {
 				d.stop()
 				d.cfg.Proof = 300 * time.Millisecond
 				d.start(t)
 			}
 			ans, err := d.Do(t.Context(), proven(1, 12), nil)
-			if !errors.Is(err, buyer.ErrUnproven) || !errors.Is(err, buyer.ErrUnknown) || !strings.Contains(err.Error(), c.words) || ans.Verified != "" {
+			if !errors.Is(err, desk.ErrUnproven) || !errors.Is(err, desk.ErrUnknown) || !strings.Contains(err.Error(), c.words) || ans.Verified != "" {
 				t.Fatalf("verified by %q, %v", ans.Verified, err)
 			}
 			if _, err := d.Do(t.Context(), proven(2, 12), nil); err == nil {
@@ -338,10 +339,10 @@ func TestUnproven(t *testing.T) {
 			})
 			r := audited(t, d, ans.Receipt)
 			x := l.Leases()[0]
-			if c.audit == buyer.AuditSlashed && (x.State != market.Slashed || x.Reason != market.ReasonUnproven || x.Dispute.Part != 0) {
+			if c.audit == desk.AuditSlashed && (x.State != market.Slashed || x.Reason != market.ReasonUnproven || x.Dispute.Part != 0) {
 				t.Errorf("the liar's lease is %s (%s)", x.State, x.Reason)
 			}
-			if c.audit == buyer.AuditUnproven && (x.State == market.Slashed || !strings.Contains(r.Note, c.words)) {
+			if c.audit == desk.AuditUnproven && (x.State == market.Slashed || !strings.Contains(r.Note, c.words)) {
 				t.Errorf("the lease is %s (%s), the receipt says: %s", x.State, x.Reason, r.Note)
 			}
 			if paid := x.Paid; paid > ans.Cost.Units {
@@ -481,13 +482,13 @@ func TestProvenAfterBreak(t *testing.T) {
 		})
 	}
 	s.start(t)
-	d := buy(t, l, func(c *buyer.Config) { c.Lanes = 1 })
-	if _, err := d.Do(t.Context(), proven(1, 12), nil); !errors.Is(err, buyer.ErrUnknown) || errors.Is(err, buyer.ErrUnproven) {
+	d := buy(t, l, func(c *config) { c.Lanes = 1 })
+	if _, err := d.Do(t.Context(), proven(1, 12), nil); !errors.Is(err, desk.ErrUnknown) || errors.Is(err, desk.ErrUnproven) {
 		t.Fatalf("a lost receipt: %v", err)
 	}
 	until(t, "the proof", func() bool {
 		rs, err := d.Receipts(t.Context(), time.Time{}, 10)
-		return err == nil && len(rs) == 1 && rs[0].Audit == buyer.AuditProven
+		return err == nil && len(rs) == 1 && rs[0].Audit == desk.AuditProven
 	})
 	if ans, err := d.Do(t.Context(), proven(2, 12), nil); err != nil || ans.Verified != square.PolicyProve {
 		t.Errorf("the next: %q, %v", ans.Verified, err)
@@ -515,7 +516,7 @@ func TestCrashBeforeProof(t *testing.T) {
 		}
 		return e.Prover.Prove(q, r, first, n)
 	}
-	d = buy(t, l, func(c *buyer.Config) { c.Models = []infer.Replayer{model} })
+	d = buy(t, l, func(c *config) { c.Models = []infer.Replayer{model} })
 	ans, err := d.Do(t.Context(), proven(1, 12), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -526,7 +527,7 @@ func TestCrashBeforeProof(t *testing.T) {
 		t.FailNow()
 	}
 	d.start(t)
-	if rec := audited(t, d, ans.Receipt); rec.Audit != buyer.AuditUnproven {
+	if rec := audited(t, d, ans.Receipt); rec.Audit != desk.AuditUnproven {
 		t.Fatalf("the crash came too late: %q", rec.Audit)
 	}
 	until(t, "an audit of the answer", func() bool {

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/infertest"
 )
 
@@ -72,7 +72,7 @@ func TestSpentAfterCrash(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, buyer.ErrUnknown) {
+	if err != nil && !errors.Is(err, desk.ErrUnknown) {
 		t.Fatal(err)
 	}
 	price := d.Spent()["key_b"]

@@ -17,6 +17,7 @@ import (
 
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/fake"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
@@ -118,7 +119,7 @@ func TestCrookedProvider(t *testing.T) {
 			s.start(t)
 			d := buy(t, l, nil)
 			_, err := d.Do(t.Context(), ask("toy", 1, 3), func(infer.Delta) error { return nil })
-			if !errors.Is(err, buyer.ErrUnknown) {
+			if !errors.Is(err, desk.ErrUnknown) {
 				t.Fatalf("%v, want ErrUnknown", err)
 			}
 			_, err = d.Do(t.Context(), ask("toy", 2, 3), nil)
@@ -157,7 +158,7 @@ func TestOpaqueFaults(t *testing.T) {
 		return ans, n, err
 	}
 	_, n, err := do()
-	if err == nil || n != 0 || errors.Is(err, buyer.ErrUnknown) {
+	if err == nil || n != 0 || errors.Is(err, desk.ErrUnknown) {
 		t.Errorf("before any output: %d pieces, %v", n, err)
 	}
 	script.Store(&[]string{`{"choices":[{"delta":{"content":"one"}}]}`, `{"choices":[{"delta":{"content":"two"}}]}`})
@@ -178,7 +179,7 @@ func TestBuyerDiskFull(t *testing.T) {
 	s := sell(t, l, 16, toy)
 	d := buy(t, l, nil)
 	d.stop()
-	store, err := journal.Open(d.path, buyer.Buckets...)
+	store, err := journal.Open(d.path, desk.Buckets...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,33 +187,33 @@ func TestBuyerDiskFull(t *testing.T) {
 	disk := &faulty{Store: store}
 	cfg := d.cfg
 	cfg.Store = disk
-	desk, err := buyer.New(cfg)
+	opened, asks, err := cfg.open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := desk.Do(t.Context(), ask("toy", 0, 3), nil)
+	a, err := asks.Do(t.Context(), ask("toy", 0, 3), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	disk.full.Store(true)
-	if _, err := desk.Do(t.Context(), ask("toy", 1, 3), nil); err == nil || errors.Is(err, buyer.ErrUnknown) {
+	if _, err := asks.Do(t.Context(), ask("toy", 1, 3), nil); err == nil || errors.Is(err, desk.ErrUnknown) {
 		t.Fatalf("with a full disk: %v", err)
 	}
 	if got := s.Stats().Served; got != 1 {
 		t.Errorf("%d requests reached the provider, want 1", got)
 	}
 	disk.full.Store(false)
-	b, err := desk.Do(t.Context(), ask("toy", 2, 3), nil)
+	b, err := asks.Do(t.Context(), ask("toy", 2, 3), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := desk.CloseAll(t.Context()); err != nil {
+	if err := opened.CloseAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if end := l.Leases()[0]; end.Paid != a.Cost.Units+b.Cost.Units {
 		t.Errorf("paid %d, want %d", end.Paid, a.Cost.Units+b.Cost.Units)
 	}
-	desk.Close()
+	opened.Close()
 }
 
 // TestSilentProvider: one that says nothing is given up, and another answers.
@@ -232,7 +233,7 @@ func TestSilentProvider(t *testing.T) {
 		})
 	}
 	mute.start(t)
-	d := buy(t, l, func(c *buyer.Config) { c.Silence = 100 * time.Millisecond })
+	d := buy(t, l, func(c *config) { c.Silence = 100 * time.Millisecond })
 	a := ask("toy", 1, 3)
 	a.Route.Order = []string{mute.Address().String()}
 	ans, err := d.Do(t.Context(), a, nil)
@@ -268,7 +269,7 @@ func TestLostReceipt(t *testing.T) {
 	d := buy(t, l, nil)
 	var got bytes.Buffer
 	ans, err := d.Do(t.Context(), ask("toy", 1, 3), func(p infer.Delta) error { got.WriteString(p.Text); return nil })
-	if !errors.Is(err, buyer.ErrUnknown) || ans.Cost.Units == 0 || got.Len() != 3 {
+	if !errors.Is(err, desk.ErrUnknown) || ans.Cost.Units == 0 || got.Len() != 3 {
 		t.Fatalf("%q for %v, %v", got.String(), ans.Cost, err)
 	}
 	if _, err := d.Receipt(t.Context(), ans.Receipt); err != nil {
@@ -352,69 +353,6 @@ func TestBrokenOff(t *testing.T) {
 	}
 }
 
-// TestPrune: receipts are kept as many and as long as they should be, and no
-// index keeps one that is gone.
-func TestPrune(t *testing.T) {
-	toy := infertest.Toy{Name: "toy"}
-	l := infertest.NewLedger(toy)
-	sell(t, l, 16, toy)
-	now := time.Now()
-	d := buy(t, l, func(c *buyer.Config) {
-		c.MaxReceipts, c.Retain = 5, time.Hour
-		c.Now = func() time.Time { now = now.Add(time.Second); return now }
-	})
-	d.stop()
-	d.cfg.Policy = square.PolicyNone
-	d.start(t)
-	var ids []square.Hash
-	for i := range 12 {
-		ans, err := d.Do(t.Context(), ask("toy", i, 1), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, ans.Receipt)
-	}
-	count := func() (byTime, byLease int) {
-		t.Helper()
-		recs, err := d.Receipts(t.Context(), time.Time{}, 100)
-		if err != nil {
-			t.Fatal(err)
-		}
-		recs2, err := d.LeaseReceipts(t.Context(), l.Leases()[0].ID, 100)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(recs), len(recs2)
-	}
-	if a, b := count(); a != 12 || b != 12 {
-		t.Fatalf("%d and %d receipts, want 12", a, b)
-	}
-	if err := d.Prune(); err != nil {
-		t.Fatal(err)
-	}
-	if a, b := count(); a != 5 || b != 5 {
-		t.Errorf("%d and %d receipts, want 5", a, b)
-	}
-	if _, err := d.Receipt(t.Context(), ids[0]); !errors.Is(err, buyer.ErrNoReceipt) {
-		t.Errorf("the oldest: %v", err)
-	}
-	recs, _ := d.Receipts(t.Context(), time.Time{}, 1)
-	if len(recs) != 1 || recs[0].ID != ids[11] {
-		t.Error("the newest is not the newest")
-	}
-	older, _ := d.Receipts(t.Context(), recs[0].Time, 1)
-	if len(older) != 1 || older[0].ID != ids[10] {
-		t.Error("the one before the newest is another")
-	}
-	now = now.Add(2 * time.Hour)
-	if err := d.Prune(); err != nil {
-		t.Fatal(err)
-	}
-	if a, b := count(); a != 0 || b != 0 {
-		t.Errorf("%d and %d receipts after two hours, want none", a, b)
-	}
-}
-
 // FuzzFrames: whatever a provider answers, nothing falls over and nothing that
 // does not verify is taken.
 func FuzzFrames(f *testing.F) {
@@ -434,7 +372,7 @@ func FuzzFrames(f *testing.F) {
 		})
 	}
 	s.start(f)
-	d := buy(f, l, func(c *buyer.Config) { c.Silence, c.Shun = time.Second, time.Nanosecond })
+	d := buy(f, l, func(c *config) { c.Silence, c.Shun = time.Second, time.Nanosecond })
 	for _, seed := range []string{
 		"", "{}\n", "null\n", `{"start":{"cancel":"x"}}` + "\n" + `{"delta":{"text":"a","tokens":1}}` + "\n", `{"receipt":{}}` + "\n",
 		`{"error":{"code":"busy","message":"later"}}` + "\n", `{"error":{"code":"closed","message":"x"}}` + "\n", `{"delta":{"raw":"AAAA"}}` + "\n",
@@ -455,7 +393,7 @@ func TestProviderMoves(t *testing.T) {
 	toy := infertest.Toy{Name: "toy"}
 	l := infertest.NewLedger(toy)
 	s := sell(t, l, 16, toy)
-	d := buy(t, l, func(c *buyer.Config) { c.Refresh = 20 * time.Millisecond })
+	d := buy(t, l, func(c *config) { c.Refresh = 20 * time.Millisecond })
 	a, err := d.Do(t.Context(), ask("toy", 0, 3), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -473,56 +411,6 @@ func TestProviderMoves(t *testing.T) {
 	}
 	if end := settle(t, l, d); end.Paid != a.Cost.Units+b.Cost.Units {
 		t.Errorf("paid %d, want %d", end.Paid, a.Cost.Units+b.Cost.Units)
-	}
-}
-
-// TestReceiptsOfAnAccount finds each account's receipts, newest first, and none
-// of another's; what is pruned is gone from there too.
-func TestReceiptsOfAnAccount(t *testing.T) {
-	toy := infertest.Toy{Name: "toy"}
-	l := infertest.NewLedger(toy)
-	sell(t, l, 4, toy)
-	begin, past := time.Now(), atomic.Int64{} // seconds
-	d := buy(t, l, func(c *buyer.Config) {
-		c.Now, c.Retain = func() time.Time { return begin.Add(time.Duration(past.Load()) * time.Second) }, time.Hour
-	})
-	var charged uint64
-	for n := range 7 {
-		q := ask("toy", n, 2)
-		q.Account = []string{"key_a", "key_b", ""}[n%3]
-		past.Add(1)
-		ans, err := d.Do(t.Context(), q, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		charged += ans.Signed.Receipt.Price
-	}
-	if s := d.Standing()[l.Leases()[0].ID]; s.Charged != charged || s.Promised < charged {
-		t.Errorf("the lease stands at %+v, want %d charged", s, charged)
-	}
-	for account, want := range map[string]int{"key_a": 3, "key_b": 2, "key": 0, "key_c": 0} {
-		recs, err := d.ReceiptsOf(t.Context(), account, time.Time{}, 10)
-		if err != nil || len(recs) != want {
-			t.Fatalf("%s has %d receipts, want %d (%v)", account, len(recs), want, err)
-		}
-		for i, r := range recs {
-			if r.Account != account || i > 0 && !r.Time.Before(recs[i-1].Time) {
-				t.Errorf("%s: receipt %d is of %q at %v", account, i, r.Account, r.Time)
-			}
-		}
-		if want > 1 {
-			older, err := d.ReceiptsOf(t.Context(), account, recs[0].Time, 10)
-			if err != nil || len(older) != want-1 || older[0].ID != recs[1].ID {
-				t.Errorf("before its newest, %s has %d receipts (%v)", account, len(older), err)
-			}
-		}
-	}
-	past.Add(7200)
-	if err := d.Prune(); err != nil {
-		t.Fatal(err)
-	}
-	if recs, err := d.ReceiptsOf(t.Context(), "key_a", time.Time{}, 10); err != nil || len(recs) != 0 {
-		t.Errorf("%d receipts outlived their time (%v)", len(recs), err)
 	}
 }
 

@@ -1,7 +1,6 @@
-package buyer
+package desk
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -13,13 +12,12 @@ import (
 	"strings"
 
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/wire"
 )
 
-// maxFrame bounds one line of an answer: a receipt carries the result and an
-// upstream server's body, both in base64.
-const maxFrame = 4 * infer.MaxResult
+// maxReply bounds a reply of JSON: a lane's carries its last result and what was
+// delivered, both in base64.
+const maxReply = 4 * wire.MaxBody
 
 // target is whom a call asks about what, and who signs it.
 type target struct {
@@ -94,8 +92,8 @@ func (d *Desk) call(ctx context.Context, to target, call string, body, reply any
 	if reply == nil {
 		return nil
 	}
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxFrame+1))
-	if err == nil && len(b) > maxFrame {
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxReply+1))
+	if err == nil && len(b) > maxReply {
 		err = errors.New("the reply is too long")
 	}
 	if err == nil {
@@ -112,33 +110,6 @@ func clipLong(s string) string {
 		return s[:500] + "…"
 	}
 	return s
-}
-
-// frames reads an answer line by line.
-type frames struct{ r *bufio.Reader }
-
-func newFrames(r io.Reader) frames { return frames{bufio.NewReaderSize(r, 8<<10)} }
-
-func (f frames) next() (infer.Frame, error) {
-	var line []byte
-	for {
-		part, err := f.r.ReadSlice('\n')
-		line = append(line, part...)
-		if len(line) > maxFrame {
-			return infer.Frame{}, errors.New("a frame is too long")
-		}
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return infer.Frame{}, err
-		}
-	}
-	var fr infer.Frame
-	if err := json.Unmarshal(line, &fr); err != nil {
-		return infer.Frame{}, fmt.Errorf("a frame is no JSON: %w", err)
-	}
-	return fr, nil
 }
 
 // askLane asks how a lane stands.

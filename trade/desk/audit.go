@@ -1,4 +1,4 @@
-package buyer
+package desk
 
 import (
 	"context"
@@ -14,21 +14,21 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
-	"github.com/torg-network/torg/trade/infer"
 )
 
-func (d *Desk) replayer(subject square.Hash) infer.Replayer {
-	for _, m := range d.cfg.Models {
-		if m.Subject() == subject {
-			return m
-		}
+func (d *Desk) auditorOf(r Record) Auditor {
+	if a, ok := d.trades[r.Trade].(Auditor); ok && a.Audits(r.Evidence.Receipt.Subject) {
+		return a
 	}
 	return nil
 }
 
+// seat is whose work the receipt is for.
+func (r Record) seat() seatKey { return seatKey{r.Trade, r.Provider, r.Evidence.Receipt.Subject} }
+
 // draw decides whether an answer is audited and, if so, queues it on disk.
 func (d *Desk) draw(rec Record, bond, jobValue uint64) {
-	if d.replayer(rec.Evidence.Receipt.Subject) == nil {
+	if d.auditorOf(rec) == nil {
 		return
 	}
 	var beacon square.Hash
@@ -120,8 +120,7 @@ func (d *Desk) auditDue(ctx context.Context) {
 // maxJudging is how many answers are re-executed at once, whoever asks for it.
 const maxJudging = 2
 
-// judge re-executes an answer by the ledger's own rules, so that no challenge is
-// made that it would not uphold. part is what to have proven.
+// judge does work again. part is what to have proven.
 func (d *Desk) judge(ctx context.Context, rec Record) (v square.Verdict, part uint64, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", 0, err // where both could happen, who has stopped waiting gets no turn
@@ -132,17 +131,10 @@ func (d *Desk) judge(ctx context.Context, rec Record) (v square.Verdict, part ui
 	case <-ctx.Done():
 		return "", 0, ctx.Err()
 	}
-	v, err = infer.Rules{Models: d.cfg.Models}.Judge(inOwnLease(rec.Evidence))
-	if v == square.VerdictFraud {
-		return v, d.where(ctx, rec), nil // runs the model once more
+	if a, ok := d.trades[rec.Trade].(Auditor); ok {
+		return a.Audit(ctx, rec)
 	}
-	return v, rec.Part, err
-}
-
-// inOwnLease is evidence as a case. That the receipt is of the lease's own model was
-// checked when it came.
-func inOwnLease(e square.Evidence) trade.Case {
-	return trade.Case{Evidence: e, Lease: market.Lease{ID: e.Receipt.Lease, Order: square.Order{Spec: e.Receipt.Subject}}}
+	return "", 0, fmt.Errorf("trade %s: %w", rec.Trade, trade.ErrNotJudgeable)
 }
 
 // Audit re-executes an answer and notes what it finds. A wrong answer is
@@ -162,7 +154,7 @@ func (d *Desk) Audit(ctx context.Context, id square.Hash) (Audit, error) {
 	verdict, part, err := d.judge(ctx, rec)
 	switch {
 	case rec.Audit == AuditUnproven && errors.Is(err, trade.ErrNotJudgeable):
-		// We cannot tell; its provider is to prove it to the ledger.
+		part = rec.Part // we cannot tell; its provider is to prove it to the ledger
 	case err != nil:
 		return AuditNone, fmt.Errorf("audit %s: %w", id.Short(), err)
 	case verdict == square.VerdictOK && rec.Audit == AuditUnproven:
@@ -172,8 +164,8 @@ func (d *Desk) Audit(ctx context.Context, id square.Hash) (Audit, error) {
 	}
 	lease := rec.Evidence.Receipt.Lease
 	log := d.cfg.Log.With("lease", lease.Short(), "provider", rec.Provider.String(), "receipt", id.Short())
-	log.Error("audit: the answer is not what the model gives, or its provider does not prove it")
-	d.shun(seatKey{rec.Provider, rec.Evidence.Receipt.Subject}, d.cfg.Shun)
+	log.Error("audit: the work is not what it should be, or its provider does not prove it")
+	d.shun(rec.seat(), d.cfg.Shun)
 	m, err := d.cfg.Ledger.Lease(ctx, lease)
 	switch {
 	case errors.Is(err, market.ErrNotFound) || err == nil && (m.State.Terminal() || m.State == market.Disputed):
@@ -210,11 +202,11 @@ func (d *Desk) followUp(ctx context.Context, rec Record) (Audit, error) {
 	case m.State == market.Failed:
 		return AuditDifferent, d.note(rec.ID, AuditDifferent, "the judges were silent")
 	}
-	d.shun(seatKey{rec.Provider, rec.Evidence.Receipt.Subject}, 0)
+	d.shun(rec.seat(), 0)
 	return AuditUpheld, d.note(rec.ID, AuditUpheld, "the judge found the answer right")
 }
 
-// shun asks a provider's model no more for so long, by the ledger's time.
+// shun asks a provider's good no more for so long, by the ledger's time.
 func (d *Desk) shun(k seatKey, long time.Duration) {
 	now, err := d.clock.Now(context.Background())
 	if err != nil {

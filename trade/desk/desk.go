@@ -1,4 +1,18 @@
-package buyer
+// Package desk is the buying half of every trade: it keeps standing leases with
+// providers, pays each piece of work with a voucher, keeps every receipt, has work
+// audited by the law, and asks no more whoever was caught. What the work is, a
+// [Trade] says.
+//
+// # Streams
+//
+// Who asks looks at [Desk.Seats], takes a lane by [Desk.Hold], pays by [Lane.Pay],
+// talks to the provider by [Lane.Post], and ends by [Lane.Settle] with the receipt,
+// or by [Lane.Fail] without one.
+//
+// # Disk
+//
+// All state is JSON in the buckets of a journal.Journal, see Buckets.
+package desk
 
 import (
 	"context"
@@ -18,15 +32,15 @@ import (
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/proof"
+	"github.com/torg-network/torg/trade"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // Ledger is what a buyer needs of the ledger. Its account is the buyer's. An
 // implementation wraps ErrStalled when the ledger makes no blocks.
 type Ledger interface {
 	Head(ctx context.Context) (chain.Head, error)
-	// Offers lists the trade's newest offers.
+	// Offers lists a trade's newest offers.
 	Offers(ctx context.Context, trade string) ([]square.Offer, error)
 	// Lease returns market.ErrNotFound, wrapped, for one the ledger never had
 	// or has forgotten.
@@ -36,18 +50,15 @@ type Ledger interface {
 	Open(ctx context.Context, o square.Order, q square.Quote, sig square.Signature) error
 	// Close ends a lease: at once on the sum the provider agreed to, or, without
 	// consent, after its notice.
-	Close(ctx context.Context, lease square.Hash, consent *Consent) error
+	Close(ctx context.Context, lease square.Hash, consent *chain.Consent) error
 	// Challenge brings evidence; part is what the provider is to prove, where it
 	// is asked to.
 	Challenge(ctx context.Context, lease square.Hash, e square.Evidence, part uint64) error
-	// Card is the card file that proofs about a model are checked against,
-	// from whom the buyer believes; market.ErrNotFound, wrapped, without one.
+	// Card is the card that proofs of work of a spec are checked against, from
+	// whom the buyer believes; market.ErrNotFound, wrapped, without one.
 	Card(ctx context.Context, spec square.Hash) ([]byte, error)
 	Poke(ctx context.Context, lease square.Hash) error
 }
-
-// Consent is a provider's agreement to a final sum.
-type Consent = chain.Consent
 
 // Store is the disk; a journal.Journal is one.
 type Store interface {
@@ -61,16 +72,49 @@ type Store interface {
 var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketByOwner, bucketAudits, bucketShunned, bucketSpent}
 
 const (
-	bucketLeases   = "buyer.leases"   // lease → leaseRecord
-	bucketLanes    = "buyer.lanes"    // lease ‖ lane → laneRecord
-	bucketReceipts = "buyer.receipts" // receipt → Record
-	bucketByTime   = "buyer.time"     // unix milliseconds ‖ receipt
-	bucketByLease  = "buyer.lease"    // lease ‖ lane ‖ seq ‖ receipt
-	bucketByOwner  = "buyer.owner"    // SHA-256 of the account ‖ unix milliseconds ‖ receipt
-	bucketAudits   = "buyer.audits"   // receipt → nothing: audits to make
-	bucketShunned  = "buyer.shunned"  // provider ‖ model → ledger time until when, unix seconds
-	bucketSpent    = "buyer.spent"    // account → what all its receipts charged, 8 bytes
+	bucketLeases   = "desk.leases"   // lease → leaseRecord
+	bucketLanes    = "desk.lanes"    // lease ‖ lane → laneRecord
+	bucketReceipts = "desk.receipts" // receipt → Record
+	bucketByTime   = "desk.time"     // unix milliseconds ‖ receipt
+	bucketByLease  = "desk.lease"    // lease ‖ lane ‖ seq ‖ receipt
+	bucketByOwner  = "desk.owner"    // SHA-256 of the account ‖ unix milliseconds ‖ receipt
+	bucketAudits   = "desk.audits"   // receipt → nothing: audits to make
+	bucketShunned  = "desk.shunned"  // provider ‖ spec ‖ trade → ledger time until when, unix seconds
+	bucketSpent    = "desk.spent"    // account → what all its receipts charged, 8 bytes
 )
+
+// Trade is what a desk needs of a trade to buy its streams. An implementation is
+// safe for concurrent use.
+type Trade interface {
+	trade.Rules
+	// Rates are what an offer asks under a policy, in the order of Units; nil: it
+	// is not sold so.
+	Rates(square.Offer, square.Policy) []square.Rate
+	// Place is the share of a lease's escrow that providers want behind each of
+	// its lanes, in base units at these rates; 0: any.
+	Place(rates []square.Rate) uint64
+	// Verify holds the result of a receipt against the request and the units, on a
+	// lease that was opened on the offer. The desk has checked everything else:
+	// signature, digests, order, price.
+	Verify(o square.Offer, request []byte, s wire.Signed) error
+}
+
+// Auditor is a Trade whose work may be done again here.
+type Auditor interface {
+	// Audits reports whether work on a subject can be done again.
+	Audits(subject square.Hash) bool
+	// Audit does it again, by the ledger's own rules, so that no challenge is made
+	// that it would not uphold. On fraud, part is what to have proven.
+	Audit(ctx context.Context, r Record) (v square.Verdict, part uint64, err error)
+}
+
+// Prover is a Trade whose work comes with proofs under the policy prove.
+type Prover interface {
+	// Proof fetches the proof of a lane's last work and checks it. words say what
+	// was checked, for people; part is one that was not proven. What does not
+	// prove is trade.ErrProof, wrapped; any other error may be nobody's fault.
+	Proof(ctx context.Context, l *Lane, e square.Evidence) (part uint64, words string, err error)
+}
 
 // Config is what a desk is made of. Zero values have defaults.
 type Config struct {
@@ -79,6 +123,7 @@ type Config struct {
 	ChainID string
 	Ledger  Ledger
 	Store   Store
+	Trades  []Trade
 	Denom   string       // offers in others are not seen (square.Denom)
 	HTTP    *http.Client // to providers
 
@@ -95,8 +140,6 @@ type Config struct {
 	Failover  uint64
 
 	Wait    time.Duration // for a free lane, or a lease (10 s)
-	Silence time.Duration // of a provider that works; then it is given up (2 min)
-	Grace   time.Duration // for the receipt of cancelled work (2 s)
 	Proof   time.Duration // for the proof of an answer; later is too late (2 min)
 	Refresh time.Duration // of the offers (5 s)
 	Shun    time.Duration // a provider that was caught is not asked (30 days)
@@ -105,9 +148,6 @@ type Config struct {
 	// something would have the buyer's money locked.
 	Own square.Address
 
-	// Models re-execute: answers of exact models that are among them are
-	// audited.
-	Models []infer.Replayer
 	// Retain bounds how long receipts are kept (30 days), MaxReceipts how many
 	// (1,000,000).
 	Retain      time.Duration
@@ -117,7 +157,7 @@ type Config struct {
 	Now func() time.Time // the wall clock that dates receipts
 }
 
-// Desk buys inference. Do is safe for concurrent use; Run does the chores.
+// Desk buys. It is safe for concurrent use; Run does the chores.
 //
 // # Money
 //
@@ -142,12 +182,13 @@ type Config struct {
 //
 // Requests may ask for a proof, and then are paid from a lease under the policy
 // prove, at the offer's rates for such leases. The answer comes as ever; its proof
-// is fetched after the receipt and checked against the model's card before the
+// is fetched after the receipt and checked against the spec's card before the
 // lane is used again, so that a provider that proves nothing has been paid for
 // one request a lane. It is asked no more, its lease is closed, and what it did
 // not prove is challenged like an answer that failed an audit.
 type Desk struct {
 	cfg     Config
+	trades  map[string]Trade
 	domain  square.Domain
 	channel square.Domain
 	clock   *chain.Clock
@@ -168,23 +209,20 @@ type Desk struct {
 	pending map[square.Hash]int  // audits to make, by lease
 	proving map[square.Hash]bool // receipts whose proof is under way: not to be audited yet
 	stored  int                  // receipts
-	cards   map[square.Hash]*proof.Model
 	closed  bool
 }
-
-var _ Seller = (*Desk)(nil)
 
 // New reads the disk; leases that stood before stand again.
 func New(cfg Config) (*Desk, error) {
 	switch {
 	case cfg.Key.IsZero():
-		return nil, errors.New("buyer: key is missing")
+		return nil, errors.New("desk: key is missing")
 	case cfg.Ledger == nil || cfg.Store == nil:
-		return nil, errors.New("buyer: ledger and store are required")
+		return nil, errors.New("desk: ledger and store are required")
 	case cfg.ChainID == "":
-		return nil, errors.New("buyer: chain id is required")
+		return nil, errors.New("desk: chain id is required")
 	case cfg.Lanes > square.MaxLanes:
-		return nil, fmt.Errorf("buyer: lanes is %d: at most %d", cfg.Lanes, square.MaxLanes)
+		return nil, fmt.Errorf("desk: lanes is %d: at most %d", cfg.Lanes, square.MaxLanes)
 	}
 	if cfg.Owner.IsZero() {
 		cfg.Owner = cfg.Key
@@ -200,15 +238,13 @@ func New(cfg Config) (*Desk, error) {
 	def(&cfg.Challenge, time.Minute)
 	def(&cfg.Policy, square.PolicyAudit)
 	def(&cfg.Wait, 10*time.Second)
-	def(&cfg.Silence, 2*time.Minute)
-	def(&cfg.Grace, 2*time.Second)
 	def(&cfg.Proof, 2*time.Minute)
 	def(&cfg.Refresh, 5*time.Second)
 	def(&cfg.Shun, 30*24*time.Hour)
 	def(&cfg.Retain, 30*24*time.Hour)
 	def(&cfg.MaxReceipts, 1_000_000)
 	if err := sold(cfg.Policy); err != nil {
-		return nil, fmt.Errorf("buyer: %w", err)
+		return nil, fmt.Errorf("desk: %w", err)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -216,13 +252,17 @@ func New(cfg Config) (*Desk, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	trades := map[string]Trade{}
+	for _, t := range cfg.Trades {
+		trades[t.Name()] = t
+	}
 	d := &Desk{
-		cfg: cfg, domain: square.LedgerDomain(cfg.ChainID), channel: square.ChannelDomain(cfg.ChainID),
+		cfg: cfg, trades: trades, domain: square.LedgerDomain(cfg.ChainID), channel: square.ChannelDomain(cfg.ChainID),
 		clock: chain.NewClock(cfg.Ledger.Head), http: cfg.HTTP,
 		kick: make(chan struct{}, 1), audits: make(chan struct{}, 1), judging: make(chan struct{}, maxJudging),
 		seats: map[seatKey]*seat{}, leases: map[square.Hash]*lease{},
 		changed: make(chan struct{}), pending: map[square.Hash]int{}, proving: map[square.Hash]bool{},
-		cards: map[square.Hash]*proof.Model{}, spent: map[string]uint64{},
+		spent: map[string]uint64{},
 	}
 	if d.http == nil {
 		d.http = &http.Client{
@@ -237,7 +277,15 @@ func New(cfg Config) (*Desk, error) {
 	return d, d.load()
 }
 
-// sold refuses a policy that requests one by one are not sold under.
+// Policy is what a request for a policy is bought under: the desk's own where it
+// names none. A policy that requests one by one are not sold under is refused.
+func (d *Desk) Policy(p square.Policy) (square.Policy, error) {
+	if p == "" {
+		return d.cfg.Policy, nil
+	}
+	return p, sold(p)
+}
+
 func sold(p square.Policy) error {
 	switch p {
 	case square.PolicyNone, square.PolicyAudit, square.PolicyProve:
@@ -251,64 +299,6 @@ func def[T comparable](v *T, d T) {
 	if *v == zero {
 		*v = d
 	}
-}
-
-// seatKey is a provider's model.
-type seatKey struct {
-	provider square.Address
-	spec     square.Hash
-}
-
-func (k seatKey) bytes() []byte { return append(append([]byte(nil), k.provider[:]...), k.spec[:]...) }
-
-// seat is what the desk knows of a provider's model: its newest offer, the
-// leases on it, and how it did lately. Guarded by Desk.mu.
-type seat struct {
-	key     seatKey
-	offer   square.Offer
-	id      square.Hash // the offer's
-	leases  []*lease    // usable ones
-	opened  map[openKey]*openings
-	shunned int64 // ledger time until which it is not asked: it was caught
-
-	asked    bool
-	ttft     time.Duration
-	rate     float64 // tokens per second
-	failures float64 // 0..1
-}
-
-// openKey is what leases are opened for: a policy, and requests that cost at most
-// the desk's job value, or dear ones.
-type openKey struct {
-	square.Policy
-	dear bool
-}
-
-// openings is how opening leases on a seat for one purpose goes.
-type openings struct {
-	opening bool
-	failed  error     // of the last opening
-	balks   int       // openings that failed by the provider's fault, in a row
-	retry   time.Time // no new opening before; monotonic
-}
-
-func (s *seat) openings(p square.Policy, dear bool) *openings {
-	o := s.opened[openKey{p, dear}]
-	if o == nil {
-		o = &openings{}
-		s.opened[openKey{p, dear}] = o
-	}
-	return o
-}
-
-// under are the seat's usable leases under a policy.
-func (s *seat) under(p square.Policy) (ls []*lease) {
-	for _, l := range s.leases {
-		if l.rec.Order.Policy == p {
-			ls = append(ls, l)
-		}
-	}
-	return ls
 }
 
 // phase is where a lease is in this desk's hands.
@@ -339,10 +329,10 @@ type leaseRecord struct {
 	Rates    []square.Rate  `json:"rates"`
 	Bond     uint64         `json:"bond,string"`
 	Ends     int64          `json:"ends"`
-	Endpoint string         `json:"endpoint"`
-	Model    string         `json:"model"`
-	Context  uint64         `json:"context"`
+	Offer    square.Offer   `json:"offer"` // as it was when the lease was opened
 }
+
+func (r leaseRecord) seat() seatKey { return seatKey{r.Order.Trade, r.Provider, r.Order.Spec} }
 
 type lane struct {
 	n       uint16
@@ -413,10 +403,10 @@ func (l *lease) lasts(now time.Time, long time.Duration) bool {
 func (d *Desk) endpoint(l *lease) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if s := d.seats[seatKey{l.rec.Provider, l.rec.Order.Spec}]; s != nil && s.offer.Endpoint != "" {
+	if s := d.seats[l.rec.seat()]; s != nil && s.offer.Endpoint != "" {
 		return s.offer.Endpoint
 	}
-	return l.rec.Endpoint
+	return l.rec.Offer.Endpoint
 }
 
 func (d *Desk) newLease(id square.Hash, rec leaseRecord) *lease {
@@ -427,16 +417,6 @@ func (d *Desk) newLease(id square.Hash, rec leaseRecord) *lease {
 		})
 	}
 	return l
-}
-
-// seat returns the provider's model, known or new. Callers hold d.mu.
-func (d *Desk) seat(k seatKey) *seat {
-	s := d.seats[k]
-	if s == nil {
-		s = &seat{key: k, opened: map[openKey]*openings{}}
-		d.seats[k] = s
-	}
-	return s
 }
 
 // notify wakes whoever waits for a lane or a lease. Callers hold d.mu.
@@ -482,20 +462,20 @@ func (d *Desk) load() error {
 		err := tx.Bucket([]byte(bucketLeases)).ForEach(func(k, v []byte) error {
 			var rec leaseRecord
 			if err := json.Unmarshal(v, &rec); err != nil || len(k) != 32 || rec.Order.Lanes > square.MaxLanes {
-				return fmt.Errorf("buyer: lease %x on disk is damaged: %w", k, err)
+				return fmt.Errorf("desk: lease %x on disk is damaged: %w", k, err)
 			}
 			l := d.newLease(square.Hash(k), rec)
 			for _, ln := range l.lanes {
 				if b := tx.Bucket([]byte(bucketLanes)).Get(laneKey(l.id, ln.n)); b != nil {
 					if err := json.Unmarshal(b, &ln.rec); err != nil {
-						return fmt.Errorf("buyer: lease %x lane %d on disk: %w", k, ln.n, err)
+						return fmt.Errorf("desk: lease %x lane %d on disk: %w", k, ln.n, err)
 					}
 					ln.lost = ln.rec.Lost
 				}
 			}
 			d.leases[l.id] = l
 			if rec.Phase == standing {
-				s := d.seat(seatKey{rec.Provider, rec.Order.Spec})
+				s := d.seat(rec.seat())
 				s.leases = append(s.leases, l)
 			}
 			return nil
@@ -504,10 +484,10 @@ func (d *Desk) load() error {
 			return err
 		}
 		err = tx.Bucket([]byte(bucketShunned)).ForEach(func(k, v []byte) error {
-			if len(k) != 52 || len(v) != 8 {
-				return fmt.Errorf("buyer: shunned provider %x on disk is damaged", k)
+			if len(k) < 52 || len(v) != 8 {
+				return fmt.Errorf("desk: shunned provider %x on disk is damaged", k)
 			}
-			d.seat(seatKey{square.Address(k[:20]), square.Hash(k[20:])}).shunned = int64(binary.BigEndian.Uint64(v))
+			d.seat(seatKey{string(k[52:]), square.Address(k[:20]), square.Hash(k[20:52])}).shunned = int64(binary.BigEndian.Uint64(v))
 			return nil
 		})
 		if err != nil {
@@ -515,7 +495,7 @@ func (d *Desk) load() error {
 		}
 		err = tx.Bucket([]byte(bucketSpent)).ForEach(func(k, v []byte) error {
 			if len(v) != 8 {
-				return fmt.Errorf("buyer: what account %q spent is damaged on disk", k)
+				return fmt.Errorf("desk: what account %q spent is damaged on disk", k)
 			}
 			d.spent[string(k)] = binary.BigEndian.Uint64(v)
 			return nil

@@ -1,4 +1,4 @@
-package buyer
+package desk
 
 import (
 	"bytes"
@@ -37,14 +37,40 @@ type Record struct {
 	ID       square.Hash     `json:"id"`
 	Time     time.Time       `json:"time"` // this machine's
 	Provider square.Address  `json:"provider"`
-	Model    string          `json:"model"`
-	Account  string          `json:"account,omitempty"` // whom the answer was for, as Ask had it
+	Trade    string          `json:"trade"`
+	Subject  string          `json:"subject"`           // the offer's
+	Account  string          `json:"account,omitempty"` // whom the work was for, as Want had it
 	Denom    string          `json:"denom"`
-	TTFT     time.Duration   `json:"ttft"`
+	Units    []Metered       `json:"units"`   // as the receipt meters them, by name
+	Latency  time.Duration   `json:"latency"` // until the first piece of the answer came
 	Audit    Audit           `json:"audit"`
 	Note     string          `json:"note,omitempty"` // of the audit
 	Part     uint64          `json:"part,omitempty"` // unproven: where a proof is asked for on the ledger
 	Evidence square.Evidence `json:"evidence"`
+}
+
+// Metered is how much of a unit a receipt meters.
+type Metered struct {
+	Unit  string `json:"unit"`
+	Count uint64 `json:"count,string"`
+}
+
+// Metered is how much of a unit was metered; 0 of one that was not.
+func (r Record) Metered(unit string) uint64 {
+	for _, m := range r.Units {
+		if m.Unit == unit {
+			return m.Count
+		}
+	}
+	return 0
+}
+
+func metered(rates []square.Rate, units []uint64) []Metered {
+	out := make([]Metered, len(units)) // verified: as many as there are rates
+	for i, n := range units {
+		out[i] = Metered{rates[i].Unit, n}
+	}
+	return out
 }
 
 // ErrNoReceipt says that a receipt was never had, or is no longer kept.
@@ -75,7 +101,7 @@ func leaseKey(r square.Receipt, id square.Hash) []byte {
 // commit moves a lane on by a verified receipt and stores the receipt. In
 // memory the lane moves on even when the disk fails: the provider has been
 // promised the money.
-func (d *Desk) commit(h held, s *seat, request []byte, signed wire.Signed, ttft time.Duration) (Record, error) {
+func (d *Desk) commit(h held, s *seat, request []byte, signed wire.Signed, latency time.Duration) (Record, error) {
 	d.mu.Lock()
 	lrec := h.ln.rec
 	account := ""
@@ -84,11 +110,12 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed wire.Signed, ttft 
 	}
 	lrec.Charged, lrec.Seq, lrec.Pending = signed.Receipt.Cumulative, signed.Receipt.Seq, nil
 	h.ln.rec = lrec
-	model, bond, job, policy := h.l.rec.Model, h.l.rec.Bond, h.l.rec.Order.JobValue, h.l.rec.Order.Policy
+	subject, bond, job, policy := h.l.rec.Offer.Subject, h.l.rec.Bond, h.l.rec.Order.JobValue, h.l.rec.Order.Policy
 	d.mu.Unlock()
 	rec := Record{
-		ID: signed.Receipt.Digest(d.domain), Time: d.cfg.Now(), Provider: s.key.provider, Model: model, Account: account,
-		Denom: h.l.rec.Order.Denom, TTFT: ttft,
+		ID: signed.Receipt.Digest(d.domain), Time: d.cfg.Now(), Provider: s.key.provider,
+		Trade: s.key.trade, Subject: subject, Account: account, Denom: h.l.rec.Order.Denom,
+		Units: metered(h.l.rec.Rates, signed.Receipt.Units), Latency: latency,
 		Evidence: square.Evidence{Receipt: signed.Receipt, Sig: signed.Sig, Request: request, Result: signed.Result},
 	}
 	if policy == square.PolicyProve {
@@ -141,6 +168,9 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed wire.Signed, ttft 
 	}
 	return rec, nil
 }
+
+// ReceiptID is what a receipt is known by.
+func (d *Desk) ReceiptID(r square.Receipt) square.Hash { return r.Digest(d.domain) }
 
 // Receipt returns one receipt.
 func (d *Desk) Receipt(_ context.Context, id square.Hash) (rec Record, err error) {
