@@ -178,6 +178,13 @@ func (tw *town) does(answer func(http.ResponseWriter, map[string]json.RawMessage
 	tw.answer, tw.asked = answer, nil
 }
 
+// was is what the server was asked since it was told what to do.
+func (tw *town) was() []map[string]json.RawMessage {
+	tw.mu.Lock()
+	defer tw.mu.Unlock()
+	return tw.asked
+}
+
 // paid is what an answer says of money.
 type paid struct {
 	Choices []struct {
@@ -257,8 +264,8 @@ func TestMoneyTwoLimits(t *testing.T) {
 			t.Errorf("%s: %d %+v", members, code, p)
 		}
 	}
-	if len(tw.asked) > 0 {
-		t.Errorf("the server was asked %s", tw.asked)
+	if asked := tw.was(); len(asked) > 0 {
+		t.Errorf("the server was asked %s", asked)
 	}
 	// Of those that mean one thing, that goes to the server.
 	for _, members := range []string{
@@ -269,7 +276,7 @@ func TestMoneyTwoLimits(t *testing.T) {
 			t.Errorf("%s: %d %+v", members, code, p)
 			continue
 		}
-		if m := tw.asked[0]; string(m["max_tokens"]) != "7" || string(m["max_completion_tokens"]) != "7" || m["n_predict"] != nil {
+		if m := tw.was()[0]; string(m["max_tokens"]) != "7" || string(m["max_completion_tokens"]) != "7" || m["n_predict"] != nil {
 			t.Errorf("%s: the server was asked %s", members, m)
 		}
 	}

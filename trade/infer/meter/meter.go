@@ -74,11 +74,6 @@ func ReadBody(body []byte) (Body, error) {
 	if err != nil {
 		return Body{}, fmt.Errorf("request body: %w", err)
 	}
-	return Of(o)
-}
-
-// Of is ReadBody of what has been read.
-func Of(o strict.Object) (Body, error) {
 	b := Body{Object: o, Choices: 1}
 	if err := b.names(); err != nil {
 		return Body{}, fmt.Errorf("request body: %w", err)
@@ -220,26 +215,27 @@ func image(part strict.Value) int {
 			v = url
 		}
 		if isImage(v) {
-			return len(v)
+			return v.Plain()
 		}
 	}
 	return 0
 }
 
 // isImage reports whether a value is an image in base64, of which no byte is
-// read as text.
+// read as text. Some clients write each slash as \/.
 func isImage(v strict.Value) bool {
 	const most = 64 // bytes of what stands before the data
-	if v.Kind() != '"' || !bytes.HasPrefix(v[1:], []byte("data:image/")) {
+	if v.Kind() != '"' || !bytes.HasPrefix(v[1:], []byte("data:image/")) && !bytes.HasPrefix(v[1:], []byte(`data:image\/`)) {
 		return false
 	}
 	at := bytes.Index(v[:min(len(v), most)], []byte(";base64,"))
 	if at < 0 {
 		return false
 	}
-	for _, c := range v[at+len(";base64,") : len(v)-1] {
+	for i, c := range v[:len(v)-1] {
 		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '+', c == '/', c == '=':
+		case i < at+len(";base64,"):
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '+', c == '/', c == '=', c == '\\' && v[i+1] == '/':
 		default:
 			return false
 		}

@@ -76,6 +76,8 @@ func TestImages(t *testing.T) {
 	}
 	for p, images := range map[string]uint64{
 		`{"type":"image_url","image_url":{"url":"data:image/png;base64,` + data + `"}}`:           1,
+		`{"type":"image_url","image_url":"data:image\/jpeg;base64,a\/b` + data + `"}`:             1,
+		`{"type":"image_url","image_url":"data:image/jpeg;base64,a\nb` + data + `"}`:              0,
 		`{"type":"image_url","image_url":"data:image/jpeg;base64,` + data + `"}`:                  1,
 		`{"type":"input_image","image_url":"data:image/webp;base64,` + data + `","detail":"low"}`: 1,
 		`{"type":"image_url","image_url":{"url":"data:image/png;base64,` + data + ` and words"}}`: 0,
