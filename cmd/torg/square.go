@@ -369,11 +369,7 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 	if s.keys, err = keys.Open(s.cfg.path("keys.db"), nil); err != nil {
 		return err
 	}
-	for id, units := range s.desk.Spent() { // what a crash made the keys forget
-		if err := s.keys.Spent(id, units); err != nil {
-			return fmt.Errorf("what key %s has spent: %w", id, err)
-		}
-	}
+	s.keys.Follow(s.desk.Spent)
 	if s.run.APIKey, err = s.apiKey(); err != nil {
 		return err
 	}

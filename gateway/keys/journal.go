@@ -82,7 +82,7 @@ func (s *Store) flush() {
 	}
 	records := make(map[*account]Key, len(b.accounts))
 	for a := range b.accounts {
-		records[a] = a.copy()
+		records[a] = s.copy(a)
 	}
 	s.mu.Unlock()
 	if len(records) > 0 {

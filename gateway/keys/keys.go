@@ -17,12 +17,13 @@
 //
 // # What survives a crash
 //
-// The truth is in memory; one goroutine writes it behind, everything that
-// queued up during one disk write going into the next (a group commit). What was
-// settled is on disk a few milliseconds later, and reservations never are. What
-// a crash forgets so, whoever pays for the requests has written down: their
-// receipts, and what may come of those that ran. Whoever opens the store tells it
-// of both before it admits anything ([Store.Spent]).
+// What a key has spent is what its receipts say, and whoever pays for the
+// requests keeps those: the store asks it each time ([Store.Follow]) and writes
+// nothing of its own about money. A sum kept here as well would differ from the
+// receipts after a crash, one way or the other. Reservations are in memory alone;
+// of a request that a crash cut off, the payer knows what it may still cost.
+// A store that follows nobody adds up what is settled and writes it down a few
+// milliseconds later.
 package keys
 
 import (
@@ -136,7 +137,8 @@ type Store struct {
 	byHash map[square.Hash]*account
 	byID   map[string]*account
 	next   *batch
-	broken error // the first failed write; nothing is admitted after it
+	spent  func(id string) uint64 // what keys have spent; nil: what was settled here
+	broken error                  // the first failed write; nothing is admitted after it
 	closed bool
 }
 
@@ -191,16 +193,15 @@ func (s *Store) add(a *account) {
 	s.byHash[a.hash], s.byID[a.ID] = a, a
 }
 
-// Spent says what a key's requests have cost in all at least: after a crash that
-// may be more than the store remembers. A key that is unknown has nothing to
-// spend.
-func (s *Store) Spent(id string, units uint64) error {
-	k, err := s.Get(id)
-	if errors.Is(err, ErrUnknown) || err == nil && k.Spent >= units {
-		return nil
-	}
-	_, err = s.change(id, func(a *account) { a.Spent = max(a.Spent, min(units, square.MaxUnits)) })
-	return err
+// Follow has the store ask what a key has spent, in base units: by its receipts,
+// and at most by requests that have ended here and of which it is not known what
+// they cost. Requests that run are the store's to count, from Begin to Settle.
+// It is called with the store locked, once a request, before which Follow is to
+// be called.
+func (s *Store) Follow(spent func(id string) uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spent = spent
 }
 
 // Create makes a key. The secret is returned once and kept nowhere.
@@ -233,7 +234,7 @@ func (s *Store) Create(g Grant) (secret string, k Key, err error) {
 		return "", Key{}, errors.New("key: two keys drew the same id; try again")
 	}
 	s.add(a)
-	k = a.copy()
+	k = s.copy(a)
 	b := s.touch(a)
 	s.mu.Unlock()
 	return secret, k, s.wait(b)
@@ -244,7 +245,7 @@ func (s *Store) List() []Key {
 	s.mu.Lock()
 	out := make([]Key, 0, len(s.byID))
 	for _, a := range s.byID {
-		out = append(out, a.copy())
+		out = append(out, s.copy(a))
 	}
 	s.mu.Unlock()
 	slices.SortFunc(out, func(a, b Key) int {
@@ -261,7 +262,7 @@ func (s *Store) Get(id string) (Key, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if a := s.byID[id]; a != nil {
-		return a.copy(), nil
+		return s.copy(a), nil
 	}
 	return Key{}, fmt.Errorf("key %q: %w", id, ErrUnknown)
 }
@@ -292,7 +293,7 @@ func (s *Store) change(id string, f func(*account)) (Key, error) {
 		return Key{}, err
 	}
 	f(a)
-	k := a.copy()
+	k := s.copy(a)
 	b := s.touch(a)
 	s.mu.Unlock()
 	return k, s.wait(b)
@@ -306,7 +307,7 @@ func (s *Store) Check(secret string) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return a.copy(), nil
+	return s.copy(a), nil
 }
 
 func (s *Store) find(secret string) (*account, error) {
@@ -357,7 +358,7 @@ func (s *Store) Begin(secret string, n Need) (*Hold, error) {
 	if wait := a.tokens.wait(now, a.Tokens, tokens); wait > 0 {
 		return nil, &RateError{What: "tokens", Limit: a.Tokens, After: wait}
 	}
-	left, budgeted := a.Left()
+	left, budgeted := s.copy(a).Left()
 	if budgeted && n.Units > left || budgeted && left == 0 {
 		return nil, &BudgetError{ID: a.ID, Left: left, Need: n.Units}
 	}
@@ -389,7 +390,8 @@ func (h *Hold) Limit() uint64 {
 // Reserved is what was reserved, budget or not.
 func (h *Hold) Reserved() uint64 { return h.units }
 
-// Settle replaces the reservation by what the request did cost. It holds from
+// Settle replaces the reservation by what the request did cost, which a store
+// that follows a payer hears from there. It holds from
 // now on in memory and is on disk when written returns, or by itself a few
 // milliseconds later: a caller that has an answer to give need not wait, for a
 // store that could not write admits no more requests ([Store.Err]). Only the first call
@@ -404,9 +406,9 @@ func (h *Hold) Settle(units, tokens uint64) (written func() error) {
 	h.settled = true
 	a := h.a
 	a.Reserved -= h.units
-	a.Spent += min(units, square.MaxUnits-min(a.Spent, square.MaxUnits))
 	a.tokens.adjust(int64(h.tokens) - int64(min(tokens, 1<<40)))
-	if units > 0 {
+	if units > 0 && s.spent == nil {
+		a.Spent += min(units, square.MaxUnits-min(a.Spent, square.MaxUnits))
 		s.next.accounts[a] = struct{}{}
 		s.later()
 	}
@@ -451,8 +453,12 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.db.Close())
 }
 
-func (a *account) copy() Key {
+// copy is the account as it is now. The caller holds s.mu.
+func (s *Store) copy(a *account) Key {
 	k := a.Key
+	if s.spent != nil {
+		k.Spent = min(s.spent(a.ID), square.MaxUnits)
+	}
 	k.Budget = clone(a.Budget)
 	return k
 }

@@ -206,10 +206,10 @@ type Desk struct {
 	judging chan struct{} // re-executions at once: each runs a model
 	working sync.WaitGroup
 
-	spending sync.Mutex        // held while a total of spent is made and written
-	spent    map[string]uint64 // by account, as on disk
+	spending sync.Mutex // held while a total of spent is made and written
 
 	mu      sync.Mutex
+	spent   map[string]uint64 // by account, what all its receipts charged
 	seats   map[seatKey]*seat
 	leases  map[square.Hash]*lease
 	orders  map[square.Hash]*order // under way

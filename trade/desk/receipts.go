@@ -103,14 +103,20 @@ func leaseKey(r square.Receipt, id square.Hash) []byte {
 // memory the lane moves on even when the disk fails: the provider has been
 // promised the money.
 func (d *Desk) commit(h held, s *seat, request []byte, signed wire.Signed, latency time.Duration) (Record, error) {
+	d.spending.Lock() // totals reach the disk in the order in which they are made
+	defer d.spending.Unlock()
 	d.mu.Lock()
 	lrec := h.ln.rec
-	account := ""
+	account, spent := "", uint64(0)
 	if lrec.Pending != nil {
 		account = lrec.Pending.Account
 	}
 	lrec.Charged, lrec.Seq, lrec.Pending = signed.Receipt.Cumulative, signed.Receipt.Seq, nil
 	h.ln.rec = lrec
+	if account != "" { // at once with the end of what is pending: Spent sees one of them, never neither
+		d.spent[account] += signed.Receipt.Price
+		spent = d.spent[account]
+	}
 	subject, bond, job, policy := h.l.rec.Offer.Subject, h.l.rec.Bond, h.l.rec.Order.JobValue, h.l.rec.Order.Policy
 	d.mu.Unlock()
 	rec := Record{
@@ -138,10 +144,7 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed wire.Signed, laten
 	}
 	if account != "" {
 		entries = append(entries, journal.Entry{Bucket: bucketByOwner, Key: ownerKey(account, rec.Time, rec.ID)})
-		d.spending.Lock() // totals reach the disk in the order in which they are made
-		defer d.spending.Unlock()
-		d.spent[account] += signed.Receipt.Price
-		entries = append(entries, journal.Entry{Bucket: bucketSpent, Key: []byte(account), Value: binary.BigEndian.AppendUint64(nil, d.spent[account])})
+		entries = append(entries, journal.Entry{Bucket: bucketSpent, Key: []byte(account), Value: binary.BigEndian.AppendUint64(nil, spent)})
 	}
 	if policy == square.PolicyProve {
 		// Until the proof is checked the answer is to be audited: whoever

@@ -204,7 +204,7 @@ func (a account) Match(_ context.Context, q square.Quote, sig square.Signature) 
 	})
 }
 
-func (a account) Close(context.Context, square.Hash, *desk.Consent) error {
+func (a account) Close(context.Context, square.Hash, *chain.Consent) error {
 	return errors.New("no stream here")
 }
 

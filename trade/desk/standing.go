@@ -1,27 +1,24 @@
 package desk
 
 import (
-	"maps"
-
 	"github.com/torg-network/torg/square"
 )
 
-// Spent is what each account's answers have cost in all, by their receipts, and
-// the most of requests whose end is not known yet.
-func (d *Desk) Spent() map[string]uint64 {
-	d.spending.Lock()
-	out := maps.Clone(d.spent)
-	d.spending.Unlock()
+// Spent is what an account's requests have cost, by their receipts, and the most
+// that those may still cost whose conversation has ended, or was cut off by a
+// crash, and whose provider has not said yet how. Requests under way are not in it.
+func (d *Desk) Spent(account string) uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	sum := d.spent[account]
 	for _, l := range d.leases {
 		for _, ln := range l.lanes {
-			if p := ln.rec.Pending; p != nil && p.Account != "" {
-				out[p.Account] += p.Max - min(p.Max, ln.rec.Charged)
+			if p := ln.rec.Pending; p != nil && !ln.talking && p.Account == account {
+				sum += p.Max - min(p.Max, ln.rec.Charged)
 			}
 		}
 	}
-	return out
+	return sum
 }
 
 // Standing is what a lease owes its provider by signed vouchers, whether

@@ -263,11 +263,11 @@ func (d *Desk) to(m market.Lease) (target, error) {
 	return target{}, fmt.Errorf("provider %s has no offer that says where it is", m.Provider)
 }
 
-// subject is what a lease's offer is for, for people.
-func (d *Desk) subject(m market.Lease) string {
+// offer is the newest of a lease's provider and slot.
+func (d *Desk) offer(m market.Lease) square.Offer {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.seat(seatKey{m.Order.Trade, m.Provider, m.Slot}).offer.Subject
+	return d.seat(seatKey{m.Order.Trade, m.Provider, m.Slot}).offer
 }
 
 // read is what the disk has; nil if nothing.
@@ -364,7 +364,7 @@ func (d *Desk) file(j *Job, m market.Lease, s wire.Signed) error {
 	}
 	rec := Record{
 		ID: s.Receipt.Digest(d.domain), Time: d.cfg.Now(), Provider: m.Provider, Trade: j.Order.Trade,
-		Slot: m.Slot, Subject: d.subject(m), Denom: j.Order.Denom,
+		Slot: m.Slot, Subject: d.offer(m).Subject, Denom: j.Order.Denom,
 		Units: metered(m.Rates, s.Receipt.Units), Latency: d.cfg.Now().Sub(j.Placed),
 		Evidence: square.Evidence{Receipt: s.Receipt, Sig: s.Sig, Request: job, Result: s.Result},
 	}
@@ -450,7 +450,7 @@ func (d *Desk) check(ctx context.Context, j *Job, m market.Lease, rec Record) (w
 	if rec.Audit == AuditDifferent {
 		return errors.New(rec.Note), rec.Part
 	}
-	if err := d.trades[j.Order.Trade].Verify(e.Request, wire.Signed{Receipt: e.Receipt, Sig: e.Sig, Result: e.Result}); err != nil {
+	if err := d.trades[j.Order.Trade].Verify(d.offer(m), e.Request, wire.Signed{Receipt: e.Receipt, Sig: e.Sig, Result: e.Result}); err != nil {
 		return err, 0
 	}
 	a, ok := d.trades[j.Order.Trade].(Auditor)
