@@ -450,7 +450,7 @@ func (d *Desk) check(ctx context.Context, j *Job, m market.Lease, rec Record) (w
 	if rec.Audit == AuditDifferent {
 		return errors.New(rec.Note), rec.Part
 	}
-	if err := d.trades[j.Order.Trade].Verify(e.Request, wire.Signed{Receipt: e.Receipt, Sig: e.Sig, Result: e.Result}); err != nil {
+	if err := d.trades[j.Order.Trade].Verify(square.Offer{Provider: m.Provider, Trade: j.Order.Trade, Spec: j.Order.Spec}, e.Request, wire.Signed{Receipt: e.Receipt, Sig: e.Sig, Result: e.Result}); err != nil {
 		return err, 0
 	}
 	a, ok := d.trades[j.Order.Trade].(Auditor)
