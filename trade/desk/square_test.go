@@ -49,7 +49,7 @@ func (upper) Judge(c trade.Case) (square.Verdict, error) {
 	return square.VerdictFraud, nil
 }
 
-func (upper) Verify(job []byte, s wire.Signed) error {
+func (upper) Verify(_ square.Offer, job []byte, s wire.Signed) error {
 	if len(s.Result) != len(job) || s.Receipt.Units[0] != uint64(len(job)) {
 		return fmt.Errorf("%d letters were metered for %d", s.Receipt.Units[0], len(job))
 	}
