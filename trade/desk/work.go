@@ -24,6 +24,9 @@ import (
 // atOnce is how many orders are stepped at once.
 const atOnce = 16
 
+// stepTime bounds one step: doing the work again is the longest of what it may take.
+const stepTime = 10 * time.Minute
+
 // foreman steps orders until ctx ends.
 func (d *Desk) foreman(ctx context.Context) {
 	var steps sync.WaitGroup
@@ -66,7 +69,7 @@ func (d *Desk) foreman(ctx context.Context) {
 // advance takes one step with an order. Every step may be taken again.
 func (d *Desk) advance(ctx context.Context, x *order) {
 	before, _ := json.Marshal(x.job)
-	sctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	sctx, cancel := context.WithTimeout(ctx, stepTime)
 	err := d.step(sctx, &x.job)
 	cancel()
 	if ctx.Err() == nil {
@@ -416,7 +419,10 @@ func (d *Desk) conclude(ctx context.Context, j *Job, m market.Lease, now time.Ti
 	if err != nil {
 		return err
 	}
-	wrong, part := d.check(ctx, j, m, rec)
+	part, wrong, err := d.check(ctx, j, m, rec)
+	if err != nil {
+		return errors.Join(err, d.overdue(ctx, m, now))
+	}
 	if wrong == nil {
 		if err := l.Accept(ctx, m.ID); err != nil {
 			return fmt.Errorf("accept: %w", err)
@@ -439,39 +445,41 @@ func (d *Desk) conclude(ctx context.Context, j *Job, m market.Lease, now time.Ti
 	if err := d.cfg.Ledger.Challenge(ctx, m.ID, rec.Evidence, part); err != nil {
 		return errors.Join(fmt.Errorf("%w; and it could not be challenged: %w", wrong, err), d.overdue(ctx, m, now))
 	}
-	d.queue(rec) // to see what becomes of it
-	return d.note(rec.ID, AuditChallenged, wrong.Error())
+	err = d.note(rec.ID, AuditChallenged, wrong.Error())
+	d.queue(rec) // after that, to see what becomes of it
+	return err
 }
 
 // check says what is wrong about a result; nil: nothing that can be seen, or, where
-// it can be done again, what the draw let be seen. part is what to have proven.
-func (d *Desk) check(ctx context.Context, j *Job, m market.Lease, rec Record) (wrong error, part uint64) {
+// it can be done again, what the draw let be seen. part is what to have proven. An err
+// says that it could not be looked at now.
+func (d *Desk) check(ctx context.Context, j *Job, m market.Lease, rec Record) (part uint64, wrong, err error) {
 	e := rec.Evidence
 	if rec.Audit == AuditDifferent {
-		return errors.New(rec.Note), rec.Part
+		return rec.Part, errors.New(rec.Note), nil
 	}
 	if err := d.trades[j.Order.Trade].Verify(d.offer(m), e.Request, wire.Signed{Receipt: e.Receipt, Sig: e.Sig, Result: e.Result}); err != nil {
-		return err, 0
+		return 0, err, nil
 	}
 	a, ok := d.trades[j.Order.Trade].(Auditor)
 	if j.Order.Policy != square.PolicyAudit || !ok || !a.Audits(e.Receipt.Subject) || rec.Audit == AuditEqual {
-		return nil, 0
+		return 0, nil, nil
 	}
 	var beacon square.Hash
 	rand.Read(beacon[:]) // the provider has signed; see Desk on audits
 	if !market.Drawn(beacon, market.AuditProbability(j.Order.JobValue, m.Bonded, 10_000)) {
-		return nil, 0
+		return 0, nil, nil
 	}
 	v, part, err := d.judge(ctx, rec)
 	switch {
 	case err == nil && v == square.VerdictFraud:
-		return errors.New("done again, it is another"), part
+		return part, errors.New("done again, it is another"), nil
 	case err != nil && !errors.Is(err, trade.ErrNotJudgeable):
-		d.cfg.Log.Warn("a result could not be audited", "order", j.ID.Short(), "err", err)
+		return 0, nil, fmt.Errorf("audit: %w", err)
 	case err == nil:
-		_ = d.note(rec.ID, AuditEqual, "") // for people
+		return 0, nil, d.note(rec.ID, AuditEqual, "")
 	}
-	return nil, 0
+	return 0, nil, nil
 }
 
 // ask says on the ledger that a result was not handed over, once half of the time
