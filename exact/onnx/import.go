@@ -412,7 +412,8 @@ func (l *lower) enter(im *Imported, rows int) error {
 		// With room for inputs that are somewhat larger than the samples.
 		x.lo, x.hi = -1<<(actBits-1)+1, 1<<(actBits-1)-1
 		if im.Samples == 0 {
-			x.lo, x.hi = int64(fixed(im.Input.Lo, x.frac)), int64(fixed(im.Input.Hi, x.frac))
+			// The whole domain, its ends too.
+			x.lo, x.hi = int64(math.Floor(math.Ldexp(im.Input.Lo, x.frac))), int64(math.Ceil(math.Ldexp(im.Input.Hi, x.frac)))
 		} else if im.Input.Lo >= 0 {
 			x.lo = 0
 		}
