@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 )
@@ -43,7 +44,7 @@ func (h *Handler) embeddings(w http.ResponseWriter, r *http.Request) error {
 	case !given(q.Input):
 		return invalid("input", "input: is missing")
 	case q.Format != "" && q.Format != "float" && q.Format != "base64":
-		return invalid("encoding_format", "encoding_format: %q: want \"float\" or \"base64\"", clip(q.Format))
+		return invalid("encoding_format", "encoding_format: %q: want \"float\" or \"base64\"", square.Clip(q.Format, 80))
 	}
 	if !g.model.Exact {
 		b, err := patch(body, map[string]any{"model": g.model.ID, "provider": nil})

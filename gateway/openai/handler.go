@@ -93,7 +93,7 @@ func New(cfg Config) (*Handler, error) {
 				return problem(http.StatusMethodNotAllowed, typeInvalid, "method_not_allowed", fmt.Sprintf("%s: use %s", r.URL.Path, m))
 			}
 		}
-		return problem(http.StatusNotFound, typeInvalid, "unknown_url", fmt.Sprintf("unknown request URL: %s %s", r.Method, clip(r.URL.Path)))
+		return problem(http.StatusNotFound, typeInvalid, "unknown_url", fmt.Sprintf("unknown request URL: %s %s", r.Method, square.Clip(r.URL.Path, 80)))
 	}))
 	return h, nil
 }

@@ -167,13 +167,13 @@ func (d *Desk) fitting(ctx context.Context, a Ask) ([]*seat, error) {
 		out = append(out, s)
 	}
 	if !known {
-		return nil, fmt.Errorf("model %q: %w", clip(a.Model), ErrNoModel)
+		return nil, fmt.Errorf("model %q: %w", square.Clip(a.Model, 80), ErrNoModel)
 	}
 	if len(out) == 0 {
 		if d.policy(a) == square.PolicyProve {
-			return nil, fmt.Errorf("model %q with a proof: %w", clip(a.Model), ErrNoProvider)
+			return nil, fmt.Errorf("model %q with a proof: %w", square.Clip(a.Model, 80), ErrNoProvider)
 		}
-		return nil, fmt.Errorf("model %q: %w", clip(a.Model), ErrNoProvider)
+		return nil, fmt.Errorf("model %q: %w", square.Clip(a.Model, 80), ErrNoProvider)
 	}
 	rank := map[*seat]float64{}
 	for _, s := range out {
@@ -268,11 +268,4 @@ func (d *Desk) saw(s *seat, ok bool, ttft time.Duration, rate float64) {
 	} else {
 		s.failures += weight * (1 - s.failures)
 	}
-}
-
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
-	}
-	return s
 }

@@ -80,7 +80,7 @@ func (d *Desk) send(ctx context.Context, to target, call string, body []byte) (*
 		// about what happened behind it.
 		return nil, fmt.Errorf("%s: status %d", call, res.StatusCode)
 	}
-	we.Message = clipLong(we.Message)
+	we.Message = square.Clip(we.Message, 500)
 	return nil, &we
 }
 
@@ -105,13 +105,6 @@ func (d *Desk) call(ctx context.Context, to target, call string, body, reply any
 		return fmt.Errorf("%s: %w", call, err)
 	}
 	return nil
-}
-
-func clipLong(s string) string {
-	if len(s) > 500 {
-		return s[:500] + "…"
-	}
-	return s
 }
 
 // frames reads an answer line by line.

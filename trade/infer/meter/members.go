@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/torg-network/torg/square"
 )
 
 // maxDepth bounds how deep a body nests.
@@ -29,7 +31,7 @@ func Members(body []byte, names ...string) (map[string]json.RawMessage, error) {
 	err := walk(body, func(name string, value []byte) error {
 		as, known := folded[fold(name)]
 		if known && as != name {
-			return fmt.Errorf("request body: %q is read as %q by some; write it so, or leave it out", clip(name), as)
+			return fmt.Errorf("request body: %q is read as %q by some; write it so, or leave it out", square.Clip(name, 40), as)
 		}
 		folded[fold(name)] = name
 		members[name] = value
@@ -130,7 +132,7 @@ func walk(b []byte, member func(name string, value []byte) error) error {
 					return fmt.Errorf("request body: %w", err)
 				}
 				if !stack[len(stack)-1].add(s) {
-					return fmt.Errorf("request body: %q stands there twice; send it once", clip(s))
+					return fmt.Errorf("request body: %q stands there twice; send it once", square.Clip(s, 40))
 				}
 				if key = false; len(stack) == 1 {
 					name = s
@@ -155,10 +157,3 @@ func walk(b []byte, member func(name string, value []byte) error) error {
 }
 
 var errNoObject = errors.New("request body: want a JSON object")
-
-func clip(s string) string {
-	if len(s) > 40 {
-		s = strings.ToValidUTF8(s[:40], "") + "…"
-	}
-	return s
-}

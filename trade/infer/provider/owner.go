@@ -189,7 +189,7 @@ func (b *book) count(now time.Time, f func(*Stats)) {
 func (b *book) refuse(now time.Time, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refused = Mishap{now.UnixMilli(), clip(wireError(err).Message)}
+	b.refused = Mishap{now.UnixMilli(), square.Clip(wireError(err).Message, 300)}
 }
 
 func (b *book) end(e Ended) {
@@ -241,7 +241,7 @@ func (wk *work) described(now time.Time) Ran {
 func (p *Provider) noteFailure(wk *work, err error) {
 	now := p.Now()
 	r := wk.described(now)
-	r.Error = clip(wireError(err).Message)
+	r.Error = square.Clip(wireError(err).Message, 300)
 	e := p.book.add(r)
 	p.book.mu.Lock()
 	p.book.failed = Mishap{now.UnixMilli(), r.Error}

@@ -270,7 +270,7 @@ func (e upstreamEngine) whole(ctx context.Context, job Job, b meter.Body, r io.R
 	case err != nil:
 		return Output{}, fmt.Errorf("the server's answer is no JSON")
 	case ev.Err != "":
-		return Output{}, fmt.Errorf("the server says: %s", clip(ev.Err))
+		return Output{}, fmt.Errorf("the server says: %s", square.Clip(ev.Err, 300))
 	}
 	out := Output{Body: body}
 	out.Units, out.Counted = metered(b, ev.Usage, len(job.Request.Prompt), len(ev.Text), bytesCounted(len(ev.Text)))
@@ -309,7 +309,7 @@ func (e upstreamEngine) stream(ctx context.Context, job Job, b meter.Body, r io.
 		case err != nil:
 			fault = errors.New("the server sent an event that is no JSON")
 		case ev.Err != "":
-			fault = fmt.Errorf("the server says: %s", clip(ev.Err))
+			fault = fmt.Errorf("the server says: %s", square.Clip(ev.Err, 300))
 		case text.Len()+len(ev.Text) > infer.MaxResult-64, passed+len(raw) > maxPassed:
 			fault = errors.New("the server's answer is too long")
 		}
@@ -389,16 +389,9 @@ func refused(status int, body []byte) error {
 // errorText is what a server's error body says.
 func errorText(body []byte) string {
 	if ev, err := meter.ReadEvent(body); err == nil && ev.Err != "" {
-		return clip(ev.Err)
+		return square.Clip(ev.Err, 300)
 	}
-	return clip(string(bytes.TrimSpace(body)))
-}
-
-func clip(s string) string {
-	if len(s) > 300 {
-		s = strings.ToValidUTF8(s[:300], "") + "…"
-	}
-	return s
+	return square.Clip(string(bytes.TrimSpace(body)), 300)
 }
 
 // why prefers the reason the context ended over the error that followed.
