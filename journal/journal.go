@@ -64,6 +64,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/torg-network/torg/host"
 )
 
 // Journal is an open file and its log.
@@ -299,7 +301,7 @@ func (j *Journal) sync(number uint64) error {
 	j.mu.Lock()
 	last := j.number
 	j.mu.Unlock()
-	err := datasync(j.log)
+	err := host.SyncData(j.log)
 	if err == nil {
 		j.synced.Store(last)
 		return nil

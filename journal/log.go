@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+
+	"github.com/torg-network/torg/host"
 )
 
 const (
@@ -33,20 +35,12 @@ func create(path string, id [idSize]byte) (*os.File, error) {
 		err = f.Sync()
 	}
 	if err == nil {
-		err = syncFolder(filepath.Dir(path))
+		err = host.SyncFolder(filepath.Dir(path))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
-}
-
-func syncFolder(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // body checks a log's header and returns what follows it.

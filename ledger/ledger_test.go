@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +23,7 @@ import (
 
 	sdk "github.com/cosmos/cosmos-sdk/types"
 
+	"github.com/torg-network/torg/host"
 	"github.com/torg-network/torg/ledger"
 	"github.com/torg-network/torg/ledger/api/bondv1"
 	"github.com/torg-network/torg/ledger/api/marketv1"
@@ -684,13 +684,7 @@ func BenchmarkRedeem(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	processor := func() time.Duration {
-		var r syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-			b.Fatal(err)
-		}
-		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
-	}
+	processor := func() time.Duration { return host.Used().CPU }
 	var used time.Duration
 	n := 0
 	for round := uint64(1); b.Loop(); round++ {

@@ -23,21 +23,21 @@ func ParseAddress(s string) (Address, error) {
 	if strings.HasPrefix(s, "0x") || strings.HasPrefix(s, "0X") {
 		b, err := hex.DecodeString(s[2:])
 		if err != nil || len(b) != len(a) {
-			return a, fmt.Errorf("%w: %q is not 20 bytes of hex", ErrAddress, clip(s))
+			return a, fmt.Errorf("%w: %q is not 20 bytes of hex", ErrAddress, Clip(s, 80))
 		}
 		copy(a[:], b)
 		digits := s[2:]
 		if digits != strings.ToLower(digits) && digits != strings.ToUpper(digits) && digits != a.Checksummed()[2:] {
-			return Address{}, fmt.Errorf("%w: %q: its capitals are a checksum (EIP-55) that does not hold: a digit is wrong, or write it all in lower case", ErrAddress, clip(s))
+			return Address{}, fmt.Errorf("%w: %q: its capitals are a checksum (EIP-55) that does not hold: a digit is wrong, or write it all in lower case", ErrAddress, Clip(s, 80))
 		}
 		return a, nil
 	}
 	hrp, b, err := decodeBech32(s)
 	if err != nil {
-		return a, fmt.Errorf("%w: %q: %w", ErrAddress, clip(s), err)
+		return a, fmt.Errorf("%w: %q: %w", ErrAddress, Clip(s, 80), err)
 	}
 	if hrp != Prefix || len(b) != len(a) {
-		return a, fmt.Errorf("%w: %q: want prefix %q and 20 bytes", ErrAddress, clip(s), Prefix)
+		return a, fmt.Errorf("%w: %q: want prefix %q and 20 bytes", ErrAddress, Clip(s, 80), Prefix)
 	}
 	copy(a[:], b)
 	return a, nil
@@ -93,7 +93,7 @@ func ParseHash(s string) (Hash, error) {
 	var h Hash
 	b, err := hex.DecodeString(strings.TrimPrefix(s, "0x"))
 	if err != nil || len(b) != len(h) {
-		return h, fmt.Errorf("%q is not 32 bytes of hex", clip(s))
+		return h, fmt.Errorf("%q is not 32 bytes of hex", Clip(s, 80))
 	}
 	copy(h[:], b)
 	return h, nil
@@ -115,11 +115,4 @@ func (h *Hash) UnmarshalText(b []byte) error {
 		*h = v
 	}
 	return err
-}
-
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
-	}
-	return s
 }

@@ -50,7 +50,7 @@ func ParseAmount(s string) (Amount, error) {
 	if n, ok := strings.CutSuffix(t, Denom); ok {
 		u, err := strconv.ParseUint(strings.TrimSpace(n), 10, 63)
 		if err != nil {
-			return Amount{}, fmt.Errorf("%w: %q: want a whole number of %s", ErrAmount, clip(s), Denom)
+			return Amount{}, fmt.Errorf("%w: %q: want a whole number of %s", ErrAmount, Clip(s, 80), Denom)
 		}
 		return Utorg(u), nil
 	}
@@ -60,16 +60,16 @@ func ParseAmount(s string) (Amount, error) {
 	whole, frac, _ := strings.Cut(t, ".")
 	w, err := strconv.ParseUint(whole, 10, 63)
 	if err != nil || len(frac) > 6 {
-		return Amount{}, fmt.Errorf("%w: %q: write TORG with at most six decimals, or %s", ErrAmount, clip(s), Denom)
+		return Amount{}, fmt.Errorf("%w: %q: write TORG with at most six decimals, or %s", ErrAmount, Clip(s, 80), Denom)
 	}
 	var f uint64
 	if frac != "" {
 		if f, err = strconv.ParseUint(frac+strings.Repeat("0", 6-len(frac)), 10, 63); err != nil {
-			return Amount{}, fmt.Errorf("%w: %q: the decimals are not digits", ErrAmount, clip(s))
+			return Amount{}, fmt.Errorf("%w: %q: the decimals are not digits", ErrAmount, Clip(s, 80))
 		}
 	}
 	if w > (MaxUnits-f)/UnitsPerTorg {
-		return Amount{}, fmt.Errorf("%w: %q is larger than any supply", ErrAmount, clip(s))
+		return Amount{}, fmt.Errorf("%w: %q is larger than any supply", ErrAmount, Clip(s, 80))
 	}
 	return Utorg(w*UnitsPerTorg + f), nil
 }

@@ -136,7 +136,7 @@ func (o Offer) Check() error {
 	}
 	for _, a := range o.Attributes {
 		if a.Key == "" || len(a.Key) > MaxText || len(a.Value) > MaxText {
-			return fmt.Errorf("offer: attribute %q: key and value are 1 to %d bytes", clip(a.Key), MaxText)
+			return fmt.Errorf("offer: attribute %q: key and value are 1 to %d bytes", Clip(a.Key, 80), MaxText)
 		}
 	}
 	return checkRates("offer: rates", o.Rates)
@@ -205,7 +205,7 @@ func (o Order) Check() error {
 	case o.Trade == "" || len(o.Trade) > 32:
 		return errors.New("order: trade must be 1 to 32 bytes")
 	case o.Mode != ModeStream && o.Mode != ModeResult:
-		return fmt.Errorf("order: mode %q: want stream or result", clip(string(o.Mode)))
+		return fmt.Errorf("order: mode %q: want stream or result", Clip(string(o.Mode), 80))
 	case o.Denom == "" || len(o.Denom) > 64:
 		return errors.New("order: denom must be 1 to 64 bytes")
 	case o.Escrow == 0 || o.Escrow > MaxUnits:
@@ -213,7 +213,7 @@ func (o Order) Check() error {
 	case o.JobValue == 0 || o.JobValue > o.Escrow:
 		return errors.New("order: job_value must be between 1 and the escrow")
 	case !o.Policy.Valid():
-		return fmt.Errorf("order: policy %q: want none, audit, replicate, prove or attest", clip(string(o.Policy)))
+		return fmt.Errorf("order: policy %q: want none, audit, replicate, prove or attest", Clip(string(o.Policy), 80))
 	case o.Mode == ModeStream && (o.Lanes == 0 || o.Lanes > MaxLanes):
 		return fmt.Errorf("order: lanes must be 1 to %d", MaxLanes)
 	case o.Mode == ModeResult && o.Lanes != 0:

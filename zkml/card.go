@@ -91,6 +91,19 @@ func (c Card) ID() [32]byte {
 // Rows is the greatest number of rows of an input.
 func (c Card) Rows() int { return c.rows }
 
+// Columns are how many numbers a row of the input has, and of each output.
+func (c Card) Columns() (input int, outputs []int) {
+	for i, op := range c.ops {
+		if op.Kind == exact.Input {
+			input = c.facts[i].Cols
+		}
+	}
+	for _, v := range c.outs {
+		outputs = append(outputs, c.facts[v].Cols)
+	}
+	return input, outputs
+}
+
 // Encode returns the card's bytes, little-endian: the magic "torgzkc1", root
 // (32 bytes), height u8, rows u32; the number of constants u32, of each rows
 // u32, columns u32, first and last element u32; the number of operations u32,

@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
+
+	"github.com/torg-network/torg/host"
 )
 
 // measure is one line of torg bench.
@@ -92,14 +93,7 @@ func (s stopwatch) stop() (cpu, wall float64) {
 	return cpuSeconds() - s.cpu, time.Since(s.wall).Seconds()
 }
 
-func cpuSeconds() float64 {
-	var r unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_SELF, &r) != nil {
-		return 0
-	}
-	sec := func(t unix.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
-	return sec(r.Utime) + sec(r.Stime)
-}
+func cpuSeconds() float64 { return host.Used().CPU.Seconds() }
 
 // percentile is the p-th (0 to 1) of sorted values.
 func percentile(sorted []float64, p float64) float64 {

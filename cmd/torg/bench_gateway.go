@@ -25,7 +25,7 @@ const (
 	benchPaid    = 4000                   // requests timed, after a quarter as many
 	benchAtOnce  = 16                     // of them at once
 	benchEvents  = 16                     // of a streamed answer
-	benchStreams = 256                   // slow streams at once
+	benchStreams = 256                    // slow streams at once
 	benchSlow    = 500 * time.Millisecond // between the events of a slow one
 )
 

@@ -15,8 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/ledger/devnet"
@@ -271,5 +269,5 @@ func residentMiB(pid int) (float64, error) {
 		return 0, errors.New("memory of torg up: the system does not tell")
 	}
 	pages, err := strconv.ParseFloat(f[1], 64)
-	return pages * float64(unix.Getpagesize()) / (1 << 20), err
+	return pages * float64(os.Getpagesize()) / (1 << 20), err
 }

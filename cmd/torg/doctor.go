@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/host"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/node"
 	"github.com/torg-network/torg/square"
@@ -166,20 +167,27 @@ func homeIsPrivate(cfg config) error {
 	} else if err != nil {
 		return err
 	}
-	if st.Mode().Perm()&0o077 != 0 {
+	if !host.Private(st) {
 		return fmt.Errorf("%s can be read by others: it holds keys", cfg.path())
 	}
 	return nil
 }
 
 func freeDisk(cfg config) (uint64, error) {
-	var fs unix.Statfs_t
-	dir := cfg.path()
-	if _, err := os.Stat(dir); err != nil {
-		dir = "/"
+	// The home, or what it will be made in.
+	dir, err := filepath.Abs(cfg.path())
+	if err != nil {
+		return 0, fmt.Errorf("free space: %w", err)
 	}
-	if err := unix.Statfs(dir, &fs); err != nil {
+	for dir != filepath.Dir(dir) {
+		if _, err := os.Stat(dir); err == nil {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	free, err := host.FreeDisk(dir)
+	if err != nil {
 		return 0, fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	return fs.Bavail * uint64(fs.Bsize), nil
+	return free, nil
 }

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/torg-network/torg/host"
 )
 
 // running is what a square that is up writes for the other commands to find.
@@ -43,8 +43,11 @@ func lockHome(cfg config) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the home directory: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := host.Lock(f); err != nil {
 		f.Close()
+		if !errors.Is(err, host.ErrLocked) {
+			return nil, fmt.Errorf("lock the home directory: %s: %w", cfg.path(lockFile), err)
+		}
 		if run, rerr := findRunning(cfg); rerr == nil {
 			return nil, usageError("a square is already up on %s: process %d at %s; ask it (torg chat), stop it (Ctrl-C there), or choose another --home", cfg.path(), run.PID, run.BaseURL)
 		}
@@ -66,7 +69,7 @@ func findRunning(cfg config) (running, error) {
 		return run, fmt.Errorf("read %s: %w", cfg.path(runningFile), err)
 	}
 	// After a kill -9 the file is still there: the process decides.
-	if run.PID <= 0 || unix.Kill(run.PID, 0) == unix.ESRCH {
+	if !host.Alive(run.PID) {
 		return run, usageError("no square is up on %s (the last one, process %d, is gone); start one with: torg up", cfg.path(), run.PID)
 	}
 	return run, nil

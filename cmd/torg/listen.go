@@ -6,16 +6,16 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/torg-network/torg/door"
+	"github.com/torg-network/torg/host"
 )
 
 // listen opens a TCP listener on addr, or on the first free port of the next
 // hundred when addr is taken. Port 0 takes any.
 func listen(cfg config, name string) (net.Listener, error) {
 	addr := cfg.get(name)
-	host, portText, err := net.SplitHostPort(addr)
+	ip, portText, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, cfg.bad(name, errors.New("write it host:port"))
 	}
@@ -24,11 +24,11 @@ func listen(cfg config, name string) (net.Listener, error) {
 		return nil, cfg.bad(name, errors.New("the port is a number from 0 to 65535"))
 	}
 	for p := port; p <= 65535 && p < port+100; p++ {
-		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.FormatUint(p, 10)))
+		l, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.FormatUint(p, 10)))
 		if err == nil {
 			return l, nil
 		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
+		if !host.PortTaken(err) {
 			return nil, cfg.bad(name, err)
 		}
 	}
@@ -83,8 +83,7 @@ func freeAddrs(cfg config, names ...string) (addrs []string, err error) {
 func again(open func() error) error {
 	for try := 1; ; try++ {
 		err := open()
-		taken := err != nil && strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) // CometBFT keeps only the words
-		if !taken || try == 5 {
+		if !host.PortTaken(err) || try == 5 {
 			return err
 		}
 	}

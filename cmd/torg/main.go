@@ -10,9 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/torg-network/torg/host"
 )
 
 // Exit codes, the same for every command.
@@ -52,7 +53,7 @@ func exitCode(err error) int {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), host.Stops...)
 	err := rootCommand().ExecuteContext(ctx)
 	stop()
 	if err != nil && !errors.Is(err, context.Canceled) {

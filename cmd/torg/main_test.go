@@ -14,10 +14,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/ledger/client"
@@ -95,7 +94,7 @@ func finish(t *testing.T, c *exec.Cmd) outcome {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	hung := time.AfterFunc(patience, func() { c.Process.Signal(unix.SIGQUIT) }) // its stacks tell where
+	hung := time.AfterFunc(patience, func() { c.Process.Signal(syscall.SIGQUIT) }) // its stacks tell where
 	err := c.Wait()
 	o := outcome{args: c.Args[1:], out: stdout.String(), err: stderr.String(), code: c.ProcessState.ExitCode()}
 	if !hung.Stop() {
@@ -209,7 +208,7 @@ func (p *process) interrupt(t *testing.T) int {
 	select {
 	case <-p.ended:
 	case <-time.After(patience):
-		p.cmd.Process.Signal(unix.SIGQUIT)
+		p.cmd.Process.Signal(syscall.SIGQUIT)
 		<-p.ended
 		t.Fatalf("Ctrl-C did not end it in %s:\n%s", patience, p.err)
 	}

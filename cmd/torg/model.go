@@ -421,7 +421,11 @@ func (a added) markdown() string {
 	row("SHA-256 of the network", "`%s`", a.SourceDigest)
 	row("SHA-256 of the model file", "`%s`", a.Digest)
 	row("id that proofs name", "`%s`", a.ID)
-	row("program", "%d operations, %d constants, up to %s", a.Operations, a.Weights, count(a.Rows, "row"))
+	rows := "up to " + count(a.Rows, "row")
+	if a.Input.Rows > 0 {
+		rows = "exactly " + count(a.Input.Rows, "row") + " a run"
+	}
+	row("program", "%d operations, %d constants, %s", a.Operations, a.Weights, rows)
 	switch {
 	case a.Text:
 		row("kind", "text: bytes in, logits of the next byte out (`torg prove --model %s --text ...`)", a.Name)
@@ -441,6 +445,8 @@ func (a added) markdown() string {
 		case onnx.EachRow:
 		case onnx.AnyRow:
 			where = "one for the whole sequence"
+		case onnx.LastRow:
+			where = "in the last row"
 		default:
 			where = fmt.Sprintf("in row %d", o.Row)
 		}

@@ -105,6 +105,7 @@ func TestModelAdd(t *testing.T) {
 	for name, change := range map[string]func(f *runfile.File){
 		"input":  func(f *runfile.File) { f.Claim.Input[0][7]++ },
 		"output": func(f *runfile.File) { f.Claim.Output[0][0][2]++ },
+		"rows":   func(f *runfile.File) { f.Claim.From, f.Claim.Output = []int{1}, [][][]int32{nil} },
 		"proof":  func(f *runfile.File) { f.Proof[len(f.Proof)/2] ^= 1 },
 		"model":  func(f *runfile.File) { f.Model[0] ^= 1 },
 	} {

@@ -5,16 +5,15 @@ import (
 	"io"
 	"math"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/gateway/openai"
+	"github.com/torg-network/torg/host"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/proof"
@@ -264,16 +263,7 @@ func count(n int, thing string) string {
 
 // peakMiB is the most memory this process has had at once; 0 where the system
 // does not tell.
-func peakMiB() float64 {
-	var r unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_SELF, &r) != nil {
-		return 0
-	}
-	if runtime.GOOS == "darwin" {
-		return float64(r.Maxrss) / (1 << 20) // in bytes there
-	}
-	return float64(r.Maxrss) / 1024
-}
+func peakMiB() float64 { return float64(host.Used().Peak) / (1 << 20) }
 
 // verifyResult is what torg verify prints.
 type verifyResult struct {

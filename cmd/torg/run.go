@@ -19,7 +19,7 @@ import (
 // outputView is an output in numbers.
 type outputView struct {
 	Name     string      `json:"name"`
-	FirstRow int         `json:"first_row"` // of the rows that are claimed
+	FirstRow int         `json:"first_row"` // of Rows, in the run
 	Rows     [][]float64 `json:"rows"`
 }
 
@@ -49,14 +49,12 @@ func viewRun(f runfile.File, file string, size int, m runfile.Model) runView {
 		return out
 	}
 	v.Input = numbers(f.Claim.Input, m.Input.Frac)
-	for k, rows := range f.Claim.Output {
-		o := outputView{Name: fmt.Sprintf("output %d", k), FirstRow: f.Claim.From[k]}
-		frac := 0
-		if k < len(m.Outputs) {
-			o.Name, frac = m.Outputs[k].Name, m.Outputs[k].Frac
+	for k, rows := range f.Claim.Output[:min(len(f.Claim.Output), len(m.Outputs))] {
+		says := m.Outputs[k]
+		if says.Row != onnx.EachRow { // rows after it are in the file, and mean nothing
+			rows = rows[:min(len(rows), 1)]
 		}
-		o.Rows = numbers(rows, frac)
-		v.Outputs = append(v.Outputs, o)
+		v.Outputs = append(v.Outputs, outputView{Name: says.Name, FirstRow: f.Claim.From[k], Rows: numbers(rows, says.Frac)})
 	}
 	return v
 }
@@ -131,31 +129,16 @@ func proveRun(c *cobra.Command, a added, in, out string) error {
 	if err != nil {
 		return usageError("%s: %w; give such numbers, or add the model again with samples that reach so far", in, err)
 	}
-	if len(input) > a.Rows {
-		return usageError("%s: %d rows, and the model takes at most %d", in, len(input), a.Rows)
-	}
-	model, err := a.open()
+	m, pk, err := a.run()
 	if err != nil {
 		return err
 	}
-	card, pk, err := zkml.Commit(model.Program())
+	from, err := m.From(len(input))
 	if err != nil {
-		return fmt.Errorf("commit to %s: %w", a.Name, err)
+		return usageError("%s: %w", in, err)
 	}
-	m := runfile.Model{Name: a.Name, Meaning: a.Meaning, Card: card}
 	res := proveRunResult{CommitS: time.Since(all.wall).Seconds()}
 	progress("model %s committed in %.2f s: %s; proving %s", m.Name, res.CommitS, square.Hash(m.ID()).Short(), count(len(input), "row"))
-	// Of each output the rows that hold it.
-	from := make([]int, len(a.Outputs))
-	for k, o := range a.Outputs {
-		switch o.Row {
-		case onnx.EachRow:
-		case onnx.AnyRow:
-			from[k] = len(input) - 1
-		default:
-			from[k] = min(o.Row, len(input)-1)
-		}
-	}
 	f := runfile.File{Model: m.ID()}
 	sw := startWatch()
 	if f.Claim, f.Proof, err = pk.ProveFrom(input, from); err != nil {
@@ -253,6 +236,23 @@ func verifyRun(c *cobra.Command, name string, b []byte, cardFile string, want *s
 	return nil
 }
 
+// run makes what proving and checking runs of the model takes. It must be the
+// model that was added.
+func (a added) run() (m runfile.Model, pk *zkml.ProverKey, err error) {
+	model, err := a.open()
+	if err != nil {
+		return m, nil, err
+	}
+	m = runfile.Model{Name: a.Name, Meaning: a.Meaning}
+	if m.Card, pk, err = zkml.Commit(model.Program()); err != nil {
+		return m, nil, fmt.Errorf("commit to %s: %w", a.Name, err)
+	}
+	if id := square.Hash(m.ID()); id != a.ID {
+		return m, nil, refusal("model %s: it was added as %s, and its card is of %s now: add the model again", a.Name, a.ID, id)
+	}
+	return m, pk, nil
+}
+
 // loadRunCard reads a card file, or makes the card of a model that was added,
 // and says where it is from.
 func loadRunCard(c *cobra.Command, id square.Hash, file string) (m runfile.Model, source string, err error) {
@@ -272,13 +272,8 @@ func loadRunCard(c *cobra.Command, id square.Hash, file string) (m runfile.Model
 	} else if err != nil {
 		return m, "", err
 	}
-	model, err := a.open()
-	if err != nil {
+	if m, _, err = a.run(); err != nil {
 		return m, "", err
 	}
-	card, _, err := zkml.Commit(model.Program())
-	if err != nil {
-		return m, "", fmt.Errorf("commit to %s: %w", a.Name, err)
-	}
-	return runfile.Model{Name: a.Name, Meaning: a.Meaning, Card: card}, "made here by commitment to the weights of " + a.Name, nil
+	return m, "made here by commitment to the weights of " + a.Name, nil
 }

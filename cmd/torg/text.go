@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/torg-network/torg/square"
 )
 
 // What others wrote — names in files, offers, answers, errors of servers — must
@@ -64,10 +66,7 @@ func named(s string) string {
 
 // quoted is a text that others wrote, cut where it is long.
 func quoted(s string) string {
-	if len(s) > 400 {
-		s = s[:400] + "…"
-	}
-	return strconv.Quote(s)
+	return strconv.Quote(square.Clip(s, 400))
 }
 
 // escapeJSON writes such characters of JSON as \u…: JSON itself lets most of

@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
@@ -97,15 +96,7 @@ func Short(id string) string {
 	case len(id) == 64:
 		return id[:12]
 	}
-	return clip(id, 24)
-}
-
-// clip bounds a text by runes.
-func clip(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	return string([]rune(s)[:n]) + "…"
+	return square.Clip(id, 24)
 }
 
 // PerMillion is a unit price as models list it: "1 TORG / M tokens".

@@ -12,6 +12,7 @@ import (
 
 	"github.com/torg-network/torg/console/assets"
 	"github.com/torg-network/torg/console/session"
+	"github.com/torg-network/torg/square"
 )
 
 // csrfHeader is what htmx sends with every request of the page.
@@ -340,7 +341,7 @@ func viewerName(v session.Viewer) string {
 	case session.Owner:
 		return "owner"
 	case session.Key:
-		return "key " + clip(v.Name, 20)
+		return "key " + square.Clip(v.Name, 20)
 	}
 	return Short(v.Address.String())
 }

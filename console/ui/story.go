@@ -129,7 +129,7 @@ func sentence(e source.Event, me square.Address) string {
 	case market.EvPruned:
 		return "an old lease was forgotten by the ledger"
 	}
-	return clip(string(e.Kind), 40)
+	return square.Clip(string(e.Kind), 40)
 }
 
 // moved is the sum an event moved, as its first transfer has it.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/torg-network/torg/console/session"
 	"github.com/torg-network/torg/console/source"
+	"github.com/torg-network/torg/square"
 )
 
 // Handler answers a request or says why not: what it returns becomes a page,
@@ -197,7 +198,7 @@ func Failed(err error) *Failure {
 	case errors.Is(err, context.DeadlineExceeded):
 		f = &Failure{Status: http.StatusGatewayTimeout, Title: "The ledger is slow to answer", Words: "Nothing is lost. Try again in a moment; torg doctor says what is wrong if it lasts."}
 	default:
-		f = &Failure{Status: http.StatusInternalServerError, Title: "Something went wrong", Words: clip(err.Error(), 400)}
+		f = &Failure{Status: http.StatusInternalServerError, Title: "Something went wrong", Words: square.Clip(err.Error(), 400)}
 	}
 	f.cause = err
 	return f

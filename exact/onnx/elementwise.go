@@ -121,8 +121,11 @@ func integer(op string, x, y int64) (int64, error) {
 	case "Max":
 		return max(x, y), nil
 	case "Div":
-		if y == 0 || y == -1 {
-			return -x, nil // as hardware traps, but nothing may panic here
+		switch y {
+		case 0:
+			return 0, errors.New("division of an integer by 0")
+		case -1:
+			return -x, nil // hardware traps at the least integer
 		}
 		return x / y, nil
 	}
@@ -229,7 +232,7 @@ func cast(c *call) ([]*Tensor, error) {
 		case x.Type.IsFloat():
 			f := float64(x.F[i])
 			if !(math.Abs(f) < 1<<62) { // or not a number
-				f = 0
+				return nil, fmt.Errorf("element %d is %g, which no integer is near to", i, f)
 			}
 			out.I[i] = int64(f)
 		default:

@@ -37,6 +37,7 @@ type Input struct {
 	Name    string  `json:"name"`
 	Tokens  bool    `json:"tokens"`
 	Columns int     `json:"columns"` // numbers a row
+	Rows    int     `json:"rows"`    // of a run, exactly; 0 for any number up to the program's
 	Frac    int     `json:"frac"`    // a number x is given as x 2^frac, to nearest
 	Lo      float64 `json:"lo"`      // least and greatest number
 	Hi      float64 `json:"hi"`
@@ -47,7 +48,8 @@ type Output struct {
 	Name    string `json:"name"`
 	Columns int    `json:"columns"`
 	Frac    int    `json:"frac"` // e stands for e/2^frac
-	// Row is which row of the program's output holds it, or EachRow or AnyRow.
+	// Row is which row of the program's output holds it, or EachRow, AnyRow or
+	// LastRow.
 	Row  int  `json:"row"`
 	Loss Loss `json:"loss,omitzero"`
 	axis int  // of the network's tensor along which rows lie
@@ -57,6 +59,7 @@ type Output struct {
 const (
 	EachRow = -1 // every row holds its own
 	AnyRow  = -2 // all rows are alike
+	LastRow = -3 // the last row of the run
 )
 
 // Loss is how far the exact program is from the network in floating point.
@@ -242,6 +245,7 @@ func (n *Net) lower(ctx context.Context, o Options) (*Imported, error) {
 	if err := l.leave(im, results); err != nil {
 		return nil, fmt.Errorf("onnx: %w", err)
 	}
+	im.settleRows(n, traced)
 	l.sweep()
 	im.Notes, im.Causal = l.notes, l.prog.Causal()
 	if _, err := l.prog.Check(); err != nil {
@@ -408,7 +412,8 @@ func (l *lower) enter(im *Imported, rows int) error {
 		// With room for inputs that are somewhat larger than the samples.
 		x.lo, x.hi = -1<<(actBits-1)+1, 1<<(actBits-1)-1
 		if im.Samples == 0 {
-			x.lo, x.hi = int64(fixed(im.Input.Lo, x.frac)), int64(fixed(im.Input.Hi, x.frac))
+			// The whole domain, its ends too.
+			x.lo, x.hi = int64(math.Floor(math.Ldexp(im.Input.Lo, x.frac))), int64(math.Ceil(math.Ldexp(im.Input.Hi, x.frac)))
 		} else if im.Input.Lo >= 0 {
 			x.lo = 0
 		}
@@ -457,6 +462,37 @@ func (l *lower) leave(im *Imported, results []string) error {
 		l.prog.Outputs = append(l.prog.Outputs, v.v)
 	}
 	return nil
+}
+
+// settleRows says of how many rows a run is: as many as the network takes, if
+// that is a fixed number. A sequence of any length whose result is in its last
+// row is asked for that; one whose result is in another, but the first, was only
+// seen at the length it was traced with.
+func (im *Imported) settleRows(n *Net, traced int) {
+	if n.fixedRows() > 0 || !n.sequence && traced > 1 {
+		im.Input.Rows = traced
+		return
+	}
+	for k := range im.Outputs {
+		switch o := &im.Outputs[k]; {
+		case o.Row > 0 && o.Row == traced-1:
+			o.Row = LastRow
+		case o.Row > 0:
+			im.Input.Rows = traced
+		}
+	}
+}
+
+// RowOf is the row of a run of so many rows that holds the output, and is the
+// first to be claimed of it; 0 if every row holds its own.
+func (o Output) RowOf(rows int) int {
+	switch o.Row {
+	case EachRow:
+		return 0
+	case AnyRow, LastRow:
+		return rows - 1
+	}
+	return o.Row
 }
 
 // sweep removes operations and constants that no output needs.
@@ -544,6 +580,9 @@ func (im *Imported) measure(ctx context.Context, samples [][][]float64, floats [
 		if err != nil {
 			return err
 		}
+		if n := im.Input.Rows; n > 0 && len(in) != n {
+			return fmt.Errorf("it has %d rows, and a result is in a row that is known for %d only: give samples of so many", len(in), n)
+		}
 		got, err := m.Run(in)
 		if err != nil {
 			return err
@@ -556,8 +595,8 @@ func (im *Imported) measure(ctx context.Context, samples [][][]float64, floats [
 			}
 			for r := range rows {
 				e := got[k][r]
-				if o.axis < 0 && o.Row > 0 {
-					e = got[k][min(o.Row, len(s)-1)]
+				if o.axis < 0 {
+					e = got[k][o.RowOf(len(s))]
 				}
 				f := rowOf(want[k], o.axis, r)
 				if len(f) != len(e) {

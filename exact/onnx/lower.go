@@ -114,9 +114,6 @@ func (l *lower) node(node *Node) error {
 // everything; what is neither is refused where it is used.
 func (l *lower) finite(node *Node) error {
 	is := infinite
-	if _, moves := movements[node.Op]; moves {
-		is = math.IsNaN
-	}
 	switch node.Op {
 	case "Clip", "Min", "Max":
 		is = math.IsNaN

@@ -450,6 +450,55 @@ func TestNoNumbers(t *testing.T) {
 	}
 }
 
+// TestConstantsThatAreNoNumbers: what a network makes of infinite constants before
+// it meets its input is refused as well, and never taken for 0.
+func TestConstantsThatAreNoNumbers(t *testing.T) {
+	to := func(t onnx.Type) []onnx.Attr { return []onnx.Attr{{Name: "to", Type: onnx.AttrInt, I: int64(t)}} }
+	floats := func(v ...float64) onnx.Tensor {
+		c := onnx.Tensor{Name: "k", Type: onnx.Float, Dims: []int{1, len(v)}}
+		for _, x := range v {
+			c.F = append(c.F, float32(x))
+		}
+		return c
+	}
+	integers := func(name string, v int64) onnx.Tensor {
+		return onnx.Tensor{Name: name, Type: onnx.Int64, Dims: []int{1, 1}, I: []int64{v}}
+	}
+	for name, c := range map[string]struct {
+		consts []onnx.Tensor
+		nodes  []onnx.Node
+		says   string
+	}{
+		"infinity as an integer": {[]onnx.Tensor{floats(math.Inf(1))},
+			[]onnx.Node{{Op: "Cast", In: []string{"k"}, Out: []string{"i"}, Attrs: to(onnx.Int64)}, {Op: "Cast", In: []string{"i"}, Out: []string{"f"}, Attrs: to(onnx.Float)}, {Op: "Add", In: []string{"x", "f"}, Out: []string{"y"}}}, "no integer is near"},
+		"integer divided by 0": {[]onnx.Tensor{integers("a", 5), integers("b", 0)},
+			[]onnx.Node{{Op: "Div", In: []string{"a", "b"}, Out: []string{"i"}}, {Op: "Cast", In: []string{"i"}, Out: []string{"f"}, Attrs: to(onnx.Float)}, {Op: "Add", In: []string{"x", "f"}, Out: []string{"y"}}}, "by 0"},
+		"minus infinity beside the input": {[]onnx.Tensor{floats(math.Inf(-1))},
+			[]onnx.Node{{Op: "Concat", In: []string{"x", "k"}, Out: []string{"c"}, Attrs: []onnx.Attr{{Name: "axis", Type: onnx.AttrInt, I: 1}}}, {Op: "Exp", In: []string{"c"}, Out: []string{"y"}}}, `"k": element 0 is -Inf`},
+		"0 by 0 beside the input": {[]onnx.Tensor{floats(0)},
+			[]onnx.Node{{Op: "Div", In: []string{"k", "k"}, Out: []string{"n"}}, {Op: "Concat", In: []string{"x", "n"}, Out: []string{"y"}, Attrs: []onnx.Attr{{Name: "axis", Type: onnx.AttrInt, I: 1}}}}, `"n": element 0 is NaN`},
+	} {
+		m := &onnx.Model{IR: 8, Opsets: map[string]int64{"": 13}, Name: "x", Consts: c.consts, Nodes: c.nodes, Outputs: []onnx.Port{{Name: "y", Type: onnx.Float}}}
+		m.Inputs = []onnx.Port{{Name: "x", Type: onnx.Float, Shaped: true, Dims: []onnx.Dim{{Size: 1}, {Size: 3}}}}
+		if _, err := onnx.Import(t.Context(), onnx.Encode(m), onnx.Options{Name: "x", Lo: -1, Hi: 1}); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestDomain: a model takes the whole domain that it was made for.
+func TestDomain(t *testing.T) {
+	for _, ends := range [][2]float64{{-1, 1}, {-0.01, 0.01}, {1e-5, 0.01}, {-1e-3, 3e-4}, {1000, 1e6}, {-1e9, 1e9}} {
+		im, err := onnx.Import(t.Context(), onnx.Encode(shape.MLP{2, 3, 2}.Model(1)), onnx.Options{Name: "x", Lo: ends[0], Hi: ends[1]})
+		if err == nil {
+			_, err = im.Input.Encode([][]float64{{ends[0], ends[1]}})
+		}
+		if err != nil {
+			t.Errorf("from %g to %g: %v", ends[0], ends[1], err)
+		}
+	}
+}
+
 // TestCases: every operator that test/clients compares with onnxruntime becomes
 // a program too, near to the evaluation.
 func TestCases(t *testing.T) {

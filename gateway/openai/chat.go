@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/strict"
@@ -130,7 +131,7 @@ func (q *chatRequest) possible() error {
 	case (len(q.Tools) > 0 || len(q.Functions) > 0) && choice != "none":
 		return unsupported("tools", "tools: this model cannot call tools; leave them out, send tool_choice \"none\", or ask a model that can")
 	case q.ResponseFormat != nil && q.ResponseFormat.Type != "" && q.ResponseFormat.Type != "text":
-		return unsupported("response_format", "response_format: %q: this model cannot guarantee a format; send \"text\" or leave it out", clip(q.ResponseFormat.Type))
+		return unsupported("response_format", "response_format: %q: this model cannot guarantee a format; send \"text\" or leave it out", square.Clip(q.ResponseFormat.Type, 80))
 	case q.TopLogprobs != nil && (*q.TopLogprobs < 0 || *q.TopLogprobs > MaxTopLogprobs):
 		return invalid("top_logprobs", "top_logprobs: want 0 to %d", MaxTopLogprobs)
 	case q.TopLogprobs != nil && *q.TopLogprobs > 0 && !q.Logprobs:
@@ -138,7 +139,7 @@ func (q *chatRequest) possible() error {
 	}
 	for _, m := range q.Modalities {
 		if m != "text" {
-			return unsupported("modalities", "modalities: %q: this model gives text", clip(m))
+			return unsupported("modalities", "modalities: %q: this model gives text", square.Clip(m, 80))
 		}
 	}
 	return nil

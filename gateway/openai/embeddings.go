@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/torg-network/torg/exact"
+	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 )
@@ -54,7 +55,7 @@ func (h *Handler) embeddings(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch {
 	case q.Format != "" && q.Format != "float" && q.Format != "base64":
-		return invalid("encoding_format", "encoding_format: %q: want \"float\" or \"base64\"", clip(q.Format))
+		return invalid("encoding_format", "encoding_format: %q: want \"float\" or \"base64\"", square.Clip(q.Format, 80))
 	}
 	if q.Dimensions != nil {
 		return unsupported("dimensions", "dimensions: this model's vectors have the length they have; leave it out")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/gateway/keys"
+	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/wire"
@@ -65,7 +66,7 @@ func tooLarge(limit int64) *Error {
 
 func noModel(name string) *Error {
 	e := problem(http.StatusNotFound, typeInvalid, "model_not_found",
-		fmt.Sprintf("no provider offers the model %q now; GET /v1/models lists what is offered", clip(name)))
+		fmt.Sprintf("no provider offers the model %q now; GET /v1/models lists what is offered", square.Clip(name, 80)))
 	param := "model"
 	e.Param = &param
 	return e
@@ -170,13 +171,6 @@ func (e *Error) body() []byte {
 		panic(err)
 	}
 	return append(b, '\n')
-}
-
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
-	}
-	return s
 }
 
 // WriteInternal answers with a 500 that says nothing of the cause.

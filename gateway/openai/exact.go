@@ -195,10 +195,10 @@ func conversation(param string, messages []message) ([]byte, error) {
 	var b bytes.Buffer
 	for i, m := range messages {
 		if !slices.Contains(roles, m.Role) {
-			return nil, unsupported(param, "%s[%d].role: %q: this model reads system, developer, user and assistant", param, i, clip(m.Role))
+			return nil, unsupported(param, "%s[%d].role: %q: this model reads system, developer, user and assistant", param, i, square.Clip(m.Role, 80))
 		}
 		if m.Content.other != "" {
-			return nil, unsupported(param, "%s[%d].content: this model reads text, not %q", param, i, clip(m.Content.other))
+			return nil, unsupported(param, "%s[%d].content: this model reads text, not %q", param, i, square.Clip(m.Content.other, 80))
 		}
 		if t := strings.TrimRight(m.Content.text, " \t\r\n"); t != "" {
 			b.WriteString(t)

@@ -189,7 +189,7 @@ func (g *generation) fit(param string, prompt []byte) ([]byte, error) {
 	switch g.truncation {
 	case "", "disabled", "auto":
 	default:
-		return nil, invalid("truncation", "truncation: %q: want \"auto\" or \"disabled\"", clip(g.truncation))
+		return nil, invalid("truncation", "truncation: %q: want \"auto\" or \"disabled\"", square.Clip(g.truncation, 80))
 	}
 	var context uint64
 	for _, m := range g.offers {

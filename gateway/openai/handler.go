@@ -93,7 +93,7 @@ func New(cfg Config) (*Handler, error) {
 				return problem(http.StatusMethodNotAllowed, typeInvalid, "method_not_allowed", fmt.Sprintf("%s: use %s", r.URL.Path, m))
 			}
 		}
-		return problem(http.StatusNotFound, typeInvalid, "unknown_url", fmt.Sprintf("unknown request URL: %s %s", r.Method, clip(r.URL.Path)))
+		return problem(http.StatusNotFound, typeInvalid, "unknown_url", fmt.Sprintf("unknown request URL: %s %s", r.Method, square.Clip(r.URL.Path, 80)))
 	}))
 	return h, nil
 }
@@ -220,7 +220,7 @@ func read(b []byte, v any) (strict.Object, error) {
 	for _, m := range o {
 		for _, n := range names {
 			if m.Name != n && strings.EqualFold(m.Name, n) {
-				return nil, bad(fmt.Errorf("%q is read as %q by some; write it so, or leave it out", clip(m.Name), n))
+				return nil, bad(fmt.Errorf("%q is read as %q by some; write it so, or leave it out", square.Clip(m.Name, 80), n))
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer"
 )
 
@@ -69,7 +70,7 @@ func (h *Handler) responses(w http.ResponseWriter, r *http.Request) error {
 		return h.generate(w, r, g, v)
 	}
 	if f := q.format(); f != "text" {
-		return unsupported("text.format", "text.format: %q: this model cannot guarantee a format; send \"text\" or leave it out", clip(f))
+		return unsupported("text.format", "text.format: %q: this model cannot guarantee a format; send \"text\" or leave it out", square.Clip(f, 80))
 	}
 	prompt, err := conversation("input", messages)
 	if err == nil {
@@ -145,10 +146,10 @@ func (q *responsesRequest) messages() ([]message, error) {
 	}
 	for i, it := range items {
 		if it.Type != "" && it.Type != "message" {
-			return nil, unsupported("input", "input[%d].type: %q: this endpoint takes messages", i, clip(it.Type))
+			return nil, unsupported("input", "input[%d].type: %q: this endpoint takes messages", i, square.Clip(it.Type, 80))
 		}
 		if it.Content.other != "" {
-			return nil, unsupported("input", "input[%d].content: this endpoint takes text, not %q", i, clip(it.Content.other))
+			return nil, unsupported("input", "input[%d].content: this endpoint takes text, not %q", i, square.Clip(it.Content.other, 80))
 		}
 		out = append(out, it.message)
 	}
@@ -194,7 +195,7 @@ func (q *responsesRequest) forward(g *generation, messages []message) error {
 		}
 		body["response_format"] = map[string]any{"type": f, "json_schema": schema}
 	default:
-		return invalid("text.format", "text.format: %q: want text, json_object or json_schema", clip(f))
+		return invalid("text.format", "text.format: %q: want text, json_object or json_schema", square.Clip(f, 80))
 	}
 	b, err := json.Marshal(body)
 	if err != nil {

@@ -61,7 +61,7 @@ func (r *routing) route() (buyer.Route, error) {
 	case "deny":
 		return out, unsupported("provider.data_collection", "provider.data_collection: no provider can prove that it keeps nothing; send \"allow\" or leave it out")
 	default:
-		return out, invalid("provider.data_collection", "provider.data_collection: %q: want \"allow\" or \"deny\"", clip(r.DataCollection))
+		return out, invalid("provider.data_collection", "provider.data_collection: %q: want \"allow\" or \"deny\"", square.Clip(r.DataCollection, 80))
 	}
 	if r.ZDR {
 		return out, unsupported("provider.zdr", "provider.zdr: no provider can prove zero data retention; leave it out")
@@ -78,7 +78,7 @@ func (r *routing) route() (buyer.Route, error) {
 	case square.PolicyReplicate, square.PolicyAttest:
 		return out, unsupported("provider.verification", "provider.verification: %q is not sold yet; send \"prove\", \"audit\" or \"none\"", p)
 	default:
-		return out, invalid("provider.verification", "provider.verification: %q: want \"prove\", \"audit\" or \"none\"", clip(r.Verification))
+		return out, invalid("provider.verification", "provider.verification: %q: want \"prove\", \"audit\" or \"none\"", square.Clip(r.Verification, 80))
 	}
 	var err error
 	if out.Sort, err = r.sort(); err != nil {
@@ -113,7 +113,7 @@ func (r *routing) sort() (string, error) {
 		return name, nil
 	case "":
 	default:
-		return "", invalid("provider.sort", "provider.sort: %q: want \"price\", \"throughput\" or \"latency\"", clip(name))
+		return "", invalid("provider.sort", "provider.sort: %q: want \"price\", \"throughput\" or \"latency\"", square.Clip(name, 80))
 	}
 	switch {
 	case given(r.MinThroughput):
@@ -139,7 +139,7 @@ func perMillion(param string, raw json.RawMessage) (uint64, error) {
 		text = s
 	}
 	want := func() (uint64, error) {
-		return 0, invalid(param, "%s: %q: want TORG per million tokens, such as 0.5", param, clip(text))
+		return 0, invalid(param, "%s: %q: want TORG per million tokens, such as 0.5", param, square.Clip(text, 80))
 	}
 	if len(text) > 32 {
 		return want()

@@ -3,10 +3,10 @@ package client_test
 import (
 	"errors"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/torg-network/torg/host"
 	"github.com/torg-network/torg/ledger"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/ledger/devnet"
@@ -14,16 +14,6 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
 )
-
-// cpu is what this process has used of the processors so far: on a busy
-// machine it says more than the clock.
-func cpu(b *testing.B) time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
-}
 
 // BenchmarkSend is transfers from a hundred accounts until the last has
 // arrived: go test -run - -bench Send -benchtime 5000x ./ledger/client
@@ -47,7 +37,7 @@ func BenchmarkSend(b *testing.B) {
 	}
 	ctx := b.Context()
 	b.ResetTimer()
-	used := cpu(b)
+	used := host.Used().CPU
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {
@@ -71,7 +61,7 @@ func BenchmarkSend(b *testing.B) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tx/s")
-	b.ReportMetric(float64((cpu(b)-used).Microseconds())/float64(b.N), "cpu-µs/tx")
+	b.ReportMetric(float64((host.Used().CPU-used).Microseconds())/float64(b.N), "cpu-µs/tx")
 }
 
 // BenchmarkOpenLease is leases opened by 64 goroutines, each waiting for its
@@ -95,7 +85,7 @@ func BenchmarkOpenLease(b *testing.B) {
 	from := c.Account(buyer)
 	d := c.Domain()
 	b.ResetTimer()
-	used := cpu(b)
+	used := host.Used().CPU
 	jobs := make(chan int)
 	var wg sync.WaitGroup
 	var gas int64
@@ -129,7 +119,7 @@ func BenchmarkOpenLease(b *testing.B) {
 	close(jobs)
 	wg.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "leases/s")
-	b.ReportMetric(float64((cpu(b)-used).Microseconds())/float64(b.N), "cpu-µs/lease")
+	b.ReportMetric(float64((host.Used().CPU-used).Microseconds())/float64(b.N), "cpu-µs/lease")
 	b.ReportMetric(float64(gas), "gas/lease")
 }
 

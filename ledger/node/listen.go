@@ -1,12 +1,9 @@
 package node
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
-	"syscall"
 
 	gateway "github.com/cosmos/gogogateway"
 	"github.com/grpc-ecosystem/grpc-gateway/runtime"
@@ -23,6 +20,7 @@ import (
 	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
 
 	"github.com/torg-network/torg/door"
+	"github.com/torg-network/torg/host"
 )
 
 // listen makes the queries that need the node answerable, and opens the
@@ -82,10 +80,9 @@ func bind(addr string) (net.Listener, error) {
 	return l, busy(err)
 }
 
-// busy says what to do about a port that something else has. CometBFT passes
-// the cause on in words only.
+// busy says what to do about a port that something else has.
 func busy(err error) error {
-	if err != nil && (errors.Is(err, syscall.EADDRINUSE) || strings.Contains(err.Error(), syscall.EADDRINUSE.Error())) {
+	if host.PortTaken(err) {
 		return fmt.Errorf("%w: another process has this port; choose another or stop it", err)
 	}
 	return err

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package net_test runs the ledger as it is meant to run: several validators,
 // each in a process and on a host of its own, whose network breaks.
 //

@@ -78,7 +78,7 @@ func (d *Desk) send(ctx context.Context, to target, call string, body []byte) (*
 		// about what happened behind it.
 		return nil, fmt.Errorf("%s: status %d", call, res.StatusCode)
 	}
-	we.Message = clipLong(we.Message)
+	we.Message = square.Clip(we.Message, 500)
 	return nil, &we
 }
 
@@ -103,13 +103,6 @@ func (d *Desk) call(ctx context.Context, to target, call string, body, reply any
 		return fmt.Errorf("%s: %w", call, err)
 	}
 	return nil
-}
-
-func clipLong(s string) string {
-	if len(s) > 500 {
-		return s[:500] + "…"
-	}
-	return s
 }
 
 // askLane asks how a lane stands.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/torg-network/torg/host"
 	"github.com/torg-network/torg/square"
 )
 
@@ -168,11 +169,7 @@ func writeSynced(path string, raw []byte) (err error) {
 	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return host.SyncFolder(filepath.Dir(path))
 }
 
 // forget drops the oldest of the seats that are over, if there are too many.

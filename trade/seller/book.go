@@ -15,7 +15,6 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
-	"github.com/torg-network/torg/trade/wire"
 )
 
 // Ran is a piece of work that this seller did, or failed to do.
@@ -116,7 +115,7 @@ func (b *book) count(now time.Time, f func(*Stats)) {
 func (b *book) refuse(now time.Time, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refused = Mishap{now.UnixMilli(), wire.Clip(Refusal(err).Message)}
+	b.refused = Mishap{now.UnixMilli(), square.Clip(Refusal(err).Message, 300)}
 }
 
 func (b *book) end(e Ended) {
@@ -160,7 +159,7 @@ func (t *Till) described(now time.Time) Ran {
 // noteFailure writes down work that failed.
 func (s *Seller) noteFailure(r Ran, err error) {
 	now := s.Now()
-	r.Error = wire.Clip(Refusal(err).Message)
+	r.Error = square.Clip(Refusal(err).Message, 300)
 	e := s.book.add(r)
 	s.book.mu.Lock()
 	s.book.failed = Mishap{now.UnixMilli(), r.Error}

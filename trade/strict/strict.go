@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"github.com/torg-network/torg/square"
 )
 
 const (
@@ -133,7 +135,7 @@ func read(b []byte, halves bool) (Object, error) {
 	for i, m := range out {
 		for _, other := range out[:i] {
 			if strings.EqualFold(m.Name, other.Name) {
-				return nil, s.fail(0, "%q and %q differ by case alone, and some take one for the other; send one", clip(other.Name), clip(m.Name))
+				return nil, s.fail(0, "%q and %q differ by case alone, and some take one for the other; send one", square.Clip(other.Name, 80), square.Clip(m.Name, 80))
 			}
 		}
 	}
@@ -269,7 +271,7 @@ func (s *scanner) object(depth int) error {
 			twice = len(many) == n
 		}
 		if twice {
-			return s.fail(at, "%q stands there twice; send it once", clip(string(s.name(name))))
+			return s.fail(at, "%q stands there twice; send it once", square.Clip(string(s.name(name)), 80))
 		}
 		if !s.at(':') {
 			return s.fail(s.i, "not JSON: want : after a member's name")
@@ -445,11 +447,4 @@ func (s *scanner) number() error {
 		}
 	}
 	return nil
-}
-
-func clip(s string) string {
-	if len(s) > 40 {
-		s = strings.ToValidUTF8(s[:40], "") + "…"
-	}
-	return s
 }

@@ -21,7 +21,6 @@ package wire
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/torg-network/torg/square"
 )
@@ -155,11 +154,3 @@ func Refuse(code, format string, args ...any) *Refusal {
 
 // maxWords bounds words from elsewhere that are shown or logged, in bytes.
 const maxWords = 300
-
-// Clip cuts words from elsewhere down to what can be shown or logged.
-func Clip(words string) string {
-	if len(words) > maxWords {
-		words = strings.ToValidUTF8(words[:maxWords], "") + "…"
-	}
-	return words
-}

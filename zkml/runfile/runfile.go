@@ -13,16 +13,21 @@
 //
 //	matrix         rows u32, columns u32, then i32 each, row by row
 //
-// Card files, version 2, hold what checking such a run needs, and what its
-// numbers mean:
+// A run claims what the model's meaning names, no more and no less: as many rows
+// of input as the network takes, and of each output the rows from the one that
+// holds the answer on (Model.From).
 //
-//	"torgcrd2"
+// Card files, version 3, hold what checking such a run needs, and what its
+// numbers mean; there is one encoding of every content here too:
+//
+//	"torgcrd3"
 //	name           u8 length, then bytes
 //	meaning        u32 length, then JSON: input and outputs, as torg model card shows them
 //	card           the rest: zkml.Card.Encode
 package runfile
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -40,7 +45,7 @@ import (
 
 const (
 	fileMagic  = "torgrun1"
-	cardMagic  = "torgcrd2"
+	cardMagic  = "torgcrd3"
 	maxOutputs = 16
 )
 
@@ -184,16 +189,10 @@ func (m Model) Encode() []byte {
 	return append(b, m.Card.Encode()...)
 }
 
-func names(outputs []onnx.Output) (all []string) {
-	for _, o := range outputs {
-		all = append(all, o.Name)
-	}
-	return all
-}
-
 // DecodeModel reads a card file. Memory is bounded by the length of b.
 func DecodeModel(b []byte) (Model, error) {
 	var m Model
+	whole := b
 	take := func(n int) []byte {
 		if n > len(b) {
 			return nil
@@ -203,7 +202,7 @@ func DecodeModel(b []byte) (Model, error) {
 		return p
 	}
 	if len(b) > MaxCard || string(take(len(cardMagic))) != cardMagic {
-		return m, errors.New("not a torg card of version 2")
+		return m, errors.New("not a torg card of version 3")
 	}
 	cut := errors.New("it ends too early")
 	n := take(1)
@@ -225,14 +224,70 @@ func DecodeModel(b []byte) (Model, error) {
 	if err := json.Unmarshal(about, &m.Meaning); err != nil {
 		return m, fmt.Errorf("its meaning: %w", err)
 	}
-	for i, name := range append([]string{m.Input.Name}, names(m.Outputs)...) {
-		if !onnx.Plain(name) {
-			return m, fmt.Errorf("its meaning: the name %d of an input or output, %q, holds what is not printed as it stands", i, name)
+	var err error
+	if m.Card, err = zkml.DecodeCard(b); err != nil {
+		return m, err
+	}
+	if err := m.check(); err != nil {
+		return m, fmt.Errorf("its meaning: %w", err)
+	}
+	if !bytes.Equal(m.Encode(), whole) {
+		return m, errors.New("its meaning is not written as torg writes it")
+	}
+	return m, nil
+}
+
+// maxFrac bounds fractional bits, of either sign: beyond, numbers of 32 bits stand
+// for nothing that one could mean.
+const maxFrac = 64
+
+// check says whether the meaning fits the program that it is the meaning of.
+func (m Model) check() error {
+	columns, outputs := m.Card.Columns()
+	in := m.Input
+	switch {
+	case !onnx.Plain(in.Name):
+		return fmt.Errorf("the name of the input, %q, holds what is not printed as it stands", in.Name)
+	case in.Columns != columns:
+		return fmt.Errorf("input of %d columns, the program's has %d", in.Columns, columns)
+	case in.Rows < 0 || in.Rows > m.Card.Rows():
+		return fmt.Errorf("runs of %d rows, of a program that takes at most %d", in.Rows, m.Card.Rows())
+	case in.Frac < -maxFrac || in.Frac > maxFrac:
+		return fmt.Errorf("input with %d fractional bits", in.Frac)
+	case len(m.Outputs) != len(outputs):
+		return fmt.Errorf("%d outputs, the program has %d", len(m.Outputs), len(outputs))
+	}
+	for k, o := range m.Outputs {
+		switch {
+		case !onnx.Plain(o.Name):
+			return fmt.Errorf("the name of output %d, %q, holds what is not printed as it stands", k, o.Name)
+		case o.Columns != outputs[k]:
+			return fmt.Errorf("output %d of %d columns, the program's has %d", k, o.Columns, outputs[k])
+		case o.Row < onnx.LastRow || o.Row >= max(1, m.Card.Rows()):
+			return fmt.Errorf("output %d in row %d, of a program that has %d", k, o.Row, m.Card.Rows())
+		case o.Frac < -maxFrac || o.Frac > maxFrac:
+			return fmt.Errorf("output %d with %d fractional bits", k, o.Frac)
 		}
 	}
-	var err error
-	m.Card, err = zkml.DecodeCard(b)
-	return m, err
+	return nil
+}
+
+// From is the first row that a run of so many rows claims of each output: it and
+// those that follow are in the file. An error says how many rows the model takes.
+func (m Model) From(rows int) ([]int, error) {
+	switch n := m.Input.Rows; {
+	case n > 0 && rows != n:
+		return nil, fmt.Errorf("a run of %d rows, and %s takes exactly %d", rows, m.Name, n)
+	case rows < 1 || rows > m.Card.Rows():
+		return nil, fmt.Errorf("a run of %d rows, and %s takes 1 to %d", rows, m.Name, m.Card.Rows())
+	}
+	from := make([]int, len(m.Outputs))
+	for k, o := range m.Outputs {
+		if from[k] = o.RowOf(rows); from[k] >= rows {
+			return nil, fmt.Errorf("a run of %d rows, and output %s of %s is in row %d", rows, o.Name, m.Name, o.Row)
+		}
+	}
+	return from, nil
 }
 
 // ValidName reports whether a model may have the name.
@@ -240,10 +295,23 @@ func ValidName(s string) bool {
 	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789.-") == "" && strings.Trim(s, ".") != ""
 }
 
-// Check says whether the file proves what it claims about the model.
+// Check says whether the file proves what it claims about the model, and claims
+// what the model's meaning names.
 func (f File) Check(m Model) error {
 	if id := m.ID(); f.Model != id {
 		return fmt.Errorf("it is about model %s, not %s (%s)", hex.EncodeToString(f.Model[:6]), hex.EncodeToString(id[:6]), m.Name)
+	}
+	from, err := m.From(len(f.Claim.Input))
+	if err != nil {
+		return err
+	}
+	if len(m.Outputs) == 0 || len(f.Claim.From) != len(from) {
+		return fmt.Errorf("it claims %d outputs, and %s has %d", len(f.Claim.From), m.Name, len(from))
+	}
+	for k, o := range m.Outputs {
+		if f.Claim.From[k] != from[k] {
+			return fmt.Errorf("it claims output %s from row %d on, and the answer of %s is from row %d on", o.Name, f.Claim.From[k], m.Name, from[k])
+		}
 	}
 	return zkml.Verify(m.Card, f.Claim, f.Proof)
 }

@@ -26,8 +26,8 @@ func FuzzDecode(f *testing.F) {
 		if r, err := runfile.Decode(b); err == nil && !bytes.Equal(r.Encode(), b) {
 			t.Error("another encoding of the same run")
 		}
-		if m, err := runfile.DecodeModel(b); err == nil && !runfile.ValidName(m.Name) {
-			t.Errorf("a model called %q", m.Name)
+		if m, err := runfile.DecodeModel(b); err == nil && (!runfile.ValidName(m.Name) || !bytes.Equal(m.Encode(), b)) {
+			t.Errorf("a model called %q, or another encoding of its card", m.Name)
 		}
 	})
 }

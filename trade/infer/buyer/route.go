@@ -83,7 +83,7 @@ func (b *Buyer) fitting(ctx context.Context, a Ask) ([]desk.Seat, error) {
 		return nil, err
 	}
 	if len(known) == 0 {
-		return nil, fmt.Errorf("model %q: %w", clip(a.Model), ErrNoModel)
+		return nil, fmt.Errorf("model %q: %w", square.Clip(a.Model, 80), ErrNoModel)
 	}
 	var out []desk.Seat
 	rank := map[square.Hash]float64{} // by offer
@@ -104,9 +104,9 @@ func (b *Buyer) fitting(ctx context.Context, a Ask) ([]desk.Seat, error) {
 	}
 	if len(out) == 0 {
 		if a.Route.Policy == square.PolicyProve {
-			return nil, fmt.Errorf("model %q with a proof: %w", clip(a.Model), desk.ErrNoProvider)
+			return nil, fmt.Errorf("model %q with a proof: %w", square.Clip(a.Model, 80), desk.ErrNoProvider)
 		}
-		return nil, fmt.Errorf("model %q: %w", clip(a.Model), desk.ErrNoProvider)
+		return nil, fmt.Errorf("model %q: %w", square.Clip(a.Model, 80), desk.ErrNoProvider)
 	}
 	slices.SortFunc(out, func(x, y desk.Seat) int {
 		ix, iy := named(x.Offer.Provider, a.Route.Order), named(y.Offer.Provider, a.Route.Order)
@@ -156,11 +156,4 @@ func takes(s desk.Seat, j meter.Job) time.Duration {
 		rate = 100 // not measured yet
 	}
 	return s.Latency + time.Duration(min(tokens/rate, 3600)*float64(time.Second))
-}
-
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
-	}
-	return s
 }

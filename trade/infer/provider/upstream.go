@@ -290,7 +290,7 @@ func (d *delivery) whole(ctx context.Context, r io.Reader) (Output, error) {
 	case err != nil:
 		return Output{}, fmt.Errorf("the server's answer is no JSON: %w", err)
 	case ev.Err != "":
-		return Output{}, fmt.Errorf("the server says: %s", wire.Clip(ev.Err))
+		return Output{}, fmt.Errorf("the server says: %s", square.Clip(ev.Err, 300))
 	case d.b.Path != meter.Embeddings && ev.Choices == 0, d.b.Path == meter.Embeddings && ev.Object.Get("data").Len() == 0:
 		return Output{}, errors.New("the server's answer is empty")
 	}
@@ -333,7 +333,7 @@ func (d *delivery) stream(ctx context.Context, r io.Reader, alive func(), emit f
 		case err != nil:
 			fault = fmt.Errorf("the server sent an event that is no JSON: %w", err)
 		case ev.Err != "":
-			fault = fmt.Errorf("the server says: %s", wire.Clip(ev.Err))
+			fault = fmt.Errorf("the server says: %s", square.Clip(ev.Err, 300))
 		case len(d.text)+len(ev.Text) > infer.MaxResult-64, passed+len(raw) > maxPassed:
 			fault = errors.New("the server's answer is too long")
 		}
@@ -412,9 +412,9 @@ func refused(status int, body []byte) error {
 // errorText is what a server's error body says.
 func errorText(body []byte) string {
 	if ev, err := meter.ReadEvent(body); err == nil && ev.Err != "" {
-		return wire.Clip(ev.Err)
+		return square.Clip(ev.Err, 300)
 	}
-	return wire.Clip(string(bytes.TrimSpace(body)))
+	return square.Clip(string(bytes.TrimSpace(body)), 300)
 }
 
 // why prefers the reason the context ended over the error that followed.
