@@ -448,6 +448,57 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestOneTimeout: of an account's transactions with one timeout the ledger takes one,
+// so that a client may bid more for what waits. What waits keeps the newer one out;
+// what the price has outgrown does not.
+func TestOneTimeout(t *testing.T) {
+	c, _, _ := newChain(t, 1)
+	who, rich := c.Others[1], c.Others[2]
+	pair := func() ([]byte, []byte) {
+		one := c.tx(who, 100_000, 4, c.send(who))
+		c.nonce-- // the same timeout
+		return one, c.tx(who, 100_000, 40, c.send(who))
+	}
+	one, two := pair()
+	b := c.beacon()
+	if !c.accepts(b, one) || !c.accepts(b, two) || c.accepts(b, one, two) {
+		t.Fatal("each of two transactions with one timeout would do alone, and not both")
+	}
+	if why := c.submit(one); why != "" {
+		t.Fatal(why)
+	}
+	if c.submit(two) == "" {
+		t.Error("the second is let in beside the first")
+	}
+	if c.block(); !c.included(one) {
+		t.Fatal("the first is not in the next block")
+	}
+	if c.submit(two) == "" || c.accepts(c.beacon(), two) {
+		t.Error("the second is taken after the first")
+	}
+
+	one, two = pair()
+	if why := c.submit(one); why != "" {
+		t.Fatal(why)
+	}
+	full := [][]byte{c.beacon()}
+	for range 10 {
+		full = append(full, c.tx(rich, 5_000_000, 8, c.send(rich)))
+	}
+	if c.block(full...); len(c.waiting) != 0 {
+		t.Fatal("what bids less than the price waits on")
+	}
+	if why := c.submit(two); why != "" {
+		t.Fatalf("more is not taken for what was dropped: %s", why)
+	}
+	if c.block(); !c.included(two) {
+		t.Error("the second is not in the next block")
+	}
+	if c.submit(one) == "" || c.accepts(c.beacon(), one) {
+		t.Error("the first is taken after the second")
+	}
+}
+
 // TestFloods sends an honest provider's redeem into each kind of flood. It gets in
 // within five blocks; the clock stands while there is no room; what it costs the
 // flooder rises.
