@@ -33,7 +33,7 @@ func (c *Client) DraftSend(ctx context.Context, pub []byte, to square.Address, a
 		return Draft{}, err
 	}
 	send := call{&banktypes.MsgSend{FromAddress: from.String(), ToAddress: to.String(), Amount: coins(amount)}, gasSend}
-	_, bid, err := c.bid(ctx, 0, send)
+	bid, err := c.bid(ctx, 0, send)
 	if err != nil {
 		return Draft{}, err
 	}

@@ -27,15 +27,12 @@ const (
 // price.
 const tries = 8
 
-// A waiting transaction is looked after once a second: is its bid still above the
-// price? Each fifth time the same bytes are sent again.
-const (
-	lookAfter   = time.Second
-	rebroadcast = 5
-)
+// rebroadcast is how often a transaction that no block has is sent again.
+const rebroadcast = time.Second
 
 // include broadcasts a transaction and waits for its block. What the ledger has
-// dropped since its price rose is signed again for more by raise, if there is one.
+// dropped since, because its price has risen or others bid more, is signed again for
+// more by raise, if there is one.
 func (c *Client) include(ctx context.Context, tx signed, raise func(ctx context.Context, over uint64) (signed, error)) (Result, error) {
 	included := make(chan Result, 1+tries)
 	c.expect(tx.hash, included)
@@ -47,8 +44,8 @@ func (c *Client) include(ctx context.Context, tx signed, raise func(ctx context.
 	}
 	late := time.NewTimer(time.Until(tx.until) + time.Second)
 	defer late.Stop()
-	look := time.NewTicker(lookAfter)
-	defer look.Stop()
+	again := time.NewTicker(rebroadcast)
+	defer again.Stop()
 	unknown := func(cause error) *Unknown {
 		u := &Unknown{Hash: tx.hash, Until: tx.until, Cause: cause}
 		for _, x := range txs[1:] {
@@ -56,29 +53,30 @@ func (c *Client) include(ctx context.Context, tx signed, raise func(ctx context.
 		}
 		return u
 	}
-	for n := 1; ; {
+	for {
 		select {
-		case <-look.C:
+		case <-again.C:
+			// The same bytes: a node that still has them says so, one that made room
+			// for others may have room again. Whatever it answers, what was queued
+			// before stands.
 			newest := txs[len(txs)-1]
-			low := raise != nil && c.dearer(ctx, newest)
-			if n++; !low && n%rebroadcast == 0 {
-				// The same bytes: a node that still has them says so, one that made room
-				// for others may have room again. Whatever it answers, what was queued
-				// before stands.
-				low = outbid(c.broadcast(ctx, newest))
-			}
-			if !low || raise == nil || len(txs) > tries {
+			if !outbid(c.broadcast(ctx, newest)) || raise == nil || len(txs) > tries {
 				continue
 			}
 			next, err := raise(ctx, newest.bid)
 			if err != nil {
 				continue // the ledger did not answer; it is asked again
 			}
-			txs = append(txs, next)
 			c.expect(next.hash, included)
-			// Where the one before it is still waiting, this one is refused, and that
-			// one has a block later.
-			_ = c.broadcast(ctx, next)
+			if errors.Is(c.broadcast(ctx, next), ErrInsufficient) {
+				// Too little again, or more than the account has: it never was in the
+				// mempool, and the one before it may be affordable later.
+				c.forget([]signed{next})
+				continue
+			}
+			// Refused for anything else, it is sent again: until the next block the
+			// ledger may think that the one before it waits.
+			txs = append(txs, next)
 		case r := <-included:
 			return r, r.err
 		case <-ctx.Done():
@@ -124,7 +122,6 @@ type signed struct {
 	hash   square.Hash
 	number uint64 // of the account
 	until  time.Time
-	lane   space.Lane
 	bid    uint64 // what it offers for gas
 }
 
@@ -145,7 +142,7 @@ func (a *Account) raise(ctx context.Context, tx signed, over uint64, calls ...ca
 }
 
 func (a *Account) signFor(ctx context.Context, number uint64, until time.Time, outbid uint64, calls []call) (signed, error) {
-	lane, bid, err := a.c.bid(ctx, outbid, calls...)
+	bid, err := a.c.bid(ctx, outbid, calls...)
 	if err != nil {
 		return signed{}, err
 	}
@@ -158,15 +155,15 @@ func (a *Account) signFor(ctx context.Context, number uint64, until time.Time, o
 		return signed{}, err
 	}
 	tx, err := d.sealed(keys.Sign(a.key, doc))
-	tx.lane, tx.bid = lane, bid
+	tx.bid = bid
 	return tx, err
 }
 
-// bid is the lane of messages and what to offer for gas there.
-func (c *Client) bid(ctx context.Context, outbid uint64, calls ...call) (space.Lane, uint64, error) {
+// bid is what to offer for the gas of messages.
+func (c *Client) bid(ctx context.Context, outbid uint64, calls ...call) (uint64, error) {
 	prices, err := c.prices(ctx, outbid > 0)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	msgs := make([]proto.Message, len(calls))
 	for i, m := range calls {
@@ -177,13 +174,7 @@ func (c *Client) bid(ctx context.Context, outbid uint64, calls ...call) (space.L
 	if lane != space.Defend && prices[lane] <= space.LeastPrices[lane] {
 		offered = offeredCalm
 	}
-	return lane, max(prices[lane]*offered/4, outbid*5/4), nil
-}
-
-// dearer tells whether gas costs more now than a transaction offers.
-func (c *Client) dearer(ctx context.Context, tx signed) bool {
-	prices, err := c.prices(ctx, false)
-	return err == nil && prices[tx.lane] > tx.bid
+	return max(prices[lane]*offered/4, outbid*5/4), nil
 }
 
 // prices are those of gas by lane, not older than a second, or new.

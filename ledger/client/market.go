@@ -108,7 +108,7 @@ func (a *Account) RedeemFee(ctx context.Context, claims int) (uint64, error) {
 		m.Claims = append(m.Claims, marketv1.LaneClaim{Lane: uint32(n), Amount: square.MaxUnits, Max: square.MaxUnits, Signature: make([]byte, len(square.Signature{}))})
 	}
 	redeem := call{m, gasLease + uint64(claims)*(gasLane+gasClaim)}
-	_, bid, err := a.c.bid(ctx, 0, redeem)
+	bid, err := a.c.bid(ctx, 0, redeem)
 	if err != nil {
 		return 0, err
 	}
