@@ -181,10 +181,17 @@ func flood(ctx context.Context, blockTime time.Duration, at int, send func(*floo
 		f.crowd = append(f.crowd, k)
 		balances = append(balances, ledger.Balance{Owner: k.Address(), Amount: square.Utorg(10_000 * square.UnitsPerTorg)})
 	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	defer func() {
+		if err != nil && context.Cause(ctx) != nil {
+			err = context.Cause(ctx)
+		}
+	}()
 	var n floodedNode
 	start := func() {}
 	if stuffs {
-		s, err := stuff(ctx, blockTime, balances, f.key.Address())
+		s, err := stuff(ctx, fail, blockTime, balances, f.key.Address())
 		if err != nil {
 			return r, err
 		}

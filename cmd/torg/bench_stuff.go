@@ -54,7 +54,6 @@ type stuffed struct {
 	waiting [][]byte // CometBFT's mempool
 	blocks  []stuffedBlock
 	grown   chan struct{}
-	err     error
 }
 
 type stuffedBlock struct {
@@ -63,8 +62,9 @@ type stuffedBlock struct {
 	at      time.Time
 }
 
-// stuff runs such a ledger until it is stopped.
-func stuff(ctx context.Context, blockTime time.Duration, balances []ledger.Balance, stuffer square.Address) (*stuffed, error) {
+// stuff runs such a ledger until it is stopped; fail is told why it makes no more
+// blocks.
+func stuff(ctx context.Context, fail context.CancelCauseFunc, blockTime time.Duration, balances []ledger.Balance, stuffer square.Address) (*stuffed, error) {
 	s := &stuffed{key: ed25519.GenPrivKey(), stuffer: stuffer, from: 1 << 62, ended: make(chan struct{}), grown: make(chan struct{})}
 	doc, err := ledger.Genesis{ChainID: "torg-bench", Time: time.Now(), Balances: balances, Validators: []ledger.Validator{
 		{Name: "v", Operator: devnet.Key(0).Address(), Key: s.key.PubKey(), Stake: square.UnitsPerTorg},
@@ -97,11 +97,7 @@ func stuff(ctx context.Context, blockTime time.Duration, balances []ledger.Balan
 			case <-tick.C:
 			}
 			if err := s.block(); err != nil {
-				s.mu.Lock()
-				s.err = err
-				close(s.grown)
-				s.grown = make(chan struct{})
-				s.mu.Unlock()
+				fail(err)
 				return
 			}
 		}
@@ -136,13 +132,10 @@ func (s *stuffed) attack() {
 func (s *stuffed) WaitHeight(ctx context.Context, h int64) error {
 	for {
 		s.mu.Lock()
-		have, grown, err := int64(len(s.blocks)), s.grown, s.err
+		have, grown := int64(len(s.blocks)), s.grown
 		s.mu.Unlock()
-		switch {
-		case have >= h:
+		if have >= h {
 			return nil
-		case err != nil:
-			return err
 		}
 		select {
 		case <-grown:
@@ -227,11 +220,16 @@ func (s *stuffed) full(beacon []byte) ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !used.Take(lane, f.GetGas()) {
+		with := used
+		if !with.Take(lane, f.GetGas()) {
 			s.own = s.own[i:]
 			return txs, nil
 		}
-		txs = append(txs, raw)
+		// What pays too little by now, or has been in a block, would have the block
+		// refused.
+		if _, err := s.app.PrepareProposalVerifyTx(tx); err == nil {
+			txs, used = append(txs, raw), with
+		}
 	}
 	s.own = nil
 	return txs, nil
