@@ -72,8 +72,8 @@ func TestUpgrade(t *testing.T) {
 				case <-ctx.Done():
 					return "", fmt.Errorf("validator %d goes on at block %d: %w", i, v.height(ctx), ctx.Err())
 				}
-				if said := v.tail(5); !strings.Contains(said, ledger.ErrUpgrade.Error()) {
-					return "", fmt.Errorf("validator %d does not say why it ended: %s", i, said)
+				if said := v.tail(200); !strings.Contains(said, ledger.ErrUpgrade.Error()) {
+					return "", fmt.Errorf("validator %d does not say why it ended: %s", i, v.tail(5))
 				}
 			}
 			for i := range vs {
