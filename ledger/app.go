@@ -255,6 +255,7 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 	if err != nil {
 		return err
 	}
+	leases.SetKin(kinship(a.feegrant, grants, distr))
 	a.Market = leases
 
 	a.modules = module.NewManager(

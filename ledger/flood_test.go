@@ -45,11 +45,18 @@ type chain struct {
 	waiting [][]byte
 	nonce   time.Duration
 	last    [][]byte // the last block
+	crowd   []square.Address
 }
 
 // newChain is a ledger with n leases between the first buyer and the first
 // provider and as many between the second ones.
 func newChain(t testing.TB, n int) (*chain, []market.Lease, []market.Lease) {
+	t.Helper()
+	return newCrowded(t, n, 0)
+}
+
+// newCrowded is one with so many accounts more, which have money and nothing else.
+func newCrowded(t testing.TB, n, crowd int) (*chain, []market.Lease, []market.Lease) {
 	t.Helper()
 	people := newCast(t, 3, 3, 3)
 	doc := walkGenesis(t, people, market.Default())
@@ -76,6 +83,17 @@ func newChain(t testing.TB, n int) (*chain, []market.Lease, []market.Lease) {
 	//lint:ignore SA1019 the leases are written straight to the state that the next commit keeps
 	ctx := c.NewUncachedContext(false, cmtproto.Header{ChainID: chainID, Height: c.height, Time: c.at})
 	one, two := c.leases(ctx, 0, n), c.leases(ctx, 1, n)
+	for i := range crowd {
+		k, err := square.KeyFromBytes(append(make([]byte, 29), 1, byte(i>>8), byte(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, from := k.Address(), c.Others[1]
+		if err := c.Bank.SendCoins(ctx, from[:], a[:], sdk.NewCoins(sdk.NewInt64Coin(square.Denom, 1<<38))); err != nil {
+			t.Fatal(err)
+		}
+		c.keys[a], c.crowd = k, append(c.crowd, a)
+	}
 	if _, err := c.Commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -448,6 +466,57 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestOneTimeout: of an account's transactions with one timeout the ledger takes one,
+// so that a client may bid more for what waits. What waits keeps the newer one out;
+// what the price has outgrown does not.
+func TestOneTimeout(t *testing.T) {
+	c, _, _ := newChain(t, 1)
+	who, rich := c.Others[1], c.Others[2]
+	pair := func() ([]byte, []byte) {
+		one := c.tx(who, 100_000, 4, c.send(who))
+		c.nonce-- // the same timeout
+		return one, c.tx(who, 100_000, 40, c.send(who))
+	}
+	one, two := pair()
+	b := c.beacon()
+	if !c.accepts(b, one) || !c.accepts(b, two) || c.accepts(b, one, two) {
+		t.Fatal("each of two transactions with one timeout would do alone, and not both")
+	}
+	if why := c.submit(one); why != "" {
+		t.Fatal(why)
+	}
+	if c.submit(two) == "" {
+		t.Error("the second is let in beside the first")
+	}
+	if c.block(); !c.included(one) {
+		t.Fatal("the first is not in the next block")
+	}
+	if c.submit(two) == "" || c.accepts(c.beacon(), two) {
+		t.Error("the second is taken after the first")
+	}
+
+	one, two = pair()
+	if why := c.submit(one); why != "" {
+		t.Fatal(why)
+	}
+	full := [][]byte{c.beacon()}
+	for range 10 {
+		full = append(full, c.tx(rich, 5_000_000, 8, c.send(rich)))
+	}
+	if c.block(full...); len(c.waiting) != 0 {
+		t.Fatal("what bids less than the price waits on")
+	}
+	if why := c.submit(two); why != "" {
+		t.Fatalf("more is not taken for what was dropped: %s", why)
+	}
+	if c.block(); !c.included(two) {
+		t.Error("the second is not in the next block")
+	}
+	if c.submit(one) == "" || c.accepts(c.beacon(), one) {
+		t.Error("the first is taken after the second")
+	}
+}
+
 // TestFloods sends an honest provider's redeem into each kind of flood. It gets in
 // within five blocks; the clock stands while there is no room; what it costs the
 // flooder rises.
@@ -481,6 +550,13 @@ func TestFloods(t *testing.T) {
 				refill(c, c.tx(l.Provider, 500_000, 8, c.redeem(l, uint64(round+1)*100_000)))
 			}
 		}, false},
+		{"challenges of 2,000 accounts", func(c *chain, own []market.Lease, _ int) {
+			// Anybody may have something against a lease: each has its place by the
+			// flooder's deadline.
+			for _, who := range c.crowd {
+				refill(c, c.tx(who, 500_000, 8, &marketv1.MsgChallenge{Challenger: who.String(), Lease: own[0].ID.String()}))
+			}
+		}, false},
 		{"redeems that want 49 M gas", func(c *chain, own []market.Lease, round int) {
 			for _, l := range own {
 				if refill(c, c.tx(l.Provider, 49_000_000, 8, c.redeem(l, uint64(round+1)*100_000))) {
@@ -495,23 +571,44 @@ func TestFloods(t *testing.T) {
 		}, false},
 	} {
 		t.Run(f.what, func(t *testing.T) {
-			c, honest, own := newChain(t, 320)
-			worst, prices := 0, []uint64(nil)
+			c, honest, own := newCrowded(t, 600, 2000)
+			worst, admitted, prices := 0, 0, []uint64(nil)
 			for round := range 2 {
 				f.fill(c, own, round)
 				before := c.lag()
-				mine := c.tx(honest[0].Provider, 400_000, 8, c.redeem(honest[0], uint64(round+1)*100_000))
-				if why := c.submit(mine); why != "" {
-					t.Fatalf("the honest redeem is refused: %s", why)
+				// As a client does, it bids more under the same timeout when it is refused
+				// or has been dropped.
+				bid, nonce := uint64(8), c.nonce+1
+				var mine []byte
+				enter := func() string {
+					why := "not sent"
+					for n := 0; n < 8 && why != ""; n++ {
+						after := c.nonce
+						c.nonce = nonce - 1
+						mine = c.tx(honest[0].Provider, 400_000, bid, c.redeem(honest[0], uint64(round+1)*100_000))
+						c.nonce = max(after, nonce)
+						if why = c.submit(mine); why != "" {
+							bid = bid * 5 / 4
+						}
+					}
+					return why
 				}
-				blocks := 0
-				for blocks == 0 || !c.included(mine) {
-					if blocks++; blocks > 5 {
-						t.Fatal("the honest redeem is not in after five blocks")
+				blocks, outside := 0, 0
+				for in := false; blocks == 0 || !c.included(mine); blocks++ {
+					if in = slices.ContainsFunc(c.waiting, func(raw []byte) bool { return string(raw) == string(mine) }); !in {
+						in = enter() == ""
+					}
+					if !in {
+						outside++
+					}
+					if blocks-outside >= 5 || outside > 20 {
+						t.Fatalf("after %d blocks, %d of them outside the pool, the honest redeem is in none, and %d wait", blocks, outside, c.Mempool().CountTx())
 					}
 					c.block()
-					f.fill(c, own, 10*round+blocks)
+					f.fill(c, own, 10*round+blocks+1)
 				}
+				admitted = max(admitted, outside)
+				blocks -= outside
 				worst = max(worst, blocks)
 				if stood := c.lag() > before; stood == f.clock {
 					t.Errorf("the clock stood: %v; in round %d", stood, round)
@@ -521,7 +618,7 @@ func TestFloods(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			t.Logf("at most %d blocks; lag %d s after %d; prices %v", worst, c.lag(), c.height, prices)
+			t.Logf("at most %d blocks, and %d to be let in; lag %d s after %d; prices %v", worst, admitted, c.lag(), c.height, prices)
 			if !f.clock && prices[space.Defend] <= space.LeastPrices[space.Defend] {
 				t.Error("the flood has made nothing dearer")
 			}

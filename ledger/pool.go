@@ -23,10 +23,15 @@ import (
 // refuses it; so it must hold more than waits here, or it would be full before
 // anything could be evicted.
 var (
-	waitTxs   = [space.Lanes]int{2000, 1500, 1000}                           // transactions of a lane
-	waitGas   = [space.Lanes]uint64{1_200_000_000, 900_000_000, 300_000_000} // and their gas, which bounds their bytes
-	senderTxs = [space.Lanes]int{500, 200, 100}                              // of one sender
+	waitTxs   = [space.Lanes]int{2000, 1500, 1000}                         // transactions of a lane
+	waitGas   = [space.Lanes]uint64{168_000_000, 900_000_000, 300_000_000} // and their gas, which bounds their bytes
+	senderTxs = [space.Lanes]int{500, 200, 100}                            // of one sender
 )
+
+// What waits of Defend is less than two blocks hold. So a redeem, which a block leaves
+// out only where others take all but its own gas, is in one after five at most,
+// whoever floods it from however many accounts: for Aged blocks younger ones with
+// nearer deadlines go first, for two those that were there before it.
 
 const (
 	// WaitTTL is how long a transaction waits at most. One without a timeout of
@@ -35,7 +40,7 @@ const (
 	// Aged is after how many blocks a transaction goes before all younger ones of
 	// its lane. What waits is bounded, so the wait is: a sender's first waits for the
 	// first of others at most.
-	Aged = 4
+	Aged = 2
 	// bumpTenths is how much more a transaction must bid that takes the place of
 	// another, in tenths: the place has cost every node work that nobody pays.
 	bumpTenths = 11
@@ -59,11 +64,12 @@ type waiting struct {
 // Pool is the application's mempool: what waits for a block, in which order it
 // goes into one, and what is refused.
 //
-// Within a lane whoever has waited for more than Aged blocks goes first, each
-// sender's in turn and by arrival; then whose money is at stake, by its deadline; then who bids more. A
-// lane that is full drops the newest of whoever has most gas waiting there, and
-// where nobody has more than the newcomer, the cheapest, if the newcomer bids a
-// tenth more.
+// Within a lane whoever has waited for Aged blocks goes first, each sender's in
+// turn and by arrival; then whose money is at stake, by its deadline; then who bids
+// more. A lane that is full drops the newest of who has most gas waiting there, of
+// those who have much in several transactions; where nobody has, the cheapest, if the
+// newcomer bids a tenth more. So one large transaction, a proof, is not dropped for
+// many small ones, and who has much waiting drives out nobody, whatever it bids.
 type Pool struct {
 	encode sdk.TxEncoder
 	stake  func(ctx sdk.Context, tx sdk.Tx, signer sdk.AccAddress) (slot string, deadline int64, ok bool)
@@ -82,6 +88,16 @@ type Pool struct {
 type queue struct {
 	txs int
 	gas uint64
+}
+
+// much is the gas of who has several transactions waiting, and in them more than a
+// thirty-second part of what may wait in a lane: a provider with a dozen leases has
+// not.
+func (q *queue) much(l space.Lane) uint64 {
+	if q.txs < 2 || q.txs <= waitTxs[l]/32 && q.gas <= waitGas[l]/32 {
+		return 0
+	}
+	return q.gas
 }
 
 var _ mempool.ExtMempool = (*Pool)(nil)
@@ -198,7 +214,7 @@ func (p *Pool) displaced(e *waiting) ([]*waiting, error) {
 	}
 	var out []*waiting
 	for n, gas := p.count[e.lane]+1, p.gas[e.lane]+e.gas; n > waitTxs[e.lane] || gas > waitGas[e.lane]; {
-		x := p.victim(e, q.gas+e.gas, out)
+		x := p.victim(e, (&queue{q.txs + 1, q.gas + e.gas}).much(e.lane), out)
 		if x == nil {
 			return nil, sdkerrors.ErrInsufficientFee.Wrapf("%d %s transactions wait already: bid more, or wait", p.count[e.lane], e.lane)
 		}
@@ -209,12 +225,12 @@ func (p *Pool) displaced(e *waiting) ([]*waiting, error) {
 }
 
 // victim is what goes next from a full lane for a newcomer whose sender would
-// then have so much gas waiting there; nil if the newcomer has to go.
+// then have so much waiting there; nil if the newcomer has to go.
 func (p *Pool) victim(e *waiting, has uint64, gone []*waiting) *waiting {
 	most, who := has, ""
 	for w, q := range p.by[e.lane] {
-		if q.gas > most || q.gas == most && who != "" && w < who {
-			most, who = q.gas, w
+		if gas := q.much(e.lane); gas > most || gas == most && who != "" && w < who {
+			most, who = gas, w
 		}
 	}
 	var x *waiting
@@ -225,7 +241,7 @@ func (p *Pool) victim(e *waiting, has uint64, gone []*waiting) *waiting {
 			if o.sender == who && (x == nil || o.order > x.order) {
 				x = o
 			}
-		case e.bid*10 >= o.bid*bumpTenths && !p.aged(o):
+		case has == 0 && e.bid*10 >= o.bid*bumpTenths && !p.aged(o):
 			if x == nil || o.bid < x.bid || o.bid == x.bid && o.order > x.order {
 				x = o
 			}

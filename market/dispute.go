@@ -58,10 +58,14 @@ func (m Machine) Challenge(s Store, now int64, by square.Address, id square.Hash
 		return nil, fmt.Errorf("challenge: value %d is more than the lease's escrow ever was, %d", c.Value, l.Funded())
 	}
 	heard := hearing(id, c)
-	if used, err := s.Used(heard); err != nil {
-		return nil, fmt.Errorf("challenge: evidence: %w", err)
-	} else if used {
-		return nil, fmt.Errorf("challenge: evidence %s: %w: it has been heard", c.Evidence.Short(), ErrUsed)
+	// What judges have heard is not to be proven afterwards: the proof could show
+	// them wrong when their bonds are gone.
+	for _, h := range []square.Hash{heard, hearing(id, Charge{Way: ByJudges, Evidence: c.Evidence})} {
+		if used, err := s.Used(h); err != nil {
+			return nil, fmt.Errorf("challenge: evidence: %w", err)
+		} else if used {
+			return nil, fmt.Errorf("challenge: evidence %s: %w: it has been heard", c.Evidence.Short(), ErrUsed)
+		}
 	}
 	t.uses = append(t.uses, use{heard, now + int64(t.Retention)})
 	t.dispute("challenge", Dispute{Way: c.Way, Evidence: c.Evidence, Value: c.Value, Part: c.Part, Owes: c.Owes, Cost: min(c.Cost, t.DisputeCost)}, bond)
@@ -92,11 +96,11 @@ func (t *step) dispute(verb string, d Dispute, bond uint64) {
 }
 
 // LeastBond is the least bond with which work charged at value may be
-// challenged in a lease that fills o: what a dispute may cost, and a share of what
-// is in dispute, rounded up.
+// challenged in a lease that fills o: what a dispute may cost, at what ballots cost
+// now, and a share of what is in dispute, rounded up.
 func (p Params) LeastBond(o square.Order, value uint64) uint64 {
 	v := max(value, o.JobValue)
-	return max(1, p.Dispute(), v-square.Share(v, 10_000-p.ChallengeBps))
+	return max(1, p.Dispute()+p.Seats*p.BallotCost, v-square.Share(v, 10_000-p.ChallengeBps))
 }
 
 // hearing is what is remembered of a charge. It names the lease, so that nobody
@@ -172,6 +176,7 @@ func (t *step) verdict(v square.Verdict) {
 func (t *step) uphold() {
 	l := t.lease
 	t.payJudges(func() uint64 { return l.Dispute.Bond }, t.fromChallenge)
+	t.repayJudges(func() uint64 { return l.Dispute.Bond }, t.fromChallenge)
 	t.fromChallenge(Account(l.Provider), l.Dispute.Bond)
 	if l.Dispute.Prior == Claimed {
 		t.deliver(ReasonUpheld)
@@ -204,7 +209,8 @@ func (t *step) resume(kind Kind) {
 }
 
 // slash takes the whole bond: of it, first what the dispute has cost the
-// challenger and the judges, then what the buyer has paid. The buyer is refunded
+// challenger and the judges, then what the buyer has paid, then what ballots cost
+// more than the judges' fee. The buyer is refunded
 // what is left of the escrow as well. ReporterBps of what then is left, rounded
 // down, is the challenger's, and the rest is burned.
 func (t *step) slash(why Reason) {
@@ -214,6 +220,7 @@ func (t *step) slash(why Reason) {
 	t.fromBond(Account(d.Challenger), min(l.Bond, d.Cost))
 	t.payJudges(func() uint64 { return l.Bond }, t.fromBond)
 	t.fromBond(Account(l.Order.Buyer), min(l.Bond, l.Paid))
+	t.repayJudges(func() uint64 { return l.Bond }, t.fromBond)
 	t.fromBond(Account(d.Challenger), square.Share(l.Bond, t.ReporterBps))
 	t.fromBond(Burned, l.Bond)
 	t.forfeit()

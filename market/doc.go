@@ -78,8 +78,8 @@
 //	refund: escrow -> buyer
 //	no_start, abandoned, late, idle: a share of the bond (AbandonBps, LateBps, the order's Silence) -> buyer (at most CancelBps of the order's escrow), burned
 //	Cancel of what a provider has bonded for: escrow -> provider (CancelBps of the order's escrow), then refund
-//	fraud, unproven, withheld: refund, then the whole bond -> challenger (the fees of its challenge), judges (JudgeFee a vote), buyer (up to what it had paid), challenger (ReporterBps of the rest), burned
-//	upheld: a challenger's bond -> judges (JudgeFee a vote), provider
+//	fraud, unproven, withheld: refund, then the whole bond -> challenger (the fees of its challenge), judges (JudgeFee a vote), buyer (up to what it had paid), judges (BallotCost each), challenger (ReporterBps of the rest), burned
+//	upheld: a challenger's bond -> judges (JudgeFee a vote, BallotCost each), provider
 //	answered: a buyer's bond -> provider (the fees of its answer), back
 //	a silent judge's bond -> burned; where a whole draw found nothing, first the fees of the challenge to each side
 //	a replica: escrow of its order -> its escrow (the job value); where it ends without a claim, back

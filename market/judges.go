@@ -295,6 +295,22 @@ func (t *step) payJudges(left func() uint64, from func(Pot, uint64)) {
 	}
 }
 
+// repayJudges gives each judge that voted for what was found what its ballots cost
+// more than its fee reckons with, as far as the loser's bond goes.
+func (t *step) repayJudges(left func() uint64, from func(Pot, uint64)) {
+	d := *t.lease.Dispute
+	if d.Found == "" {
+		return
+	}
+	paid := map[square.Address]bool{}
+	for _, s := range d.Seats {
+		if s.Verdict == d.Found && !paid[s.Judge] {
+			paid[s.Judge] = true
+			from(Account(s.Judge), min(left(), t.BallotCost))
+		}
+	}
+}
+
 func mod128(hi, lo, n uint64) uint64 {
 	_, r := bits.Div64(hi%n, lo, n)
 	return r

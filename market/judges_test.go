@@ -2,6 +2,7 @@ package market
 
 import (
 	"encoding/binary"
+	"errors"
 	"math"
 	"math/big"
 	"slices"
@@ -301,6 +302,133 @@ func TestHonestAuditor(t *testing.T) {
 			t.Errorf("%s: the winner has %d, want more than %d, which pays its fees", found, got, least)
 		} else {
 			t.Logf("%s: the winner has %d beyond its fees", found, got-least)
+		}
+	}
+}
+
+// paneled plays a stream whose judges, three with several seats each, found something
+// about a piece of work, while ballots cost so much more than usual.
+func paneled(t *testing.T, found square.Verdict, more uint64) (st *story, id square.Hash, judges []square.Address) {
+	t.Helper()
+	st = newStory()
+	st.m.Params = Default()
+	st.m.BallotCost = more
+	p := st.m.Params
+	do := func(events []Event, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	judges = []square.Address{{0x1d, 1}, {0x1d, 2}, {0x1d, 3}}
+	cat := person("cat")
+	for _, a := range append([]square.Address{person("ann"), person("bob"), cat}, judges...) {
+		if err := st.store.Fund(a, square.Utorg(20_000_000)); err != nil {
+			t.Fatal(err)
+		}
+		do(st.m.Bond(st.store, st.now, a, "infer", square.Utorg(10_000_000)))
+	}
+	var seats []square.Address
+	for i := range p.Seats {
+		seats = append(seats, judges[i%3])
+	}
+	for _, j := range judges {
+		do(st.m.Enlist(st.store, st.now, StakeKey{j, "infer", square.Denom}, true))
+	}
+	st.play([]string{"offer", "bob"})
+	do(st.order("one", "ann", args{
+		"escrow": "1000", "job": "1", "provider": "bob", "bond": "1000000", "start": "60", "idle": "3000", "duration": "6000", "challenge": "60", "drain": "60",
+	}, square.Denom, true))
+	id = st.names["one"]
+	charge := Charge{Way: ByJudges, Evidence: square.Hash{1}, Value: 1}
+	l, err := st.store.Lease(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	least := p.LeastBond(l.Order, 1)
+	if want := p.Dispute() + p.Seats*more; least != want {
+		t.Errorf("a challenger's bond is %d while ballots cost %d more, want %d", least, more, want)
+	}
+	if _, err := st.m.Challenge(st.store, st.now, cat, id, charge, least-1); err == nil {
+		t.Error("a bond that does not cover the ballots is taken")
+	}
+	do(st.m.Challenge(st.store, st.now, cat, id, charge, least))
+	do(st.m.Seat(st.store, st.now, id, seats))
+	for _, j := range judges {
+		do(st.m.Commit(st.store, st.now, j, id, square.Ballot(id, j, 0, found, square.Hash{9})))
+	}
+	st.now += int64(p.Verdict / 2)
+	for _, j := range judges {
+		if _, err := st.m.Vote(st.store, st.now, j, id, found, square.Hash{9}); err != nil && j != judges[2] {
+			t.Fatal(err)
+		}
+	}
+	return st, id, judges
+}
+
+// TestPanelStands: when judges have found something there is no way left to a proof, or
+// a verdict of the ledger's own, that could contradict them. So nobody can be shown to
+// have voted against one, and what judges risk is their seats' bonds for silence.
+func TestPanelStands(t *testing.T) {
+	for _, found := range []square.Verdict{square.VerdictOK, square.VerdictFraud} {
+		st, id, _ := paneled(t, found, 0)
+		l, err := st.store.Lease(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, refusal := Active, ErrUsed
+		if found == square.VerdictFraud {
+			want, refusal = Slashed, ErrState
+		}
+		if l.State != want {
+			t.Fatalf("%s: the lease is %s", found, l.State)
+		}
+		cat, bond := person("cat"), uint64(5_000_000)
+		if _, err := st.m.Judge(st.store, st.now, id, square.VerdictFraud); !errors.Is(err, ErrState) {
+			t.Errorf("%s: the ledger judges afterwards: %v", found, err)
+		}
+		if _, err := st.m.Prove(st.store, st.now, cat, id); !errors.Is(err, ErrState) {
+			t.Errorf("%s: it is proven afterwards: %v", found, err)
+		}
+		if _, err := st.m.Challenge(st.store, st.now, cat, id, Charge{Way: ByJudges, Evidence: square.Hash{1}}, bond); !errors.Is(err, refusal) {
+			t.Errorf("%s: judges are asked again: %v", found, err)
+		}
+		for part := range uint64(3) {
+			if _, err := st.m.Challenge(st.store, st.now, cat, id, Charge{Way: ByProof, Evidence: square.Hash{1}, Part: part}, bond); !errors.Is(err, refusal) {
+				t.Errorf("%s: a proof of part %d is asked for: %v", found, part, err)
+			}
+		}
+		// Other work is heard in a lease that goes on.
+		if _, err := st.m.Challenge(st.store, st.now, cat, id, Charge{Way: ByProof, Evidence: square.Hash{2}}, bond); (err == nil) != (found == square.VerdictOK) {
+			t.Errorf("%s: other work: %v", found, err)
+		}
+	}
+}
+
+// TestBallotCost: while gas is dear, a judge has what its two transactions cost more, once
+// for all of its seats, out of the loser's bond; the buyer, or the provider, is
+// paid all the same.
+func TestBallotCost(t *testing.T) {
+	const more = 7_000
+	for _, found := range []square.Verdict{square.VerdictOK, square.VerdictFraud} {
+		usual, _, judges := paneled(t, found, 0)
+		dear, _, _ := paneled(t, found, more)
+		gained := func(a square.Address) int64 {
+			return int64(dear.store.Balance(Account(a), square.Denom)) - int64(usual.store.Balance(Account(a), square.Denom))
+		}
+		for i, j := range judges {
+			want := int64(more)
+			if i == 2 {
+				want = 0 // two thirds had decided before it
+			}
+			if got := gained(j); got != want {
+				t.Errorf("%s: judge %d has %d more, want %d", found, i, got, want)
+			}
+		}
+		for _, who := range []string{"ann", "bob"} {
+			if got := gained(person(who)); got < 0 {
+				t.Errorf("%s: %s has %d less for it", found, who, -got)
+			}
 		}
 	}
 }

@@ -27,10 +27,14 @@ type Params struct {
 	Seats        uint64 `json:"seats"`               // judges of one draw, where there are as many
 	JudgeFee     uint64 `json:"judge_fee,string"`    // base units, to each judge that voted for the verdict
 	SeatBond     uint64 `json:"seat_bond,string"`    // base units, what a silent judge loses
-	Verdict      uint64 `json:"verdict"`             // T_verdict: how long one draw of judges has
-	Answer       uint64 `json:"answer"`              // T_answer: how long a provider has to prove what is challenged
-	Redraws      uint64 `json:"redraws"`             // draws after the first, before a dispute is given up
-	Hearings     uint64 `json:"hearings"`            // upheld disputes after which only the buyer may challenge a stream
+	// BallotCost is by how much a judge's commitment and vote cost more now than
+	// JudgeFee reckons with, in base units, at most SeatBond. It is not governance's:
+	// who runs the machine sets it by what its transactions cost at the moment.
+	BallotCost uint64 `json:"-"`
+	Verdict    uint64 `json:"verdict"`  // T_verdict: how long one draw of judges has
+	Answer     uint64 `json:"answer"`   // T_answer: how long a provider has to prove what is challenged
+	Redraws    uint64 `json:"redraws"`  // draws after the first, before a dispute is given up
+	Hearings   uint64 `json:"hearings"` // upheld disputes after which only the buyer may challenge a stream
 
 	PokeBounty uint64 `json:"poke_bounty,string"` // base units, the most a poke earns
 	BountyBps  uint64 `json:"bounty_bps"`         // and the most as a share of what it is taken from

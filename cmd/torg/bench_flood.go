@@ -13,6 +13,7 @@ import (
 	sdk "github.com/cosmos/cosmos-sdk/types"
 	banktypes "github.com/cosmos/cosmos-sdk/x/bank/types"
 
+	"github.com/torg-network/torg/ledger"
 	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/ledger/devnet"
@@ -21,44 +22,62 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 )
 
+// A flood lasts for so long, and on a slow machine until so many honest redeems have
+// found a block.
 const (
-	floodTime   = 20 * time.Second
-	floodLeases = 320 // of the flooder's; a block holds half of their redeems
-	floodGas    = 500_000
+	floodTime     = 20 * time.Second
+	floodRedeems  = 10
+	floodLeases   = 600 // of the flooder's
+	floodAccounts = 2000
+	floodGas      = 500_000
 )
 
+// floodKinds are the floods that an honest provider's redeem is sent into.
+var floodKinds = []struct {
+	what   string
+	at     int // senders at once
+	send   func(f *flooder, ctx context.Context, i int) error
+	stuffs bool // the flooder proposes three of ten blocks, and floods those alone
+}{
+	{"sends", 200, (*flooder).transfer, false},
+	{"redeems", floodLeases, (*flooder).redeem, false},    // with nearer deadlines
+	{"accounts", floodAccounts, (*flooder).accuse, false}, // by a deadline as near
+	{"proofs", 4, (*flooder).prove, false},                // of a megabyte
+	{"49M-redeems", 64, (*flooder).redeemForMuch, false},  // half of a block each
+	{"stuffing", floodLeases, (*flooder).redeem, true},
+}
+
 // benchFlood measures how long an honest provider's redeem waits while somebody
-// fills the ledger: with transfers, with redeems on own leases whose deadlines
-// are nearer, and with proofs of a megabyte, each from a fresh ledger. Reported
-// are the worst, and what the dearest flood cost and did.
+// fills the ledger, in each way from a fresh one: with transfers; with redeems on own
+// leases whose deadlines are nearer; from thousands of accounts; with proofs of a
+// megabyte; with redeems that want half a block; as a proposer. Reported are each, the
+// worst, and what the dearest flood cost and did.
 func benchFlood(ctx context.Context, cfg config, _ string, report func(measure)) error {
 	blockTime, err := cfg.duration("block-time")
 	if err != nil {
 		return err
 	}
-	sw := startWatch()
+	all := startWatch()
 	var worst flooded
-	for _, f := range []struct {
-		what string
-		send func(*flooder, context.Context, int) error
-		at   int
-	}{
-		{"sends", (*flooder).transfer, 200},
-		{"redeems", (*flooder).redeem, floodLeases},
-		{"proofs", (*flooder).prove, 4},
-	} {
-		r, err := flood(ctx, blockTime, f.at, f.send)
+	for _, k := range floodKinds {
+		sw := startWatch()
+		r, err := flood(ctx, blockTime, k.at, k.send, k.stuffs)
 		if err != nil {
-			return fmt.Errorf("flood of %s: %w", f.what, err)
+			return fmt.Errorf("flood of %s: %w", k.what, err)
 		}
-		report(measure{"flood/" + f.what + "/honest-delay-blocks", float64(r.delay), "blocks", 0, 0})
+		cpu, wall := sw.stop()
+		report(measure{"flood/" + k.what + "/honest-delay-blocks", float64(r.delay), "blocks", cpu, wall})
+		report(measure{"flood/" + k.what + "/admission-blocks", float64(r.admission), "blocks", 0, 0})
+		report(measure{"flood/" + k.what + "/cost-per-block", r.perBlock, "TORG", 0, 0})
 		worst.delay = max(worst.delay, r.delay)
+		worst.admission = max(worst.admission, r.admission)
 		worst.perBlock = max(worst.perBlock, r.perBlock)
 		worst.lag = max(worst.lag, r.lag)
 		worst.spent = max(worst.spent, r.spent)
 	}
-	cpu, wall := sw.stop()
+	cpu, wall := all.stop()
 	report(measure{"flood/honest-delay-blocks", float64(worst.delay), "blocks", cpu, wall})
+	report(measure{"flood/admission-blocks", float64(worst.admission), "blocks", 0, 0})
 	report(measure{"flood/cost-per-block", worst.perBlock, "TORG", 0, 0})
 	report(measure{"flood/clock-lag", float64(worst.lag), "s", 0, 0})
 	report(measure{"flood/profit", -worst.spent, "TORG", 0, 0})
@@ -67,10 +86,18 @@ func benchFlood(ctx context.Context, cfg config, _ string, report func(measure))
 
 // flooded is what a flood did.
 type flooded struct {
-	delay    int64   // of honest redeems, at worst, in blocks
-	perBlock float64 // what the flooder paid, TORG
-	spent    float64
-	lag      int64 // by how much the clock stood, in seconds
+	delay     int64   // of honest redeems once they were let into the pool, at worst, in blocks
+	admission int64   // until they were, at worst, in blocks
+	perBlock  float64 // what the flooder paid, TORG
+	spent     float64
+	lag       int64 // by how much the clock stood, in seconds
+}
+
+// floodedNode is the ledger that is flooded.
+type floodedNode interface {
+	client.Node
+	Height() int64
+	Stop()
 }
 
 // flooder fills blocks: it owns leases on both sides, so that what it redeems it
@@ -78,6 +105,7 @@ type flooded struct {
 type flooder struct {
 	c      *client.Client
 	key    square.Key
+	crowd  []square.Key // its other accounts
 	leases []benchLease
 }
 
@@ -111,18 +139,64 @@ func (f *flooder) prove(ctx context.Context, i int) error {
 	return f.submit(ctx, 1_000_000, &marketv1.MsgProve{Sender: f.key.Address().String(), Lease: f.leases[i].id.String(), Evidence: f.leases[i].id.String(), Proof: make([]byte, 1<<20)})
 }
 
+// accuse takes a place by the deadline of a lease, as anybody may who has something
+// against it, and has nothing.
+func (f *flooder) accuse(ctx context.Context, i int) error {
+	return f.submitFrom(ctx, f.crowd[i], floodGas-70_000, &marketv1.MsgChallenge{Challenger: f.crowd[i].Address().String(), Lease: f.leases[0].id.String()})
+}
+
+func (f *flooder) redeemForMuch(ctx context.Context, i int) error {
+	return f.submit(ctx, 49_000_000, f.leases[i].claim(f.c, 1))
+}
+
 func (f *flooder) submit(ctx context.Context, gas uint64, m proto.Message) error {
-	_, err := f.c.Account(f.key).Submit(ctx, gas, m)
+	return f.submitFrom(ctx, f.key, gas, m)
+}
+
+func (f *flooder) submitFrom(ctx context.Context, key square.Key, gas uint64, m proto.Message) error {
+	before, err := f.c.Head(ctx)
+	if err != nil && ctx.Err() == nil {
+		return err
+	}
+	_, err = f.c.Account(key).Submit(ctx, gas, m)
 	var refused *client.Refused
-	if errors.As(err, &refused) || errors.Is(err, client.ErrExpired) || ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil || errors.Is(err, client.ErrExpired):
 		return nil // a flood has no need of success
+	case errors.As(err, &refused) || errors.Is(err, client.ErrBusy):
+		_ = f.c.WaitHeight(ctx, before.Height+1) // there is room again in the next block, or no more time
+		return nil
 	}
 	return err
 }
 
-func flood(ctx context.Context, blockTime time.Duration, at int, send func(*flooder, context.Context, int) error) (r flooded, err error) {
-	n, err := devnet.Memory(ctx, devnet.Spec{Trades: trades(), Balances: benchBalances(), Settings: ledgernode.Settings{BlockTime: blockTime}})
-	if err != nil {
+func flood(ctx context.Context, blockTime time.Duration, at int, send func(*flooder, context.Context, int) error, stuffs bool) (r flooded, err error) {
+	f := &flooder{key: devnet.Key(2)}
+	balances := benchBalances()
+	for i := range floodAccounts {
+		k, err := square.KeyFromBytes(append(make([]byte, 29), 1, byte(i>>8), byte(i)))
+		if err != nil {
+			return r, err
+		}
+		f.crowd = append(f.crowd, k)
+		balances = append(balances, ledger.Balance{Owner: k.Address(), Amount: square.Utorg(10_000 * square.UnitsPerTorg)})
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	defer func() {
+		if err != nil && context.Cause(ctx) != nil {
+			err = context.Cause(ctx)
+		}
+	}()
+	var n floodedNode
+	start := func() {}
+	if stuffs {
+		s, err := stuff(ctx, fail, blockTime, balances, f.key.Address())
+		if err != nil {
+			return r, err
+		}
+		n, start = s, s.attack
+	} else if n, err = devnet.Memory(ctx, devnet.Spec{Trades: trades(), Balances: balances, Settings: ledgernode.Settings{BlockTime: blockTime}}); err != nil {
 		return r, err
 	}
 	defer n.Stop()
@@ -131,7 +205,7 @@ func flood(ctx context.Context, blockTime time.Duration, at int, send func(*floo
 		return r, err
 	}
 	defer c.Close()
-	f := &flooder{c: c, key: devnet.Key(2)}
+	f.c = c
 	honest, err := openLeases(ctx, c, devnet.Key(1), devnet.Key(3), 1, 24*time.Hour)
 	if err != nil {
 		return r, err
@@ -139,11 +213,7 @@ func flood(ctx context.Context, blockTime time.Duration, at int, send func(*floo
 	if f.leases, err = openLeases(ctx, c, devnet.Key(4), f.key, floodLeases, time.Hour); err != nil {
 		return r, err
 	}
-	wealth := func() (float64, error) {
-		b, err := c.Balance(ctx, f.key.Address(), square.Denom)
-		return float64(b.Units) / square.UnitsPerTorg, err
-	}
-	before, err := wealth()
+	before, err := f.wealth(ctx)
 	if err != nil {
 		return r, err
 	}
@@ -152,8 +222,9 @@ func flood(ctx context.Context, blockTime time.Duration, at int, send func(*floo
 		return r, err
 	}
 	from := n.Height()
+	start()
 
-	run, stop := context.WithTimeout(ctx, floodTime)
+	run, stop := context.WithCancel(ctx)
 	defer stop()
 	var wg sync.WaitGroup
 	errs := make([]error, at)
@@ -165,34 +236,63 @@ func flood(ctx context.Context, blockTime time.Duration, at int, send func(*floo
 		})
 	}
 	defer wg.Wait()
-	provider := c.Account(honest[0].provider)
+	defer stop()
 	if err := c.WaitHeight(ctx, from+5); err != nil {
 		return r, err
 	}
-	for run.Err() == nil {
-		sent := n.Height()
-		m := honest[0].claim(c, 2000)
-		v := m.Claims[0]
-		res, err := provider.Redeem(ctx, honest[0].id, []client.Claim{{Amount: v.Amount, Voucher: square.Voucher{Max: v.Max, Sig: square.Signature(v.Signature)}}}, false)
+	for began, done := time.Now(), 0; done < floodRedeems || time.Since(began) < floodTime; done++ {
+		admission, delay, err := redeemHonestly(ctx, n, c, &honest[0])
 		if err != nil {
 			return r, fmt.Errorf("honest redeem: %w", err)
 		}
-		// It is in the pool for the block after the one that was last.
-		r.delay = max(r.delay, res.Height-sent)
+		r.admission, r.delay = max(r.admission, admission), max(r.delay, delay)
 	}
+	stop()
 	wg.Wait()
 	blocks := n.Height() - from
 	last, err := c.Block(ctx)
 	if err != nil {
 		return r, err
 	}
-	after, err := wealth()
+	after, err := f.wealth(ctx)
 	if err != nil {
 		return r, err
 	}
 	r.lag, r.spent = last.Lag-first.Lag, before-after
 	r.perBlock = r.spent / float64(max(1, blocks))
-	return r, errors.Join(slices.DeleteFunc(errs, func(e error) bool { return errors.Is(e, context.DeadlineExceeded) })...)
+	return r, errors.Join(errs...)
+}
+
+// redeemHonestly redeems some more of a lease, and tells for how many blocks it was
+// not let into the pool, and how many it then took until a block had it.
+func redeemHonestly(ctx context.Context, n floodedNode, c *client.Client, l *benchLease) (admission, delay int64, err error) {
+	v := l.claim(c, 20_000).Claims[0]
+	claims := []client.Claim{{Amount: v.Amount, Voucher: square.Voucher{Max: v.Max, Sig: square.Signature(v.Signature)}}}
+	for first := n.Height(); ; {
+		// It is in the pool for the block after the one that was last.
+		sent := n.Height()
+		res, err := c.Account(l.provider).Redeem(ctx, l.id, claims, false)
+		var refused *client.Refused
+		if errors.As(err, &refused) && refused.Height == 0 {
+			if err := c.WaitHeight(ctx, sent+1); err != nil {
+				return 0, 0, err
+			}
+			continue
+		}
+		return sent - first, res.Height - sent, err
+	}
+}
+
+// wealth is what the flooder has, in TORG, but for what its leases hold.
+func (f *flooder) wealth(ctx context.Context) (sum float64, err error) {
+	for _, k := range append(slices.Clone(f.crowd), f.key) {
+		b, err := f.c.Balance(ctx, k.Address(), square.Denom)
+		if err != nil {
+			return 0, err
+		}
+		sum += float64(b.Units) / square.UnitsPerTorg
+	}
+	return sum, nil
 }
 
 // openLeases opens n leases of one lane between two accounts.
@@ -210,7 +310,7 @@ func openLeases(ctx context.Context, c *client.Client, buyer, provider square.Ke
 	_, _, _, err := burst(n, min(n, 64), func(i int) error {
 		now := time.Now()
 		o := square.Order{Buyer: buyer.Address(), Authorizer: buyer.Address(), Trade: infer.Name, Mode: square.ModeStream, Spec: offer.Spec,
-			Denom: square.Denom, Escrow: 1_000_000, MaxRates: benchRates, JobValue: 10_000, Policy: square.PolicyAudit, Lanes: 1, Units: 1,
+			Denom: square.Denom, Escrow: 10_000_000, MaxRates: benchRates, JobValue: 10_000, Policy: square.PolicyAudit, Lanes: 1, Units: 1,
 			Start: 60, Idle: uint64(idle / time.Second), Duration: 86_400, Challenge: 60, Drain: 60, Expiry: now.Add(time.Minute).Unix(),
 			Salt: square.Keccak([]byte("flood"), []byte{byte(i), byte(i >> 8)})}
 		q := square.Quote{Provider: provider.Address(), Order: o.ID(d), Offer: offer.ID(d), Spec: offer.Spec, Rates: benchRates, Bond: 500_000,

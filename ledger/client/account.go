@@ -22,7 +22,6 @@ import (
 	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
 	banktypes "github.com/cosmos/cosmos-sdk/x/bank/types"
 
-	"github.com/torg-network/torg/ledger/keys"
 	"github.com/torg-network/torg/ledger/space"
 	"github.com/torg-network/torg/square"
 )
@@ -54,15 +53,6 @@ const (
 	gasPerByte = 15
 )
 
-// What is offered for gas, in quarters of its price in a lane: more, since it may
-// rise until a block has the transaction, and more again each time that a ledger
-// in demand asks for it. Who defends money may have to wait for five blocks.
-var offered = [space.Lanes]uint64{8, 5, 5}
-
-// tries is how often a transaction is signed anew, for more gas or a better
-// price.
-const tries = 8
-
 // call is a message with the gas it may need beyond the base.
 type call struct {
 	msg proto.Message
@@ -83,16 +73,15 @@ func (a *Account) send(to square.Address, amount square.Amount) call {
 func (a *Account) Post(ctx context.Context, to square.Address, amount square.Amount) (square.Hash, error) {
 	price := uint64(0)
 	for try := 1; ; try++ {
-		tx, bid, err := a.sign(ctx, price, a.send(to, amount))
+		tx, err := a.sign(ctx, price, a.send(to, amount))
 		if err != nil {
 			return square.Hash{}, err
 		}
 		err = a.c.broadcast(ctx, tx)
-		var refused *Refused
-		if try == tries || !errors.As(err, &refused) || !refused.outbid() {
+		if try == tries || !outbid(err) {
 			return tx.hash, err
 		}
-		price = bid // it never was in the mempool
+		price = tx.bid // it never was in the mempool
 	}
 }
 
@@ -114,18 +103,20 @@ func (a *Account) submit(ctx context.Context, calls ...call) (Result, error) {
 	price := uint64(0)
 	began := time.Now()
 	for try := 1; ; try++ {
-		tx, bid, err := a.sign(ctx, price, calls...)
+		tx, err := a.sign(ctx, price, calls...)
 		if err != nil {
 			return Result{}, err
 		}
-		r, err := a.c.include(ctx, tx)
+		r, err := a.c.include(ctx, tx, func(ctx context.Context, over uint64) (signed, error) {
+			return a.raise(ctx, tx, over, calls...)
+		})
 		var refused *Refused
 		switch {
 		case try == tries || !errors.As(err, &refused):
 			return r, err
 		case refused.outbid():
 			// It never was in the mempool, so that another cannot be a second one.
-			price = bid
+			price = tx.bid
 		case refused.starved():
 			// It did nothing but pay its fee.
 			calls[0].gas = 2*calls[0].gas + gasBase
@@ -139,120 +130,6 @@ func (a *Account) submit(ctx context.Context, calls ...call) (Result, error) {
 			return r, err
 		}
 	}
-}
-
-// rebroadcast is how often a transaction that no block has is sent again.
-const rebroadcast = 10 * time.Second
-
-// include broadcasts a transaction and waits for its block.
-func (c *Client) include(ctx context.Context, tx signed) (Result, error) {
-	included := c.expect(tx.hash)
-	defer c.forget(tx.hash)
-	before := c.seen()
-	if err := c.broadcast(ctx, tx); err != nil {
-		return Result{}, err
-	}
-	late := time.NewTimer(time.Until(tx.until) + time.Second)
-	defer late.Stop()
-	again := time.NewTicker(rebroadcast)
-	defer again.Stop()
-	for {
-		select {
-		case <-again.C:
-			// The same bytes: a node that still has them says so, one that made room
-			// for others may have room again. Whatever it answers, the first
-			// broadcast stands.
-			_ = c.broadcast(ctx, tx)
-		case r := <-included:
-			return r, r.err
-		case <-ctx.Done():
-			u := &Unknown{Hash: tx.hash, Until: tx.until, Cause: ctx.Err()}
-			if c.seen() == before {
-				u.Cause = fmt.Errorf("%w: %w", ErrStalled, ctx.Err())
-			}
-			return Result{}, u
-		case <-c.done:
-			return Result{}, &Unknown{Hash: tx.hash, Until: tx.until, Cause: errors.New("the client was closed")}
-		case <-late.C:
-			// Once the ledger's clock is past the timeout, absence is final.
-			head, err := c.Head(ctx)
-			if err == nil && head.Time.After(tx.until) {
-				r, err := c.Tx(ctx, tx.hash)
-				switch {
-				case err == nil || errors.As(err, new(*Refused)):
-					return r, err
-				case errors.Is(err, ErrNotFound):
-					return Result{}, fmt.Errorf("transaction %s: %w", tx.hash, ErrExpired)
-				}
-				// The ledger did not answer; it is asked again.
-			}
-			late.Reset(time.Second)
-		}
-	}
-}
-
-type signed struct {
-	raw   []byte
-	hash  square.Hash
-	until time.Time
-}
-
-// sign makes a transaction that offers more than outbid for gas, and tells what
-// it offers.
-func (a *Account) sign(ctx context.Context, outbid uint64, calls ...call) (signed, uint64, error) {
-	number, until, err := a.next(ctx)
-	if err != nil {
-		return signed{}, 0, err
-	}
-	bid, err := a.c.bid(ctx, outbid, calls)
-	if err != nil {
-		return signed{}, 0, err
-	}
-	d, err := a.c.draft(keys.PubKeyOf(a.key), number, until, bid, calls...)
-	if err != nil {
-		return signed{}, 0, err
-	}
-	doc, err := d.signBytes(a.c.chainID)
-	if err != nil {
-		return signed{}, 0, err
-	}
-	tx, err := d.sealed(keys.Sign(a.key, doc))
-	return tx, bid, err
-}
-
-// bid is what to offer for the gas of messages.
-func (c *Client) bid(ctx context.Context, outbid uint64, calls []call) (uint64, error) {
-	prices, err := c.prices(ctx, outbid > 0)
-	if err != nil {
-		return 0, err
-	}
-	msgs := make([]proto.Message, len(calls))
-	for i, m := range calls {
-		msgs[i] = m.msg
-	}
-	lane, _ := space.Place(msgs...)
-	if outbid > prices[lane] {
-		return outbid * 5 / 4, nil
-	}
-	return prices[lane] * offered[lane] / 4, nil
-}
-
-// prices are those of gas by lane, not older than a second, or new.
-func (c *Client) prices(ctx context.Context, fresh bool) ([]uint64, error) {
-	c.mu.Lock()
-	known, at := c.gas, c.gasAt
-	c.mu.Unlock()
-	if !fresh && known != nil && time.Since(at) < time.Second {
-		return known, nil
-	}
-	b, err := c.Block(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	c.gas, c.gasAt = b.Prices, time.Now()
-	c.mu.Unlock()
-	return b.Prices, nil
 }
 
 // draft puts messages into a transaction that nobody has signed.

@@ -33,7 +33,7 @@ func (c *Client) DraftSend(ctx context.Context, pub []byte, to square.Address, a
 		return Draft{}, err
 	}
 	send := call{&banktypes.MsgSend{FromAddress: from.String(), ToAddress: to.String(), Amount: coins(amount)}, gasSend}
-	bid, err := c.bid(ctx, 0, []call{send})
+	bid, err := c.bid(ctx, 0, send)
 	if err != nil {
 		return Draft{}, err
 	}
@@ -51,7 +51,7 @@ func (c *Client) SubmitDraft(ctx context.Context, d Draft, sig []byte) (Result, 
 	if err != nil {
 		return Result{}, err
 	}
-	return c.include(ctx, tx)
+	return c.include(ctx, tx, nil) // the key that would bid more is elsewhere
 }
 
 // signBytes is what is signed of a draft.
@@ -66,5 +66,5 @@ func (d Draft) signBytes(chainID string) ([]byte, error) {
 // sealed is the draft with its signature.
 func (d Draft) sealed(sig []byte) (signed, error) {
 	raw, err := (&txtypes.TxRaw{BodyBytes: d.Body, AuthInfoBytes: d.Auth, Signatures: [][]byte{sig}}).Marshal()
-	return signed{raw: raw, hash: sha256.Sum256(raw), until: d.Until}, err
+	return signed{raw: raw, hash: sha256.Sum256(raw), number: d.Number, until: d.Until}, err
 }

@@ -4,6 +4,14 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/cosmos/gogoproto/proto"
+
+	sdk "github.com/cosmos/cosmos-sdk/types"
+	"github.com/cosmos/cosmos-sdk/x/authz"
+	distrtypes "github.com/cosmos/cosmos-sdk/x/distribution/types"
+	"github.com/cosmos/cosmos-sdk/x/feegrant"
+
+	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
@@ -88,4 +96,44 @@ func TestFullBench(t *testing.T) {
 		t.Fatalf("a quorum for fraud: %s (%s)", l.State, l.Reason)
 	}
 	f.audit()
+}
+
+// Who has said of itself that it belongs to a party does not judge it. Of whom only the
+// party says so, does: a party would else choose its judges.
+func TestKin(t *testing.T) {
+	t.Parallel()
+	f := results(t, label{}, nil)
+	ctx := t.Context()
+	judges := f.bench(5)
+	parties := []square.Address{f.provider.Address(), f.buyer.Address()}
+	addr := func(k square.Key) sdk.AccAddress { a := k.Address(); return a[:] }
+	grant := func(from, to sdk.AccAddress) proto.Message {
+		m, err := feegrant.NewMsgGrantAllowance(&feegrant.BasicAllowance{}, from, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	ballots, err := authz.NewMsgGrant(addr(judges[1]), parties[1][:], authz.NewGenericAuthorization(sdk.MsgTypeURL(&marketv1.MsgVote{})), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.must(f.c.Account(judges[0]).Submit(ctx, 300_000, grant(addr(judges[0]), parties[0][:])))
+	f.must(f.c.Account(judges[1]).Submit(ctx, 300_000, ballots))
+	f.must(f.c.Account(judges[2]).Submit(ctx, 300_000, distrtypes.NewMsgSetWithdrawAddress(addr(judges[2]), parties[0][:])))
+	f.must(f.provider.Submit(ctx, 300_000, grant(parties[0][:], addr(judges[3])), distrtypes.NewMsgSetWithdrawAddress(parties[0][:], addr(judges[4]))))
+
+	id := f.ask("a cat?", func(o *square.Order) { o.Challenge = 60 })
+	e := f.done(id, "a cat?", "no", 9)
+	f.must(f.provider.ClaimResult(ctx, e.Receipt, e.Sig))
+	f.must(f.buyer.Challenge(ctx, id, e, 0))
+	sits := map[square.Address]int{}
+	for _, s := range f.sitting(id, 0).Dispute.Seats {
+		sits[s.Judge]++
+	}
+	for i, k := range judges {
+		if kin := i < 3; kin == (sits[k.Address()] > 0) {
+			t.Errorf("judge %d has %d seats", i, sits[k.Address()])
+		}
+	}
 }

@@ -108,7 +108,7 @@ func (a *Account) RedeemFee(ctx context.Context, claims int) (uint64, error) {
 		m.Claims = append(m.Claims, marketv1.LaneClaim{Lane: uint32(n), Amount: square.MaxUnits, Max: square.MaxUnits, Signature: make([]byte, len(square.Signature{}))})
 	}
 	redeem := call{m, gasLease + uint64(claims)*(gasLane+gasClaim)}
-	bid, err := a.c.bid(ctx, 0, []call{redeem})
+	bid, err := a.c.bid(ctx, 0, redeem)
 	if err != nil {
 		return 0, err
 	}
@@ -392,13 +392,17 @@ func (a *Account) RefundChannel(ctx context.Context, channel square.Hash, units 
 	return a.submit(ctx, call{&channelv1.MsgRefund{Receiver: a.addr.String(), Channel: channel.String(), Units: units}, gasLease})
 }
 
-// Params are the market's parameters.
+// Params are the market's parameters, with what ballots cost at the price of now.
 func (c *Client) Params(ctx context.Context) (market.Params, error) {
 	r, err := marketv1.NewQueryClient(conn{c.rpc}).Params(ctx, &marketv1.QueryParamsRequest{})
 	if err != nil {
 		return market.Params{}, fmt.Errorf("params: %w", err)
 	}
-	return r.Params.Market(), nil
+	p := r.Params.Market()
+	if len(r.Prices) > int(space.Defend) {
+		p.BallotCost = min(p.SeatBond, space.BallotCost(r.Prices[space.Defend]))
+	}
+	return p, nil
 }
 
 // Block is what the next block is made under.

@@ -53,6 +53,11 @@ func (r *Refused) Error() string {
 
 // outbid tells whether a transaction was kept out of the mempool because more is
 // asked for gas.
+func outbid(err error) bool {
+	var r *Refused
+	return errors.As(err, &r) && r.outbid()
+}
+
 func (r *Refused) outbid() bool {
 	return r.Height == 0 && r.Codespace == sdkerrors.RootCodespace && r.Code == sdkerrors.ErrInsufficientFee.ABCICode()
 }
@@ -83,13 +88,18 @@ func (r *Refused) Unwrap() error {
 // Unknown is the outcome of a transaction that may or may not happen. After
 // Until, by the ledger's clock, it cannot happen any more; Client.Tx tells.
 type Unknown struct {
-	Hash  square.Hash
-	Until time.Time
-	Cause error
+	Hash   square.Hash
+	Raised []square.Hash // the same again for more; of all these one happens at most
+	Until  time.Time
+	Cause  error
 }
 
 func (u *Unknown) Error() string {
-	return fmt.Sprintf("outcome unknown (look up transaction %s; it can happen until %s): %v", u.Hash, u.Until.Format(time.RFC3339), u.Cause)
+	which := u.Hash.String()
+	for _, h := range u.Raised {
+		which += " or " + h.String()
+	}
+	return fmt.Sprintf("outcome unknown (look up transaction %s; it can happen until %s): %v", which, u.Until.Format(time.RFC3339), u.Cause)
 }
 
 func (u *Unknown) Unwrap() error { return u.Cause }
@@ -104,17 +114,17 @@ func result(hash square.Hash, height int64, r *abci.ExecTxResult) Result {
 	return out
 }
 
-func (c *Client) expect(hash square.Hash) <-chan Result {
-	ch := make(chan Result, 1)
+func (c *Client) expect(hash square.Hash, ch chan Result) {
 	c.mu.Lock()
 	c.waiting[hash] = ch
 	c.mu.Unlock()
-	return ch
 }
 
-func (c *Client) forget(hash square.Hash) {
+func (c *Client) forget(txs []signed) {
 	c.mu.Lock()
-	delete(c.waiting, hash)
+	for _, tx := range txs {
+		delete(c.waiting, tx.hash)
+	}
 	c.mu.Unlock()
 }
 

@@ -75,9 +75,9 @@ func (k *Keeper) seatJudges(ctx context.Context) error {
 				return nil, err
 			}
 			label := append([]byte(fmt.Sprintf("judges %d ", l.Dispute.Draw)), id[:]...)
-			judges := pure.Draw(square.Label(beacon, label), candidates, int(m.Seats))
-			if len(judges) == 0 {
-				return nil, nil
+			judges, err := k.unrelated(ctx, l, square.Label(beacon, label), candidates, int(m.Seats))
+			if err != nil || len(judges) == 0 {
+				return nil, err
 			}
 			return m.Seat(s, now, id, judges)
 		})

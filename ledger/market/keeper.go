@@ -62,6 +62,7 @@ type Keeper struct {
 	authority string
 	trades    map[string]trade.Rules
 	pots      func(sdk.AccAddress) string // which module an account is, if any
+	kin       Kin
 
 	schema   collections.Schema
 	params   collections.Item[marketv1.Params]
@@ -208,7 +209,14 @@ func (k *Keeper) machine(ctx context.Context) (pure.Machine, error) {
 		return pure.Machine{}, err
 	}
 	_, lag, err := k.Clock(ctx)
-	return pure.Machine{Params: p.Market(), Lag: lag, Fits: k.fits}, err
+	if err != nil {
+		return pure.Machine{}, err
+	}
+	numbers := p.Market()
+	if numbers.BallotCost, err = k.ballotCost(ctx, numbers.SeatBond); err != nil {
+		return pure.Machine{}, err
+	}
+	return pure.Machine{Params: numbers, Lag: lag, Fits: k.fits}, nil
 }
 
 func (k *Keeper) fits(f square.Offer, o square.Order) error {

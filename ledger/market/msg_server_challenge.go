@@ -145,6 +145,11 @@ func (k *Keeper) way(ctx context.Context, machine pure.Machine, c trade.Case, de
 		return way{}, err
 	}
 	if detached {
+		// A dispute about a result is its lease's last. In a stream the bytes could be
+		// brought afterwards, and show that its judges were wrong.
+		if c.Lease.Order.Mode == square.ModeStream {
+			return way{}, errors.New("challenge: evidence without its bytes is heard about results only; bring them")
+		}
 		return way{}, k.judgeable(ctx, machine, rules, c, true)
 	}
 	meter := sdk.UnwrapSDKContext(ctx).GasMeter()

@@ -29,6 +29,16 @@ func (k *Keeper) Prices(ctx context.Context) ([]uint64, error) {
 	return out, nil
 }
 
+// ballotCost is what judges are given beside their fee at the price of now, at most
+// what a silent one loses.
+func (k *Keeper) ballotCost(ctx context.Context, most uint64) (uint64, error) {
+	p, err := k.prices.Get(ctx, uint32(space.Defend))
+	if errors.Is(err, collections.ErrNotFound) {
+		return 0, nil
+	}
+	return min(most, space.BallotCost(p)), err
+}
+
 // SetPrices changes what Prices answers.
 func (k *Keeper) SetPrices(ctx context.Context, prices []uint64) error {
 	was, err := k.Prices(ctx)

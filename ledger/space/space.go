@@ -178,6 +178,16 @@ func Cost(price, gas uint64) uint64 {
 	return min(q, square.MaxUnits)
 }
 
+// ballotGas is about what a judge's commitment and a vote that may be the one that
+// decides want, at twice the price, as who defends money offers it.
+const ballotGas = 2 * 2_200_000
+
+// BallotCost is by how much a judge's two transactions cost more at a price of Defend
+// than at the least.
+func BallotCost(price uint64) uint64 {
+	return Cost(price-min(price, LeastPrices[Defend]), ballotGas)
+}
+
 // Bid is the price that a transaction offers.
 func Bid(f sdk.FeeTx) uint64 {
 	units := f.GetFee().AmountOf(square.Denom)

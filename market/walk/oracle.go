@@ -256,7 +256,7 @@ func (o *Oracle) dispute() uint64 { return o.p.DisputeCost + o.p.Seats*o.p.Judge
 // enough says whether a challenger's bond is: it covers a dispute and a share of
 // what is in dispute.
 func (o *Oracle) enough(bond, value uint64, f *file) bool {
-	return bond >= 1 && bond >= o.dispute() && bond*10_000 >= max(value, f.order.JobValue)*o.p.ChallengeBps
+	return bond >= 1 && bond >= o.dispute()+o.p.Seats*o.p.BallotCost && bond*10_000 >= max(value, f.order.JobValue)*o.p.ChallengeBps
 }
 
 // Expect says whether op is legal and, if it is, takes it into account.
@@ -774,7 +774,7 @@ func (o *Oracle) expectLease(op Op, f *file) bool {
 			at.part = c.Part + 1
 		}
 		if f.uncompared() || f.stream() != running || f.state != market.Claimed && !running || provider || c.Way != market.ByProof && c.Way != market.ByJudges ||
-			c.Evidence.IsZero() || !c.Owes.IsZero() && c.Owes != f.provider && c.Owes != op.By || f.heard[at] || f.survived >= o.p.Hearings && !buyer || c.Value > f.funded() || !o.enough(op.Stake, c.Value, f) ||
+			c.Evidence.IsZero() || !c.Owes.IsZero() && c.Owes != f.provider && c.Owes != op.By || f.heard[at] || f.heard[point{evidence: c.Evidence}] || f.survived >= o.p.Hearings && !buyer || c.Value > f.funded() || !o.enough(op.Stake, c.Value, f) ||
 			op.Stake > o.pots[Purse{market.Account(op.By), f.order.Denom}] {
 			return false
 		}
@@ -990,12 +990,27 @@ func (h *hearing) agreeing() (js []square.Address) {
 	return js
 }
 
+// distinct names each judge once, however many seats it has.
+func distinct(js []square.Address) (out []square.Address) {
+	for _, j := range js {
+		if !slices.Contains(out, j) {
+			out = append(out, j)
+		}
+	}
+	return out
+}
+
 // uphold takes the challenger's bond.
 func (o *Oracle) uphold(f *file, op Op) {
 	h := f.hearing
 	pot := market.ChallengeBond(f.id)
 	for _, j := range h.agreeing() {
 		fee := min(h.bond, o.p.JudgeFee)
+		h.bond -= fee
+		o.flow(pot, market.Account(j), fee, f.order.Denom)
+	}
+	for _, j := range distinct(h.agreeing()) {
+		fee := min(h.bond, o.p.BallotCost)
 		h.bond -= fee
 		o.flow(pot, market.Account(j), fee, f.order.Denom)
 	}
@@ -1049,6 +1064,9 @@ func (o *Oracle) slash(f *file, op Op, why market.Reason) {
 		take(market.Account(j), o.p.JudgeFee)
 	}
 	take(market.Account(f.order.Buyer), f.paid())
+	for _, j := range distinct(h.agreeing()) {
+		take(market.Account(j), o.p.BallotCost)
+	}
 	take(market.Account(h.who), left*o.p.ReporterBps/10_000)
 	take(market.Burned, left)
 	o.forfeit(f)

@@ -46,7 +46,7 @@ func Params() market.Params {
 	p := market.Default()
 	p.EmissionBps = 9000
 	p.Verdict, p.Answer, p.Hearings, p.Notice = 200, 50, 2, 3
-	p.Seats, p.DisputeCost, p.JudgeFee, p.SeatBond = 4, 300, 40, 500
+	p.Seats, p.DisputeCost, p.JudgeFee, p.SeatBond, p.BallotCost = 4, 300, 40, 500, 17
 	p.PokeBounty = 50
 	p.Unbonding, p.MaxOrderTTL, p.Retention = 300, 400, 500
 	return p

@@ -132,7 +132,8 @@ func (p *place) start() {
 			p.t.Logf("torg up said:\n%s", tail(said.String(), 25))
 		}
 	})
-	p.await("the square's greeting", func() error {
+	// Sixteen squares start at once here, and after a kill at any moment.
+	p.awaitFor(3*patience, "the square's greeting", func() error {
 		select {
 		case <-ended:
 			p.t.Fatalf("torg up ended with code %d:\n%s", c.ProcessState.ExitCode(), said.String())

@@ -45,13 +45,10 @@ func TestPartitions(t *testing.T) {
 
 	sending, stop := context.WithCancel(ctx)
 	defer stop()
-	var killed crash
+	var ended []crash
 	var cut time.Time
 
-	steps := []struct {
-		name string
-		do   func() (string, error)
-	}{
+	play(t, ctx, vs, []step{
 		{"start 4, wait for block 2", func() (string, error) {
 			for _, v := range vs {
 				if err := v.start(); err != nil {
@@ -72,9 +69,8 @@ func TestPartitions(t *testing.T) {
 			return blocks(highest(ctx, vs...) - before), nil
 		}},
 		{"kill -9 of 0, 5 more blocks", func() (string, error) {
-			killed = crash{victim: 0}
 			vs[0].end(true)
-			killed.at = time.Now()
+			ended = append(ended, crash{victim: 0, at: time.Now()})
 			return "", reach(ctx, highest(ctx, vs[1:]...)+5, vs[1:]...)
 		}},
 		{"restart 0, wait until it caught up", func() (string, error) {
@@ -172,8 +168,18 @@ func TestPartitions(t *testing.T) {
 			traffic.wg.Wait()
 			return "", reach(ctx, highest(ctx, vs...)+2, vs...)
 		}},
-		{"audit", func() (string, error) { return audit(ctx, vs, traffic, killed) }},
-	}
+		{"audit", func() (string, error) { return audit(ctx, vs, traffic, ended) }},
+	})
+}
+
+// step is a part of a test, and what it has to say for itself.
+type step struct {
+	name string
+	do   func() (string, error)
+}
+
+func play(t *testing.T, ctx context.Context, vs []*validator, steps []step) {
+	t.Helper()
 	t.Logf("%-36s %7s  %-16s", "step", "took", "heights after")
 	for _, s := range steps {
 		began := time.Now()
@@ -199,6 +205,9 @@ func newSquare(t *testing.T, h hosts, traffic *traffic) []*validator {
 	}
 	for i := range 4 {
 		spec.Hosts = append(spec.Hosts, address(i)+":26656")
+		owner := operator(i).Address()
+		spec.Operators = append(spec.Operators, owner)
+		spec.Balances = append(spec.Balances, ledger.Balance{Owner: owner, Amount: square.Utorg(purse)})
 	}
 	dir, err := os.MkdirTemp("", h.prefix)
 	if err != nil {
@@ -215,6 +224,9 @@ func newSquare(t *testing.T, h hosts, traffic *traffic) []*validator {
 	}
 	var vs []*validator
 	for i, home := range homes {
+		if err := hurryVotes(home); err != nil {
+			t.Fatal(err)
+		}
 		vs = append(vs, newValidator(t, h, i, home))
 	}
 	t.Cleanup(func() { // before

@@ -27,8 +27,9 @@ const (
 
 // transfer is one transaction and what its sender knows of it.
 type transfer struct {
-	hash     square.Hash // zero: not told
-	via      int         // validator
+	hash     square.Hash   // zero: not told
+	raised   []square.Hash // the same for more, of which one may have happened instead
+	via      int           // validator
 	from, to square.Address
 	units    uint64
 	sent     time.Time
@@ -57,7 +58,8 @@ type traffic struct {
 	payees   []square.Address
 	wg       sync.WaitGroup
 
-	flooded time.Time // when the flood began
+	flooded time.Time     // when the flood began
+	votes   []square.Hash // transactions that are no transfers
 
 	mu   sync.Mutex
 	done []transfer
@@ -138,7 +140,7 @@ func (t *traffic) one(from *client.Account, via int, wait, flood bool) {
 	switch {
 	case err == nil:
 	case errors.As(err, &u):
-		x.hash, x.until, x.said = u.Hash, u.Until, unknown
+		x.hash, x.raised, x.until, x.said = u.Hash, u.Raised, u.Until, unknown
 	case errors.As(err, &no):
 		x.hash, x.said, x.err = no.Hash, refused, err
 	case errors.Is(err, client.ErrExpired):

@@ -20,13 +20,21 @@ import (
 	rpcclient "github.com/cometbft/cometbft/rpc/client"
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
 
+	sdk "github.com/cosmos/cosmos-sdk/types"
+
+	"github.com/torg-network/torg/ledger"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/ledger/devnet"
 	"github.com/torg-network/torg/ledger/node"
+	"github.com/torg-network/torg/square"
 )
 
-// homeEnv makes the test binary a validator of that home instead of a test.
-const homeEnv = "TORG_TEST_VALIDATOR"
+// homeEnv makes the test binary a validator of that home instead of a test, and
+// upgradeEnv one that knows the upgrade of that name.
+const (
+	homeEnv    = "TORG_TEST_VALIDATOR"
+	upgradeEnv = "TORG_TEST_UPGRADE"
+)
 
 func TestMain(m *testing.M) {
 	if home := os.Getenv(homeEnv); home != "" {
@@ -49,7 +57,14 @@ func validate(home string) error {
 		cancel()
 	}()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	return devnet.Run(ctx, node.Home(home), node.Options{Log: log})
+	o := node.Options{Log: log}
+	if name := os.Getenv(upgradeEnv); name != "" {
+		o.Upgrades = []ledger.Upgrade{{Name: name, Run: func(ctx context.Context, a *ledger.App) error {
+			from, to := operator(0).Address(), gift
+			return a.Bank.SendCoins(ctx, from[:], to[:], sdk.NewCoins(sdk.NewInt64Coin(square.Denom, 3)))
+		}}}
+	}
+	return devnet.Run(ctx, node.Home(home), o)
 }
 
 // rpcAddr is where each validator answers, on its own host only.
@@ -66,6 +81,7 @@ type validator struct {
 	rpc *rpchttp.HTTP
 	*client.Client
 
+	upgrade string // what its program knows
 	process *exec.Cmd
 	input   io.Closer
 	exited  chan struct{} // closed when process has ended
@@ -99,7 +115,7 @@ func (v *validator) start() error {
 	defer log.Close()
 	// ip becomes the program it runs: the process that is killed is the validator.
 	p := v.hosts.command(v.index, os.Args[0])
-	p.Env = append(os.Environ(), homeEnv+"="+string(v.home))
+	p.Env = append(os.Environ(), homeEnv+"="+string(v.home), upgradeEnv+"="+v.upgrade)
 	p.Stdout, p.Stderr = log, log
 	if v.input, err = p.StdinPipe(); err != nil {
 		return err
