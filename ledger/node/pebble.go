@@ -18,8 +18,8 @@ import (
 type stateDB struct{ db *pebble.DB }
 
 const (
-	stateCache    = 32 << 20 // bytes of blocks, as they are when unpacked
-	stateMemtable = 8 << 20  // bytes that wait for a file; as many more while one is written
+	stateCache    = 24 << 20 // bytes of blocks, as they are when unpacked
+	stateMemtable = 4 << 20  // bytes that wait for a file; as many more while one is written
 	stateFilter   = 10       // bits a key: one answer in a hundred is wrong, and costs a read
 )
 
