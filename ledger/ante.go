@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"sync"
 	"time"
@@ -9,6 +11,7 @@ import (
 	sdk "github.com/cosmos/cosmos-sdk/types"
 	"github.com/cosmos/cosmos-sdk/types/tx/signing"
 	"github.com/cosmos/cosmos-sdk/x/auth/ante"
+	authkeeper "github.com/cosmos/cosmos-sdk/x/auth/keeper"
 	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
 
 	"github.com/torg-network/torg/ledger/keys"
@@ -21,23 +24,80 @@ const UnorderedTTL = 2 * time.Minute
 // setAnte checks what every transaction must satisfy before its messages run:
 // the SDK's own chain, but for fees, and with each signature checked once.
 func (a *App) setAnte() {
-	known := &verified{}
+	known, accounts := &verified{}, briefly{a.Accounts}
 	a.SetAnteHandler(sdk.ChainAnteDecorators(
 		ante.NewSetUpContextDecorator(),
+		rememberDecorator{},
 		ante.NewExtensionOptionsDecorator(nil),
 		ante.NewValidateBasicDecorator(),
 		ante.NewTxTimeoutHeightDecorator(),
-		ante.NewValidateMemoDecorator(a.Accounts),
-		ante.NewConsumeGasForTxSizeDecorator(a.Accounts),
+		ante.NewValidateMemoDecorator(accounts),
+		ante.NewConsumeGasForTxSizeDecorator(accounts),
 		feeDecorator{a},
-		ante.NewSetPubKeyDecorator(a.Accounts),
-		ante.NewValidateSigCountDecorator(a.Accounts),
-		ante.NewSigGasConsumeDecorator(a.Accounts, signatureGas),
+		ante.NewSetPubKeyDecorator(accounts),
+		ante.NewValidateSigCountDecorator(accounts),
+		ante.NewSigGasConsumeDecorator(accounts, signatureGas),
 		knownDecorator{known},
-		ante.NewSigVerificationDecorator(a.Accounts, a.Tx.SignModeHandler(), ante.WithMaxUnorderedTxTimeoutDuration(UnorderedTTL)),
+		ante.NewSigVerificationDecorator(accounts, a.Tx.SignModeHandler(), ante.WithMaxUnorderedTxTimeoutDuration(UnorderedTTL)),
 		learnDecorator{known},
-		ante.NewIncrementSequenceDecorator(a.Accounts),
+		ante.NewIncrementSequenceDecorator(accounts),
 	))
+}
+
+// briefly is the accounts as the decorators of one transaction see them. They ask
+// four times for the sender and twice for the parameters, and each time would
+// read and decode them again. Only those decorators write accounts meanwhile, so
+// what is remembered is what is stored; it ends with the last of them.
+type briefly struct{ authkeeper.AccountKeeper }
+
+type rememberKey struct{}
+
+type remembered struct {
+	address sdk.AccAddress
+	account sdk.AccountI
+	params  *authtypes.Params
+}
+
+// rememberDecorator gives a transaction its memory.
+type rememberDecorator struct{}
+
+func (rememberDecorator) AnteHandle(ctx sdk.Context, tx sdk.Tx, simulate bool, next sdk.AnteHandler) (sdk.Context, error) {
+	out, err := next(ctx.WithValue(rememberKey{}, new(remembered)), tx, simulate)
+	if err != nil {
+		return out, err
+	}
+	return out.WithValue(rememberKey{}, nil), nil
+}
+
+func (b briefly) GetAccount(ctx context.Context, who sdk.AccAddress) sdk.AccountI {
+	m, _ := ctx.Value(rememberKey{}).(*remembered)
+	if m != nil && m.account != nil && bytes.Equal(m.address, who) {
+		return m.account
+	}
+	a := b.AccountKeeper.GetAccount(ctx, who)
+	if m != nil && a != nil {
+		m.address, m.account = who, a
+	}
+	return a
+}
+
+func (b briefly) SetAccount(ctx context.Context, a sdk.AccountI) {
+	b.AccountKeeper.SetAccount(ctx, a)
+	if m, _ := ctx.Value(rememberKey{}).(*remembered); m != nil {
+		m.address, m.account = a.GetAddress(), a
+	}
+}
+
+func (b briefly) GetParams(ctx context.Context) authtypes.Params {
+	m, _ := ctx.Value(rememberKey{}).(*remembered)
+	if m != nil && m.params != nil {
+		return *m.params
+	}
+	p := b.AccountKeeper.GetParams(ctx)
+	if m != nil {
+		m.params = &p
+	}
+	return p
 }
 
 // signatureGas charges for one signature; everything but our own key is as the

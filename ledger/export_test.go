@@ -8,3 +8,6 @@ func SetWait(l space.Lane, txs int) func() {
 	waitTxs[l] = txs
 	return func() { waitTxs = was }
 }
+
+// ForgetProposal makes the App look at its own next proposal as at another's.
+func (a *App) ForgetProposal() { a.proposed = [32]byte{} }

@@ -14,6 +14,8 @@ import (
 	"github.com/torg-network/torg/square"
 )
 
+var feeCollector = authtypes.NewModuleAddress(authtypes.FeeCollectorName)
+
 // charge takes a transaction's fee, and tells which part of it is the price.
 // Whatever the money is moved by costs the sender no gas, and is told of by the
 // one event that feeTaken writes.
@@ -39,7 +41,8 @@ func (a *App) charge(ctx sdk.Context, tx sdk.Tx) (price uint64, err error) {
 		}
 		payer = granter
 	}
-	if err := a.Bank.SendCoinsFromAccountToModule(ctx, payer, authtypes.FeeCollectorName, fee); err != nil {
+	// Its account is there from the genesis on, and need not be looked up.
+	if err := a.Bank.SendCoins(ctx, payer, feeCollector, fee); err != nil {
 		return 0, sdkerrors.ErrInsufficientFunds.Wrapf("fee: %s", err)
 	}
 	return price, nil
@@ -91,7 +94,7 @@ func (a *App) collect(ctx sdk.Context, txs [][]byte) (space.Room, error) {
 	var burn uint64
 	a.collected = make([]error, len(txs))
 	for i, raw := range txs {
-		tx, err := a.TxDecode(raw)
+		tx, err := a.decode(raw)
 		if err != nil {
 			a.collected[i] = err
 			continue

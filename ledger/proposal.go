@@ -1,7 +1,10 @@
 package ledger
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
 	cmttypes "github.com/cometbft/cometbft/types"
@@ -79,7 +82,36 @@ func (a *App) prepare(ctx sdk.Context, req *abci.RequestPrepareProposal) (*abci.
 		}
 		txs, used, left = append(txs, e.raw), with, left-size
 	}
+	a.proposed = proposalMark(req.Height, req.Time, txs)
 	return &abci.ResponsePrepareProposal{Txs: txs}, nil
+}
+
+// proposalMark names a proposal at a height: the state before it is that of the
+// block before, and with the time and the transactions everything is said.
+func proposalMark(height int64, at time.Time, txs [][]byte) (mark [sha256.Size]byte) {
+	h := sha256.New()
+	var n [16]byte
+	binary.BigEndian.PutUint64(n[:], uint64(height))
+	binary.BigEndian.PutUint64(n[8:], uint64(at.UnixNano()))
+	h.Write(n[:])
+	for _, tx := range txs {
+		binary.BigEndian.PutUint64(n[:], uint64(len(tx)))
+		h.Write(n[:8])
+		h.Write(tx)
+	}
+	h.Sum(mark[:0])
+	return mark
+}
+
+// decode reads a transaction, or finds it in the pool, where it was read before.
+// It is for consensus alone, which runs messages only when a block is decided and
+// the pool has let go of it: nobody else may see what a message handler might do
+// to its message.
+func (a *App) decode(raw []byte) (sdk.Tx, error) {
+	if tx := a.pool.find(raw); tx != nil {
+		return tx, nil
+	}
+	return a.TxDecode(raw)
 }
 
 // process says why a proposal is not to be accepted: because of its beacon, of
@@ -91,11 +123,24 @@ func (a *App) process(ctx sdk.Context, req *abci.RequestProcessProposal) error {
 	}
 	var used space.Room
 	last := space.Defend
+	// CometBFT asks a proposer for its own proposal too, and prepare has just run
+	// these very transactions one after the other on this very state.
+	own := proposalMark(req.Height, req.Time, req.Txs) == a.proposed
 	for i, raw := range req.Txs[1:] {
-		tx, gas, err := a.ProcessProposalVerifyTx(raw)
+		tx, err := a.decode(raw)
 		if err != nil {
 			return fmt.Errorf("transaction %d: %w", i, err)
 		}
+		if !own {
+			if _, _, _, err := a.RunTx(sdk.ExecModeProcessProposal, raw, tx, -1, nil, nil); err != nil {
+				return fmt.Errorf("transaction %d: %w", i, err)
+			}
+		}
+		f, ok := tx.(sdk.FeeTx)
+		if !ok {
+			return fmt.Errorf("transaction %d: it has no fee", i)
+		}
+		gas := f.GetGas()
 		lane, _ := space.Place(tx.GetMsgs()...)
 		if lane < last {
 			return fmt.Errorf("transaction %d: lane %s is over", i, lane)

@@ -37,6 +37,9 @@ var benchAreas = []benchArea{
 // benchLong adds what takes more than a quarter of an hour.
 var benchLong bool
 
+// benchOnly is the one step of the square that is run; empty: all.
+var benchOnly string
+
 func benchCommand() *cobra.Command {
 	var names []string
 	for _, a := range benchAreas {
@@ -78,6 +81,7 @@ func benchCommand() *cobra.Command {
 	}
 	c.AddCommand(reverseProxyCommand())
 	c.Flags().BoolVar(&benchLong, "long", false, "also what takes long: the ledger after 100,000 and 1,000,000 leases")
+	c.Flags().StringVar(&benchOnly, "only", "", "one step of the square: engine, voucher, block, ledger, idle, validators, packages, up, many, flood")
 	return c
 }
 

@@ -31,13 +31,20 @@ func benchSquare(ctx context.Context, cfg config, report func(measure)) error {
 		return fmt.Errorf("make a folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	for _, step := range []func(context.Context, config, string, func(measure)) error{
-		benchEngine, benchVouchers, benchFirstBlock, benchLedger, benchIdle, benchValidators, benchPackages, benchUp, benchGateway, benchMany, benchFlood,
+	for _, step := range []struct {
+		name string
+		run  func(context.Context, config, string, func(measure)) error
+	}{
+		{"engine", benchEngine}, {"voucher", benchVouchers}, {"block", benchFirstBlock}, {"ledger", benchLedger}, {"idle", benchIdle},
+		{"validators", benchValidators}, {"packages", benchPackages}, {"up", benchUp}, {"gateway", benchGateway}, {"many", benchMany}, {"flood", benchFlood},
 	} {
+		if benchOnly != "" && benchOnly != step.name {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := step(ctx, cfg, dir, report); err != nil {
+		if err := step.run(ctx, cfg, dir, report); err != nil {
 			return err
 		}
 	}

@@ -206,6 +206,7 @@ func (c *Client) broadcast(ctx context.Context, tx signed) error {
 	// A node whose consensus has failed may never answer.
 	got := make(chan answer, 1)
 	go func() {
+		deep(0)
 		res, err := c.rpc.BroadcastTxSync(ctx, tx.raw)
 		got <- answer{res, err}
 	}()
@@ -223,6 +224,16 @@ func (c *Client) broadcast(ctx context.Context, tx signed) error {
 		}
 		return nil
 	}
+}
+
+// deep has the stack of a new goroutine grow at once to what a check of a
+// transaction in this process takes. It would be copied four times on the way
+// there.
+//
+//go:noinline
+func deep(i int) byte {
+	var room [40 << 10]byte
+	return room[i]
 }
 
 func coins(a square.Amount) sdk.Coins {

@@ -1,8 +1,8 @@
 package client_test
 
 import (
-	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,112 +15,112 @@ import (
 	"github.com/torg-network/torg/trade"
 )
 
-// BenchmarkSend is transfers from a hundred accounts until the last has
-// arrived: go test -run - -bench Send -benchtime 5000x ./ledger/client
-func BenchmarkSend(b *testing.B) {
-	const senders = 100
-	var accounts []square.Key
+// onDisk is a ledger that keeps its files, as a real one does, and its client.
+func onDisk(b *testing.B, trades ...trade.Rules) *client.Client {
+	b.Helper()
 	var balances []ledger.Balance
-	for i := range senders {
-		k, err := square.KeyFromBytes(append(make([]byte, 31), byte(i+1)))
-		if err != nil {
-			b.Fatal(err)
-		}
-		accounts = append(accounts, k)
-		balances = append(balances, ledger.Balance{Owner: k.Address(), Amount: square.Utorg(1 << 40)})
+	for i := range uint32(10) {
+		balances = append(balances, ledger.Balance{Owner: devnet.Key(i).Address(), Amount: square.Utorg(1 << 50)})
 	}
-	_, c := openWith(b, devnet.Spec{Balances: balances, Settings: node.Settings{BlockTime: 200 * time.Millisecond}}, client.Options{TTL: 5 * time.Minute})
-	sink := square.Address{1}
-	from := make([]*client.Account, senders)
-	for i, k := range accounts {
-		from[i] = c.Account(k)
+	homes, err := devnet.InitHomes(b.TempDir(), 1, devnet.Spec{Trades: trades, Balances: balances, Settings: node.Settings{BlockTime: 200 * time.Millisecond}})
+	if err != nil {
+		b.Fatal(err)
 	}
-	ctx := b.Context()
+	n, err := node.Open(b.Context(), homes[0], node.Options{Trades: trades})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(n.Stop)
+	if err := n.WaitHeight(b.Context(), 1); err != nil {
+		b.Fatal(err)
+	}
+	c, err := client.New(b.Context(), n, client.Options{TTL: time.Minute + 50*time.Second})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(c.Close)
+	return c
+}
+
+// crowd does b.N pieces of work, so many at once, and reports the CPU of each.
+func crowd(b *testing.B, at int, work func(i int) error) {
+	b.Helper()
 	b.ResetTimer()
 	used := host.Used().CPU
+	var next atomic.Int64
 	var wg sync.WaitGroup
-	for w := range 4 {
+	for range at {
 		wg.Go(func() {
-			for i := w; i < b.N; i += 4 {
-				for {
-					_, err := from[i%senders].Post(ctx, sink, square.Utorg(1))
-					if err == nil {
-						break
-					}
-					if !errors.Is(err, client.ErrBusy) {
-						b.Error(err)
-						return
-					}
-					time.Sleep(20 * time.Millisecond)
+			for !b.Failed() {
+				i := int(next.Add(1)) - 1
+				if i >= b.N {
+					return
+				}
+				if err := work(i); err != nil {
+					b.Error(err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	for balance(b, c, sink) < uint64(b.N) && !b.Failed() {
-		time.Sleep(10 * time.Millisecond)
-	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tx/s")
 	b.ReportMetric(float64((host.Used().CPU-used).Microseconds())/float64(b.N), "cpu-µs/tx")
 }
 
-// BenchmarkOpenLease is leases opened by 64 goroutines, each waiting for its
-// block: go test -run - -bench OpenLease -benchtime 2000x ./ledger/client
+// BenchmarkSend is transfers from eight accounts, each waited for:
+// go test -run - -bench Send -benchtime 8000x ./ledger/client
+func BenchmarkSend(b *testing.B) {
+	c := onDisk(b)
+	var from [8]*client.Account
+	for i := range from {
+		from[i] = c.Account(devnet.Key(uint32(i)))
+	}
+	crowd(b, 512, func(i int) error {
+		_, err := from[i%len(from)].Send(b.Context(), square.Address{1}, square.Utorg(1))
+		return err
+	})
+}
+
+// BenchmarkOpenLease is leases of eight buyers with one provider:
+// go test -run - -bench OpenLease -benchtime 4000x ./ledger/client
 func BenchmarkOpenLease(b *testing.B) {
-	_, c := openWith(b, devnet.Spec{Settings: node.Settings{BlockTime: 200 * time.Millisecond}, Trades: []trade.Rules{echo{}}}, client.Options{TTL: 5 * time.Minute})
+	c := onDisk(b, echo{})
 	ctx := b.Context()
-	provider, buyer := devnet.Key(2), devnet.Key(1)
+	provider := devnet.Key(8)
 	rates := []square.Rate{{Unit: "byte", PerMillion: 1}}
 	offer := square.Offer{
 		Provider: provider.Address(), Trade: "echo", Spec: square.Hash{7}, Denom: square.Denom, Rates: rates,
 		Capacity: 1 << 40, Expiry: time.Now().Unix() + 3600, Nonce: 1,
 	}
 	p := c.Account(provider)
-	if _, err := p.Bond(ctx, "echo", square.Utorg(1<<38)); err != nil {
+	if _, err := p.Bond(ctx, "echo", square.Utorg(1<<49)); err != nil {
 		b.Fatal(err)
 	}
 	if _, err := p.PostOffer(ctx, offer); err != nil {
 		b.Fatal(err)
 	}
-	from := c.Account(buyer)
+	var from [8]*client.Account
+	for i := range from {
+		from[i] = c.Account(devnet.Key(uint32(i)))
+	}
 	d := c.Domain()
-	b.ResetTimer()
-	used := host.Used().CPU
-	jobs := make(chan int)
-	var wg sync.WaitGroup
-	var gas int64
-	var mu sync.Mutex
-	for range 64 {
-		wg.Go(func() {
-			for i := range jobs {
-				salt := square.Hash{byte(i), byte(i >> 8), byte(i >> 16)}
-				o := square.Order{
-					Buyer: buyer.Address(), Authorizer: buyer.Address(), Trade: "echo", Mode: square.ModeStream, Spec: offer.Spec,
-					Denom: square.Denom, Escrow: 1000, MaxRates: rates, JobValue: 100, Policy: square.PolicyAudit, Lanes: 8, Units: 1,
-					Start: 20, Idle: 3600, Duration: 3600, Challenge: 60, Drain: 60, Expiry: time.Now().Unix() + 600, Salt: salt,
-				}
-				q := square.Quote{
-					Provider: provider.Address(), Order: o.ID(d), Offer: offer.ID(d), Rates: rates, Bond: 100, Ready: true,
-					Expiry: time.Now().Unix() + 25, Nonce: salt,
-				}
-				r, err := from.OpenLease(ctx, o, q, provider.Sign(q.Digest(d)))
-				if err != nil {
-					b.Error(err)
-				}
-				mu.Lock()
-				gas = max(gas, r.Gas)
-				mu.Unlock()
-			}
-		})
-	}
-	for i := range b.N {
-		jobs <- i
-	}
-	close(jobs)
-	wg.Wait()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "leases/s")
-	b.ReportMetric(float64((host.Used().CPU-used).Microseconds())/float64(b.N), "cpu-µs/lease")
-	b.ReportMetric(float64(gas), "gas/lease")
+	var gas atomic.Int64
+	crowd(b, 128, func(i int) error {
+		buyer, salt := from[i%len(from)], square.Hash{byte(i), byte(i >> 8), byte(i >> 16)}
+		o := square.Order{
+			Buyer: buyer.Address(), Authorizer: buyer.Address(), Trade: "echo", Mode: square.ModeStream, Spec: offer.Spec,
+			Denom: square.Denom, Escrow: 1_000_000, MaxRates: rates, JobValue: 10_000, Policy: square.PolicyAudit, Lanes: 8, Units: 1,
+			Start: 60, Idle: 86_400, Duration: 86_400, Challenge: 60, Drain: 60, Expiry: time.Now().Unix() + 60, Salt: salt,
+		}
+		q := square.Quote{
+			Provider: provider.Address(), Order: o.ID(d), Offer: offer.ID(d), Spec: offer.Spec, Rates: rates, Bond: 2_000_000, Ready: true,
+			Expiry: time.Now().Unix() + 29, Nonce: salt,
+		}
+		r, err := buyer.OpenLease(ctx, o, q, provider.Sign(q.Digest(d)))
+		gas.Store(r.Gas)
+		return err
+	})
+	b.ReportMetric(float64(gas.Load()), "gas/lease")
 }
 
 // BenchmarkFirstBlock is from nothing to a ledger that has made a block.

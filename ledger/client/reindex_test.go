@@ -43,7 +43,7 @@ func TestIndexAfterKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(filepath.Join(dir, "data", "tx_index.db")); err != nil {
+	if err := os.RemoveAll(filepath.Join(dir, "data", "txs.db")); err != nil {
 		t.Fatal(err)
 	}
 	n, c = start()

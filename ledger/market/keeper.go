@@ -94,7 +94,12 @@ type leaseIndexes struct {
 }
 
 func (i leaseIndexes) IndexesList() []collections.Index[[]byte, marketv1.Lease] {
-	return []collections.Index[[]byte, marketv1.Lease]{i.Deadline, i.Buyer, i.Provider, i.State}
+	return []collections.Index[[]byte, marketv1.Lease]{together[marketv1.Lease]{
+		{i.Deadline, func(a, b *marketv1.Lease) bool { return a.Deadline == b.Deadline }},
+		{i.Buyer, func(a, b *marketv1.Lease) bool { return a.Order.Buyer == b.Order.Buyer }},
+		{i.Provider, func(a, b *marketv1.Lease) bool { return a.Provider == b.Provider }},
+		{i.State, func(a, b *marketv1.Lease) bool { return a.State == b.State }},
+	}}
 }
 
 type offerIndexes struct {
@@ -111,7 +116,10 @@ func lapses(o marketv1.Offer) int64 {
 }
 
 func (i offerIndexes) IndexesList() []collections.Index[[]byte, marketv1.Offer] {
-	return []collections.Index[[]byte, marketv1.Offer]{i.Trade, i.Expiry}
+	return []collections.Index[[]byte, marketv1.Offer]{together[marketv1.Offer]{
+		{i.Trade, func(a, b *marketv1.Offer) bool { return a.Offer.Trade == b.Offer.Trade }},
+		{i.Expiry, func(a, b *marketv1.Offer) bool { return lapses(*a) == lapses(*b) }},
+	}}
 }
 
 type stakeIndexes struct {
@@ -119,7 +127,9 @@ type stakeIndexes struct {
 }
 
 func (i stakeIndexes) IndexesList() []collections.Index[[]byte, bondv1.Stake] {
-	return []collections.Index[[]byte, bondv1.Stake]{i.Until}
+	return []collections.Index[[]byte, bondv1.Stake]{together[bondv1.Stake]{
+		{i.Until, func(a, b *bondv1.Stake) bool { return a.Until == b.Until }},
+	}}
 }
 
 // NewKeeper opens the market's store. pots names the module that owns an

@@ -33,7 +33,7 @@ type Settings struct {
 	Hosts        []string      `json:"hosts,omitempty"`         // more names that lead to the listeners; see package door
 	Origins      []string      `json:"origins,omitempty"`       // web origins whose pages may ask RPC and REST; none: no other site's
 	Stalled      time.Duration `json:"stalled"`                 // no block for so long ends the node; 0: 30 s
-	RetainBlocks uint64        `json:"retain_blocks,omitempty"` // blocks kept; 0: 20,000 alone, all with peers
+	RetainBlocks uint64        `json:"retain_blocks,omitempty"` // blocks kept, and as many more as evidence and snapshots need; 0: 20,000
 	// Who joins begins with a copy of the state. SnapshotEvery is how many
 	// blocks lie between two; 0: 1,000 with peers; below 0: none are made.
 	// SnapshotKeep is how many of the newest are kept; 0: 2.

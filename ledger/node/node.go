@@ -32,6 +32,7 @@ import (
 	rpclocal "github.com/cometbft/cometbft/rpc/client/local"
 	cmttypes "github.com/cometbft/cometbft/types"
 	dbm "github.com/cosmos/cosmos-db"
+	"github.com/syndtr/goleveldb/leveldb/opt"
 
 	"github.com/cosmos/cosmos-sdk/server"
 
@@ -55,7 +56,8 @@ type Node struct {
 	App *ledger.App
 
 	comet    *cmtnode.Node
-	rpc      *rpclocal.Local
+	rpc      localRPC
+	txs      *txIndex
 	settings Settings
 	services []func() // stop what was started, last first
 	cleanup  []func()
@@ -105,7 +107,7 @@ func Open(ctx context.Context, h Home, o Options) (*Node, error) {
 		}
 	}
 	pv := privval.LoadFilePV(h.path("validator_key.json"), h.path("data", "validator_state.json"))
-	db, err := dbm.NewDB("ledger", dbm.PebbleDBBackend, h.path("data"))
+	db, err := openState(h.path("data", "ledger.db"))
 	if err != nil {
 		return nil, fmt.Errorf("ledger: open %s: %w", h.path("data"), err)
 	}
@@ -136,7 +138,7 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 		s.Stalled = 30 * time.Second
 	}
 	lone := s.P2P == ""
-	if s.RetainBlocks == 0 && lone {
+	if s.RetainBlocks == 0 {
 		s.RetainBlocks = 20_000
 	}
 	stopping := new(atomic.Bool)
@@ -166,7 +168,10 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 		n.closeFiles()
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
-	n.rpc = rpclocal.New(n.comet)
+	if err := n.index(cfg); err != nil {
+		n.Stop()
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
 	blocks, err := n.comet.EventBus().Subscribe(context.Background(), "torg", cmttypes.EventQueryNewBlock, 1000)
 	if err != nil {
 		n.Stop()
@@ -179,10 +184,6 @@ func start(ctx context.Context, dir, backend string, db dbm.DB, doc *cmttypes.Ge
 	if err := n.comet.Start(); err != nil {
 		n.Stop()
 		return nil, fmt.Errorf("ledger: %w", busy(err))
-	}
-	if err := n.reindex(); err != nil {
-		n.Stop()
-		return nil, fmt.Errorf("ledger: %w", err)
 	}
 	go n.watch(blocks)
 	return n, nil
@@ -220,7 +221,7 @@ func cometConfig(dir, backend string, s Settings) *cmtcfg.Config {
 	c.Mempool.Size = 10_000
 	c.Mempool.MaxTxBytes = space.MaxTxBytes
 	c.Mempool.Recheck = true
-	c.TxIndex.Indexer = "kv"
+	c.TxIndex.Indexer = "null" // txIndex does it
 	if s.Join != nil {
 		s.Join.configure(c.StateSync)
 	}
@@ -241,6 +242,10 @@ func (n *Node) watch(blocks cmttypes.Subscription) {
 			b, ok := m.Data().(cmttypes.EventDataNewBlock)
 			if !ok {
 				continue
+			}
+			if err := n.txs.add(b.Block); err != nil {
+				n.fail(err)
+				return
 			}
 			n.mu.Lock()
 			n.height = b.Block.Height
@@ -329,10 +334,35 @@ func (n *Node) ChainID() string { return n.comet.GenesisDoc().ChainID }
 // ID is how peers know the node: the first half of id@host:port.
 func (n *Node) ID() string { return string(n.comet.NodeInfo().ID()) }
 
+// index opens the index of transactions, and the interface that asks it.
+func (n *Node) index(cfg *cmtcfg.Config) error {
+	env, err := n.comet.ConfigureRPC()
+	if err != nil {
+		return err
+	}
+	db, err := n.openDB(&cmtcfg.DBContext{ID: "txs", Config: cfg})
+	if err != nil {
+		return err
+	}
+	if n.txs, err = openIndex(db, env); err != nil {
+		return err
+	}
+	env.TxIndexer = n.txs
+	n.rpc = localRPC{rpclocal.New(n.comet), env}
+	return nil
+}
+
 // openDB remembers what CometBFT opens, because it does not close all of it and
 // a home could not be opened again.
-func (n *Node) openDB(c *cmtcfg.DBContext) (cmtdb.DB, error) {
-	db, err := cmtcfg.DefaultDBProvider(c)
+//
+// Each of these databases would set 8 MiB aside for writes and 8 for blocks read
+// before: more than the state has, for what is written in order and hardly read.
+func (n *Node) openDB(c *cmtcfg.DBContext) (db cmtdb.DB, err error) {
+	if c.Config.DBBackend == string(cmtdb.GoLevelDBBackend) {
+		db, err = cmtdb.NewGoLevelDBWithOpts(c.ID, c.Config.DBDir(), &opt.Options{WriteBuffer: 1 << 20, BlockCacheCapacity: 1 << 20})
+	} else {
+		db, err = cmtcfg.DefaultDBProvider(c)
+	}
 	if err == nil {
 		n.dbs = append(n.dbs, db)
 	}

@@ -55,15 +55,11 @@ func (n *Node) serve(what string, l net.Listener, h http.Handler, log *slog.Logg
 // listenRPC opens CometBFT's RPC. CometBFT would open it by itself, and let
 // pages of every site in: its WebSocket asks for no origin.
 func (n *Node) listenRPC(log *slog.Logger) error {
-	env, err := n.comet.ConfigureRPC()
-	if err != nil {
-		return err
-	}
 	l, err := rpcserver.Listen("tcp://"+n.settings.RPC, maxConnections)
 	if err != nil {
 		return busy(err)
 	}
-	routes, quiet := env.GetRoutes(), cometLog{log.With("layer", "rpc")}
+	routes, quiet := n.rpc.env.GetRoutes(), cometLog{log.With("layer", "rpc")}
 	sockets := rpcserver.NewWebsocketManager(routes, rpcserver.ReadLimit(maxBody), rpcserver.OnDisconnect(func(remote string) {
 		if err := n.comet.EventBus().UnsubscribeAll(context.Background(), remote); err != nil && !errors.Is(err, cmtpubsub.ErrSubscriptionNotFound) {
 			log.Debug("could not end subscriptions", "remote", remote, "err", err)
