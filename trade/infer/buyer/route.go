@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
 )
@@ -52,7 +53,7 @@ func contextLength(o square.Offer) uint64 {
 func (d *Desk) model(s *seat) Model {
 	own := infer.Terms(s.offer, d.cfg.Policy)
 	if own == nil { // it can only be asked under another policy
-		own = s.offer.Rates
+		own = trade.RatesFor(s.offer.Rates, "")
 	}
 	m := Model{
 		ID: s.offer.Subject, Digest: s.key.spec, Exact: s.offer.Attribute("infer.exact") == "true",
