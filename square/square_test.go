@@ -136,7 +136,7 @@ func vectors(t testing.TB) map[string]any {
 	v := SignVoucher(cd, cfg.ID(cd), 1_234_567, k)
 	dep := Deposit{Owner: k.Address(), Channel: cfg.ID(cd), Receiver: you, Amount: Utorg(5_000_000), Nonce: Hash{0: 1}, Expiry: 1_800_000_000}
 	rates := []Rate{{Unit: "prompt_tokens", PerMillion: 100_000}, {Unit: "completion_tokens", PerMillion: 1_000_000}}
-	off := Offer{Provider: you, Trade: "infer", Spec: Hash{0: 9}, Subject: "torg-nano", Denom: Denom, Rates: rates, Capacity: 8,
+	off := Offer{Provider: you, Trade: "infer", Spec: Hash{0: 9}, Subject: "torg-nano", Denom: Denom, Rates: append(rates[:2:2], Rate{"prompt_tokens", PolicyProve, 1_000_000}, Rate{"completion_tokens", PolicyProve, 10_000_000}), Capacity: 8,
 		Attributes: []Attribute{{"context", "128"}}, Endpoint: "http://127.0.0.1:1", Expiry: 1_800_000_000, Nonce: 3}
 	ord := Order{Buyer: k.Address(), Authorizer: k.Address(), Trade: "infer", Mode: ModeStream, Spec: Hash{0: 9}, Denom: Denom,
 		Escrow: 1_000_000, MaxRates: rates, JobValue: 10_000, Policy: PolicyAudit, Lanes: 8, Units: 8, Start: 20, Idle: 60,
