@@ -76,9 +76,12 @@ func ParseAmount(s string) (Amount, error) {
 
 // Rate is the price of one kind of unit: base units of money per million units
 // of work. A million makes cheap units (a token) and dear ones (a GPU second)
-// both whole numbers.
+// both whole numbers. An offer may ask other rates under some policies: Policy says
+// which, and is empty in what is asked under all the others. The rates of an order, a
+// quote and a lease are under the order's policy, and name none.
 type Rate struct {
 	Unit       string `json:"unit"`
+	Policy     Policy `json:"policy,omitempty"`
 	PerMillion uint64 `json:"per_million,string"`
 }
 

@@ -47,7 +47,7 @@ type Attribute struct {
 }
 
 const (
-	typeRate      = "Rate(string unit,uint256 perMillion)"
+	typeRate      = "Rate(string unit,string policy,uint256 perMillion)"
 	typeAttribute = "Attribute(string key,string value)"
 	// TypeOffer, TypeOrder and TypeQuote are what providers and buyers sign.
 	TypeOffer = "Offer(address provider,string trade,bytes32 spec,string subject,string denom,Rate[] rates,uint256 capacity,Attribute[] attributes,string endpoint,uint256 expiry,uint256 nonce)" + typeAttribute + typeRate
@@ -74,7 +74,7 @@ var (
 func wordRates(rates []Rate) word {
 	ws := make([]word, len(rates))
 	for i, r := range rates {
-		ws[i] = word(structHash(hashRate, wordString(r.Unit), wordUint(r.PerMillion)))
+		ws[i] = word(structHash(hashRate, wordString(r.Unit), wordString(string(r.Policy)), wordUint(r.PerMillion)))
 	}
 	return wordList(ws)
 }
@@ -139,16 +139,20 @@ func (o Offer) Check() error {
 			return fmt.Errorf("offer: attribute %q: key and value are 1 to %d bytes", Clip(a.Key, 80), MaxText)
 		}
 	}
-	return checkRates("offer: rates", o.Rates)
+	return checkRates("offer: rates", o.Rates, true)
 }
 
-func checkRates(field string, rates []Rate) error {
+// checkRates refuses rates that are not well formed; only an offer has policies.
+func checkRates(field string, rates []Rate, policies bool) error {
 	if len(rates) == 0 || len(rates) > MaxRates {
 		return fmt.Errorf("%s: want 1 to %d", field, MaxRates)
 	}
 	for _, r := range rates {
 		if r.Unit == "" || len(r.Unit) > 32 {
 			return fmt.Errorf("%s: unit must be 1 to 32 bytes", field)
+		}
+		if r.Policy != "" && !(policies && r.Policy.Valid()) {
+			return fmt.Errorf("%s: %s: policy %q: only an offer has rates by policy, and want none, audit, replicate, prove or attest", field, r.Unit, Clip(string(r.Policy), 80))
 		}
 		if r.PerMillion > MaxUnits {
 			return fmt.Errorf("%s: %s: out of range", field, r.Unit)
@@ -247,7 +251,7 @@ func (o Order) Check() error {
 	case o.Expiry <= 0:
 		return errors.New("order: expiry is missing")
 	}
-	return checkRates("order: max_rates", o.MaxRates)
+	return checkRates("order: max_rates", o.MaxRates, false)
 }
 
 // MaxDuration is the longest that a lease may run from now on, in seconds.
@@ -285,7 +289,7 @@ func (q Quote) Digest(d Domain) Hash {
 
 // Verify checks the provider's signature.
 func (q Quote) Verify(d Domain, s Signature) error {
-	if err := checkRates("quote: rates", q.Rates); err != nil {
+	if err := checkRates("quote: rates", q.Rates, false); err != nil {
 		return err
 	}
 	if err := verify(q.Provider, q.Digest(d), s); err != nil {

@@ -84,7 +84,7 @@ func TestSignaturesAreCanonical(t *testing.T) {
 func TestPriceIsExact(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 20_000 {
-		rates := []Rate{{"a", r.Uint64N(1 << uint(r.IntN(50)+1))}, {"b", r.Uint64N(1 << uint(r.IntN(50)+1))}}
+		rates := []Rate{{Unit: "a", PerMillion: r.Uint64N(1 << uint(r.IntN(50)+1))}, {Unit: "b", PerMillion: r.Uint64N(1 << uint(r.IntN(50)+1))}}
 		units := []uint64{r.Uint64N(1 << uint(r.IntN(40)+1)), r.Uint64N(1 << uint(r.IntN(40)+1))}
 		sum := new(big.Int)
 		for i := range rates {
@@ -100,10 +100,10 @@ func TestPriceIsExact(t *testing.T) {
 			t.Fatalf("%v x %v: %d, %v; want %s", rates, units, got, err, want)
 		}
 	}
-	if _, err := Price([]Rate{{"a", 1}}, nil); err == nil {
+	if _, err := Price([]Rate{{Unit: "a", PerMillion: 1}}, nil); err == nil {
 		t.Error("lists of different length were priced")
 	}
-	if _, err := Price([]Rate{{"a", math.MaxUint64}, {"b", math.MaxUint64}}, []uint64{math.MaxUint64, math.MaxUint64}); err == nil {
+	if _, err := Price([]Rate{{Unit: "a", PerMillion: math.MaxUint64}, {Unit: "b", PerMillion: math.MaxUint64}}, []uint64{math.MaxUint64, math.MaxUint64}); err == nil {
 		t.Error("an overflow was priced")
 	}
 }
@@ -135,8 +135,8 @@ func vectors(t testing.TB) map[string]any {
 		Token: TokenAddress(Denom), WithdrawDelay: 900, Salt: Hash{31: 7}}
 	v := SignVoucher(cd, cfg.ID(cd), 1_234_567, k)
 	dep := Deposit{Owner: k.Address(), Channel: cfg.ID(cd), Receiver: you, Amount: Utorg(5_000_000), Nonce: Hash{0: 1}, Expiry: 1_800_000_000}
-	rates := []Rate{{"prompt_tokens", 100_000}, {"completion_tokens", 1_000_000}}
-	off := Offer{Provider: you, Trade: "infer", Spec: Hash{0: 9}, Subject: "torg-nano", Denom: Denom, Rates: rates, Capacity: 8,
+	rates := []Rate{{Unit: "prompt_tokens", PerMillion: 100_000}, {Unit: "completion_tokens", PerMillion: 1_000_000}}
+	off := Offer{Provider: you, Trade: "infer", Spec: Hash{0: 9}, Subject: "torg-nano", Denom: Denom, Rates: append(rates[:2:2], Rate{"prompt_tokens", PolicyProve, 1_000_000}, Rate{"completion_tokens", PolicyProve, 10_000_000}), Capacity: 8,
 		Attributes: []Attribute{{"context", "128"}}, Endpoint: "http://127.0.0.1:1", Expiry: 1_800_000_000, Nonce: 3}
 	ord := Order{Buyer: k.Address(), Authorizer: k.Address(), Trade: "infer", Mode: ModeStream, Spec: Hash{0: 9}, Denom: Denom,
 		Escrow: 1_000_000, MaxRates: rates, JobValue: 10_000, Policy: PolicyAudit, Lanes: 8, Units: 8, Start: 20, Idle: 60,
@@ -184,7 +184,7 @@ func TestVectors(t *testing.T) {
 // Every field must be bound by the digest: changing it changes the id.
 func TestEveryFieldIsSigned(t *testing.T) {
 	d := LedgerDomain("t")
-	rates := []Rate{{"a", 1}}
+	rates := []Rate{{Unit: "a", PerMillion: 1}}
 	for _, noun := range []any{
 		&Offer{Rates: rates, Attributes: []Attribute{{"a", "b"}}}, &Order{MaxRates: rates}, &Quote{Rates: rates}, &Receipt{Units: []uint64{1}},
 	} {

@@ -107,16 +107,61 @@ const MaxJudgeGas = 50_000_000
 // it is for judges, where the trade has any.
 var ErrNotJudgeable = errors.New("the ledger cannot re-execute this work")
 
-// CheckRates refuses rates whose units are not the trade's, in its order.
+// CheckRates refuses rates whose units are not the trade's, in its order: first those
+// of all policies, then, of an offer, those of each policy that has its own.
 func CheckRates(r Rules, rates []square.Rate) error {
-	names := make([]string, len(rates))
-	for i := range rates {
-		names[i] = rates[i].Unit
-	}
-	if !slices.Equal(names, r.Units()) {
-		return fmt.Errorf("rates: trade %s meters %v, not %v", r.Name(), r.Units(), names)
+	units := r.Units()
+	seen := map[square.Policy]bool{}
+	for i := 0; i < len(rates) || i == 0; i += len(units) {
+		group := rates[min(i, len(rates)):min(i+len(units), len(rates))]
+		names := make([]string, len(group))
+		for i := range group {
+			names[i] = group[i].Unit
+		}
+		switch {
+		case !slices.Equal(names, units):
+			return fmt.Errorf("rates: trade %s meters %v, not %v", r.Name(), units, names)
+		case (i == 0) != (group[0].Policy == ""):
+			return fmt.Errorf("rates: %s under policy %q: first the rates without a policy, then those of each that has its own", group[0].Unit, group[0].Policy)
+		case seen[group[0].Policy]:
+			return fmt.Errorf("rates: policy %q has two", group[0].Policy)
+		}
+		for _, x := range group {
+			if x.Policy != group[0].Policy {
+				return fmt.Errorf("rates: %s under policy %q stands among those of %q", x.Unit, x.Policy, group[0].Policy)
+			}
+		}
+		seen[group[0].Policy] = true
 	}
 	return nil
+}
+
+// RatesFor are the rates of an offer in an order's policy: its own, or those that have
+// none. They name no policy, as an order's and a quote's.
+func RatesFor(offered []square.Rate, p square.Policy) []square.Rate {
+	var own, plain []square.Rate
+	for _, r := range offered {
+		switch r.Policy {
+		case "":
+			plain = append(plain, r)
+		case p:
+			r.Policy = ""
+			own = append(own, r)
+		}
+	}
+	if own != nil {
+		return own
+	}
+	return plain
+}
+
+// Under are rates that an offer asks under a policy.
+func Under(p square.Policy, rates []square.Rate) []square.Rate {
+	out := slices.Clone(rates)
+	for i := range out {
+		out[i].Policy = p
+	}
+	return out
 }
 
 // Metered is how much of a unit a receipt meters.

@@ -598,11 +598,11 @@ func detail(m model) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = price(o.Rates, infer.UnitPrompt, o.Denom).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = price(infer.Terms(o.Offer.Offer, ""), infer.UnitPrompt, o.Denom).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = price(o.Rates, infer.UnitCompletion, o.Denom).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = price(infer.Terms(o.Offer.Offer, ""), infer.UnitCompletion, o.Denom).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

@@ -13,6 +13,7 @@ import (
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
 )
@@ -40,15 +41,16 @@ const hostile = `<script>alert(1)</script>"'>`
 
 func TestList(t *testing.T) {
 	sq := consoletest.New()
-	proven := infer.ProvenAttributes([]square.Rate{{Unit: infer.UnitPrompt, PerMillion: 7_000_000}, {Unit: infer.UnitCompletion, PerMillion: 70_000_000}})
+	proven := trade.Under(square.PolicyProve, []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 7_000_000}, {Unit: infer.UnitCompletion, PerMillion: 70_000_000}})
 	nano := hash(1)
 	sq.AllOffers = []market.Offer{
-		offer(1, nano, "nano", 2_000_000, append(proven, exact)...),
+		offer(1, nano, "nano", 2_000_000, exact),
 		offer(2, nano, "nano", 1_000_000, exact),
 		offer(3, nano, "liar", 3_000_000, exact),
 		offer(4, infer.Subject("gpt"), "gpt", 5_000_000),
 		offer(5, hash(2), hostile, 1, square.Attribute{Key: "infer.context", Value: hostile}),
 	}
+	sq.AllOffers[0].Rates = append(sq.AllOffers[0].Rates, proven...)
 	other := offer(6, hash(3), "not inference", 1)
 	other.Trade = "store"
 	sq.AllOffers = append(sq.AllOffers, other)

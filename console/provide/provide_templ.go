@@ -737,11 +737,11 @@ func selling(r seller.Report) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = price(s.Rates, infer.UnitPrompt, s.Denom).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = price(infer.Terms(s.Offer, ""), infer.UnitPrompt, s.Denom).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = price(s.Rates, infer.UnitCompletion, s.Denom).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = price(infer.Terms(s.Offer, ""), infer.UnitCompletion, s.Denom).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

@@ -38,10 +38,10 @@ func report() seller.Report {
 		Begin: time.Now().Add(-24 * time.Hour), Steps: make([]seller.Stats, seller.Steps),
 		Selling: []seller.Selling{{ID: hash(1), Working: 3, Offer: square.Offer{
 			Provider: me, Trade: infer.Name, Spec: hash(2), Subject: "model " + hostile, Denom: square.Denom, Capacity: 12,
-			Rates: []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 1_000_000}, {Unit: infer.UnitCompletion, PerMillion: 2_000_000}},
-			Attributes: append(infer.ProvenAttributes([]square.Rate{{Unit: infer.UnitPrompt, PerMillion: 10_000_000}, {Unit: infer.UnitCompletion, PerMillion: 30_000_000}}),
-				square.Attribute{Key: "cpu.cores", Value: "8"}, square.Attribute{Key: "memory.bytes", Value: "17179869184"}, square.Attribute{Key: hostile, Value: hostile}),
-			Expiry: time.Now().Add(time.Hour).Unix(),
+			Rates: append([]square.Rate{{Unit: infer.UnitPrompt, PerMillion: 1_000_000}, {Unit: infer.UnitCompletion, PerMillion: 2_000_000}},
+				trade.Under(square.PolicyProve, []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 10_000_000}, {Unit: infer.UnitCompletion, PerMillion: 30_000_000}})...),
+			Attributes: []square.Attribute{{Key: "cpu.cores", Value: "8"}, {Key: "memory.bytes", Value: "17179869184"}, {Key: hostile, Value: hostile}},
+			Expiry:     time.Now().Add(time.Hour).Unix(),
 		}}},
 		Serving: []seller.Serving{{Lease: hash(3), Buyer: square.Address{9}, Trade: infer.Name, Subject: "m", Policy: square.PolicyAudit, State: market.Active, Lanes: 8, Busy: 2, Charged: 4, Redeemed: 1}},
 	}

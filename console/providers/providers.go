@@ -19,6 +19,7 @@ import (
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
@@ -70,10 +71,11 @@ type row struct {
 // answer is the price that providers are compared by: of what a trade's work
 // gives, which is its last unit.
 func answer(o square.Offer) uint64 {
-	if len(o.Rates) == 0 {
+	rates := trade.RatesFor(o.Rates, "")
+	if len(rates) == 0 {
 		return 0
 	}
-	return o.Rates[len(o.Rates)-1].PerMillion
+	return rates[len(rates)-1].PerMillion
 }
 
 // gather makes a row of each provider.

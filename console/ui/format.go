@@ -101,7 +101,11 @@ func Short(id string) string {
 
 // PerMillion is a unit price as models list it: "1 TORG / M tokens".
 func PerMillion(r square.Rate, denom string) string {
-	return Coins(r.PerMillion, denom) + " / M\u00a0" + strings.ReplaceAll(r.Unit, "_", "\u00a0")
+	words := Coins(r.PerMillion, denom) + " / M\u00a0" + strings.ReplaceAll(r.Unit, "_", "\u00a0")
+	if r.Policy != "" {
+		words += " under " + string(r.Policy)
+	}
+	return words
 }
 
 // Tone is what a badge's colour and mark say beside its words.

@@ -11,6 +11,7 @@ import (
 	"github.com/torg-network/torg/ledger/api/marketv1"
 	pure "github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 )
 
 // MaxJudges bounds how many stakers of a trade sit as judges, so that a draw reads
@@ -133,7 +134,7 @@ func (k *Keeper) offering(ctx context.Context, who square.Address, o square.Orde
 		looked++
 		f, err := m.Market()
 		found = err == nil && f.Trade == o.Trade && f.Denom == o.Denom && !f.Withdrawn && f.Expiry > at &&
-			o.Units <= f.Capacity-f.InUse && square.Within(f.Rates, o.MaxRates) == nil && k.fits(f.Offer, o) == nil
+			o.Units <= f.Capacity-f.InUse && square.Within(trade.RatesFor(f.Rates, o.Policy), o.MaxRates) == nil && k.fits(f.Offer, o) == nil
 		return found || looked == maxOffers, nil
 	})
 	return found && err == nil

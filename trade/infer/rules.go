@@ -85,8 +85,14 @@ func (r Rules) CheckOrder(o square.Order) error {
 	return trade.CheckRates(r, o.MaxRates)
 }
 
-// Fits wants an offer of exactly the order's model.
-func (Rules) Fits(f square.Offer, o square.Order) error { return trade.SameSpec(f, o) }
+// Fits wants an offer of exactly the order's model, and one that is for proofs where
+// the order wants them.
+func (Rules) Fits(f square.Offer, o square.Order) error {
+	if o.Policy == square.PolicyProve && !proven(f) {
+		return fmt.Errorf("policy %q: the offer has no rates for it, and answers of %s are not proven there", o.Policy, f.Subject)
+	}
+	return trade.SameSpec(f, o)
+}
 
 func (r Rules) model(subject square.Hash) Replayer {
 	for _, m := range r.Models {

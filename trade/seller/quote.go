@@ -14,6 +14,7 @@ import (
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/wire"
 )
 
@@ -104,11 +105,6 @@ func (s *Seller) nonce(now time.Time) (n uint64, err error) {
 		return b.Put([]byte("nonce"), binary.BigEndian.AppendUint64(nil, n))
 	})
 	return n, err
-}
-
-// pricer is a trade whose offers have other rates for some policies.
-type pricer interface {
-	Rates(square.Offer, square.Policy) []square.Rate
 }
 
 // quote binds an offer to an order. The same order gets the same quote. A quote
@@ -268,15 +264,9 @@ func (s *Seller) quotable(id square.Hash, o square.Order, offerID square.Hash, n
 	}
 	t := s.trades[o.Trade]
 	if err := t.Fits(offer, o); err != nil {
-		return nil, nil, wire.Refuse(wire.CodeUnknown, "order: %v", err)
+		return nil, nil, wire.Refuse(wire.CodeBadRequest, "order: %v", err)
 	}
-	rates := offer.Rates
-	if p, ok := t.(pricer); ok {
-		rates = p.Rates(offer, o.Policy)
-	}
-	if rates == nil {
-		return nil, nil, wire.Refuse(wire.CodeBadRequest, "order: policy %q: %s is not sold so here", o.Policy, offer.Subject)
-	}
+	rates := trade.RatesFor(offer.Rates, o.Policy)
 	if err := square.Within(rates, o.MaxRates); err != nil {
 		return nil, nil, wire.Refuse(wire.CodeBadRequest, "%v", err)
 	}

@@ -69,7 +69,7 @@ type Good struct {
 	Spec       square.Hash // what exactly it is, as the trade defines it
 	Subject    string      // its name for people
 	Denom      string
-	Rates      []square.Rate // in the order of the trade's units
+	Rates      []square.Rate // in the order of the trade's units; then those of policies that have their own (trade.Under)
 	Capacity   int           // units that may be leased, and pieces of work done at once
 	Attributes []square.Attribute
 }

@@ -97,7 +97,7 @@ func (m Amount) Square() (square.Amount, error) {
 func FromRates(in []square.Rate) []Rate {
 	out := make([]Rate, len(in))
 	for i, r := range in {
-		out[i] = Rate{Unit: r.Unit, PerMillion: r.PerMillion}
+		out[i] = Rate{Unit: r.Unit, Policy: string(r.Policy), PerMillion: r.PerMillion}
 	}
 	return out
 }
@@ -108,7 +108,7 @@ func Rates(in []Rate) []square.Rate {
 	}
 	out := make([]square.Rate, len(in))
 	for i, r := range in {
-		out[i] = square.Rate{Unit: r.Unit, PerMillion: r.PerMillion}
+		out[i] = square.Rate{Unit: r.Unit, Policy: square.Policy(r.Policy), PerMillion: r.PerMillion}
 	}
 	return out
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
@@ -27,7 +28,7 @@ func (b *Buyer) model(s desk.Seat) Model {
 	policy, _ := b.cfg.Desk.Policy("")
 	own := infer.Terms(s.Offer, policy)
 	if own == nil { // it can only be asked under another policy
-		own = s.Offer.Rates
+		own = trade.RatesFor(s.Offer.Rates, "")
 	}
 	return Model{
 		ID: s.Offer.Subject, Digest: s.Offer.Spec, Exact: s.Offer.Attribute("infer.exact") == "true",

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/seller"
 	"github.com/torg-network/torg/trade/wire"
@@ -89,19 +90,17 @@ func (t *Trade) Goods(context.Context) ([]seller.Good, error) {
 		if s.model.Exact {
 			attrs = append(attrs, square.Attribute{Key: "infer.exact", Value: "true"})
 		}
+		rates := s.Rates
 		if s.prover() != nil {
-			attrs = append(attrs, infer.ProvenAttributes(s.Proven)...)
+			rates = append(slices.Clone(rates), trade.Under(square.PolicyProve, s.Proven)...)
 		}
 		out = append(out, seller.Good{
-			Spec: s.model.Subject, Subject: s.model.Name, Denom: s.Denom, Rates: s.Rates, Capacity: s.Capacity,
+			Spec: s.model.Subject, Subject: s.model.Name, Denom: s.Denom, Rates: rates, Capacity: s.Capacity,
 			Attributes: append(append(attrs, s.model.Attributes...), s.Attributes...),
 		})
 	}
 	return out, nil
 }
-
-// Rates are those of an offer under a policy.
-func (t *Trade) Rates(o square.Offer, p square.Policy) []square.Rate { return infer.Terms(o, p) }
 
 // Place is what so many completion tokens cost.
 func (t *Trade) Place(rates []square.Rate) uint64 {
