@@ -3,7 +3,6 @@ package attacks
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -31,7 +30,7 @@ func TestBudgetForgets(t *testing.T) {
 	}
 	kills := 4
 	if *long {
-		kills = 18
+		kills = 50
 	}
 	const body = `{"model":"torg-nano","max_tokens":%d,"messages":[{"role":"user","content":"It is a truth"}]}`
 	var seen atomic.Uint64 // what the answers that arrived cost
@@ -59,42 +58,41 @@ func TestBudgetForgets(t *testing.T) {
 	if seen.Load() == 0 {
 		t.Fatalf("the key was never answered: %v", last.Load())
 	}
-	// Every lane is asked once more, so that what was open at a cut is known; then the
-	// leases are closed, and have paid what their receipts come to.
+	// Every lane is asked once more, so that what was open at a cut is known; then
+	// every lease is closed, for one that stands may be redeemed in part.
 	p.await("an answer", func() error { return p.ask(t.Context(), 4) })
 	p.work.stop()
+	leases, _, err := p.ledger.Leases(t.Context(), client.LeaseFilter{Buyer: p.Wallet}, client.Page{})
+	if err != nil || len(leases) == 0 {
+		t.Fatalf("%d leases, %v", len(leases), err)
+	}
 	spent, owed := uint64(0), uint64(0)
-	p.await("all that was spent to be paid and counted", func() error {
-		leases, _, err := p.ledger.Leases(t.Context(), client.LeaseFilter{Buyer: p.Wallet}, client.Page{})
-		if err != nil {
-			return err
-		}
+	p.await("every lease to be closed", func() error {
 		owed = 0
 		for _, l := range leases {
-			owed += l.Paid
-			if !l.State.Terminal() && l.Paid == 0 {
-				if _, err := p.command("lease", "close", l.ID.String()); err != nil {
-					return err
-				}
+			now, err := p.ledger.Lease(t.Context(), l.ID)
+			if err != nil {
+				return err
 			}
-		}
-		if owed == 0 {
-			return errors.New("nothing is paid yet")
-		}
-		out, err := p.command("key", "list", "-o", "json")
-		if err != nil {
-			return err
-		}
-		var list []keys.Key
-		if err := json.Unmarshal([]byte(out), &list); err != nil {
-			return err
-		}
-		spent = 0
-		for _, k := range list {
-			spent += k.Spent
+			if !now.State.Terminal() {
+				_, err := p.command("lease", "close", l.ID.String())
+				return fmt.Errorf("lease %s is %s, %v", l.ID.Short(), now.State, err)
+			}
+			owed += now.Paid
 		}
 		return nil
 	})
+	out, err = p.command("key", "list", "-o", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []keys.Key
+	if err := json.Unmarshal([]byte(out), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range list {
+		spent += k.Spent
+	}
 	if spent != owed {
 		t.Errorf("the square has paid %d and its keys have spent %d", owed, spent)
 	}
