@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -149,8 +150,9 @@ func (t *traffic) one(from *client.Account, via int, wait, flood bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case errors.Is(err, client.ErrBusy) || flood && no != nil || u == nil && errors.Is(err, client.ErrUnreachable):
-		// Turned away, or not even asked for the price: nothing was sent.
+	case errors.Is(err, client.ErrBusy) || no != nil && no.Height == 0 && (flood || strings.Contains(no.Log, "ttl exceeds")) || u == nil && errors.Is(err, client.ErrUnreachable):
+		// Turned away, also because the last block is so old that a minute from now is
+		// more than two from it, or not even asked for the price: nothing was sent.
 		t.busy++
 	case x.hash.IsZero() && x.said != expired:
 		t.errs = append(t.errs, err)

@@ -87,7 +87,7 @@ func TestUpgrade(t *testing.T) {
 				return "", errors.New("no validator says that it needs another program")
 			}
 			for i := range vs {
-				ended = append(ended, crash{victim: i, from: time.Now().Add(-upgradeLoss), at: time.Now()})
+				ended = append(ended, crash{victim: i, from: time.Now().Add(-stalled - upgradeLoss), at: time.Now()})
 			}
 			for _, v := range vs[:3] {
 				v.upgrade = plan.Name
@@ -127,7 +127,8 @@ func TestUpgrade(t *testing.T) {
 }
 
 // An upgrade is due so many blocks after it is proposed. All validators end with it,
-// and what they had queued for the blocks just before is gone with them.
+// the last when it has seen no block for as long as stalled, and what they had queued
+// since just before the last block is gone with them.
 const (
 	upgradeAfter = 24
 	upgradeLoss  = 10 * time.Second
