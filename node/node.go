@@ -12,32 +12,13 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/seller"
 )
-
-// Price is what a kind of model costs here.
-type Price struct {
-	Rates    []square.Rate // prompt_tokens, completion_tokens
-	Proven   []square.Rate // the same for proven answers; empty: none are
-	Denom    string        // square.Denom when empty
-	Capacity int           // requests at once; 0: four times the cores
-}
-
-// Upstream is an OpenAI-compatible server whose models are sold.
-type Upstream struct {
-	provider.Upstream
-	Price
-	Only []string // its models that are sold; all when empty
-}
 
 // Config is what a node is made of.
 type Config struct {
@@ -50,21 +31,16 @@ type Config struct {
 	// itself.
 	Endpoint string
 
-	Exact      []*exact.Model
-	ExactPrice Price
-	Upstreams  []Upstream
-	// Engines are sold beside them, priced one by one.
-	Engines []provider.Service
+	Trades []seller.Trade // what is sold
 
 	BondTimes   uint64
 	OfferTTL    time.Duration
 	Terms       seller.Terms // of the orders that are taken
-	PlaceTokens uint64       // see provider.New
 	RedeemEvery time.Duration
-	Discover    time.Duration // how often upstream servers are asked for their models (1 min)
+	Discover    time.Duration // how often trades are asked what they sell (1 min)
 	Drain       time.Duration // how long Run lets requests end when it stops (10 s)
 
-	// Handler, if set, answers what is not the inference wire: metrics, health.
+	// Handler, if set, answers what is not the trades' wire: metrics.
 	Handler http.Handler
 	Log     *slog.Logger
 }
@@ -72,7 +48,6 @@ type Config struct {
 // Node is a running machine's parts. Open it, then Run it.
 type Node struct {
 	Provider *seller.Seller
-	trade    *provider.Trade
 	cfg      Config
 	journal  *journal.Journal
 	listener net.Listener
@@ -84,9 +59,6 @@ type Node struct {
 func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Dir == "" || cfg.Listen == "" {
 		return nil, errors.New("node: dir and listen are required")
-	}
-	if cfg.Discover <= 0 {
-		cfg.Discover = time.Minute
 	}
 	if cfg.Drain <= 0 {
 		cfg.Drain = 10 * time.Second
@@ -106,10 +78,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, errors.Join(fmt.Errorf("node: %w", err), listener.Close())
 	}
 	n := &Node{cfg: cfg, journal: j, listener: listener}
-	n.trade = provider.New(cfg.PlaceTokens, n.services(ctx)...)
 	n.Provider, err = seller.New(ctx, seller.Config{
 		Key: cfg.Key, ChainID: cfg.ChainID, Ledger: cfg.Ledger, Store: j, Endpoint: cfg.Endpoint,
-		Trades: []seller.Trade{n.trade}, BondTimes: cfg.BondTimes, OfferTTL: cfg.OfferTTL,
+		Trades: cfg.Trades, BondTimes: cfg.BondTimes, OfferTTL: cfg.OfferTTL, Discover: cfg.Discover,
 		Terms: cfg.Terms, RedeemEvery: cfg.RedeemEvery, Log: cfg.Log,
 	})
 	if err != nil {
@@ -141,38 +112,6 @@ func (n *Node) handler() http.Handler {
 	return mux
 }
 
-// services lists what is sold now. An upstream server that does not answer has
-// no models; it is asked again.
-func (n *Node) services(ctx context.Context) []provider.Service {
-	facts := Hardware().Attributes()
-	out := slices.Clone(n.cfg.Engines)
-	add := func(e provider.Engine, p Price) {
-		if p.Denom == "" {
-			p.Denom = square.Denom
-		}
-		if p.Capacity == 0 {
-			p.Capacity = 4 * Hardware().Cores
-		}
-		out = append(out, provider.Service{Engine: e, Rates: p.Rates, Proven: p.Proven, Denom: p.Denom, Capacity: p.Capacity, Attributes: facts})
-	}
-	for _, m := range n.cfg.Exact {
-		add(provider.Exact(m), n.cfg.ExactPrice)
-	}
-	for _, u := range n.cfg.Upstreams {
-		models, err := u.Models(ctx)
-		if err != nil {
-			n.cfg.Log.Warn("upstream server has no models to sell for now", "err", err)
-			continue
-		}
-		for _, m := range models {
-			if len(u.Only) == 0 || slices.Contains(u.Only, m.Name) {
-				add(u.Engine(m), u.Price)
-			}
-		}
-	}
-	return out
-}
-
 // Run serves until ctx ends, then lets requests end, redeems what is owed and
 // gives disk and port back. It returns early when the server fails.
 func (n *Node) Run(ctx context.Context) error {
@@ -182,9 +121,6 @@ func (n *Node) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	running.Go(func() { served <- n.server.Serve(n.listener) })
 	running.Go(func() { _ = n.Provider.Run(ctx) }) // ends with ctx
-	if len(n.cfg.Upstreams) > 0 {
-		running.Go(func() { n.discover(ctx) })
-	}
 	n.cfg.Log.Info("node serves", "provider", n.Provider.Address().String(), "endpoint", n.cfg.Endpoint)
 
 	var failed error
@@ -206,29 +142,4 @@ func (n *Node) Run(ctx context.Context) error {
 		err = errors.Join(fmt.Errorf("node: serve: %w", failed), err)
 	}
 	return errors.Join(err, n.Provider.Close(stop), n.journal.Close())
-}
-
-// discover keeps the list of upstream models up to date.
-func (n *Node) discover(ctx context.Context) {
-	tick := time.NewTicker(n.cfg.Discover)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		list := n.services(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		n.trade.SetServices(list)
-		if err := n.Provider.Refresh(ctx); err != nil {
-			var names []string
-			for _, s := range list {
-				names = append(names, s.Engine.Model().Name)
-			}
-			n.cfg.Log.Warn("services could not be changed", "models", strings.Join(names, ", "), "err", err)
-		}
-	}
 }

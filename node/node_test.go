@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
@@ -22,9 +21,10 @@ import (
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 )
 
-var price = Price{Rates: []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 1_000_000}, {Unit: infer.UnitCompletion, PerMillion: 2_000_000}}, Capacity: 8}
+var price = provider.Price{Denom: square.Denom, Rates: []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 1_000_000}, {Unit: infer.UnitCompletion, PerMillion: 2_000_000}}, Capacity: 8}
 
 func key(t *testing.T) square.Key {
 	t.Helper()
@@ -62,8 +62,10 @@ func TestNode(t *testing.T) {
 	}
 	cfg := Config{
 		Key: k, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: k.Address()}, Dir: t.TempDir(), Listen: "127.0.0.1:0",
-		Exact: []*exact.Model{nano.Model()}, ExactPrice: price,
-		Upstreams: []Upstream{{Upstream: provider.Upstream{Base: upstream.URL}, Price: price, Only: []string{"big"}}},
+		Trades: []seller.Trade{provider.New(provider.Config{
+			Services: []provider.Service{{Engine: provider.Exact(nano.Model()), Price: price}},
+			Servers:  []provider.Server{{Upstream: provider.Upstream{Base: upstream.URL}, Price: price, Only: []string{"big"}}},
+		})},
 	}
 	start := func() (*Node, func()) {
 		n, err := Open(t.Context(), cfg)
@@ -160,7 +162,7 @@ func TestTaken(t *testing.T) {
 	l := infertest.NewLedger()
 	k := key(t)
 	cfg := Config{Key: k, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: k.Address()}, Dir: t.TempDir(), Listen: "127.0.0.1:0",
-		Engines: []provider.Service{{Engine: infertest.Toy{Name: "toy"}, Rates: price.Rates, Denom: square.Denom, Capacity: 1}}}
+		Trades: []seller.Trade{provider.New(provider.Config{Services: []provider.Service{{Engine: infertest.Toy{Name: "toy"}, Price: price}}})}}
 	n, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/torg-network/torg/exact"
 	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/gateway"
 	"github.com/torg-network/torg/gateway/openai"
@@ -42,6 +41,7 @@ import (
 	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 	"github.com/torg-network/torg/trade/wire"
 )
 
@@ -116,8 +116,10 @@ func TestLedgerStalls(t *testing.T) {
 	toy := infertest.Toy{Name: "toy"}
 	n, err := node.Open(t.Context(), node.Config{
 		Key: selling, ChainID: cl.ChainID(), Ledger: providerView{chainView{cl, cl.Account(selling)}}, Dir: t.TempDir(), Listen: "127.0.0.1:0",
-		Exact: []*exact.Model{nano.Model()}, ExactPrice: node.Price{Rates: cheap, Capacity: 16},
-		Engines: []provider.Service{{Engine: toy, Rates: cheap, Denom: square.Denom, Capacity: 16}},
+		Trades: []seller.Trade{provider.New(provider.Config{Services: []provider.Service{
+			{Engine: provider.Exact(nano.Model()), Price: provider.Price{Rates: cheap, Denom: square.Denom, Capacity: 16}},
+			{Engine: toy, Price: provider.Price{Rates: cheap, Denom: square.Denom, Capacity: 16}},
+		}})},
 	})
 	if err != nil {
 		t.Fatal(err)

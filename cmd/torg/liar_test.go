@@ -20,6 +20,7 @@ import (
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/infer/replay"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // liar answers one request of twenty with something the model did not say, and
@@ -80,8 +81,8 @@ func (s *upSquare) sell(e provider.Engine) *rival {
 	cl := s.ledger()
 	n, err := node.Open(s.t.Context(), node.Config{
 		Key: key, ChainID: s.ChainID, Ledger: providerView{chainView{cl, cl.Account(key)}}, Dir: s.t.TempDir(), Listen: "127.0.0.1:0",
-		Engines: []provider.Service{{Engine: e, Rates: cheap, Proven: cheap, Denom: square.Denom, Capacity: 16}},
-		Log:     slog.New(slog.DiscardHandler),
+		Trades: []seller.Trade{provider.New(provider.Config{Services: []provider.Service{{Engine: e, Price: provider.Price{Rates: cheap, Proven: cheap, Denom: square.Denom, Capacity: 16}}}})},
+		Log:    slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/infer/infertest"
 	"github.com/torg-network/torg/trade/infer/provider"
+	"github.com/torg-network/torg/trade/seller"
 )
 
 // soldAt is what the test tells a provider's process.
@@ -40,8 +41,8 @@ func provideForTest() {
 	die(err)
 	n, err := node.Open(ctx, node.Config{
 		Key: key, ChainID: cl.ChainID(), Ledger: providerView{chainView{cl, cl.Account(key)}}, Dir: at.Dir, Listen: at.Listen,
-		Engines: []provider.Service{{Engine: infertest.Toy{Name: "slow", Pace: 20 * time.Millisecond}, Rates: cheap, Denom: square.Denom, Capacity: 16}},
-		Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Trades: []seller.Trade{provider.New(provider.Config{Services: []provider.Service{{Engine: infertest.Toy{Name: "slow", Pace: 20 * time.Millisecond}, Price: provider.Price{Rates: cheap, Denom: square.Denom, Capacity: 16}}}})},
+		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	die(err)
 	die(n.Run(ctx))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,13 +12,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/torg-network/torg/console"
 	"github.com/torg-network/torg/door"
-	"github.com/torg-network/torg/exact"
-	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/gateway"
 	"github.com/torg-network/torg/gateway/admin"
 	"github.com/torg-network/torg/gateway/keys"
@@ -30,16 +26,10 @@ import (
 	"github.com/torg-network/torg/ledger/devnet"
 	"github.com/torg-network/torg/ledger/history"
 	ledgernode "github.com/torg-network/torg/ledger/node"
-	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/node"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/desk"
-	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/buyer"
-	"github.com/torg-network/torg/trade/infer/proof"
-	"github.com/torg-network/torg/trade/infer/provider"
-	"github.com/torg-network/torg/trade/infer/replay"
 	"github.com/torg-network/torg/trade/judge"
 	"github.com/torg-network/torg/trade/seller"
 )
@@ -48,51 +38,31 @@ import (
 const (
 	walletFunds   = 10_000
 	providerFunds = 1_000
-	providerStake = 100 // bonded in the inference trade at the first start
+	providerStake = 100 // bonded in each trade that it sells, at the first start
 )
 
 // openSquare is a whole square in this process: ledger, one provider, gateway.
 type openSquare struct {
-	cfg      config
-	log      *slog.Logger
-	run      running
-	keyring  keyring
-	ledger   *ledgernode.Node
-	client   *client.Client
-	lag      lagMeter
-	history  *history.History
-	node     *node.Node
-	judge    *judge.Judge
-	desk     *desk.Desk
-	buyer    *buyer.Buyer
-	receipts *journal.Journal
-	keys     *keys.Store
-	console  *console.Console
-	gateway  *gateway.Gateway
-	listener net.Listener
-	stopOTel func(context.Context) error
+	cfg       config
+	log       *slog.Logger
+	run       running
+	keyring   keyring
+	ledger    *ledgernode.Node
+	client    *client.Client
+	lag       lagMeter
+	history   *history.History
+	node      *node.Node
+	judge     *judge.Judge
+	desk      *desk.Desk
+	inference *buyer.Trade // as the desk buys it,
+	buyer     *buyer.Buyer // and asks it for the gateway's own door
+	receipts  *journal.Journal
+	keys      *keys.Store
+	console   *console.Console
+	gateway   *gateway.Gateway
+	listener  net.Listener
+	stopOTel  func(context.Context) error
 }
-
-// replayers are the exact models whose weights this binary has.
-func replayers() []infer.Replayer { return []infer.Replayer{replay.Model{Model: nano.Model()}} }
-
-// trades are the rules of all trades, as the ledger judges by them.
-func trades() []trade.Rules {
-	return []trade.Rules{infer.Rules{Models: replayers(), Verifier: proof.Verifier{}}}
-}
-
-// cards are on a new ledger from the start.
-func cards() ([]ledger.Card, error) {
-	p, err := bundledProver()
-	if err != nil {
-		return nil, err
-	}
-	return []ledger.Card{{Trade: infer.Name, Card: p.Encode()}}, nil
-}
-
-// provenTimes is how many times as much an answer with a proof costs here, which
-// is about what it takes more of the processor.
-const provenTimes = 10
 
 // start opens the square on the home directory, which the caller has locked.
 // On an error everything that was opened is closed again.
@@ -195,23 +165,6 @@ func (s *openSquare) openLedger(ctx context.Context) error {
 	return nil
 }
 
-// rates reads the two prices from the settings: TORG per million tokens, which
-// is base units per token, so a million times that per million.
-func (s *openSquare) rates() ([]square.Rate, error) {
-	var rates []square.Rate
-	for name, unit := range map[string]string{"price-prompt": infer.UnitPrompt, "price-completion": infer.UnitCompletion} {
-		a, err := square.ParseAmount(s.cfg.get(name))
-		if err != nil {
-			return nil, s.cfg.bad(name, err)
-		}
-		rates = append(rates, square.Rate{Unit: unit, PerMillion: a.Units})
-	}
-	if rates[0].Unit != infer.UnitPrompt {
-		rates[0], rates[1] = rates[1], rates[0]
-	}
-	return rates, nil
-}
-
 // escrow is what the desk here locks in a lease, in base units.
 func (s *openSquare) escrow() (uint64, error) {
 	a, err := square.ParseAmount(s.cfg.get("escrow"))
@@ -226,76 +179,49 @@ func (s *openSquare) escrow() (uint64, error) {
 
 // terms are what the provider here demands of an order, wide enough for those of
 // the desk here.
-func (s *openSquare) terms() (t seller.Terms, place uint64, err error) {
+func (s *openSquare) terms() (t seller.Terms, err error) {
 	if t.Notice, err = s.cfg.duration("least-notice"); err == nil && t.Notice < time.Second {
 		err = s.cfg.bad("least-notice", errors.New("must be at least 1s"))
 	}
 	if err != nil {
-		return t, 0, err
+		return t, err
 	}
 	if t.MaxIdle, err = s.cfg.duration("lease-idle"); err != nil {
-		return t, 0, err
+		return t, err
 	}
 	if t.MaxDuration, err = s.cfg.duration("lease-duration"); err != nil {
-		return t, 0, err
+		return t, err
 	}
 	t.MaxIdle, t.MaxDuration = max(t.MaxIdle, time.Hour), max(t.MaxDuration, 31*24*time.Hour)
-	escrow, err := s.escrow()
-	if err != nil {
-		return t, 0, err
-	}
-	rates, err := s.rates()
-	if err != nil {
-		return t, 0, err
-	}
-	if price := rates[1].PerMillion / 1_000_000; price > 0 { // of a token; a desk may have a single lane
-		place = min(infer.PlaceTokens, max(escrow/price, 1))
-	}
-	return t, place, nil
+	return t, nil
 }
 
 func (s *openSquare) openProvider(ctx context.Context) error {
 	account := s.client.Account(s.keyring.provider)
-	if err := s.bond(ctx, account); err != nil {
-		return fmt.Errorf("bond the provider's stake: %w", err)
-	}
-	rates, err := s.rates()
-	if err != nil {
-		return err
-	}
-	lanes, err := s.cfg.number("lanes", 1, square.MaxLanes)
-	if err != nil {
-		return err
-	}
 	dir := s.cfg.path("provider")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the provider's folder: %w", err)
 	}
-	// Two leases' worth of lanes, since a lease is renewed before it ends; and
-	// room for leases of a few lanes under another policy.
-	price := node.Price{Rates: rates, Capacity: 2*lanes + 4}
-	if s.provesHere(ctx, account) {
-		for _, r := range rates {
-			price.Proven = append(price.Proven, square.Rate{Unit: r.Unit, PerMillion: min(r.PerMillion, square.MaxUnits/provenTimes) * provenTimes})
-		}
-	}
-	terms, place, err := s.terms()
+	terms, err := s.terms()
 	if err != nil {
 		return err
 	}
 	nc := node.Config{
-		Terms: terms, PlaceTokens: place,
-		Key: s.keyring.provider, ChainID: s.ledger.ChainID(), Ledger: providerView{chainView{s.client, account}},
-		Dir: dir, Exact: []*exact.Model{nano.Model()}, ExactPrice: price,
-		Log: s.log.With("part", "provider"),
+		Terms: terms, Key: s.keyring.provider, ChainID: s.ledger.ChainID(), Ledger: providerView{chainView{s.client, account}},
+		Dir: dir, Log: s.log.With("part", "provider"),
 	}
-	if base := s.cfg.get("upstream"); base != "" {
-		// Clients write the base URL with /v1, as OpenAI's do.
-		base = strings.TrimSuffix(strings.TrimRight(base, "/"), "/v1")
-		if !strings.HasPrefix(base, "http://") && !strings.HasPrefix(base, "https://") {
-			return s.cfg.bad("upstream", errors.New("write it http://host:port/v1"))
+	for _, k := range kits {
+		if k.sells == nil {
+			continue
 		}
-		nc.Upstreams = []node.Upstream{{Upstream: provider.Upstream{Base: base, APIKey: s.cfg.get("upstream-key")}, Price: price}}
+		if err := s.bond(ctx, account, k.rules.Name()); err != nil {
+			return fmt.Errorf("bond the provider's stake in %s: %w", k.rules.Name(), err)
+		}
+		t, err := k.sells(ctx, s)
+		if err != nil {
+			return err
+		}
+		nc.Trades = append(nc.Trades, t)
 	}
 	if err := again(func() error {
 		addrs, err := freeAddrs(s.cfg, "provider-addr")
@@ -317,26 +243,9 @@ func (s *openSquare) openProvider(ctx context.Context) error {
 	return nil
 }
 
-// provesHere reports whether answers can be sold with proofs: whether the card that
-// they are checked against is on the ledger. One that another version of torg began
-// may not have it yet.
-func (s *openSquare) provesHere(ctx context.Context, account *client.Account) bool {
-	made, err := bundledProver()
-	if err == nil {
-		card := made.Encode()
-		if _, err = s.client.Card(ctx, sha256.Sum256(card)); errors.Is(err, client.ErrNotFound) {
-			_, err = account.PublishCard(ctx, infer.Name, card)
-		}
-	}
-	if err != nil {
-		s.log.Warn("answers are not sold with proofs", "err", err)
-	}
-	return err == nil
-}
-
-// bond stakes the provider's own money in the trade, once.
-func (s *openSquare) bond(ctx context.Context, account *client.Account) error {
-	stakes, _, err := s.client.Stakes(ctx, account.Address(), infer.Name, client.Page{})
+// bond stakes the provider's own money in a trade, once.
+func (s *openSquare) bond(ctx context.Context, account *client.Account, name string) error {
+	stakes, _, err := s.client.Stakes(ctx, account.Address(), name, client.Page{})
 	if err != nil {
 		return err
 	}
@@ -345,7 +254,7 @@ func (s *openSquare) bond(ctx context.Context, account *client.Account) error {
 			return nil
 		}
 	}
-	_, err = account.Bond(ctx, infer.Name, square.Utorg(providerStake*square.UnitsPerTorg))
+	_, err = account.Bond(ctx, name, square.Utorg(providerStake*square.UnitsPerTorg))
 	return err
 }
 
@@ -358,12 +267,15 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	inference := buyer.NewTrade(replayers(), dc.Ledger.Card)
-	dc.Trades = []desk.Trade{inference}
+	for _, k := range kits {
+		if k.buys != nil {
+			dc.Trades = append(dc.Trades, k.buys(s))
+		}
+	}
 	if s.desk, err = desk.New(dc); err != nil {
 		return err
 	}
-	if s.buyer, err = buyer.New(buyer.Config{Desk: s.desk, Trade: inference}); err != nil {
+	if s.buyer, err = buyer.New(buyer.Config{Desk: s.desk, Trade: s.inference}); err != nil {
 		return err
 	}
 	if s.keys, err = keys.Open(s.cfg.path("keys.db"), nil); err != nil {
@@ -436,7 +348,7 @@ func (s *openSquare) deskConfig() (desk.Config, error) {
 	if dc.Idle, err = s.cfg.duration("lease-idle"); err != nil {
 		return dc, err
 	}
-	terms, _, err := s.terms()
+	terms, err := s.terms()
 	if err != nil {
 		return dc, err
 	}
@@ -476,65 +388,6 @@ func (s *openSquare) apiKey() (string, error) {
 		return "", fmt.Errorf("keep the API key: %w", err)
 	}
 	return secret, nil
-}
-
-// maxLag is how far the clock of deadlines may have fallen behind in the last
-// minute. While blocks are full it stands, and nobody loses by it; but work that
-// waits for a block waits long.
-const maxLag = 10
-
-// ledgerMoves says whether a block came lately, and whether blocks have room.
-func (s *openSquare) ledgerMoves(ctx context.Context) error {
-	if err := s.ledger.Err(); err != nil {
-		return err
-	}
-	h, err := s.client.Head(ctx)
-	if err != nil {
-		return err
-	}
-	if age := time.Since(h.Time); age > 15*time.Second {
-		return fmt.Errorf("the last block, %d, is %s old", h.Height, age.Round(time.Second))
-	}
-	b, err := s.client.Block(ctx)
-	if err != nil {
-		return err
-	}
-	if more := s.lag.grown(time.Now(), b.Lag); more > maxLag {
-		return fmt.Errorf("blocks are full: the clock of deadlines stood still for %d s of the last minute", more)
-	}
-	return nil
-}
-
-// lagMeter remembers how far behind the clock of deadlines was in the last minute.
-type lagMeter struct {
-	mu   sync.Mutex
-	seen []lagAt
-}
-
-type lagAt struct {
-	at  time.Time
-	lag int64
-}
-
-// grown is by how many seconds the lag has grown in the minute before.
-func (m *lagMeter) grown(now time.Time, lag int64) int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if n := len(m.seen); n == 0 || now.Sub(m.seen[n-1].at) >= time.Second {
-		m.seen = append(m.seen, lagAt{now, lag})
-	}
-	for len(m.seen) > 1 && now.Sub(m.seen[0].at) > time.Minute {
-		m.seen = m.seen[1:]
-	}
-	return lag - m.seen[0].lag
-}
-
-func (s *openSquare) modelsOffered(ctx context.Context) error {
-	ms, err := s.buyer.Models(ctx)
-	if err == nil && len(ms) == 0 {
-		err = errors.New("no provider offers a model")
-	}
-	return err
 }
 
 // announce writes down where the square listens. The file goes when it closes.
@@ -658,145 +511,6 @@ func logger(cfg config) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(os.Stderr, opt)), nil
 	}
 	return nil, cfg.bad("log-format", errors.New("want text or json"))
-}
-
-// adminView is what the admin endpoints see of the square.
-type adminView struct{ s *openSquare }
-
-func (v adminView) Receipts(ctx context.Context, before time.Time, limit int) ([]admin.Receipt, error) {
-	recs, err := v.s.desk.Receipts(ctx, before, limit)
-	out := make([]admin.Receipt, len(recs))
-	for i, r := range recs {
-		out[i] = adminReceipt(r)
-		out[i].Evidence = nil
-	}
-	return out, err
-}
-
-func (v adminView) Receipt(ctx context.Context, id square.Hash) (admin.Receipt, error) {
-	r, err := v.s.desk.Receipt(ctx, id)
-	if errors.Is(err, desk.ErrNoReceipt) {
-		return admin.Receipt{}, fmt.Errorf("%w: %w", admin.ErrNotFound, err)
-	}
-	return adminReceipt(r), err
-}
-
-func adminReceipt(r desk.Record) admin.Receipt {
-	words := string(r.Audit)
-	if r.Note != "" {
-		words += ": " + r.Note
-	}
-	return admin.Receipt{
-		ID: r.ID, Provider: r.Provider, Model: r.Subject, Denom: r.Denom,
-		Receipt: r.Evidence.Receipt, Sig: r.Evidence.Sig, Audited: words, Evidence: &r.Evidence,
-	}
-}
-
-func (v adminView) Audit(ctx context.Context, id square.Hash) (admin.Audit, error) {
-	start := time.Now()
-	found, err := v.s.desk.Audit(ctx, id)
-	if errors.Is(err, desk.ErrNoReceipt) {
-		err = fmt.Errorf("%w: %w", admin.ErrNotFound, err)
-	}
-	verdict := square.VerdictFraud
-	if found == desk.AuditEqual || found == desk.AuditUpheld || found == desk.AuditProven {
-		verdict = square.VerdictOK
-	}
-	return admin.Audit{Receipt: id, Verdict: verdict, Took: time.Since(start)}, err
-}
-
-// Leases are those of this square's wallet, from the ledger.
-func (v adminView) Leases(ctx context.Context) ([]admin.Lease, error) {
-	ls, _, err := v.s.client.Leases(ctx, client.LeaseFilter{Buyer: v.s.keyring.owner.Address()}, client.Page{Limit: 1000})
-	out := make([]admin.Lease, len(ls))
-	for i, l := range ls {
-		out[i] = adminLease(l)
-	}
-	return out, err
-}
-
-func adminLease(l client.Projected) admin.Lease {
-	return admin.Lease{
-		ID: l.ID, Provider: l.Provider, Model: l.Order.Spec.Short(), State: string(l.State), Denom: l.Order.Denom,
-		Escrow: l.Escrow, Owed: l.Paid, Lanes: int(l.Order.Lanes), Ends: time.Unix(l.Ends, 0),
-	}
-}
-
-func (v adminView) CloseLease(ctx context.Context, id square.Hash) (admin.Lease, error) {
-	if err := v.s.desk.CloseLease(ctx, id); errors.Is(err, market.ErrNotFound) {
-		return admin.Lease{}, fmt.Errorf("%w: %w", admin.ErrNotFound, err)
-	} else if err != nil {
-		return admin.Lease{}, err
-	}
-	l, err := v.s.client.Projected(ctx, id)
-	return adminLease(l), err
-}
-
-func (v adminView) ProviderReport() any { return v.s.node.Provider.Report() }
-
-func (v adminView) SetProvider(c admin.Control) error {
-	err := v.s.node.Provider.SetControl(seller.Control(c))
-	if errors.Is(err, seller.ErrControl) {
-		return fmt.Errorf("%w: %w", admin.ErrControl, err)
-	}
-	return err
-}
-
-// maxHistory bounds one answer.
-const maxHistory = 500
-
-func (v adminView) LeaseHistory(_ context.Context, id square.Hash) (any, error) {
-	evs, err := v.s.history.Lease(id, maxHistory)
-	if errors.Is(err, history.ErrNone) {
-		err = nil
-	}
-	return evs, err
-}
-
-func (v adminView) AccountHistory(_ context.Context, a square.Address) (any, error) {
-	evs, err := v.s.history.Account(a, maxHistory)
-	if errors.Is(err, history.ErrNone) {
-		err = nil
-	}
-	return evs, err
-}
-
-// status is what torg doctor reads.
-func (v adminView) status(ctx context.Context) (any, error) {
-	s := v.s
-	head, err := s.client.Head(ctx)
-	if err != nil {
-		return nil, err
-	}
-	balance, err := s.client.Balance(ctx, s.keyring.owner.Address(), square.Denom)
-	if err != nil {
-		return nil, err
-	}
-	models, err := s.buyer.Models(ctx)
-	if err != nil {
-		return nil, err
-	}
-	judging, err := s.judging(ctx)
-	if err != nil {
-		return nil, err
-	}
-	st := status{
-		Judge: judging, Height: head.Height, BlockAge: time.Since(head.Time).Seconds(), Balance: balance, Models: models,
-		Provider: s.node.Provider.Stats(), Endpoint: s.node.Endpoint(), Home: s.cfg.path(),
-	}
-	return st, nil
-}
-
-// status is how a running square is.
-type status struct {
-	Height   int64         `json:"height"`
-	BlockAge float64       `json:"block_age_s"`
-	Balance  square.Amount `json:"balance"`
-	Models   []buyer.Model `json:"models"`
-	Provider seller.Stats  `json:"provider"`
-	Endpoint string        `json:"provider_endpoint"`
-	Judge    judgeStatus   `json:"judge"`
-	Home     string        `json:"home"`
 }
 
 // wipe removes everything a square keeps but the configuration file.

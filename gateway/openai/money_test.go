@@ -95,11 +95,11 @@ func newTown(t *testing.T, perPrompt uint64) *town {
 	sold, bought := store(seller.Buckets...), store(desk.Buckets...)
 	var sells []provider.Service
 	for _, e := range []provider.Engine{provider.Upstream{Base: up.URL}.Engine(provider.Model{Name: "fake", Subject: infer.Subject("fake")}), provider.Exact(nano.Model())} {
-		sells = append(sells, provider.Service{Engine: e, Rates: rates, Denom: square.Denom, Capacity: 8})
+		sells = append(sells, provider.Service{Engine: e, Price: provider.Price{Rates: rates, Denom: square.Denom, Capacity: 8}})
 	}
 	tw.seller, err = seller.New(t.Context(), seller.Config{
 		Key: vendor, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: vendor.Address()}, Store: sold,
-		Tick: 20 * time.Millisecond, Endpoint: "http://" + listener.Addr().String(), Trades: []seller.Trade{provider.New(1, sells...)},
+		Tick: 20 * time.Millisecond, Endpoint: "http://" + listener.Addr().String(), Trades: []seller.Trade{provider.New(provider.Config{PlaceTokens: 1, Services: sells})},
 	})
 	if err != nil {
 		t.Fatal(err)

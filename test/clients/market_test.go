@@ -73,10 +73,10 @@ func TestMarket(t *testing.T) {
 	p, err := seller.New(t.Context(), seller.Config{
 		Key: own, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: ledger, Self: own.Address()}, Store: disk,
 		Endpoint: "http://" + ln.Addr().String(), Tick: 20 * time.Millisecond,
-		Trades: []seller.Trade{provider.New(0,
-			provider.Service{Engine: counted{provider.Exact(nano.Model()).(provider.Prover), &running}, Rates: rates, Proven: proven, Denom: square.Denom, Capacity: 8},
-			provider.Service{Engine: up.Engine(provider.Model{Name: upstream, Subject: infer.Subject(upstream)}), Rates: rates, Denom: square.Denom, Capacity: 8},
-		)},
+		Trades: []seller.Trade{provider.New(provider.Config{Services: []provider.Service{
+			{Engine: counted{provider.Exact(nano.Model()).(provider.Prover), &running}, Price: provider.Price{Rates: rates, Proven: proven, Denom: square.Denom, Capacity: 8}},
+			{Engine: up.Engine(provider.Model{Name: upstream, Subject: infer.Subject(upstream)}), Price: provider.Price{Rates: rates, Denom: square.Denom, Capacity: 8}},
+		}})},
 	})
 	if err != nil {
 		t.Fatal(err)

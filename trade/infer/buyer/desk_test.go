@@ -71,7 +71,7 @@ func sell(t testing.TB, l *fake.Ledger, capacity int, engines ...provider.Engine
 		Tick: 20 * time.Millisecond,
 	}
 	for _, e := range engines {
-		s.sells = append(s.sells, provider.Service{Engine: e, Rates: rates, Denom: square.Denom, Capacity: capacity})
+		s.sells = append(s.sells, provider.Service{Engine: e, Price: provider.Price{Rates: rates, Denom: square.Denom, Capacity: capacity}})
 	}
 	s.start(t)
 	t.Cleanup(func() {
@@ -99,7 +99,7 @@ func (s *stall) start(t testing.TB) {
 		s.disk.Store = s.store
 		s.cfg.Store = s.disk
 	}
-	s.cfg.Trades = []seller.Trade{provider.New(s.tokens, s.sells...)}
+	s.cfg.Trades = []seller.Trade{provider.New(provider.Config{PlaceTokens: s.tokens, Services: s.sells})}
 	if s.Seller, err = seller.New(t.Context(), s.cfg); err != nil {
 		t.Fatal(err)
 	}

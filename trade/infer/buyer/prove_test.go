@@ -92,7 +92,7 @@ func proving(t *testing.T, e provider.Engine, models ...infer.Replayer) (*fake.L
 	s.cfg = seller.Config{
 		Key: key, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: key.Address()}, Tick: 20 * time.Millisecond,
 	}
-	s.sells = []provider.Service{{Engine: e, Rates: rates, Proven: dear, Denom: square.Denom, Capacity: 32}}
+	s.sells = []provider.Service{{Engine: e, Price: provider.Price{Rates: rates, Proven: dear, Denom: square.Denom, Capacity: 32}}}
 	s.start(t)
 	t.Cleanup(func() {
 		if s.stop != nil {

@@ -80,7 +80,7 @@ func newBench(t testing.TB, e provider.Engine, set func(*config)) *bench {
 			Key: k, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: b.l, Self: k.Address()}, Endpoint: "http://provider.test",
 			Tick: 10 * time.Millisecond,
 		},
-		Services: []provider.Service{{Engine: e, Rates: rates, Denom: square.Denom, Capacity: 4}},
+		Services: []provider.Service{{Engine: e, Price: provider.Price{Rates: rates, Denom: square.Denom, Capacity: 4}}},
 		Tokens:   1,
 	}
 	if set != nil {
@@ -101,7 +101,7 @@ func (b *bench) start() {
 		b.t.Fatal(err)
 	}
 	b.cfg.Store = b.store
-	b.trade = provider.New(b.cfg.Tokens, b.cfg.Services...)
+	b.trade = provider.New(provider.Config{PlaceTokens: b.cfg.Tokens, Services: b.cfg.Services})
 	b.cfg.Trades = []seller.Trade{b.trade}
 	if b.p, err = seller.New(b.t.Context(), b.cfg.Config); err != nil {
 		b.t.Fatal(err)

@@ -5,6 +5,7 @@ package provider
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -19,21 +20,37 @@ import (
 
 // Service is an engine and its price.
 type Service struct {
-	Engine     Engine
-	Rates      []square.Rate // prompt_tokens, completion_tokens
-	Proven     []square.Rate // the same for answers with a proof; empty, or an engine that is no Prover: none are
-	Denom      string
-	Capacity   int // requests served at once, and units that may be leased
+	Engine Engine
+	Price
+}
+
+// Price is what a model costs, and how much of it there is.
+type Price struct {
+	Rates    []square.Rate // prompt_tokens, completion_tokens
+	Proven   []square.Rate // the same for answers with a proof; empty, or an engine that is no Prover: none are
+	Denom    string
+	Capacity int // requests served at once, and units that may be leased
+	// Attributes are what else the offer says: the machine's facts.
 	Attributes []square.Attribute
+}
+
+// Server is an OpenAI-compatible server whose models are sold as they come and go.
+type Server struct {
+	Upstream
+	Price
+	Only []string // its models that are sold; all when empty
 }
 
 // Trade sells inference.
 type Trade struct {
 	infer.Rules
-	place uint64
-	turn  chan struct{} // of who proves
+	place   uint64
+	servers []Server
+	log     *slog.Logger
+	turn    chan struct{} // of who proves
 
 	mu       sync.Mutex
+	own      []Service
 	services map[square.Hash]*service // by the model's subject
 	cancels  map[string]running
 }
@@ -57,31 +74,72 @@ type running struct {
 	stop  context.CancelFunc
 }
 
-// New sells services. place is what each unit's share of a lease's escrow pays for at
-// least, in completion tokens at the lease's rate (0: infer.PlaceTokens).
-func New(place uint64, services ...Service) *Trade {
-	if place == 0 {
-		place = infer.PlaceTokens
+// Config is what is sold.
+type Config struct {
+	Services []Service
+	Servers  []Server
+	// PlaceTokens is what each unit's share of a lease's escrow pays for at least, in
+	// completion tokens at the lease's rate (0: infer.PlaceTokens).
+	PlaceTokens uint64
+	Log         *slog.Logger
+}
+
+// New sells services, and the models of servers.
+func New(c Config) *Trade {
+	if c.PlaceTokens == 0 {
+		c.PlaceTokens = infer.PlaceTokens
 	}
-	t := &Trade{place: place, turn: make(chan struct{}, 1), cancels: map[string]running{}}
-	t.SetServices(services)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	t := &Trade{place: c.PlaceTokens, servers: c.Servers, log: c.Log, turn: make(chan struct{}, 1), cancels: map[string]running{}}
+	t.SetServices(c.Services)
 	return t
 }
 
-// SetServices replaces what is sold; the seller knows it after a Refresh.
+// SetServices replaces the services; the seller knows it after a Refresh.
 func (t *Trade) SetServices(list []Service) {
-	next := map[square.Hash]*service{}
-	for _, s := range list {
-		m := s.Engine.Model()
-		next[m.Subject] = &service{s, m}
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.services = next
+	t.own = slices.Clone(list)
+	t.sell(nil)
 }
 
-// Goods are the services.
-func (t *Trade) Goods(context.Context) ([]seller.Good, error) {
+// sell sets what is sold: the services, and others beside them. Callers hold t.mu.
+func (t *Trade) sell(others []Service) {
+	t.services = map[square.Hash]*service{}
+	for _, s := range append(slices.Clone(t.own), others...) {
+		m := s.Engine.Model()
+		t.services[m.Subject] = &service{s, m}
+	}
+}
+
+// served are the models that the servers have now. One that does not answer has none
+// to sell; it is asked again.
+func (t *Trade) served(ctx context.Context) (out []Service) {
+	for _, s := range t.servers {
+		models, err := s.Models(ctx)
+		if err != nil {
+			t.log.Warn("upstream server has no models to sell for now", "err", err)
+			continue
+		}
+		for _, m := range models {
+			if len(s.Only) == 0 || slices.Contains(s.Only, m.Name) {
+				out = append(out, Service{s.Engine(m), s.Price})
+			}
+		}
+	}
+	return out
+}
+
+// Goods are the services, and what the servers have now.
+func (t *Trade) Goods(ctx context.Context) ([]seller.Good, error) {
+	if len(t.servers) > 0 {
+		others := t.served(ctx)
+		t.mu.Lock()
+		t.sell(others)
+		t.mu.Unlock()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []seller.Good

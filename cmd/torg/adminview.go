@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/torg-network/torg/gateway/admin"
+	"github.com/torg-network/torg/ledger/client"
+	"github.com/torg-network/torg/ledger/history"
+	"github.com/torg-network/torg/market"
+	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
+	"github.com/torg-network/torg/trade/infer/buyer"
+	"github.com/torg-network/torg/trade/seller"
+)
+
+// adminView is what the admin endpoints see of the square.
+type adminView struct{ s *openSquare }
+
+func (v adminView) Receipts(ctx context.Context, before time.Time, limit int) ([]admin.Receipt, error) {
+	recs, err := v.s.desk.Receipts(ctx, before, limit)
+	out := make([]admin.Receipt, len(recs))
+	for i, r := range recs {
+		out[i] = adminReceipt(r)
+		out[i].Evidence = nil
+	}
+	return out, err
+}
+
+func (v adminView) Receipt(ctx context.Context, id square.Hash) (admin.Receipt, error) {
+	r, err := v.s.desk.Receipt(ctx, id)
+	if errors.Is(err, desk.ErrNoReceipt) {
+		return admin.Receipt{}, fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	}
+	return adminReceipt(r), err
+}
+
+func adminReceipt(r desk.Record) admin.Receipt {
+	words := string(r.Audit)
+	if r.Note != "" {
+		words += ": " + r.Note
+	}
+	return admin.Receipt{
+		ID: r.ID, Provider: r.Provider, Model: r.Subject, Denom: r.Denom,
+		Receipt: r.Evidence.Receipt, Sig: r.Evidence.Sig, Audited: words, Evidence: &r.Evidence,
+	}
+}
+
+func (v adminView) Audit(ctx context.Context, id square.Hash) (admin.Audit, error) {
+	start := time.Now()
+	found, err := v.s.desk.Audit(ctx, id)
+	if errors.Is(err, desk.ErrNoReceipt) {
+		err = fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	}
+	verdict := square.VerdictFraud
+	if found == desk.AuditEqual || found == desk.AuditUpheld || found == desk.AuditProven {
+		verdict = square.VerdictOK
+	}
+	return admin.Audit{Receipt: id, Verdict: verdict, Took: time.Since(start)}, err
+}
+
+// Leases are those of this square's wallet, from the ledger.
+func (v adminView) Leases(ctx context.Context) ([]admin.Lease, error) {
+	ls, _, err := v.s.client.Leases(ctx, client.LeaseFilter{Buyer: v.s.keyring.owner.Address()}, client.Page{Limit: 1000})
+	out := make([]admin.Lease, len(ls))
+	for i, l := range ls {
+		out[i] = adminLease(l)
+	}
+	return out, err
+}
+
+func adminLease(l client.Projected) admin.Lease {
+	return admin.Lease{
+		ID: l.ID, Provider: l.Provider, Model: l.Order.Spec.Short(), State: string(l.State), Denom: l.Order.Denom,
+		Escrow: l.Escrow, Owed: l.Paid, Lanes: int(l.Order.Lanes), Ends: time.Unix(l.Ends, 0),
+	}
+}
+
+func (v adminView) CloseLease(ctx context.Context, id square.Hash) (admin.Lease, error) {
+	if err := v.s.desk.CloseLease(ctx, id); errors.Is(err, market.ErrNotFound) {
+		return admin.Lease{}, fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	} else if err != nil {
+		return admin.Lease{}, err
+	}
+	l, err := v.s.client.Projected(ctx, id)
+	return adminLease(l), err
+}
+
+func (v adminView) ProviderReport() any { return v.s.node.Provider.Report() }
+
+func (v adminView) SetProvider(c admin.Control) error {
+	err := v.s.node.Provider.SetControl(seller.Control(c))
+	if errors.Is(err, seller.ErrControl) {
+		return fmt.Errorf("%w: %w", admin.ErrControl, err)
+	}
+	return err
+}
+
+// maxHistory bounds one answer.
+const maxHistory = 500
+
+func (v adminView) LeaseHistory(_ context.Context, id square.Hash) (any, error) {
+	evs, err := v.s.history.Lease(id, maxHistory)
+	if errors.Is(err, history.ErrNone) {
+		err = nil
+	}
+	return evs, err
+}
+
+func (v adminView) AccountHistory(_ context.Context, a square.Address) (any, error) {
+	evs, err := v.s.history.Account(a, maxHistory)
+	if errors.Is(err, history.ErrNone) {
+		err = nil
+	}
+	return evs, err
+}
+
+// status is what torg doctor reads.
+func (v adminView) status(ctx context.Context) (any, error) {
+	s := v.s
+	head, err := s.client.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	balance, err := s.client.Balance(ctx, s.keyring.owner.Address(), square.Denom)
+	if err != nil {
+		return nil, err
+	}
+	models, err := s.buyer.Models(ctx)
+	if err != nil {
+		return nil, err
+	}
+	judging, err := s.judging(ctx)
+	if err != nil {
+		return nil, err
+	}
+	st := status{
+		Judge: judging, Height: head.Height, BlockAge: time.Since(head.Time).Seconds(), Balance: balance, Models: models,
+		Provider: s.node.Provider.Stats(), Endpoint: s.node.Endpoint(), Home: s.cfg.path(),
+	}
+	return st, nil
+}
+
+// status is how a running square is.
+type status struct {
+	Height   int64         `json:"height"`
+	BlockAge float64       `json:"block_age_s"`
+	Balance  square.Amount `json:"balance"`
+	Models   []buyer.Model `json:"models"`
+	Provider seller.Stats  `json:"provider"`
+	Endpoint string        `json:"provider_endpoint"`
+	Judge    judgeStatus   `json:"judge"`
+	Home     string        `json:"home"`
+}
