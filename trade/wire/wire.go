@@ -151,6 +151,3 @@ const (
 func Refuse(code, format string, args ...any) *Refusal {
 	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
 }
-
-// maxWords bounds words from elsewhere that are shown or logged, in bytes.
-const maxWords = 300
