@@ -215,6 +215,43 @@ func TestWithheld(t *testing.T) {
 	f.audit()
 }
 
+// TestSealedLie: a result that came as an answer to "withheld" alone can be
+// challenged. The buyer has no signature of its receipt, and needs none: the ledger
+// checked it when it was claimed.
+func TestSealedLie(t *testing.T) {
+	t.Parallel()
+	f := results(t, label{}, nil)
+	ctx := t.Context()
+	f.bench(3)
+	id := f.ask("is this a lie?", func(o *square.Order) { o.Challenge = 20 })
+	e := f.done(id, "is this a lie?", "no, a lie", 9)
+	f.must(f.provider.ClaimResult(ctx, e.Receipt, e.Sig))
+	public, private := square.NewSealKey()
+	f.must(f.buyer.Withhold(ctx, id, public))
+	sealed, err := square.Seal(public, id, e.Result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.must(f.provider.Answer(ctx, id, sealed, ""))
+	q, err := f.c.Question(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := square.Unseal(private, id, q.Answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lie := square.Evidence{Receipt: *f.state(id).Receipt, Request: []byte("is this a lie?"), Result: plain}
+	other := lie
+	other.Receipt.Units = []uint64{8}
+	f.refused("another receipt that nobody signed", nil, func() (client.Result, error) { return f.buyer.Challenge(ctx, id, other, 0) })
+	f.must(f.buyer.Challenge(ctx, id, lie, 0))
+	if l := f.state(id); l.State != market.Disputed || l.Dispute == nil || l.Dispute.Way != market.ByJudges {
+		t.Fatalf("a lie that was sealed: %s, %+v", l.State, l.Dispute)
+	}
+	f.audit()
+}
+
 // bench enlists n judges.
 func (f *fair) bench(n uint32) (judges []square.Key) {
 	f.Helper()

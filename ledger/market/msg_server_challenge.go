@@ -118,6 +118,11 @@ func admissible(ctx context.Context, l pure.Lease, e square.Evidence, detached b
 	case !detached && !e.Opens():
 		return errors.New("evidence: request and result are not the bytes that the receipt names by SHA-256")
 	}
+	if l.Receipt != nil {
+		// It was verified when it was claimed. Who got the result as an answer to
+		// "withheld" alone has no signature of it.
+		return nil
+	}
 	charge(ctx, 1)
 	return e.Receipt.Verify(d, l.Provider, e.Sig)
 }
