@@ -255,7 +255,9 @@ func (b *stall) open() {
 	b.cfg.Store = disk{store, &b.full}
 	b.s, err = seller.New(context.Background(), b.cfg)
 	w.must(err)
-	w.must(b.s.PostOffers(context.Background()))
+	if err := b.s.PostOffers(context.Background()); err != nil {
+		w.Log(err) // it goes on trying
+	}
 	h := b.s.Handler()
 	b.inside.Store(&h)
 	ctx, cancel := context.WithCancel(context.Background())
