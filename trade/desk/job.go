@@ -78,6 +78,9 @@ type order struct {
 // maxJobs bounds how many orders are under way at once.
 const maxJobs = 1000
 
+// maxRounds is how often offers are read again for one order.
+const maxRounds = 3
+
 // Order buys the result of a job. o says what is wanted and for how much: trade,
 // spec, max rates, and what else is not to be as in the desk's standing leases; the
 // desk names parties, request, salt and expiry. The order goes to the provider that
@@ -148,30 +151,40 @@ func (d *Desk) Order(ctx context.Context, o square.Order, job []byte) (Job, erro
 		return d.placed(ctx, x, err)
 	}
 	var failed []error
-	for _, s := range offers {
-		q, err := d.quote(ctx, s.Offer, s.ID, o, x.job.ID, 0, job)
-		if err != nil {
+	asked := map[square.Hash]bool{}
+	// An offer may be replaced between its quote and the order: the new one is asked.
+	for round := 0; round < maxRounds && len(offers) > 0; round++ {
+		for _, s := range offers {
+			asked[s.ID] = true
+			q, err := d.quote(ctx, s.Offer, s.ID, o, x.job.ID, 0, job)
+			if err != nil {
+				failed = append(failed, err)
+				continue
+			}
+			x.job.Parts = []Part{{Lease: x.job.ID, Provider: s.Offer.Provider}}
+			if d.known(x.job.ID) {
+				err = d.keep(x.job)
+			} else {
+				err = d.admit(x, job)
+			}
+			if err != nil {
+				return Job{}, err
+			}
+			// An order is filled once: asking the next is safe whatever became of this.
+			if err = l.Open(ctx, o, q.Quote, q.Sig); err != nil {
+				err = fmt.Errorf("order with provider %s: %w", s.Offer.Provider, err)
+			}
+			j, err := d.placed(ctx, x, err)
+			if err == nil || errors.Is(err, ErrFunds) || errors.Is(err, ErrStalled) || ctx.Err() != nil {
+				return j, err
+			}
 			failed = append(failed, err)
-			continue
 		}
-		x.job.Parts = []Part{{Lease: x.job.ID, Provider: s.Offer.Provider}}
-		if d.known(x.job.ID) {
-			err = d.keep(x.job)
-		} else {
-			err = d.admit(x, job)
+		if offers, err = d.fitting(ctx, o, now); err != nil {
+			failed = append(failed, err)
+			break
 		}
-		if err != nil {
-			return Job{}, err
-		}
-		// An order is filled once: asking the next is safe whatever became of this.
-		if err = l.Open(ctx, o, q.Quote, q.Sig); err != nil {
-			err = fmt.Errorf("order with provider %s: %w", s.Offer.Provider, err)
-		}
-		j, err := d.placed(ctx, x, err)
-		if err == nil || errors.Is(err, ErrFunds) || errors.Is(err, ErrStalled) || ctx.Err() != nil {
-			return j, err
-		}
-		failed = append(failed, err)
+		offers = slices.DeleteFunc(offers, func(s Seat) bool { return asked[s.ID] })
 	}
 	return Job{}, fmt.Errorf("order: %w: %w", ErrProvider, errors.Join(failed...))
 }

@@ -107,9 +107,10 @@ func (s *Seller) nonce(now time.Time) (n uint64, err error) {
 	return n, err
 }
 
-// quote binds an offer to an order. The same order gets the same quote. A quote
-// holds places for its time, so that only an account that asks for itself, and
-// can pay for what it asks, is given one.
+// quote binds an offer to an order. The same order gets the same quote on the same
+// offer; on another, which may have replaced that one meanwhile, a quote in its place:
+// the ledger fills an order once. A quote holds places for its time, so that only an
+// account that asks for itself, and can pay for what it asks, is given one.
 func (s *Seller) quote(ctx context.Context, from Caller, req wire.QuoteRequest) (reply wire.QuoteReply, err error) {
 	o := req.Order
 	if err := o.Check(); err != nil {
@@ -212,7 +213,7 @@ func (s *Seller) quote(ctx context.Context, from Caller, req wire.QuoteRequest) 
 		return given(have, err)
 	}
 	offer := s.offers[req.Offer]
-	bond, err := s.reserve(o, offer, params.LeaseBond(o), funds, stake, now)
+	bond, err := s.reserve(id, o, offer, params.LeaseBond(o), funds, stake, now)
 	if err != nil {
 		return wire.QuoteReply{}, err
 	}
@@ -237,10 +238,12 @@ func given(have *wire.QuoteReply, err error) (wire.QuoteReply, error) {
 // one. Callers hold s.mu.
 func (s *Seller) quotable(id square.Hash, o square.Order, offerID square.Hash, now time.Time) (*wire.QuoteReply, []square.Rate, error) {
 	if q, ok := s.quotes[id]; ok {
-		if now.Before(q.expiry) {
+		switch {
+		case !now.Before(q.expiry):
+			return nil, nil, wire.Refuse(wire.CodeStale, "the quote on this order has expired; make a new order")
+		case q.reply.Quote.Offer == offerID:
 			return &q.reply, nil, nil
 		}
-		return nil, nil, wire.Refuse(wire.CodeStale, "the quote on this order has expired; make a new order")
 	}
 	if s.leases[id] != nil {
 		return nil, nil, wire.Refuse(wire.CodeStale, "this order is a lease already")
@@ -273,15 +276,15 @@ func (s *Seller) quotable(id square.Hash, o square.Order, offerID square.Hash, n
 	return nil, rates, nil
 }
 
-// reserve finds room for an order beside leases and quotes, and returns its
-// bond. The ledger enforces capacity and funds; this spares both sides a
+// reserve finds room for an order beside leases and the quotes of others, and returns
+// its bond. The ledger enforces capacity and funds; this spares both sides a
 // refusal, and keeps places for who can have them. least is the least bond that the
 // ledger takes. Callers hold s.mu.
-func (s *Seller) reserve(o square.Order, offer square.Offer, least, funds uint64, stake market.Stake, now time.Time) (uint64, error) {
+func (s *Seller) reserve(order square.Hash, o square.Order, offer square.Offer, least, funds uint64, stake market.Stake, now time.Time) (uint64, error) {
 	var escrows, bonds, each uint64
 	used, k := o.Units, keyOf(offer)
 	for id, q := range s.quotes {
-		if s.leases[id] != nil || !now.Before(q.expiry) {
+		if s.leases[id] != nil || !now.Before(q.expiry) || id == order {
 			continue
 		}
 		if q.good == k {
