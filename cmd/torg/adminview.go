@@ -154,3 +154,50 @@ type status struct {
 	Judge    judgeStatus   `json:"judge"`
 	Home     string        `json:"home"`
 }
+
+// orderView is an order for a result, and the result once it is here.
+type orderView struct {
+	desk.Job
+	Result []byte `json:"result,omitempty"`
+}
+
+func (v adminView) PlaceOrder(ctx context.Context, o square.Order, job []byte) (any, error) {
+	j, err := v.s.desk.Order(ctx, o, job)
+	switch {
+	case err == nil:
+		return orderView{Job: j}, nil
+	case errors.Is(err, desk.ErrStalled):
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: %w", admin.ErrOrder, err)
+}
+
+func (v adminView) Orders(context.Context) (any, error) {
+	jobs, err := v.s.desk.Jobs()
+	if err != nil {
+		return nil, err
+	}
+	out := []orderView{}
+	for _, j := range jobs {
+		out = append(out, orderView{Job: j})
+	}
+	return map[string]any{"data": out}, nil
+}
+
+func (v adminView) Order(ctx context.Context, id square.Hash) (any, error) {
+	j, err := v.s.desk.Job(id)
+	if errors.Is(err, desk.ErrNoJob) {
+		return nil, fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	} else if err != nil {
+		return nil, err
+	}
+	out := orderView{Job: j}
+	if !j.Receipt.IsZero() {
+		r, err := v.s.desk.Receipt(ctx, j.Receipt)
+		if err != nil {
+			return nil, err
+		}
+		out.Result = r.Evidence.Result
+	}
+	return out, nil
+}

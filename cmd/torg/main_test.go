@@ -48,6 +48,9 @@ func TestMain(m *testing.M) {
 		main()
 	case asProvider:
 		provideForTest()
+	case asMarket:
+		kits = append(kits, example)
+		main()
 	}
 }
 
@@ -226,8 +229,16 @@ type upSquare struct {
 // open opens a square on the home and waits for its greeting.
 func open(t *testing.T, home string, flags ...string) *upSquare {
 	t.Helper()
+	return openAs(t, asCommand, home, flags...)
+}
+
+// openAs is open in a process that does another deed.
+func openAs(t *testing.T, deed, home string, flags ...string) *upSquare {
+	t.Helper()
 	s := &upSquare{t: t, home: home}
-	s.process = begin(t, command(append(append([]string{"up", "-o", "json", "--log-level", "warn"}, anyPorts(home)...), flags...)...))
+	c := command(append(append([]string{"up", "-o", "json", "--log-level", "warn"}, anyPorts(home)...), flags...)...)
+	c.Env = append(c.Env, asDeed+"="+deed)
+	s.process = begin(t, c)
 	await(t, "the greeting", func() error {
 		select {
 		case <-s.ended:

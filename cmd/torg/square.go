@@ -307,7 +307,7 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 		Routes: map[string]http.Handler{"/": s.console},
 		Admin: admin.Config{
 			Token: s.run.Token, Keys: s.keys, Log: s.log,
-			Receipts: adminView{s}, Leases: adminView{s}, Auditor: adminView{s}, History: adminView{s}, Provider: adminView{s}, Status: adminView{s}.status,
+			Receipts: adminView{s}, Leases: adminView{s}, Orders: adminView{s}, Auditor: adminView{s}, History: adminView{s}, Provider: adminView{s}, Status: adminView{s}.status,
 			Console: func() string { return s.run.AdminURL + s.console.Link() },
 		},
 		Ready: []gateway.Check{

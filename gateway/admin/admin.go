@@ -17,6 +17,9 @@
 //	POST   /admin/v1/receipts/{id}/audit      → Audit
 //	GET    /admin/v1/leases                   → {"data":[Lease…]}
 //	POST   /admin/v1/leases/{id}/close        → Lease
+//	POST   /admin/v1/orders                   {"order":Order,"job":base64} → how it stands; what is left out of the order is filled in
+//	GET    /admin/v1/orders                   → {"data":[…]}
+//	GET    /admin/v1/orders/{id}              → how it stands, and its result once it is here
 //	GET    /admin/v1/history/lease/{id}       → {"data":[event…]}, in order
 //	GET    /admin/v1/history/account/{id}     → {"data":[event…]}, newest first
 //	GET    /admin/v1/pprof/{profile}          → what go tool pprof reads: profile?seconds=, trace?seconds=, heap, goroutine, …
@@ -111,6 +114,7 @@ type Config struct {
 	Keys     *keys.Store
 	Receipts Receipts
 	Leases   Leases
+	Orders   Orders
 	Auditor  Auditor
 	History  History
 	// Status is any JSON value that says how this process is.
@@ -206,6 +210,9 @@ func New(cfg Config) http.Handler {
 		"POST /admin/v1/receipts/{id}/audit": h.audit,
 		"GET /admin/v1/leases":               h.listLeases,
 		"POST /admin/v1/leases/{id}/close":   h.closeLease,
+		"POST /admin/v1/orders":              h.placeOrder,
+		"GET /admin/v1/orders":               h.listOrders,
+		"GET /admin/v1/orders/{id}":          h.getOrder,
 		"GET /admin/v1/history/lease/{id}":   h.leaseHistory,
 		"GET /admin/v1/history/account/{id}": h.accountHistory,
 		"/admin/v1/": func(r *http.Request) (any, error) {
@@ -216,7 +223,11 @@ func New(cfg Config) http.Handler {
 			err := h.admit(r)
 			var out any
 			if err == nil {
-				r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+				most := int64(maxBody)
+				if pattern == "POST /admin/v1/orders" {
+					most = maxOrder
+				}
+				r.Body = http.MaxBytesReader(w, r.Body, most)
 				out, err = f(r)
 			}
 			h.answer(w, r, out, err)
