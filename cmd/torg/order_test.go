@@ -17,8 +17,10 @@ const asMarket = "market"
 
 var example = kit{
 	rules: echo.Rules{},
-	sells: func(context.Context, *openSquare) (seller.Trade, error) { return echo.Worker{Rate: 1_000_000, Places: 4}, nil },
-	buys:  func(*openSquare) desk.Trade { return echo.Buyer{} },
+	sells: func(context.Context, *openSquare) (seller.Trade, error) {
+		return echo.Worker{Rate: 1_000_000, Places: 4}, nil
+	},
+	buys: func(*openSquare) desk.Trade { return echo.Buyer{} },
 }
 
 // TestOrder: a trade that is one folder and one line is offered, ordered from the
