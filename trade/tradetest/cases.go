@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
@@ -383,6 +385,70 @@ func buyerDiskFull(w *town) {
 		w.Errorf("a result that is not on disk is %s", m.State)
 	}
 	w.shop.full.Store(false)
+	w.right(w.shop.over(id))
+	w.square(1)
+}
+
+// doubleSpend: of orders at once that together are more than the buyer has, the one that
+// it can pay is opened.
+func doubleSpend(w *town) {
+	w.kit.Order.Escrow = purse/2 + 1
+	release := w.stall.goods.hold()
+	var mu sync.Mutex
+	var ids []square.Hash
+	var ordering sync.WaitGroup
+	for n := range 4 {
+		ordering.Go(func() {
+			j, err := w.shop.order(n)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				ids = append(ids, j.ID)
+			} else if !errors.Is(err, desk.ErrFunds) && !errors.Is(err, desk.ErrProvider) {
+				w.Errorf("an order that cannot be paid: %v", err)
+			}
+		})
+	}
+	ordering.Wait()
+	release()
+	if len(ids) != 1 {
+		w.Fatalf("%d orders were opened with money for one", len(ids))
+	}
+	w.right(w.shop.over(ids[0]))
+	w.square(1)
+}
+
+// replicated: two sellers do the same and are both paid.
+func replicated(w *town) {
+	other := newStall(w)
+	w.kit.Order.Policy = square.PolicyReplicate
+	id := w.shop.buy(0)
+	got := w.shop.over(id)
+	if got.State != market.Settled || got.Reason != market.ReasonReplicated || got.Wrong != "" || got.Receipt.IsZero() {
+		w.Errorf("it ended %+v", got)
+	}
+	var paid uint64
+	for n := range uint64(square.Replicas) {
+		m := w.lease(market.ReplicaID(id, n))
+		if m.State != market.Settled || m.Reason != market.ReasonAccepted || m.Paid == 0 {
+			w.Errorf("replica %d ended %s (%s), paid %d", n, m.State, m.Reason, m.Paid)
+		}
+		paid += m.Paid
+	}
+	if a, b := w.stall.goods.works.Load(), other.goods.works.Load(); a != 1 || b != 1 {
+		w.Errorf("they worked %d and %d times", a, b)
+	}
+	if buyer, _ := w.balances(1 + square.Replicas); buyer != purse-paid {
+		w.Errorf("the buyer has %d: it had %d, and %d was paid", buyer, uint64(purse), paid)
+	}
+}
+
+// diskLost: a seller whose disk is lost after its quote is handed the job once more.
+func diskLost(w *town) {
+	w.shop.on("before open", w.stall.die)
+	id := w.shop.buy(0)
+	w.stall.path = filepath.Join(w.TempDir(), "seller.db")
+	w.stall.open()
 	w.right(w.shop.over(id))
 	w.square(1)
 }

@@ -36,6 +36,9 @@ func Run(t *testing.T, kit Kit) {
 	for name, try := range map[string]func(*town){
 		"sell":                sell,
 		"replay":              replay,
+		"double spend":        doubleSpend,
+		"replicated":          replicated,
+		"disk lost":           diskLost,
 		"go silent":           goSilent,
 		"withhold":            withhold,
 		"withhold to the end": withholdToTheEnd,
