@@ -2,8 +2,11 @@ package desk
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -221,7 +224,7 @@ func (d *Desk) tend(ctx context.Context, l *lease, now time.Time) {
 		if never { // it kept a voucher and never accounted for it
 			d.shun(s.key, d.cfg.Shun)
 		}
-		d.forget(l)
+		d.forget(ctx, l)
 	}
 }
 
@@ -348,9 +351,37 @@ func (d *Desk) watch(ctx context.Context, l *lease, now time.Time) error {
 	return err
 }
 
-// forget drops a lease that is over; its receipts stay.
-func (d *Desk) forget(l *lease) {
+// forget drops a lease that is over; its receipts stay. What its provider took with
+// vouchers and never accounted for was spent by those whose requests they paid.
+func (d *Desk) forget(ctx context.Context, l *lease) {
+	taken := uint64(math.MaxUint64) // as much as it could, where the ledger knows no more
+	if m, err := d.cfg.Ledger.Lease(ctx, l.id); err == nil {
+		taken = m.Paid - min(m.Paid, l.charged())
+	} else if !errors.Is(err, market.ErrNotFound) {
+		d.again(l, err)
+		return
+	}
+	d.spending.Lock()
+	defer d.spending.Unlock()
+	d.mu.Lock()
+	spent := map[string]uint64{}
+	for _, ln := range l.lanes {
+		if p := ln.rec.Pending; p != nil && p.Account != "" {
+			part := min(p.Max-min(p.Max, ln.rec.Charged), taken)
+			taken -= part
+			spent[p.Account] += part
+		}
+	}
+	for account := range spent {
+		spent[account] += d.spent[account]
+	}
+	d.mu.Unlock()
 	err := d.cfg.Store.Update(func(tx *bolt.Tx) error {
+		for account, sum := range spent {
+			if err := tx.Bucket([]byte(bucketSpent)).Put([]byte(account), binary.BigEndian.AppendUint64(nil, sum)); err != nil {
+				return err
+			}
+		}
 		for _, ln := range l.lanes {
 			if err := tx.Bucket([]byte(bucketLanes)).Delete(laneKey(l.id, ln.n)); err != nil {
 				return err
@@ -363,6 +394,7 @@ func (d *Desk) forget(l *lease) {
 		return
 	}
 	d.mu.Lock()
+	maps.Copy(d.spent, spent)
 	delete(d.leases, l.id)
 	d.mu.Unlock()
 }

@@ -1,15 +1,21 @@
 package buyer_test
 
 import (
+	"encoding/json"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/torg-network/torg/chain"
 	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/infertest"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // crash copies the desk's disk as a process leaves it that is killed now, and
@@ -70,7 +76,7 @@ func TestSpentAfterCrash(t *testing.T) {
 				t.Errorf("killed in the middle: %d, it may cost %d", got, most)
 			}
 		}
-		return nil
+		return errors.New("enough") // so that it costs less than it might
 	})
 	if err != nil && !errors.Is(err, desk.ErrUnknown) {
 		t.Fatal(err)
@@ -80,4 +86,53 @@ func TestSpentAfterCrash(t *testing.T) {
 		t.Fatalf("the answer cost %d of at most %d", price, most)
 	}
 	waitFor(t, "the desk that was killed to learn what the answer cost", func() bool { return again.Spent("key_b") == price })
+}
+
+// TestSpentOnAThief: what a provider took with a voucher, and gave neither answer nor
+// receipt for, stays spent by whom it was signed for, also when the lease is gone.
+func TestSpentOnAThief(t *testing.T) {
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
+	s := sell(t, l, 16, toy)
+	var took atomic.Pointer[wire.Payment]
+	s.turn(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/lane") {
+				panic(http.ErrAbortHandler)
+			}
+			if strings.HasSuffix(r.URL.Path, "/serve") {
+				var q infer.ServeRequest
+				if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+					t.Error(err)
+				}
+				took.Store(&q.Payment)
+				panic(http.ErrAbortHandler)
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	d := buy(t, l, func(c *config) { c.Grace = 200 * time.Millisecond })
+	a := ask("toy", 1, 3)
+	a.Account = "key_a"
+	if _, err := d.Do(t.Context(), a, nil); err == nil {
+		t.Fatal("a thief's answer was taken")
+	}
+	p := took.Load()
+	const part = 3 // of what the voucher promises
+	if err := s.cfg.Ledger.Redeem(t.Context(), p.Lease, []chain.Claim{{Lane: p.Lane, Amount: part, Voucher: p.Voucher}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.Spent("key_a"); got != p.Voucher.Max {
+		t.Errorf("while nobody knows: %d, the voucher promises %d", got, p.Voucher.Max)
+	}
+	l.Jump(48 * time.Hour)
+	waitFor(t, "the lease to be forgotten", func() bool { return len(d.Standing()) == 0 })
+	if got := d.Spent("key_a"); got != part {
+		t.Errorf("after the lease: %d, the thief took %d", got, part)
+	}
+	d.stop()
+	d.start(t)
+	if got := d.Spent("key_a"); got != part {
+		t.Errorf("after a restart: %d, the thief took %d", got, part)
+	}
 }
