@@ -152,12 +152,14 @@ func (d *Desk) step(ctx context.Context, j *Job) error {
 				continue
 			}
 		}
-		if err := d.tendPart(ctx, j, p, m, r, now); err != nil {
-			failed = append(failed, fmt.Errorf("lease %s: %w", p.Lease.Short(), err))
-		}
-		if p.Over = r.State.Terminal(); p.Over {
+		if r.State.Terminal() {
 			d.remember(ctx, j, r)
 		}
+		err := d.tendPart(ctx, j, p, m, r, now)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("lease %s: %w", p.Lease.Short(), err))
+		}
+		p.Over = r.State.Terminal() && !(errors.Is(err, errUncollected) && now.Unix() < d.clock.Dated(r).Deadline+collectTime)
 		over = over && p.Over
 	}
 	j.Over = over
@@ -217,8 +219,65 @@ func (d *Desk) tendPart(ctx context.Context, j *Job, p *Part, of, m market.Lease
 		if m.Of.IsZero() || m.Agreed == m.Receipt.Result {
 			return d.conclude(ctx, j, m, now)
 		}
+	case market.Settled:
+		if j.Receipt.IsZero() && m.Receipt != nil && (m.Of.IsZero() || m.Agreed == m.Receipt.Result) {
+			return d.collect(ctx, j, m)
+		}
 	}
 	return d.overdue(ctx, m, now)
+}
+
+// errUncollected says that a result that was paid for is not here.
+var errUncollected = errors.New("the result is paid for and not here")
+
+// collectTime is for how long after the end such a result is asked for, in seconds: so
+// long its provider keeps it.
+const collectTime = 3600
+
+// collect fetches a result that was paid for before this buyer could look at it, which
+// was away. It can be challenged no more.
+func (d *Desk) collect(ctx context.Context, j *Job, m market.Lease) error {
+	id := m.Receipt.Digest(d.domain)
+	var here bool
+	var err error
+	if !m.Answer.IsZero() {
+		here, err = d.opened(ctx, j, m)
+	}
+	if !here {
+		var ferr error
+		here, ferr = d.fetch(ctx, j, m)
+		err = errors.Join(err, ferr)
+	}
+	if !here {
+		return errors.Join(errUncollected, err)
+	}
+	rec, err := d.Receipt(ctx, id)
+	if err != nil {
+		return errors.Join(errUncollected, err)
+	}
+	part, wrong, err := d.check(ctx, j, m, rec)
+	if err != nil {
+		return errors.Join(errUncollected, err)
+	}
+	if wrong != nil {
+		return d.convict(j, rec, part, wrong)
+	}
+	j.Receipt, j.Wrong = id, ""
+	return nil
+}
+
+// convict notes that a result is wrong, and asks its provider no more.
+func (d *Desk) convict(j *Job, rec Record, part uint64, wrong error) error {
+	if j.Receipt.IsZero() {
+		j.Receipt, j.Wrong = rec.ID, wrong.Error()
+	}
+	if rec.Audit == AuditDifferent {
+		return nil
+	}
+	d.cfg.Log.Error("a result is wrong", "order", j.ID.Short(), "provider", rec.Provider.String(), "err", wrong)
+	d.shun(rec.seat(), d.cfg.Shun)
+	rec.Audit, rec.Note, rec.Part = AuditDifferent, wrong.Error(), part
+	return d.save(bucketReceipts, rec.ID[:], rec)
 }
 
 // match has a provider fill a replica: who was drawn, or else the cheapest that has
@@ -431,16 +490,8 @@ func (d *Desk) conclude(ctx context.Context, j *Job, m market.Lease, now time.Ti
 		d.cfg.Log.Info("result accepted", "order", j.ID.Short(), "provider", m.Provider.String(), "price", m.Receipt.Price)
 		return nil
 	}
-	if j.Receipt.IsZero() {
-		j.Receipt, j.Wrong = rec.ID, wrong.Error()
-	}
-	if rec.Audit != AuditDifferent {
-		d.cfg.Log.Error("a result is wrong", "order", j.ID.Short(), "provider", m.Provider.String(), "err", wrong)
-		d.shun(rec.seat(), d.cfg.Shun)
-		rec.Audit, rec.Note, rec.Part = AuditDifferent, wrong.Error(), part
-		if err := d.save(bucketReceipts, rec.ID[:], rec); err != nil {
-			return err // else another draw might take it
-		}
+	if err := d.convict(j, rec, part, wrong); err != nil {
+		return err // else another draw might take it
 	}
 	if err := d.cfg.Ledger.Challenge(ctx, m.ID, rec.Evidence, part); err != nil {
 		return errors.Join(fmt.Errorf("%w; and it could not be challenged: %w", wrong, err), d.overdue(ctx, m, now))

@@ -452,3 +452,22 @@ func diskLost(w *town) {
 	w.right(w.shop.over(id))
 	w.square(1)
 }
+
+// buyerAway: a buyer that comes back when its time to look has gone by has paid, and is
+// handed what it paid for.
+func buyerAway(w *town) {
+	release := w.stall.goods.hold()
+	id := w.shop.buy(0)
+	w.shop.stop()
+	release()
+	w.is(id, market.Claimed)
+	w.end(id)
+	w.is(id, market.Settled)
+	w.shop.open()
+	w.right(w.shop.over(id))
+	m := w.lease(id)
+	poked := square.Share(m.Order.Escrow, w.l.Machine.Params.BountyBps) // whoever has ended it is paid for that
+	if buyer, seller := w.balances(1); buyer > purse-m.Paid || buyer < purse-m.Paid-poked || seller > purse+m.Paid+poked {
+		w.Errorf("the buyer has %d, the seller %d: both had %d, and %d was paid", buyer, seller, uint64(purse), m.Paid)
+	}
+}

@@ -481,6 +481,13 @@ func (w *town) hurry(in ...market.State) {
 	}
 }
 
+// end moves the clock past the deadline of a lease.
+func (w *town) end(id square.Hash) {
+	if ahead := w.lease(id).Deadline + 2 - w.now(); ahead > 0 {
+		w.l.Jump(time.Duration(ahead) * time.Second)
+	}
+}
+
 // now is the ledger's time, unix seconds.
 func (w *town) now() int64 {
 	h, err := w.shop.account().Head(context.Background())

@@ -39,6 +39,7 @@ func Run(t *testing.T, kit Kit) {
 		"double spend":        doubleSpend,
 		"replicated":          replicated,
 		"disk lost":           diskLost,
+		"buyer away":          buyerAway,
 		"go silent":           goSilent,
 		"withhold":            withhold,
 		"withhold to the end": withholdToTheEnd,
