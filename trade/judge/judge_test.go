@@ -91,6 +91,7 @@ func newCourt(t *testing.T, request, result string, detached bool) *court {
 		Request: []byte(request), Result: []byte(result),
 	}
 	c.evidence.Sig = provider.Sign(c.evidence.Receipt.Digest(d))
+	claimed := c.evidence.Receipt
 	var owes square.Address
 	if detached {
 		c.evidence.Request, c.evidence.Result, owes = nil, nil, provider.Address()
@@ -98,7 +99,7 @@ func newCourt(t *testing.T, request, result string, detached bool) *court {
 	l := market.Lease{
 		ID: c.lease, State: market.Disputed, Provider: provider.Address(), Escrow: 1000, Bond: 1_000_000, Bonded: 1_000_000,
 		Order:   square.Order{Buyer: buyer, Authorizer: buyer, Trade: "upper", Mode: square.ModeResult, Denom: square.Denom, Escrow: 1000, JobValue: 1000},
-		Receipt: &c.evidence.Receipt, Deadline: c.now + int64(p.Verdict),
+		Receipt: &claimed, Deadline: c.now + int64(p.Verdict),
 		Dispute: &market.Dispute{Way: market.ByJudges, Challenger: buyer, Bond: 500_000, Evidence: c.evidence.Hash(d), Value: 4, Prior: market.Claimed, Since: c.now, Owes: owes},
 	}
 	funds := func(pot market.Pot, units uint64) {
@@ -416,6 +417,10 @@ func TestJunk(t *testing.T) {
 		want   string
 	}{
 		"another's signature": {func(c *court) { k, _ := square.NewKey(); c.evidence.Sig = k.Sign(c.evidence.Receipt.Digest(d)) }, true, "signature"},
+		"another receipt than was claimed": {func(c *court) {
+			c.evidence.Receipt.Price++
+			c.evidence.Sig = provider.Sign(c.evidence.Receipt.Digest(d))
+		}, true, "not the one that was claimed"},
 		"another lease's": {func(c *court) {
 			c.evidence.Receipt.Lease = square.Hash{77}
 			c.evidence.Sig = provider.Sign(c.evidence.Receipt.Digest(d))
@@ -429,6 +434,9 @@ func TestJunk(t *testing.T) {
 			c.change(f)
 			if l := f.state(); c.filed {
 				l.Dispute.Evidence = f.evidence.Hash(d)
+				if c.want == "signature" { // the ledger has seen one of what was claimed
+					l.Receipt = nil
+				}
 				if err := f.store.SetLease(l); err != nil {
 					t.Fatal(err)
 				}
