@@ -471,3 +471,21 @@ func buyerAway(w *town) {
 		w.Errorf("the buyer has %d, the seller %d: both had %d, and %d was paid", buyer, seller, uint64(purse), m.Paid)
 	}
 }
+
+// ledgerStandsStill: what is done while no block comes is claimed and paid when one does.
+func ledgerStandsStill(w *town) {
+	release := w.stall.goods.hold()
+	id := w.shop.buy(0)
+	w.l.Stall(true)
+	release()
+	w.until("it has worked", func() bool { return w.stall.s.Stats().Served > 0 })
+	if _, err := w.shop.order(1); err == nil {
+		w.Error("ordered on a ledger that makes no blocks")
+	}
+	w.l.Stall(false)
+	w.right(w.shop.over(id))
+	if n := w.stall.goods.works.Load(); n != 1 {
+		w.Errorf("worked %d times", n)
+	}
+	w.square(1)
+}

@@ -40,6 +40,7 @@ func Run(t *testing.T, kit Kit) {
 		"replicated":          replicated,
 		"disk lost":           diskLost,
 		"buyer away":          buyerAway,
+		"ledger stands still": ledgerStandsStill,
 		"go silent":           goSilent,
 		"withhold":            withhold,
 		"withhold to the end": withholdToTheEnd,
