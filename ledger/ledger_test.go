@@ -251,6 +251,7 @@ func TestRefinement(t *testing.T) {
 	}
 	people := newCast(t, 4, 4, 3)
 	params := walk.Params()
+	params.BallotCost = 0 // the ledger's own follows its price, which is the least here
 	doc := walkGenesis(t, people, params)
 	a, ctx := start(t, doc)
 	ctx = ctx.WithEventManager(sdk.NewEventManager())
@@ -398,6 +399,7 @@ func audit(t *testing.T, a *ledger.App, ctx sdk.Context) {
 func TestGenesis(t *testing.T) {
 	people := newCast(t, 3, 3, 2)
 	params := walk.Params()
+	params.BallotCost = 0 // the ledger's own follows its price, which is the least here
 	doc := walkGenesis(t, people, params)
 	a, _ := start(t, doc)
 	// A walk straight on the state that the next commit keeps.
@@ -487,6 +489,7 @@ func TestWire(t *testing.T) {
 			t.Fatalf("offer\n%+v\n%+v: %v", offer, got, err)
 		}
 		params := fill[market.Params](rng)
+		params.BallotCost = 0 // is no parameter: it follows the price
 		if got := marketv1.FromParams(params).Market(); got != params {
 			t.Fatalf("params\n%+v\n%+v", params, got)
 		}

@@ -94,6 +94,7 @@ func TestUpdateParams(t *testing.T) {
 	people := newCast(t, 1, 1, 1)
 	a, ctx := start(t, walkGenesis(t, people, walk.Params()))
 	params := walk.Params()
+	params.BallotCost = 0 // is no parameter: it follows the price
 	params.FeeBps += 7
 	update := func(by string, p market.Params) error {
 		m := &marketv1.MsgUpdateParams{Authority: by, Params: marketv1.FromParams(p)}

@@ -355,7 +355,7 @@ func TestFullDisk(t *testing.T) {
 	served := 1
 	var refused answer
 	await(t, "a refusal", func() error {
-		if refused = s.ask(hello(100).with("messages", long)); refused.status == http.StatusOK {
+		if refused = s.ask(hello(100).with("messages", long).with("truncation", "auto")); refused.status == http.StatusOK {
 			served++
 			return errors.New("answered")
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func newInferFair(t *testing.T, answer uint64, models ...infer.Replayer) *fair {
 func (f *fair) sell(spec square.Hash) {
 	f.offer = square.Offer{
 		Provider: f.provider.Address(), Trade: infer.Name, Spec: spec, Subject: "a model", Denom: square.Denom,
-		Rates: f.rates, Capacity: 100, Endpoint: "local", Expiry: time.Now().Unix() + 3600, Nonce: 1,
+		Rates: slices.Concat(f.rates, trade.Under(square.PolicyProve, f.rates)), Capacity: 100, Endpoint: "local", Expiry: time.Now().Unix() + 3600, Nonce: 1,
 	}
 	f.must(f.provider.PostOffer(f.Context(), f.offer))
 }

@@ -210,7 +210,7 @@ func TestTradeWithOneself(t *testing.T) {
 	rounds := 0
 	for range 3 {
 		o := customer.order(of)
-		q := square.Quote{Provider: seller.addr, Order: o.ID(d), Offer: of.ID(d), Spec: of.Spec, Rates: of.Rates, Bond: 2 * o.JobValue, Ready: true, Expiry: time.Now().Add(20 * time.Second).Unix()}
+		q := square.Quote{Provider: seller.addr, Order: o.ID(d), Offer: of.ID(d), Spec: of.Spec, Rates: o.MaxRates, Bond: 2 * o.JobValue, Ready: true, Expiry: time.Now().Add(20 * time.Second).Unix()}
 		rand.Read(q.Nonce[:])
 		if _, err := customer.acct.OpenLease(t.Context(), o, q, seller.key.Sign(q.Digest(d))); err != nil {
 			t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	sell "github.com/torg-network/torg/trade/infer/provider"
 	"github.com/torg-network/torg/trade/wire"
@@ -72,7 +73,7 @@ func (p *place) crook(stake uint64, answer func(*crook, *sold, infer.ServeReques
 		Provider: c.addr, Trade: infer.Name, Spec: own.Spec, Subject: own.Subject, Denom: square.Denom, Capacity: 64,
 		Attributes: own.Attributes, Endpoint: c.srv.URL, Expiry: time.Now().Add(30 * time.Minute).Unix(), Nonce: 1,
 	}
-	for _, r := range own.Rates {
+	for _, r := range trade.RatesFor(own.Rates, "") {
 		c.offer.Rates = append(c.offer.Rates, square.Rate{Unit: r.Unit, PerMillion: r.PerMillion/10 + 1})
 	}
 	if _, err := c.acct.PostOffer(t.Context(), c.offer); err != nil {

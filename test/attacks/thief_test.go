@@ -18,6 +18,7 @@ import (
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/infer/meter"
 	"github.com/torg-network/torg/trade/wire"
@@ -107,7 +108,7 @@ func (p *place) offer(subject string) square.Offer {
 func (th *thief) order(o square.Offer) square.Order {
 	out := square.Order{
 		Buyer: th.addr, Authorizer: th.addr, Trade: infer.Name, Mode: square.ModeStream, Spec: o.Spec, Denom: square.Denom,
-		Escrow: 2 * torgs, MaxRates: o.Rates, JobValue: torgs / 5, Policy: square.PolicyAudit, Lanes: 2, Units: 2,
+		Escrow: 2 * torgs, MaxRates: trade.RatesFor(o.Rates, square.PolicyAudit), JobValue: torgs / 5, Policy: square.PolicyAudit, Lanes: 2, Units: 2,
 		Start: 60, Idle: 3600, Duration: 3600, Challenge: 600, Drain: 60, Expiry: time.Now().Add(time.Minute).Unix(),
 	}
 	rand.Read(out.Salt[:])

@@ -108,7 +108,7 @@ func serve(t *testing.T, seller buyer.Seller, stats func() any) map[string]strin
 		}
 		return s
 	}
-	little := uint64(5)
+	little := uint64(2)
 	g, err := gateway.New(gateway.Config{
 		OpenAI: openai.Config{Seller: seller, Keys: ks},
 		Log:    slog.New(slog.DiscardHandler),
