@@ -218,7 +218,11 @@ func (c cast) message(op walk.Op, lease func(square.Hash) (market.Lease, error))
 		return m
 	case walk.Claim, walk.Show:
 		m := &marketv1.MsgClaim{Sender: by, Lease: id, Receipt: squarev1.FromReceipt(op.Receipt), Signature: make([]byte, 65)}
-		if l, err := lease(op.Lease); err == nil && !l.Provider.IsZero() {
+		l, err := lease(op.Lease)
+		if err == nil && (op.Verb == walk.Show) != (l.State == market.Showing) {
+			return nil // the message is the other deed, which the lease's state wants
+		}
+		if err == nil && !l.Provider.IsZero() {
 			s := c.keys[l.Provider].Sign(op.Receipt.Digest(d))
 			m.Signature = s[:]
 		}
