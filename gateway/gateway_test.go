@@ -252,7 +252,7 @@ func TestServe(t *testing.T) {
 				_, b := post(t, "http://"+ln.Addr().String()+"/v1/completions", "", `{"model":"slow","prompt":"x","stream":true,"max_tokens":`+tc.tokens+`}`)
 				body <- b
 			}()
-			for end := time.Now().Add(5 * time.Second); seller.Running.Load() == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(time.Minute); seller.Running.Load() == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
 			}
 			cancel()
 			if err := <-served; err != nil {

@@ -490,7 +490,7 @@ func TestSoon(t *testing.T) {
 	if err := j.PutSoon(entry("a", "1")); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Second); j.synced.Load() != 1; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); j.synced.Load() != 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("not synced")
 		}

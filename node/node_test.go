@@ -104,7 +104,7 @@ func TestNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	var models []buyer.Model
-	for end := time.Now().Add(5 * time.Second); len(models) < 2 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); len(models) < 2 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		d.Models(t.Context())
 		if models, err = d.Models(t.Context()); err != nil {
 			t.Fatal(err)

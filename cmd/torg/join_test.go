@@ -33,7 +33,7 @@ func TestLedgerJoin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		set.SnapshotEvery = 5
+		set.SnapshotEvery, set.SnapshotKeep = 5, 1000 // at five blocks a second: what was found can still be fetched
 		if err := h.Save(set); err != nil {
 			t.Fatal(err)
 		}

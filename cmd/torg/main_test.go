@@ -56,7 +56,7 @@ func TestMain(m *testing.M) {
 
 // patience bounds every wait for something that must come. It is long because
 // the machine may be busy; nothing waits it out unless it fails.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // command is a torg process in the making: not started, no terminal, and none
 // of this process's own settings.

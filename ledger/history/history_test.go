@@ -98,7 +98,7 @@ func follow(t *testing.T, path string, c *chain, look func(*History)) {
 		last--
 	}
 	c.mu.Unlock()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		var newest int64
 		_ = h.db.View(func(tx *bolt.Tx) error {
 			if k, _ := tx.Bucket(bucketEvents).Cursor().Last(); k != nil {

@@ -293,7 +293,7 @@ func (c *court) sits(judge square.Address, dir string, r trade.Rules, f Fetcher)
 
 func (c *court) await(what string, ok func() bool) {
 	c.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			c.Fatalf("%s did not come: %+v", what, c.state().Dispute)
 		}

@@ -238,7 +238,7 @@ func (b *stall) lease(id square.Hash) market.Lease {
 
 func (b *stall) until(id square.Hash, state market.State) market.Lease {
 	b.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if m := b.lease(id); m.State == state {
 			return m
 		}
@@ -251,7 +251,7 @@ func (b *stall) until(id square.Hash, state market.State) market.Lease {
 // result asks until it is handed over.
 func (b *stall) result(id square.Hash) wire.Signed {
 	b.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		var r wire.ResultReply
 		if err := b.call("result", id, wire.ResultRequest{Lease: id}, &r); err != nil {
 			b.t.Fatal(err)
@@ -350,7 +350,7 @@ func TestThiefJob(t *testing.T) {
 	}
 	// An order that was never opened leaves nothing on disk.
 	b.l.Jump(time.Minute)
-	for end := time.Now().Add(10 * time.Second); b.jobs() > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); b.jobs() > 0 && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	if n := b.jobs(); n != 0 {
@@ -447,7 +447,7 @@ func TestResultDies(t *testing.T) {
 		b := shouting(t)
 		b.trade.holds = make(chan struct{})
 		id := b.buy("hello")
-		for end := time.Now().Add(10 * time.Second); b.trade.works.Load() == 0 && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); b.trade.works.Load() == 0 && time.Now().Before(end); {
 			time.Sleep(time.Millisecond)
 		}
 		b.die()
@@ -462,12 +462,12 @@ func TestResultDies(t *testing.T) {
 		b := shouting(t)
 		b.trade.holds = make(chan struct{})
 		id := b.buy("hello")
-		for end := time.Now().Add(10 * time.Second); b.trade.works.Load() == 0 && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); b.trade.works.Load() == 0 && time.Now().Before(end); {
 			time.Sleep(time.Millisecond)
 		}
 		b.l.Refuse(errors.New("no claim today"))
 		close(b.trade.holds)
-		for end := time.Now().Add(10 * time.Second); b.s.Stats().Served == 0 && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); b.s.Stats().Served == 0 && time.Now().Before(end); {
 			time.Sleep(time.Millisecond)
 		}
 		b.die()
