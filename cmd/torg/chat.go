@@ -76,7 +76,7 @@ func chatCommand() *cobra.Command {
 	c.Flags().Float64VarP(&temperature, "temperature", "t", 0.7, "0 is greedy")
 	c.Flags().IntVar(&maxTokens, "max-tokens", 200, "longest answer")
 	c.Flags().Int64Var(&seed, "seed", 0, "repeatable answers")
-	c.Flags().StringVar(&verify, "verify", "", "prove: each answer with a proof, checked before more is paid; audit or none (default: as torg up was told)")
+	c.Flags().StringVar(&verify, "verify", "", "prove: each answer with a proof, checked before more is paid; replicate: asked of two and compared; audit or none (default: as torg up was told)")
 	_ = c.RegisterFlagCompletionFunc("model", completeModels)
 	return c
 }
@@ -294,8 +294,11 @@ func (s *chatSession) say(ctx context.Context, text string) error {
 	took := time.Since(start).Seconds()
 	bill := fmt.Sprintf("%d tokens · %.1f/s · %s TORG (%s in all) · receipt %.12s", usage.Completion,
 		float64(usage.Completion)/took, decimal(usage.Cost), decimal(s.spent), usage.Receipt)
-	if usage.Verified == string(square.PolicyProve) {
+	switch square.Policy(usage.Verified) {
+	case square.PolicyProve:
 		bill += " · proven"
+	case square.PolicyReplicate:
+		bill += " · two gave the same"
 	}
 	if usage.Truncated > 0 {
 		bill += fmt.Sprintf(" · the first %d bytes were not read: /reset begins afresh", usage.Truncated)

@@ -42,7 +42,7 @@ var settings = []setting{
 	{"lease-duration", "24h", "how long a standing lease lasts", "up"},
 	{"lease-idle", "1h", "silence after which a lease ends by itself", "up"},
 	{"least-notice", "60s", "the shortest notice, silence and start of a lease that the provider here accepts", "up"},
-	{"verify", "audit", "how answers are verified: audit re-executes a sample of them by the audit law, prove has each proven before more is paid, none trusts", "up"},
+	{"verify", "audit", "how answers are verified: audit re-executes a sample of them by the audit law, replicate asks two providers and compares, prove has each proven before more is paid, none trusts", "up"},
 	{"log-level", "info", "debug, info, warn or error", "up"},
 	{"log-format", "text", "text or json", "up"},
 	{"otlp-endpoint", "", "send traces to this OpenTelemetry collector, e.g. http://127.0.0.1:4318", "up"},

@@ -360,9 +360,9 @@ func (s *openSquare) deskConfig() (desk.Config, error) {
 	}
 	dc.Start, dc.Drain, dc.Challenge = terms.Notice, terms.Notice, terms.Notice
 	switch dc.Policy = square.Policy(s.cfg.get("verify")); dc.Policy {
-	case square.PolicyNone, square.PolicyAudit, square.PolicyProve:
+	case square.PolicyNone, square.PolicyAudit, square.PolicyReplicate, square.PolicyProve:
 	default:
-		return dc, s.cfg.bad("verify", errors.New("want audit, prove or none"))
+		return dc, s.cfg.bad("verify", errors.New("want audit, replicate, prove or none"))
 	}
 	return dc, nil
 }

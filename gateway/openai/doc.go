@@ -47,7 +47,8 @@
 //	"lease":    "hex"        the lease that paid
 //	"receipt":  "hex"        the signed receipt's id: torg receipt show <id>
 //	"seed":     123          exact models
-//	"verified": "prove"      a proof that the model said it has been checked
+//	"verified": "prove"      a proof that the model said it has been checked;
+//	                         "replicate": another provider gave the same answer
 //	"usage": {…, "cost": 0.000123,                  TORG, exact, as OpenRouter has it
 //	  "cost_details": {"amount": "123", "denom": "utorg"}}
 //

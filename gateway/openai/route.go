@@ -73,12 +73,12 @@ func (r *routing) route() (buyer.Route, error) {
 		return out, unsupported("provider.enforce_distillable_text", "provider.enforce_distillable_text: offers carry no such property; drop it or require_parameters")
 	}
 	switch p := square.Policy(r.Verification); p {
-	case "", square.PolicyNone, square.PolicyAudit, square.PolicyProve:
+	case "", square.PolicyNone, square.PolicyAudit, square.PolicyReplicate, square.PolicyProve:
 		out.Policy = p
-	case square.PolicyReplicate, square.PolicyAttest:
-		return out, unsupported("provider.verification", "provider.verification: %q is not sold yet; send \"prove\", \"audit\" or \"none\"", p)
+	case square.PolicyAttest:
+		return out, unsupported("provider.verification", "provider.verification: %q is not sold yet; send \"prove\", \"replicate\", \"audit\" or \"none\"", p)
 	default:
-		return out, invalid("provider.verification", "provider.verification: %q: want \"prove\", \"audit\" or \"none\"", square.Clip(r.Verification, 80))
+		return out, invalid("provider.verification", "provider.verification: %q: want \"prove\", \"replicate\", \"audit\" or \"none\"", square.Clip(r.Verification, 80))
 	}
 	var err error
 	if out.Sort, err = r.sort(); err != nil {

@@ -29,6 +29,7 @@ type crook struct {
 	*thief
 	srv    *httptest.Server
 	offer  square.Offer
+	bond   uint64 // of each lease
 	answer func(c *crook, s *sold, req infer.ServeRequest, w http.ResponseWriter)
 
 	mu     sync.Mutex
@@ -50,7 +51,7 @@ type sold struct {
 func (p *place) crook(stake uint64, answer func(*crook, *sold, infer.ServeRequest, http.ResponseWriter)) *crook {
 	t := p.t
 	t.Helper()
-	c := &crook{thief: p.thief(20 * torgs), answer: answer, orders: map[square.Hash]*sold{}}
+	c := &crook{thief: p.thief(20 * torgs), bond: min(stake, crookBond), answer: answer, orders: map[square.Hash]*sold{}}
 	mux := http.NewServeMux()
 	handle := func(what string, f func(w http.ResponseWriter, body []byte)) {
 		mux.HandleFunc(what, func(w http.ResponseWriter, r *http.Request) {
@@ -65,8 +66,10 @@ func (p *place) crook(stake uint64, answer func(*crook, *sold, infer.ServeReques
 	handle("POST "+wire.PathPrefix+"infer/serve", c.serve)
 	c.srv = httptest.NewServer(mux)
 	t.Cleanup(c.srv.Close)
-	if _, err := c.acct.Bond(t.Context(), infer.Name, square.Utorg(stake)); err != nil {
-		t.Fatal(err)
+	if stake > 0 {
+		if _, err := c.acct.Bond(t.Context(), infer.Name, square.Utorg(stake)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	own := p.offer(nano.Name)
 	c.offer = square.Offer{
@@ -96,7 +99,7 @@ func (c *crook) quote(w http.ResponseWriter, body []byte) {
 	d := c.p.ledger.Domain()
 	id := req.Order.ID(d)
 	q := square.Quote{
-		Provider: c.addr, Order: id, Offer: req.Offer, Spec: req.Order.Spec, Rates: c.offer.Rates, Bond: crookBond, Ready: true,
+		Provider: c.addr, Order: id, Offer: req.Offer, Spec: req.Order.Spec, Rates: c.offer.Rates, Bond: c.bond, Ready: true,
 		Expiry: time.Now().Add(20 * time.Second).Unix(), Nonce: sha256.Sum256(id[:]),
 	}
 	c.mu.Lock()
@@ -277,6 +280,59 @@ func TestOvercharger(t *testing.T) {
 	p.after(outcome{
 		actor: provider, name: "meters more than it did", loss: int64(min(sum, stolen)), interval: interval,
 		note: fmt.Sprintf("asked %d times in %d leases %v, %d of 30 answered, paid %d, %d locked", c.asked, len(c.orders), states, answered, sum, locked),
+	})
+}
+
+// TestNewcomersLie: a provider with nothing at stake answers falsely beside the
+// square's own, under the policy that lets it sell at all.
+func TestNewcomersLie(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	c := p.crook(0, func(c *crook, s *sold, req infer.ServeRequest, w http.ResponseWriter) {
+		c.receipt(s, req, w, func(_ *square.Receipt, r *infer.Result) {
+			r.Tokens[len(r.Tokens)-1] ^= 1
+		})
+	})
+	ask := func(verification string) (reply, error) {
+		return p.chat(t.Context(), p.APIKey, fmt.Sprintf(
+			`{"model":%q,"max_tokens":30,"seed":7,"temperature":0,"provider":{"verification":%q},"messages":[{"role":"user","content":"It is a truth"}]}`, nano.Name, verification))
+	}
+	fair, err := ask("audit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.asked > 0 {
+		t.Error("it was asked alone")
+	}
+	answered := 0
+	p.await("the square's buyer to ask the newcomer", func() error {
+		a, err := ask("replicate")
+		if err == nil {
+			answered++
+			if a.Choices[0].Message.Content != fair.Choices[0].Message.Content {
+				t.Errorf("the client was told %q", a.Choices[0].Message.Content)
+			}
+		}
+		if c.asked == 0 {
+			return fmt.Errorf("not yet: %v", err)
+		}
+		return nil
+	})
+	for range 10 {
+		if _, err := ask("replicate"); err == nil {
+			answered++
+		}
+	}
+	if err := c.cash(); err != nil {
+		t.Logf("the crook's redemption: %v", err)
+	}
+	sum, locked, states := c.paid()
+	if sum > 0 {
+		t.Errorf("lying earned %d", sum)
+	}
+	p.after(outcome{
+		actor: provider, name: "lies with nothing at stake", loss: int64(sum),
+		note: fmt.Sprintf("asked %d times in %d leases %v, %d of 11 answered, paid %d, %d locked", c.asked, len(c.orders), states, answered, sum, locked),
 	})
 }
 

@@ -40,6 +40,14 @@ func (d *Desk) draw(rec Record, bond, jobValue uint64) {
 	d.queue(rec)
 }
 
+// Doubt has an answer audited that another provider's differs from, or that nobody
+// else's could be held against, where that can be done here.
+func (d *Desk) Doubt(rec Record) {
+	if d.auditorOf(rec) != nil {
+		d.queue(rec)
+	}
+}
+
 // queue has an answer audited. Until it is, its lease is not closed: only an open
 // one can be challenged.
 func (d *Desk) queue(rec Record) {

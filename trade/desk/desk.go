@@ -297,10 +297,10 @@ func (d *Desk) Policy(p square.Policy) (square.Policy, error) {
 
 func sold(p square.Policy) error {
 	switch p {
-	case square.PolicyNone, square.PolicyAudit, square.PolicyProve:
+	case square.PolicyNone, square.PolicyAudit, square.PolicyReplicate, square.PolicyProve:
 		return nil
 	}
-	return fmt.Errorf("policy %q is not for streams of requests; use none, audit or prove", p)
+	return fmt.Errorf("policy %q is not for streams of requests; use none, audit, replicate or prove", p)
 }
 
 func def[T comparable](v *T, d T) {

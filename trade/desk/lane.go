@@ -41,6 +41,14 @@ func (l *Lane) Rates() []square.Rate {
 	return l.h.l.rec.Rates
 }
 
+// Bonded reports whether anything stands behind the lease. Where nothing does,
+// an answer is paid for with the next request on the lane, or when the lease is
+// closed; Settle must compare it first.
+func (l *Lane) Bonded() bool { return l.h.l.rec.Bond > 0 }
+
+// Most is what the work may cost at most, in base units.
+func (l *Lane) Most() uint64 { return l.price }
+
 // Release gives the lane back.
 func (l *Lane) Release() {
 	l.d.release(l.h)
@@ -53,9 +61,13 @@ func (l *Lane) Pay(request []byte) (wire.Payment, error) {
 	// busy: the lane's record is this request's alone.
 	rec := l.h.ln.rec
 	most := rec.Charged + l.price
+	vouched := most
+	if !l.Bonded() {
+		vouched = rec.Charged // the rest when it was compared
+	}
 	p := wire.Payment{Lease: l.h.l.id, Lane: l.h.ln.n, Seq: rec.Seq + 1}
 	var signing sync.WaitGroup // beside the disk
-	signing.Go(func() { p.Voucher = square.SignVoucher(l.d.channel, l.h.ln.channel, most, l.d.cfg.Key) })
+	signing.Go(func() { p.Voucher = square.SignVoucher(l.d.channel, l.h.ln.channel, vouched, l.d.cfg.Key) })
 	err := l.d.pend(l.h, &pending{Max: most, Request: request, Account: l.account})
 	if signing.Wait(); err != nil {
 		return wire.Payment{}, fmt.Errorf("the disk failed, nothing was sent: %w", err)
@@ -84,6 +96,11 @@ func (l *Lane) Settle(ctx context.Context, signed wire.Signed, latency time.Dura
 	err := l.d.verify(l.h, l.request, l.price, signed)
 	if err == nil && delivered != nil {
 		err = delivered()
+	}
+	if errors.Is(err, ErrUncompared) {
+		l.d.abandon(l.h, err)
+		l.d.saw(l.s, false, 0, 0)
+		return Record{}, fmt.Errorf("provider %s: %w", l.s.key.provider, err)
 	}
 	if err != nil {
 		l.d.distrust(l.s, l.h, err)
@@ -227,6 +244,9 @@ func (d *Desk) resync(ctx context.Context, h held) (*wire.Signed, error) {
 	switch {
 	case st.Seq == ln.rec.Seq && st.Charged == ln.rec.Charged:
 		return nil, d.pend(h, nil)
+	case st.Seq == ln.rec.Seq+1 && st.Last != nil && h.l.rec.Bond == 0:
+		d.abandon(h, ErrUncompared)
+		return nil, ErrUncompared
 	case st.Seq == ln.rec.Seq+1 && st.Last != nil:
 		err := d.verify(h, p.Request, p.Max-ln.rec.Charged, *st.Last)
 		if err == nil {

@@ -114,7 +114,7 @@ func (d *Desk) chores(ctx context.Context) {
 	}
 	var renew []renewal
 	for _, s := range d.seats {
-		for _, p := range []square.Policy{square.PolicyNone, square.PolicyAudit, square.PolicyProve} {
+		for _, p := range []square.Policy{square.PolicyNone, square.PolicyAudit, square.PolicyReplicate, square.PolicyProve} {
 			if d.wants(s, p, now) {
 				s.openings(p, false).opening = true
 				renew = append(renew, renewal{s, p})

@@ -222,5 +222,9 @@ var (
 	ErrPaused     = errors.New("the provider has paused")
 )
 
+// ErrUncompared says that an answer of a provider with nothing at stake could not be
+// compared with another's, or was another one. It was not paid for.
+var ErrUncompared = errors.New("the answer could not be compared and is not paid for")
+
 // ErrUnproven says that an answer was paid for that its provider did not prove.
 var ErrUnproven = fmt.Errorf("the answer was not proven: %w", ErrUnknown)

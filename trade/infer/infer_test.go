@@ -202,15 +202,25 @@ func FuzzDecodeResult(f *testing.F) {
 	})
 }
 
-// A stream is not sold under a policy that nothing in it carries out: a provider
+// What cannot be compared is not sold under the policy that compares: a provider
 // without a bond would be paid for its first lie.
 func TestOrderPolicies(t *testing.T) {
+	rates := []square.Rate{{Unit: UnitPrompt}, {Unit: UnitCompletion}}
+	opaque := square.Offer{Spec: square.Hash{1}, Subject: "opaque", Rates: rates}
+	exact := opaque
+	exact.Attributes = []square.Attribute{{Key: "infer.exact", Value: "true"}}
 	for p, want := range map[square.Policy]bool{
-		square.PolicyNone: true, square.PolicyAudit: true, square.PolicyProve: true, square.PolicyReplicate: false,
+		square.PolicyNone: true, square.PolicyAudit: true, square.PolicyReplicate: false,
 	} {
-		o := square.Order{Mode: square.ModeStream, Spec: square.Hash{1}, Policy: p, MaxRates: []square.Rate{{Unit: UnitPrompt}, {Unit: UnitCompletion}}}
-		if err := (Rules{}).CheckOrder(o); (err == nil) != want {
+		o := square.Order{Mode: square.ModeStream, Spec: square.Hash{1}, Policy: p, MaxRates: rates}
+		if err := (Rules{}).CheckOrder(o); err != nil {
 			t.Errorf("policy %s: %v", p, err)
+		}
+		if err := (Rules{}).Fits(opaque, o); (err == nil) != want {
+			t.Errorf("policy %s, a model that is not exact: %v", p, err)
+		}
+		if err := (Rules{}).Fits(exact, o); err != nil {
+			t.Errorf("policy %s, an exact model: %v", p, err)
 		}
 	}
 }

@@ -77,17 +77,15 @@ func (r Rules) CheckOrder(o square.Order) error {
 	if o.Spec.IsZero() {
 		return errors.New("infer order: spec (the model's digest) is required")
 	}
-	// Only under this policy may a provider bond nothing; without somebody who asks
-	// two and compares, its first lie would be paid.
-	if o.Policy == square.PolicyReplicate {
-		return errors.New("infer order: policy replicate: answers are not asked of two providers yet; use audit or prove")
-	}
 	return trade.CheckRates(r, o.MaxRates)
 }
 
 // Fits wants an offer of exactly the order's model, and one that is for proofs where
 // the order wants them.
 func (Rules) Fits(f square.Offer, o square.Order) error {
+	if o.Policy == square.PolicyReplicate && f.Attribute("infer.exact") != "true" {
+		return fmt.Errorf("policy %q: two answers of %s cannot be compared, it is not an exact model", o.Policy, f.Subject)
+	}
 	if o.Policy == square.PolicyProve && !proven(f) {
 		return fmt.Errorf("policy %q: the offer has no rates for it, and answers of %s are not proven there", o.Policy, f.Subject)
 	}

@@ -144,20 +144,22 @@ func (s *Seller) open() []*lease {
 	return out
 }
 
-// risk is what was charged and not yet redeemed. Callers hold l.mu.
+// risk is what vouchers cover of what was charged, and not yet redeemed. Callers
+// hold l.mu.
 func (l *lease) risk() (sum uint64) {
 	for _, ln := range l.lanes {
-		sum += ln.rec.Charged - ln.rec.Redeemed
+		sum += ln.rec.vouched() - ln.rec.Redeemed
 	}
 	return sum
 }
 
-// owed is risk and what may come of work that runs. Callers hold l.mu.
+// owed is what was charged and not yet redeemed, and what may come of work that
+// runs. Callers hold l.mu.
 func (l *lease) owed() (sum uint64) {
 	for _, ln := range l.lanes {
-		sum += ln.most
+		sum += ln.rec.Charged - ln.rec.Redeemed + ln.most
 	}
-	return sum + l.risk()
+	return sum
 }
 
 // urgent reports whether money is to be redeemed now, or as soon as it may be.
@@ -186,7 +188,7 @@ func (l *lease) redeemable() uint64 {
 func (l *lease) claims() (out []chain.Claim) {
 	left := l.redeemable()
 	for n, ln := range l.lanes {
-		if more := min(ln.rec.Charged-ln.rec.Redeemed, left); more > 0 {
+		if more := min(ln.rec.vouched()-ln.rec.Redeemed, left); more > 0 {
 			left -= more
 			out = append(out, chain.Claim{Lane: n, Amount: ln.rec.Redeemed + more, Voucher: ln.rec.Voucher})
 		}

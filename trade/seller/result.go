@@ -329,6 +329,9 @@ func (s *Seller) toil(ctx context.Context, l *lease, m market.Lease, now time.Ti
 
 // work does a job and has the result on disk when it returns.
 func (s *Seller) work(ctx context.Context, l *lease, m market.Lease, job []byte, ran *Ran, began time.Time) error {
+	if err := ctx.Err(); err != nil {
+		return err // a seller that stops begins nothing
+	}
 	w := s.trades[m.Order.Trade].(Worker)
 	most, err := s.takes(m.Order, m.Rates, job)
 	if err != nil {

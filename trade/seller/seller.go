@@ -286,6 +286,9 @@ type leaseRecord struct {
 	Closed  bool             `json:"closed"` // consent to close was signed for Paid
 	Paid    uint64           `json:"paid,string"`
 	Consent square.Signature `json:"consent"`
+	// Unbonded: nothing is behind the lease, so that its buyer pays for an answer with
+	// the next voucher, after it has compared it with another's.
+	Unbonded bool `json:"unbonded,omitempty"`
 	// Of a replica: it is one, and it was compared with others.
 	Replica  bool `json:"replica,omitempty"`
 	Compared bool `json:"compared,omitempty"`
@@ -312,6 +315,10 @@ type laneRecord struct {
 	LastMax     uint64      `json:"last_max,string"`
 	LastRequest square.Hash `json:"last_request"`
 }
+
+// vouched is what was charged and a voucher covers: all, but on an unbonded lease
+// the last answer.
+func (r laneRecord) vouched() uint64 { return min(r.Charged, max(r.Voucher.Max, r.Redeemed)) }
 
 // Again is a lane's last answer.
 type Again struct {
@@ -620,7 +627,7 @@ func (s *Seller) take(m market.Lease) (*lease, error) {
 	if l != nil {
 		return l, nil
 	}
-	l = newLease(id, leaseRecord{Order: m.Order, Slot: m.Slot, Rates: m.Rates, State: m.State, Until: m.Deadline, Ends: m.Ends, Replica: !m.Of.IsZero(), Compared: !m.Agreed.IsZero()})
+	l = newLease(id, leaseRecord{Order: m.Order, Slot: m.Slot, Rates: m.Rates, State: m.State, Until: m.Deadline, Ends: m.Ends, Replica: !m.Of.IsZero(), Compared: !m.Agreed.IsZero(), Unbonded: m.Bonded == 0})
 	l.lastPaid = time.Now()
 	if err := s.saveLease(id, l.rec); err != nil {
 		return nil, wire.Refuse(wire.CodeUnavailable, "lease %s: the provider's disk failed; nothing was charged", id.Short())

@@ -132,6 +132,14 @@ func (s *Seller) bond(o square.Order, least uint64, stake market.Stake, promised
 		return square.Share(stake.Total-min(stake.Unbonding, stake.Total), percent*100)
 	}
 	most := share(s.Terms.Bond)
+	// A newcomer earns its first stake under a policy that asks for none: half of its
+	// pay becomes stake.
+	if o.Mode == square.ModeStream && o.Policy == square.PolicyReplicate && (o.JobValue > most/s.BondTimes || least > most) {
+		if free := stake.Total - min(stake.Unbonding, stake.Total); stake.Jobs > free/o.JobValue {
+			return 0, wire.Refuse(wire.CodeBusy, "order: with a stake of %d this provider may have %d leases without a bond, and has", free, stake.Jobs)
+		}
+		return 0, nil
+	}
 	if o.JobValue > most/s.BondTimes {
 		return 0, wire.Refuse(wire.CodeTerms, "order: job_value is %d: %d times as much would be at stake, and of this provider's %d at most %d stand behind one lease; order a job_value of at most %d",
 			o.JobValue, s.BondTimes, stake.Total, most, most/s.BondTimes)

@@ -164,7 +164,11 @@ func (s *Seller) admit(ctx context.Context, l *lease, p wire.Payment, request sq
 	if err != nil {
 		return nil, nil, wire.Refuse(wire.CodeBadRequest, "%v", err)
 	}
-	if t.max < ln.rec.Charged || t.max-ln.rec.Charged < price {
+	ahead := price
+	if l.rec.Unbonded {
+		ahead = 0
+	}
+	if t.max < ln.rec.Charged || t.max-ln.rec.Charged < ahead {
 		return nil, nil, wire.Refuse(wire.CodePayment, "voucher of %d is too low: lane %d was charged %d and this request may cost %d", t.max, p.Lane, ln.rec.Charged, price)
 	}
 	if price > order.JobValue {
@@ -172,13 +176,20 @@ func (s *Seller) admit(ctx context.Context, l *lease, p wire.Payment, request sq
 	}
 	// What is not redeemed when a lease ends is lost: whatever happens, it is not
 	// more than one request may be.
-	if owed := l.owed(); owed > 0 && owed+price > s.Terms.credit(order) {
+	most := s.Terms.credit(order)
+	if l.rec.Unbonded {
+		most = min(most, order.JobValue) // no voucher covers the last answers
+	}
+	if owed := l.owed(); owed > 0 && owed+price > most {
+		if l.rec.Unbonded && t.max > ln.rec.Voucher.Max {
+			ln.rec.Voucher = p.Voucher // it pays for what was done, and that can be redeemed now
+		}
 		return nil, nil, errCredit
 	}
-	held := max(t.max, ln.rec.Voucher.Max)
+	held := max(t.max, ln.rec.Voucher.Max, ln.rec.Charged+price)
 	for n, other := range l.lanes {
 		if n != p.Lane {
-			held += other.rec.Voucher.Max // each at most MaxUnits and their sum at most the escrow
+			held += max(other.rec.Voucher.Max, other.rec.Charged+other.most) // each at most MaxUnits and their sum at most the escrow
 		}
 	}
 	if held > order.Escrow {

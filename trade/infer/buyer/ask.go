@@ -42,8 +42,8 @@ type Route struct {
 	// no limit.
 	MaxPrompt, MaxCompletion uint64
 	Sort                     string // "", "price", "throughput" or "latency"
-	// Policy is how the answer is verified: none, audit or prove; empty as the
-	// buyer's own leases say.
+	// Policy is how the answer is verified: none, audit, replicate or prove; empty as
+	// the buyer's own leases say.
 	Policy square.Policy
 }
 
@@ -73,8 +73,8 @@ type Answer struct {
 	Result   infer.Result
 	Cost     square.Amount
 	TTFT     time.Duration
-	// Verified is prove when a proof of the answer has been checked, else empty:
-	// audits come later.
+	// Verified is prove when a proof of the answer has been checked, replicate when
+	// another provider gave the same, else empty: audits come later.
 	Verified square.Policy
 }
 

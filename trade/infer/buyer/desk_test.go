@@ -65,6 +65,17 @@ func sell(t testing.TB, l *fake.Ledger, capacity int, engines ...provider.Engine
 	if err := l.Bond(key.Address(), infer.Name, 900_000_000); err != nil {
 		t.Fatal(err)
 	}
+	return sellAs(t, l, key, capacity, engines...)
+}
+
+// newcomer opens a provider that has nothing at all.
+func newcomer(t testing.TB, l *fake.Ledger, engines ...provider.Engine) *stall {
+	t.Helper()
+	return sellAs(t, l, newKey(t), 16, engines...)
+}
+
+func sellAs(t testing.TB, l *fake.Ledger, key square.Key, capacity int, engines ...provider.Engine) *stall {
+	t.Helper()
 	s := &stall{path: filepath.Join(t.TempDir(), "provider.db"), addr: "127.0.0.1:0", tokens: 1}
 	s.cfg = seller.Config{
 		Key: key, ChainID: fake.ChainID, Ledger: fake.Account{Ledger: l, Self: key.Address()},

@@ -31,6 +31,9 @@ func (b *Buyer) Do(ctx context.Context, a Ask, emit func(infer.Delta) error) (An
 	if err != nil {
 		return Answer{}, err
 	}
+	if policy == square.PolicyReplicate {
+		return b.pair(ctx, seats, a, job, emit)
+	}
 	var failed []error
 	for _, s := range seats {
 		out := &outlet{emit: emit}
@@ -85,26 +88,38 @@ func (o *outlet) send(d infer.Delta) error {
 
 // try asks one provider, on one lane.
 func (b *Buyer) try(ctx context.Context, s desk.Seat, a Ask, job meter.Job, out *outlet) (Answer, error) {
-	policy := a.Route.Policy
-	if policy == square.PolicyProve {
+	if a.Route.Policy == square.PolicyProve {
 		if err := b.cfg.Trade.provable(ctx, s.Offer.Spec, a.Request); err != nil {
 			return Answer{}, err
 		}
 	}
-	lane, err := b.cfg.Desk.Hold(ctx, desk.Want{
-		Trade: infer.Name, Provider: s.Offer.Provider, Spec: s.Offer.Spec, Policy: policy,
-		Ceiling: func(o square.Offer) ([]uint64, error) { return job.Ceiling(contextLength(o)), nil },
-		MaxCost: a.MaxCost, Takes: takes(s, job), Account: a.Account,
-	})
+	lane, err := b.hold(ctx, s, a, job)
 	if err != nil {
 		return Answer{}, err
 	}
 	defer lane.Release()
+	ans, _, err := b.work(ctx, s, lane, a, job, out, nil)
+	return ans, err
+}
+
+func (b *Buyer) hold(ctx context.Context, s desk.Seat, a Ask, job meter.Job) (*desk.Lane, error) {
+	return b.cfg.Desk.Hold(ctx, desk.Want{
+		Trade: infer.Name, Provider: s.Offer.Provider, Spec: s.Offer.Spec, Policy: a.Route.Policy,
+		Ceiling: func(o square.Offer) ([]uint64, error) { return job.Ceiling(contextLength(o)), nil },
+		MaxCost: a.MaxCost, Takes: takes(s, job), Account: a.Account,
+	})
+}
+
+// work has a request answered on a lane. agree, if there is one, holds what was signed
+// for against another's before it is taken.
+func (b *Buyer) work(ctx context.Context, s desk.Seat, lane *desk.Lane, a Ask, job meter.Job, out *outlet, agree func(wire.Signed, infer.Result) error) (Answer, desk.Record, error) {
+	policy := a.Route.Policy
 	started := time.Now()
+	var err error
 	body := a.Request.Encode()
 	req := infer.ServeRequest{Request: body, Logprobs: a.Logprobs, Stream: a.Stream}
 	if req.Payment, err = lane.Pay(body); err != nil {
-		return Answer{}, err
+		return Answer{}, desk.Record{}, err
 	}
 	sp := spoken{kind: a.Request.Kind}
 	signed, ttft, err := b.converse(ctx, lane, req, out, &sp)
@@ -121,17 +136,21 @@ func (b *Buyer) try(ctx context.Context, s desk.Seat, a Ask, job meter.Job, out 
 		if refusal := (desk.Refused{}); !errors.As(err, &refusal) || refusal.Code != wire.CodeBadRequest && refusal.Code != wire.CodeBusy && refusal.Code != wire.CodePaused {
 			lane.Saw(errors.Is(err, context.Canceled) || ctx.Err() != nil || out.err != nil, 0, 0)
 		}
-		return b.afterFailure(ctx, s, lane, out, err)
+		ans, err := b.afterFailure(ctx, s, lane, out, err)
+		return ans, desk.Record{}, err
 	}
 	var result infer.Result
 	kept, err := lane.Settle(ctx, signed, ttft, func() (err error) {
 		if result, err = infer.DecodeResult(signed.Result); err != nil {
 			return err
 		}
-		return b.cfg.Trade.delivered(a.Request, result, signed, &sp)
+		if err = b.cfg.Trade.delivered(a.Request, result, signed, &sp); err != nil || agree == nil {
+			return err
+		}
+		return agree(signed, result)
 	})
 	if err != nil {
-		return Answer{}, err
+		return Answer{}, kept, err
 	}
 	rate, took := 0.0, time.Since(started)
 	if a.Stream {
@@ -147,12 +166,12 @@ func (b *Buyer) try(ctx context.Context, s desk.Seat, a Ask, job meter.Job, out 
 	lane.Saw(!cut && !over, ttft, rate)
 	ans := b.answer(s, lane, signed, result, ttft)
 	if err := lane.Prove(ctx, kept); err != nil {
-		return ans, err
+		return ans, kept, err
 	}
 	if policy == square.PolicyProve {
 		ans.Verified = policy
 	}
-	return ans, nil
+	return ans, kept, nil
 }
 
 func (b *Buyer) answer(s desk.Seat, lane *desk.Lane, signed wire.Signed, result infer.Result, ttft time.Duration) Answer {

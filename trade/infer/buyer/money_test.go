@@ -563,14 +563,14 @@ func TestRouting(t *testing.T) {
 	}
 }
 
-// TestReplicate: that streams are not replicated is said by name, before anything
-// is asked.
-func TestReplicate(t *testing.T) {
+// TestUnsold: that a policy is not for streams is said by name, before anything is
+// asked.
+func TestUnsold(t *testing.T) {
 	toy := infertest.Toy{Name: "toy"}
 	l := infertest.NewLedger(toy)
 	sell(t, l, 8, toy)
 	d := buy(t, l, nil)
-	for _, p := range []square.Policy{square.PolicyReplicate, square.PolicyAttest, "luck"} {
+	for _, p := range []square.Policy{square.PolicyAttest, "luck"} {
 		a := ask("toy", 1, 1)
 		a.Route.Policy = p
 		var we *wire.Refusal

@@ -465,3 +465,57 @@ func TestRedeemBesideDispute(t *testing.T) {
 		t.Errorf("the lease is %s", m.State)
 	}
 }
+
+// A thief takes answers of a newcomer, who is paid with the next voucher, on all
+// lanes, and pays for none.
+func TestThiefTrust(t *testing.T) {
+	fresh := key(t)
+	b := newBench(t, infertest.Toy{Name: "toy"}, func(c *config) {
+		acc := c.Ledger.(fake.Account)
+		acc.Self = fresh.Address()
+		c.Key, c.Ledger, c.Terms.Credit = fresh, acc, 1_000_000
+	})
+	b.chores()
+	o := b.newOrder(10_000)
+	o.Policy, o.Lanes, o.Units, o.JobValue = square.PolicyReplicate, 4, 4, 250
+	if err := b.openOn(o); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(lane uint16, seq, max uint64) uint64 {
+		status, body := b.post("infer/serve", infer.ServeRequest{Payment: wire.Payment{Lease: b.lease, Lane: lane, Seq: seq, Voucher: b.voucher(lane, max)}, Request: request("0123456789", 36)})
+		if status != http.StatusOK {
+			return 0
+		}
+		return receipt(t, body).Receipt.Price
+	}
+	var stolen uint64
+	for lane := range uint16(4) {
+		stolen += ask(lane, 1, 0)
+	}
+	if stolen == 0 || stolen > o.JobValue {
+		t.Fatalf("answers for %d were given on trust, at most %d are to be", stolen, o.JobValue)
+	}
+	if got := ask(0, 2, 99); got != 0 {
+		t.Error("a voucher that does not cover what was charged is taken")
+	}
+	if got := ask(0, 2, 100); got != 100 {
+		t.Errorf("the answer after a voucher for the last costs %d", got)
+	}
+	for seq := uint64(3); seq < 12; seq++ { // all on one lane, each paid by the next
+		if got := ask(0, seq, 100*(seq-1)); got != 100 {
+			t.Fatalf("answer %d costs %d", seq, got)
+		}
+	}
+	acc := fake.Account{Ledger: b.l, Self: b.buyer.Address()}
+	if err := acc.Close(t.Context(), b.lease, nil); err != nil {
+		t.Fatal(err)
+	}
+	var m market.Lease
+	for end := time.Now().Add(time.Minute); time.Now().Before(end) && !m.State.Terminal(); time.Sleep(10 * time.Millisecond) {
+		b.l.Jump(time.Second)
+		m = b.l.Leases()[0]
+	}
+	if want := uint64(10 * 100); m.Paid != want {
+		t.Errorf("paid %d, vouchers cover %d (%s, %s)", m.Paid, want, m.State, m.Reason)
+	}
+}
