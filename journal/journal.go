@@ -363,6 +363,9 @@ func (j *Journal) fold(then func(*bolt.Tx) error) error {
 		if err := self.Put([]byte(keyFolded), binary.BigEndian.AppendUint64(nil, j.number)); err != nil {
 			return err
 		}
+		if err := j.adding.write(); err != nil { // then may read them
+			return err
+		}
 		if then != nil {
 			if err := then(tx); err != nil {
 				return err

@@ -175,13 +175,10 @@ func (a *appender) write() error {
 	return host.SyncData(a.file)
 }
 
-// finish puts the bodies on disk, and in the transaction what it holds of them.
+// finish notes in the transaction what the segments hold.
 func (a *appender) finish(self *bolt.Bucket) error {
 	if len(a.live) == 0 {
 		return nil
-	}
-	if err := a.write(); err != nil {
-		return err
 	}
 	before := a.number
 	if v := self.Get([]byte(keySegment)); len(v) == 8 {
