@@ -143,7 +143,7 @@ type Words struct {
 // Keys are the API keys; *keys.Store is one.
 type Keys interface {
 	Check(secret string) (keys.Key, error)
-	List() []keys.Key
+	List(text, after string, n int) (ks []keys.Key, next string)
 	Get(id string) (keys.Key, error)
 	Create(keys.Grant) (secret string, k keys.Key, err error)
 	Revoke(id string) (keys.Key, error)
