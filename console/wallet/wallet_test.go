@@ -356,7 +356,7 @@ func TestManyKeys(t *testing.T) {
 	}
 	b := s.AsOwner()
 	seen, pages := map[string]bool{}, 0
-	for path := "/wallet"; path != ""; pages++ {
+	for path := "/wallet"; path != "" && pages < 9; pages++ {
 		r, next := b.Get(path).Is(200), ""
 		on := 0
 		r.Each("th", func(n *html.Node) {
@@ -370,7 +370,7 @@ func TestManyKeys(t *testing.T) {
 		}
 		r.Each("a", func(n *html.Node) {
 			if consoletest.Attr(n, "rel") == "next" {
-				next = consoletest.Attr(n, "href")
+				next, _, _ = strings.Cut(consoletest.Attr(n, "href"), "#")
 			}
 		})
 		path = next
