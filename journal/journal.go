@@ -23,7 +23,9 @@
 //
 //	"torg journal 1\n\x00"(16) id(16) record…
 //	record: len(4) crc(4) number(8) n(2) entry…
-//	entry:  len(1) bucket  len(2) key  len(4) value
+//	entry:  len(1) bucket  len(2) key  len(4) value  [len(4) body]
+//
+// The highest bit of a bucket's length says that a body follows.
 //
 // Numbers are big-endian. len counts the bytes after crc, and crc is their
 // CRC-32C. Records are numbered from 1 without a gap for as long as FILE lives.
@@ -33,10 +35,19 @@
 // ends at the first record that is not whole or not the next: it was never
 // synced, or nobody was told so.
 //
-// In FILE the bucket "journal" holds "log", the log's id, and "folded", the
-// number of the last record folded. Close folds, takes the id out and removes
-// the log: a closed journal is the bbolt file alone, and so is one of a version
-// without a log. A log whose id is not in FILE is of no use any more. Where FILE
+// Bodies lie one behind the other in FILE.segments/00000001 and so on, each of
+// about 64 MiB, and nothing else is in them: the value in FILE says which segment,
+// where, how long, and a CRC-32C ([PlaceSize]), and goes on with the entry's own.
+// A fold writes and syncs its bodies before the transaction that names them. What
+// is behind the last body named, a crash left there; Open cuts it off, and the log
+// has it still.
+//
+// In FILE the bucket "journal" holds "log", the log's id; "folded", the
+// number of the last record folded; "segment", the number of the last segment and
+// where its last body ends, 4 bytes each; and for each segment, "live" and its
+// number, how many bodies in it are of use, 8 bytes. Close folds, takes the id out and removes
+// the log: a closed journal is the bbolt file and its segments, and so is one of a
+// version without a log. A log whose id is not in FILE is of no use any more. Where FILE
 // names a log that is not there, one of the two was lost, and Open refuses.
 //
 // # Failure
@@ -76,13 +87,15 @@ type Journal struct {
 	buckets []string
 	lazy    sync.WaitGroup // the sync that PutSoon has under way
 
-	mu      sync.Mutex
-	end     int     // of the log: where the next record goes
-	number  uint64  // of the last record
-	pending []Entry // not folded, oldest first
-	broken  error   // the log failed, and nothing was folded since
-	armed   bool    // lazy has something to do
-	closed  bool
+	mu       sync.Mutex
+	segments segments
+	adding   *appender // of the fold under way
+	end      int       // of the log: where the next record goes
+	number   uint64    // of the last record
+	pending  []Entry   // not folded, oldest first
+	broken   error     // the log failed, and nothing was folded since
+	armed    bool      // lazy has something to do
+	closed   bool
 
 	syncing sync.Mutex    // one sync at a time
 	synced  atomic.Uint64 // the last record on disk, or an earlier one
@@ -92,6 +105,9 @@ type Journal struct {
 type Entry struct {
 	Bucket     string
 	Key, Value []byte
+	// Body, if not nil, is kept in a segment: see PlaceSize. All entries of a
+	// bucket have one, or none has.
+	Body []byte
 }
 
 // patience is how long PutSoon waits for another's sync.
@@ -116,7 +132,7 @@ func Open(path string, buckets ...string) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal %s: %w (is another torg using it?)", path, err)
 	}
-	j := &Journal{db: db, buckets: buckets, end: headerSize}
+	j := &Journal{db: db, buckets: buckets, end: headerSize, segments: segments{dir: path + ".segments"}}
 	if err = j.recover(); err == nil {
 		err = j.begin()
 	}
@@ -124,6 +140,9 @@ func Open(path string, buckets ...string) (*Journal, error) {
 		err = errors.Join(fmt.Errorf("journal %s: %w", path, err), db.Close())
 		if j.log != nil {
 			err = errors.Join(err, j.log.Close())
+		}
+		if j.segments.file != nil {
+			err = errors.Join(err, j.segments.file.Close())
 		}
 		return nil, err
 	}
@@ -137,8 +156,8 @@ func (j *Journal) recover() error {
 	named := false
 	err := j.db.View(func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte(bucketSelf))
-		if b == nil {
-			return nil
+		if err := j.segments.open(b); err != nil || b == nil {
+			return err
 		}
 		if v := b.Get([]byte(keyFolded)); len(v) == 8 {
 			j.number = binary.BigEndian.Uint64(v)
@@ -202,12 +221,14 @@ func (j *Journal) begin() (err error) {
 // check refuses an entry that no fold could store.
 func (j *Journal) check(e Entry) error {
 	switch {
-	case !slices.Contains(j.buckets, e.Bucket) || len(e.Bucket) > 255:
+	case !slices.Contains(j.buckets, e.Bucket) || len(e.Bucket) > 127:
 		return fmt.Errorf("journal: no bucket %q", e.Bucket)
 	case len(e.Key) == 0 || len(e.Key) > bolt.MaxKeySize:
 		return fmt.Errorf("journal: a key of %d bytes: want 1 to %d", len(e.Key), bolt.MaxKeySize)
 	case len(e.Value) > bolt.MaxValueSize:
 		return fmt.Errorf("journal: a value of %d bytes: at most %d", len(e.Value), bolt.MaxValueSize)
+	case len(e.Body) > maxBody:
+		return fmt.Errorf("journal: a body of %d bytes: at most %d", len(e.Body), maxBody)
 	}
 	return nil
 }
@@ -315,6 +336,7 @@ func (j *Journal) sync(number uint64) error {
 // fold moves what is pending into the file, together with what then does, and
 // starts the log again from its beginning. The caller holds mu, or is alone.
 func (j *Journal) fold(then func(*bolt.Tx) error) error {
+	j.adding = j.segments.append()
 	err := j.db.Update(func(tx *bolt.Tx) error {
 		self, err := tx.CreateBucketIfNotExists([]byte(bucketSelf))
 		if err != nil {
@@ -325,18 +347,37 @@ func (j *Journal) fold(then func(*bolt.Tx) error) error {
 			if err != nil {
 				return err
 			}
-			if err := b.Put(e.Key, e.Value); err != nil {
+			value := e.Value
+			if e.Body != nil {
+				place, err := j.adding.add(e.Body)
+				if err != nil {
+					return err
+				}
+				j.adding.drop(b.Get(e.Key))
+				value = append(place, e.Value...)
+			}
+			if err := b.Put(e.Key, value); err != nil {
 				return err
 			}
 		}
-		if err := self.Put([]byte(keyFolded), binary.BigEndian.AppendUint64(nil, j.number)); err != nil || then == nil {
+		if err := self.Put([]byte(keyFolded), binary.BigEndian.AppendUint64(nil, j.number)); err != nil {
 			return err
 		}
-		return then(tx)
+		if err := j.adding.write(); err != nil { // then may read them
+			return err
+		}
+		if then != nil {
+			if err := then(tx); err != nil {
+				return err
+			}
+		}
+		return j.adding.finish(self)
 	})
 	if err != nil {
+		j.adding.abandon()
 		return err
 	}
+	j.segments.take(j.adding)
 	j.pending, j.broken, j.end = nil, nil, headerSize
 	j.synced.Store(j.number)
 	return nil
@@ -380,6 +421,9 @@ func (j *Journal) Close() error {
 	defer j.syncing.Unlock()
 	path := j.logPath()
 	err = errors.Join(err, j.log.Close(), j.db.Close())
+	if j.segments.file != nil {
+		err = errors.Join(err, j.segments.file.Close())
+	}
 	if err == nil {
 		err = os.Remove(path)
 	}

@@ -23,7 +23,7 @@ import (
 
 func start(t testing.TB, path string) *Journal {
 	t.Helper()
-	j, err := Open(path, "b", "c")
+	j, err := Open(path, "b", "c", "bodies")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func start(t testing.TB, path string) *Journal {
 	return j
 }
 
-func entry(k, v string) Entry { return Entry{"b", []byte(k), []byte(v)} }
+func entry(k, v string) Entry { return Entry{Bucket: "b", Key: []byte(k), Value: []byte(v)} }
 
 func set(k, v string) func(*bolt.Tx) error {
 	return func(tx *bolt.Tx) error { return tx.Bucket([]byte("b")).Put([]byte(k), []byte(v)) }
@@ -54,17 +54,20 @@ func content(t testing.TB, j *Journal) map[string]string {
 // had just died.
 func crashed(t testing.TB, path string) *Journal {
 	t.Helper()
-	dir := t.TempDir()
-	for _, name := range []string{"j.db", "j.db.log"} {
-		b, err := os.ReadFile(filepath.Join(filepath.Dir(path), name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), b, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	db := filepath.Join(t.TempDir(), "j.db")
+	copied(t, path, db)
+	return start(t, db)
+}
+
+// copied copies a journal's files, the segments last, since they only grow.
+func copied(t testing.TB, path, to string) {
+	t.Helper()
+	for _, suffix := range []string{"", ".log"} {
+		write(t, to+suffix, read(t, path+suffix))
 	}
-	return start(t, filepath.Join(dir, "j.db"))
+	if err := os.CopyFS(to+".segments", os.DirFS(path+".segments")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
 }
 
 // TestParallel: writers in parallel all get their own answer, and what was
@@ -206,7 +209,7 @@ func TestTorn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "j.db")
 	j := start(t, path)
 	put := func(k, v string) {
-		if err := j.Put(entry(k, v), Entry{"c", []byte(k), nil}); err != nil {
+		if err := j.Put(entry(k, v), Entry{Bucket: "c", Key: []byte(k), Value: nil}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -283,7 +286,7 @@ func TestRefused(t *testing.T) {
 		}},
 		{"unknown bucket", "no bucket", func(t *testing.T, db string) {
 			b := read(t, db+".log")
-			copy(b[headerSize:], encode([]Entry{{"d", []byte("k"), nil}}, 1))
+			copy(b[headerSize:], encode([]Entry{{Bucket: "d", Key: []byte("k")}}, 1))
 			write(t, db+".log", b)
 		}},
 	} {
@@ -312,7 +315,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-func read(t *testing.T, path string) []byte {
+func read(t testing.TB, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -321,7 +324,7 @@ func read(t *testing.T, path string) []byte {
 	return b
 }
 
-func write(t *testing.T, path string, b []byte) {
+func write(t testing.TB, path string, b []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
@@ -415,6 +418,7 @@ func TestKilled(t *testing.T) {
 	if path := os.Getenv("JOURNAL_TEST_PUT"); path != "" {
 		putForEver(path)
 	}
+	small(t, 100_000)
 	path := filepath.Join(t.TempDir(), "j.db")
 	told := 0
 	for round := range 12 {
@@ -452,6 +456,16 @@ func TestKilled(t *testing.T) {
 		if has < told {
 			t.Fatalf("round %d: it was told of %d and %d is there", round, told, has)
 		}
+		for n, body := range bodies(t, j) { // those of the last few, in as many segments
+			want := fmt.Sprint(n, " ", strings.Repeat("x", n%10_000))
+			if body != want || n > has || n < has-kept {
+				t.Fatalf("round %d: body %d of %d is %.20q", round, n, has, body)
+			}
+		}
+		// Where it was killed before it dropped one, there is one more.
+		if got := len(bodies(t, j)); got != min(has, kept) && got != min(has, kept+1) {
+			t.Fatalf("round %d: %d bodies, want %d", round, got, min(has, kept))
+		}
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -463,7 +477,8 @@ func TestKilled(t *testing.T) {
 
 // putForEver says the number of each record that is on disk.
 func putForEver(path string) {
-	j, err := Open(path, "b", "c")
+	segmentSize = 100_000
+	j, err := Open(path, "b", "c", "bodies")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -473,14 +488,25 @@ func putForEver(path string) {
 		fmt.Sscan(string(tx.Bucket([]byte("b")).Get([]byte("a"))), &n)
 		return nil
 	})
+	drop := func() error {
+		return j.Update(func(tx *bolt.Tx) error { return j.Drop(tx, "bodies", bodyKey(n-kept)) })
+	}
+	if err := drop(); err != nil { // what the last round was killed before
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	for {
 		n++
 		v := fmt.Sprint(n, " ", strings.Repeat("x", n%10_000))
-		if err := j.Put(entry("a", v), entry("b", v)); err != nil {
+		err := j.Put(entry("a", v), entry("b", v), Entry{Bucket: "bodies", Key: bodyKey(n), Value: []byte("v"), Body: []byte(v)})
+		if err == nil {
+			fmt.Println(n)
+			err = drop()
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		fmt.Println(n)
 	}
 }
 
@@ -500,7 +526,7 @@ func TestSoon(t *testing.T) {
 // TestChecked: an entry that the file could not take is refused at once.
 func TestChecked(t *testing.T) {
 	j := start(t, filepath.Join(t.TempDir(), "j.db"))
-	for _, e := range []Entry{{"d", []byte("k"), nil}, {"b", nil, nil}, {"b", make([]byte, bolt.MaxKeySize+1), nil}} {
+	for _, e := range []Entry{{Bucket: "d", Key: []byte("k")}, {Bucket: "b"}, {Bucket: "b", Key: make([]byte, bolt.MaxKeySize+1)}} {
 		if err := errors.Join(j.Put(e), j.PutSoon(e)); err == nil {
 			t.Errorf("bucket %q took a key of %d bytes", e.Bucket, len(e.Key))
 		}
@@ -513,12 +539,13 @@ func TestChecked(t *testing.T) {
 // FuzzReplay: whatever is in a log, reading it ends, and what is read are
 // records as they are written.
 func FuzzReplay(f *testing.F) {
-	one := encode([]Entry{entry("key", "value"), {"c", []byte{0}, nil}}, 7)
+	one := encode([]Entry{entry("key", "value"), {Bucket: "c", Key: []byte{0}}}, 7)
 	two := encode(nil, 8)
 	f.Add(append(bytes.Clone(one), two...), uint64(6))
 	f.Add(append(bytes.Clone(one), two...), uint64(7))
 	f.Add(append(bytes.Clone(one), one...), uint64(6))
 	f.Add(one[:len(one)-1], uint64(6))
+	f.Add(encode([]Entry{{Bucket: "c", Key: []byte{0}, Body: []byte("body")}, {Bucket: "c", Key: []byte{1}, Body: []byte{}}}, 7), uint64(6))
 	f.Add(one, uint64(3))
 	f.Add(bytes.Repeat([]byte{0xff}, 40), uint64(0))
 	f.Add(make([]byte, 40), uint64(0))
@@ -553,7 +580,7 @@ func FuzzReplay(f *testing.F) {
 // FuzzDecode: the same behind a checksum that holds, which fuzzing would not
 // find.
 func FuzzDecode(f *testing.F) {
-	f.Add(encode([]Entry{entry("key", "value"), {"c", []byte{0}, nil}}, 7)[frameSize:])
+	f.Add(encode([]Entry{entry("key", "value"), {Bucket: "c", Key: []byte{0}}}, 7)[frameSize:])
 	f.Add(encode(nil, 8)[frameSize:])
 	f.Add(encode([]Entry{entry("k", "v")}, 0)[frameSize:])
 	f.Add(append(make([]byte, 9), 1, 1, 'b', 0, 1, 'k', 0xff, 0xff, 0xff, 0xff))
@@ -573,7 +600,7 @@ func BenchmarkPut(b *testing.B) {
 	j := start(b, filepath.Join(b.TempDir(), "j.db"))
 	v := make([]byte, 1500)
 	for b.Loop() {
-		if err := j.Put(Entry{"b", []byte("k"), v}); err != nil {
+		if err := j.Put(Entry{Bucket: "b", Key: []byte("k"), Value: v}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -16,7 +16,8 @@ const (
 	magic      = "torg journal 1\n\x00"
 	idSize     = 16
 	headerSize = len(magic) + idSize
-	frameSize  = 8 // len and crc
+	frameSize  = 8    // len and crc
+	withBody   = 0x80 // of a bucket's length
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -58,15 +59,22 @@ func body(log []byte, id [idSize]byte) ([]byte, error) {
 func encode(entries []Entry, number uint64) []byte {
 	size := frameSize + 10
 	for _, e := range entries {
-		size += 7 + len(e.Bucket) + len(e.Key) + len(e.Value)
+		size += 11 + len(e.Bucket) + len(e.Key) + len(e.Value) + len(e.Body)
 	}
 	b := make([]byte, frameSize, size)
 	b = binary.BigEndian.AppendUint64(b, number)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(entries)))
 	for _, e := range entries {
-		b = append(append(b, byte(len(e.Bucket))), e.Bucket...)
+		name := byte(len(e.Bucket))
+		if e.Body != nil {
+			name |= withBody
+		}
+		b = append(append(b, name), e.Bucket...)
 		b = append(binary.BigEndian.AppendUint16(b, uint16(len(e.Key))), e.Key...)
 		b = append(binary.BigEndian.AppendUint32(b, uint32(len(e.Value))), e.Value...)
+		if e.Body != nil {
+			b = append(binary.BigEndian.AppendUint32(b, uint32(len(e.Body))), e.Body...)
+		}
 	}
 	binary.BigEndian.PutUint32(b, uint32(len(b)-frameSize))
 	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[frameSize:], castagnoli))
@@ -91,7 +99,7 @@ func decode(b []byte) (entries []Entry, number uint64, size int) {
 	}
 	count := int(binary.BigEndian.Uint16(b[8:]))
 	b = b[10:]
-	whole := true
+	whole, body := true, false
 	take := func(width int) []byte { // what a length of so many bytes counts
 		n := uint64(0)
 		if whole = whole && len(b) >= width; whole {
@@ -99,6 +107,9 @@ func decode(b []byte) (entries []Entry, number uint64, size int) {
 				n = n<<8 | uint64(c)
 			}
 			b = b[width:]
+		}
+		if width == 1 {
+			body, n = n&withBody != 0, n&^withBody
 		}
 		if whole = whole && uint64(len(b)) >= n; !whole {
 			return nil
@@ -109,6 +120,9 @@ func decode(b []byte) (entries []Entry, number uint64, size int) {
 	}
 	for range count {
 		e := Entry{Bucket: string(take(1)), Key: take(2), Value: take(4)}
+		if body {
+			e.Body = take(4)
+		}
 		if !whole {
 			return nil, 0, 0
 		}

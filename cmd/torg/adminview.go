@@ -19,14 +19,22 @@ import (
 // adminView is what the admin endpoints see of the square.
 type adminView struct{ s *openSquare }
 
-func (v adminView) Receipts(ctx context.Context, before time.Time, limit int) ([]admin.Receipt, error) {
-	recs, err := v.s.desk.Receipts(ctx, before, limit)
+func (v adminView) Receipts(ctx context.Context, f admin.Filter, before time.Time, limit int) ([]admin.Receipt, time.Time, error) {
+	recs, next, err := v.s.desk.Receipts(ctx, desk.Filter{Account: f.Key, Lease: f.Lease, Provider: f.Provider, Subject: f.What}, before, limit)
 	out := make([]admin.Receipt, len(recs))
 	for i, r := range recs {
 		out[i] = adminReceipt(r)
 		out[i].Evidence = nil
 	}
-	return out, err
+	return out, next, err
+}
+
+func (v adminView) Find(ctx context.Context, digits string) (square.Hash, error) {
+	id, err := v.s.desk.FindReceipt(ctx, digits)
+	if errors.Is(err, desk.ErrNoReceipt) {
+		err = fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	}
+	return id, err
 }
 
 func (v adminView) Receipt(ctx context.Context, id square.Hash) (admin.Receipt, error) {
@@ -42,8 +50,13 @@ func adminReceipt(r desk.Record) admin.Receipt {
 	if r.Note != "" {
 		words += ": " + r.Note
 	}
+	units := make([]admin.Metered, len(r.Units))
+	for i, m := range r.Units {
+		units[i] = admin.Metered(m)
+	}
 	return admin.Receipt{
-		ID: r.ID, Provider: r.Provider, Model: r.Subject, Denom: r.Denom,
+		Units: units,
+		ID:    r.ID, Provider: r.Provider, Model: r.Subject, Denom: r.Denom,
 		Receipt: r.Evidence.Receipt, Sig: r.Evidence.Sig, Audited: words, Evidence: &r.Evidence,
 	}
 }
@@ -62,13 +75,13 @@ func (v adminView) Audit(ctx context.Context, id square.Hash) (admin.Audit, erro
 }
 
 // Leases are those of this square's wallet, from the ledger.
-func (v adminView) Leases(ctx context.Context) ([]admin.Lease, error) {
-	ls, _, err := v.s.client.Leases(ctx, client.LeaseFilter{Buyer: v.s.keyring.owner.Address()}, client.Page{Limit: 1000})
+func (v adminView) Leases(ctx context.Context, after string, limit int) ([]admin.Lease, string, error) {
+	ls, next, err := v.s.client.Leases(ctx, client.LeaseFilter{Buyer: v.s.keyring.owner.Address()}, client.Page{Limit: uint64(limit), After: after})
 	out := make([]admin.Lease, len(ls))
 	for i, l := range ls {
 		out[i] = adminLease(l)
 	}
-	return out, err
+	return out, next, err
 }
 
 func adminLease(l client.Projected) admin.Lease {

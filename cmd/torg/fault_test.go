@@ -236,7 +236,7 @@ func TestLedgerStalls(t *testing.T) {
 			if !l.State.Terminal() {
 				return fmt.Errorf("lease %s is %s", l.ID.Short(), l.State)
 			}
-			recs, err := buying.LeaseReceipts(t.Context(), l.ID, 1000)
+			recs, _, err := buying.Receipts(t.Context(), desk.Filter{Lease: l.ID}, time.Time{}, 1000)
 			sum := uint64(0)
 			for _, r := range recs {
 				sum += r.Evidence.Receipt.Price

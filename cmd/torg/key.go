@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -20,18 +21,27 @@ func keyCommand() *cobra.Command {
 }
 
 func keyListCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List API keys with what they spent", Args: cobra.NoArgs,
+	var limit int
+	var after string
+	c := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List API keys with what they spent, oldest first", Args: cobra.NoArgs,
 		RunE: asking(func(c *cobra.Command, api adminClient, _ []string) error {
-			var list struct {
-				Data []keys.Key `json:"data"`
+			if limit < 1 {
+				return usageError("limit: want 1 or more")
 			}
-			if err := api.call(c.Context(), "GET", "keys", nil, &list); err != nil {
+			ks, next, err := rows[keys.Key](c, api, "keys", "after", url.Values{"after": {after}}, limit)
+			if err != nil {
 				return err
 			}
-			return showTable(c.OutOrStdout(), list.Data, keyTable(list.Data...))
+			if next != "" {
+				progress("there are more: --after %s", next)
+			}
+			return showTable(c.OutOrStdout(), ks, keyTable(ks...))
 		}),
 	}
+	c.Flags().IntVarP(&limit, "limit", "n", 1000, "how many")
+	c.Flags().StringVar(&after, "after", "", "only those made after the key with this id")
+	return c
 }
 
 func keyTable(list ...keys.Key) table {

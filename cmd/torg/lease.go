@@ -169,8 +169,9 @@ func leaseCommand() *cobra.Command {
 }
 
 func leaseListCommand() *cobra.Command {
-	var state string
+	var state, after string
 	var all bool
+	var limit uint64
 	c := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List leases of this wallet (or, with --all, of everyone)", Args: cobra.NoArgs,
 		RunE: configured(func(c *cobra.Command, cfg config, _ []string) error {
@@ -185,9 +186,15 @@ func leaseListCommand() *cobra.Command {
 					return err
 				}
 			}
-			ls, _, err := cl.Leases(c.Context(), f, client.Page{Limit: 1000})
+			if limit < 1 || limit > 1000 {
+				return usageError("limit: want 1 to 1000")
+			}
+			ls, next, err := cl.Leases(c.Context(), f, client.Page{Limit: limit, After: after})
 			if err != nil {
 				return err
+			}
+			if next != "" {
+				progress("there are more: --after %s", next)
 			}
 			t := table{{"lease", "state", "trade", "provider", "escrow", "paid", "bond", "ends", "reason"}}
 			for _, l := range ls {
@@ -197,6 +204,8 @@ func leaseListCommand() *cobra.Command {
 			return showTable(c.OutOrStdout(), ls, t)
 		}),
 	}
+	c.Flags().Uint64VarP(&limit, "limit", "n", 1000, "how many, at most 1000")
+	c.Flags().StringVar(&after, "after", "", "go on where a list ended, as it says there")
 	c.Flags().StringVar(&state, "state", "", "only those in this state: active, settled, …")
 	c.Flags().BoolVar(&all, "all", false, "of every buyer")
 	_ = c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions([]string{"open", "matched", "active", "draining", "claimed", "disputed", "settled", "failed", "cancelled", "slashed"}, cobra.ShellCompDirectiveNoFileComp))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -24,22 +25,32 @@ import (
 func receiptCommand() *cobra.Command {
 	c := &cobra.Command{Use: "receipt", Short: "What was asked, who answered, what it cost"}
 	var limit int
+	var which receiptFlags
 	list := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List receipts, newest first", Args: cobra.NoArgs,
 		RunE: asking(func(c *cobra.Command, api adminClient, _ []string) error {
-			rs, err := receipts(c, api, limit)
+			rs, next, err := receipts(c, api, which, limit)
 			if err != nil {
 				return err
 			}
-			t := table{{"receipt", "time", "model", "provider", "prompt", "answer", "cost", "verified"}}
+			t := table{{"receipt", "time", "what", "provider", "metered", "cost", "verified"}}
 			for _, r := range rs {
 				t = append(t, []any{r.ID.Short(), clock(r.Receipt.Time), r.Model, shortAddress(r.Provider),
-					unit(r.Receipt, 0), unit(r.Receipt, 1), money(r.Receipt.Price, r.Denom), orDash(firstWord(r.Audited))})
+					metered(r), money(r.Receipt.Price, r.Denom), orDash(firstWord(r.Audited))})
+			}
+			if next != "" {
+				progress("there are more: --before %s", next)
 			}
 			return showTable(c.OutOrStdout(), rs, t)
 		}),
 	}
-	list.Flags().IntVarP(&limit, "limit", "n", 20, "how many")
+	f := list.Flags()
+	f.IntVarP(&limit, "limit", "n", 20, "how many")
+	f.StringVar(&which.before, "before", "", "only older ones than this time, such as 2026-01-31T12:00:00Z")
+	f.StringVar(&which.key, "key", "", "only those of an API key, by its id")
+	f.StringVar(&which.lease, "lease", "", "only those of a lease, by its id in full")
+	f.StringVar(&which.provider, "provider", "", "only those of a provider's address")
+	f.StringVar(&which.what, "what", "", "only those of a model, or whatever else was asked for, by its name in full")
 	show := &cobra.Command{
 		Use: "show RECEIPT", Short: "Tell the whole story of one request", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: completeReceipts,
@@ -51,12 +62,44 @@ func receiptCommand() *cobra.Command {
 	return c
 }
 
-func receipts(c *cobra.Command, api adminClient, limit int) ([]admin.Receipt, error) {
-	var list struct {
-		Data []admin.Receipt `json:"data"`
+// receiptFlags choose receipts.
+type receiptFlags struct{ before, key, lease, provider, what string }
+
+// receipts asks for so many receipts, a page after the other. next is before when
+// the others are; empty at the end.
+func receipts(c *cobra.Command, api adminClient, which receiptFlags, n int) (rs []admin.Receipt, next string, err error) {
+	if n < 1 {
+		return nil, "", usageError("limit: want 1 or more")
 	}
-	err := api.call(c.Context(), "GET", "receipts?limit="+strconv.Itoa(limit), nil, &list)
-	return list.Data, err
+	q := url.Values{}
+	for name, value := range map[string]string{
+		"before": which.before, "key": which.key, "lease": which.lease, "provider": which.provider, "what": which.what,
+	} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return rows[admin.Receipt](c, api, "receipts", "before", q, n)
+}
+
+// rows asks for so many rows of a list of the running square's, a page after the
+// other; goesOn is what the list calls the place where it goes on.
+func rows[T any](c *cobra.Command, api adminClient, list, goesOn string, q url.Values, n int) (all []T, next string, err error) {
+	for {
+		q.Set("limit", strconv.Itoa(min(n-len(all), 1000)))
+		var page struct {
+			Data []T    `json:"data"`
+			Next string `json:"next"`
+		}
+		if err := api.call(c.Context(), "GET", list+"?"+q.Encode(), nil, &page); err != nil {
+			return nil, "", err
+		}
+		all = append(all, page.Data...)
+		if next = page.Next; next == "" || len(all) >= n {
+			return all, next, nil
+		}
+		q.Set(goesOn, next)
+	}
 }
 
 func completeReceipts(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -68,7 +111,7 @@ func completeReceipts(c *cobra.Command, _ []string, _ string) ([]string, cobra.S
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	rs, _ := receipts(c, api, 50)
+	rs, _, _ := receipts(c, api, receiptFlags{}, 50)
 	var ids []string
 	for _, r := range rs {
 		ids = append(ids, r.ID.Short()+"\t"+visible(r.Model)+" "+clock(r.Receipt.Time))
@@ -79,22 +122,8 @@ func completeReceipts(c *cobra.Command, _ []string, _ string) ([]string, cobra.S
 // findReceipt fetches the one receipt that an id or its beginning names, with
 // its evidence.
 func findReceipt(c *cobra.Command, api adminClient, prefix string) (admin.Receipt, error) {
-	id, err := square.ParseHash(prefix)
-	if err != nil {
-		rs, err := receipts(c, api, 1000)
-		if err != nil {
-			return admin.Receipt{}, err
-		}
-		ids := make([]square.Hash, len(rs))
-		for i := range rs {
-			ids[i] = rs[i].ID
-		}
-		if id, err = matchID("receipt", prefix, ids); err != nil {
-			return admin.Receipt{}, err
-		}
-	}
 	var r admin.Receipt
-	err = api.call(c.Context(), "GET", "receipts/"+id.String(), nil, &r)
+	err := api.call(c.Context(), "GET", "receipts/"+url.PathEscape(prefix), nil, &r)
 	return r, err
 }
 
@@ -327,6 +356,15 @@ func audit(c *cobra.Command, cfg config, r admin.Receipt) error {
 // Words for people.
 
 func clock(ms int64) string { return time.UnixMilli(ms).Format("2006-01-02 15:04:05") }
+
+// metered is what a receipt meters, in the words of its trade.
+func metered(r admin.Receipt) string {
+	words := make([]string, len(r.Units))
+	for i, m := range r.Units {
+		words[i] = strconv.FormatUint(m.Count, 10) + " " + strings.ReplaceAll(m.Unit, "_", " ")
+	}
+	return orDash(strings.Join(words, ", "))
+}
 
 func unit(r square.Receipt, i int) string {
 	if i >= len(r.Units) {

@@ -49,6 +49,7 @@ type Square struct {
 	Past        []source.Event // oldest first
 	ModelsNow   []buyer.Model
 	Known       map[square.Hash]source.Model
+	CanRepeat   bool          // the work of every receipt can be done again
 	Provider    *Provider     // what this machine sells; nil: nothing
 	Records     []desk.Record // newest first
 	Audited     desk.Audit    // what Audit finds
@@ -210,22 +211,26 @@ type books struct{ s *Square }
 
 func (d books) Models(context.Context) ([]buyer.Model, error) { return d.s.ModelsNow, nil }
 
-func (d books) Receipts(_ context.Context, before time.Time, n int) (out []desk.Record, err error) {
-	for _, r := range d.s.Records {
-		if (before.IsZero() || r.Time.Before(before)) && len(out) < n {
-			out = append(out, r)
-		}
-	}
-	return out, nil
-}
+func (d books) Again(desk.Record) bool { return d.s.CanRepeat }
 
-func (d books) ReceiptsOf(_ context.Context, account string, before time.Time, n int) (out []desk.Record, err error) {
+func (d books) Receipts(_ context.Context, f desk.Filter, before time.Time, n int) (out []desk.Record, next time.Time, err error) {
 	for _, r := range d.s.Records {
-		if r.Account == account && (before.IsZero() || r.Time.Before(before)) && len(out) < n {
-			out = append(out, r)
+		switch {
+		case !before.IsZero() && !r.Time.Before(before),
+			f.Account != "" && r.Account != f.Account,
+			!f.Lease.IsZero() && r.Evidence.Receipt.Lease != f.Lease,
+			!f.Provider.IsZero() && r.Provider != f.Provider,
+			f.Subject != "" && r.Subject != f.Subject,
+			f.Audit != "" && r.Audit != f.Audit,
+			f.Signed && r.Audit != "":
+			continue
+		case len(out) == n:
+			return out, out[n-1].Time, nil
 		}
+		r.Evidence.Request, r.Evidence.Result = nil, nil
+		out = append(out, r)
 	}
-	return out, nil
+	return out, next, nil
 }
 
 func (d books) Receipt(_ context.Context, id square.Hash) (desk.Record, error) {
@@ -235,15 +240,6 @@ func (d books) Receipt(_ context.Context, id square.Hash) (desk.Record, error) {
 		}
 	}
 	return desk.Record{}, fmt.Errorf("%w: %w", source.ErrNotFound, desk.ErrNoReceipt)
-}
-
-func (d books) LeaseReceipts(_ context.Context, lease square.Hash, n int) (out []desk.Record, err error) {
-	for _, r := range slices.Backward(d.s.Records) {
-		if r.Evidence.Receipt.Lease == lease && len(out) < n {
-			out = append(out, r)
-		}
-	}
-	return out, nil
 }
 
 func (d books) Audit(_ context.Context, id square.Hash) (desk.Audit, error) {

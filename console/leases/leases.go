@@ -160,7 +160,6 @@ type story struct {
 const (
 	maxEvents   = 500
 	maxReceipts = 20
-	maxRecent   = 100 // receipts that are looked through for those of a lease
 )
 
 // find is a lease that the viewer may see. A key sees those that its receipts
@@ -203,31 +202,16 @@ func (p *Page) find(r *http.Request) (story, error) {
 }
 
 // asked is the last receipts of a lease that the viewer may see, newest first.
-// When none of the viewer's last ones is of this lease, it is the lease's first.
 func (p *Page) asked(ctx context.Context, v session.Viewer, lease square.Hash) (out []desk.Record, err error) {
-	var recent []desk.Record
+	f := desk.Filter{Lease: lease}
 	switch {
 	case v.IsOwner():
-		recent, err = p.desk.Receipts(ctx, time.Time{}, maxRecent)
 	case v.Role == session.Key && v.Key != "":
-		recent, err = p.desk.ReceiptsOf(ctx, v.Key, time.Time{}, maxRecent)
+		f.Account = v.Key
 	default:
 		return nil, nil
 	}
-	for _, rec := range recent {
-		if rec.Evidence.Receipt.Lease == lease && len(out) < maxReceipts {
-			out = append(out, rec)
-		}
-	}
-	if err != nil || len(out) > 0 {
-		return out, err
-	}
-	first, err := p.desk.LeaseReceipts(ctx, lease, maxReceipts)
-	for _, rec := range first {
-		if v.Asked(rec.Account) {
-			out = append(out, rec)
-		}
-	}
+	out, _, err = p.desk.Receipts(ctx, f, time.Time{}, maxReceipts)
 	return out, err
 }
 

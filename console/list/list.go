@@ -1,5 +1,5 @@
 // Package list is what the console's tables have in common: a bounded query in
-// the address (sort, dir, page and a page's own filters), so that every view can
+// the address (sort, dir and page, or from, and a page's own filters), so that every view can
 // be linked to and works without JavaScript, and the head, form and pager that
 // make such addresses.
 package list
@@ -29,6 +29,9 @@ type Spec struct {
 	Title   string // of the table, for those who cannot see it
 	Columns []Column
 	Filters []Filter
+	// Chain makes it a list without numbered pages: each page says from where the
+	// next goes on, as its source has it, and nothing is counted or sorted.
+	Chain bool
 	// Sort is the column that orders the list when the address says nothing;
 	// Desc whether the greatest comes first.
 	Sort string
@@ -54,7 +57,8 @@ type Option struct{ Value, Title string }
 type Query struct {
 	Sort    string
 	Desc    bool
-	Page    int // from 1
+	Page    int    // from 1
+	From    string // where a chain goes on; empty: its beginning
 	Filters map[string]string
 }
 
@@ -83,6 +87,11 @@ func (s Spec) Parse(v url.Values) (Query, error) {
 			return q, ui.BadInput("page", fmt.Sprintf("it is a number from 1 to %d", MaxRows/PageSize))
 		}
 		q.Page = n
+	}
+	if s.Chain {
+		if q.From = v.Get("from"); len(q.From) > maxText {
+			return q, ui.BadInput("from", fmt.Sprintf("it has at most %d bytes", maxText))
+		}
 	}
 	for _, f := range s.Filters {
 		value := v.Get(f.Name)
@@ -116,6 +125,9 @@ func (s Spec) URL(q Query) string {
 	if q.Page > 1 {
 		v.Set("page", strconv.Itoa(q.Page))
 	}
+	if q.From != "" {
+		v.Set("from", q.From)
+	}
 	if len(v) == 0 {
 		return s.Path
 	}
@@ -127,6 +139,12 @@ func (s Spec) URL(q Query) string {
 func (q Query) sorted(c Column) Query {
 	q.Desc = q.Sort == c.Name && !q.Desc
 	q.Sort, q.Page = c.Name, 1
+	return q
+}
+
+// goingOn is the query of a chain from another place.
+func (q Query) goingOn(from string) Query {
+	q.From = from
 	return q
 }
 

@@ -317,9 +317,9 @@ func (p *Page) saw(ctx context.Context, v session.Viewer, a *account) error {
 	var err error
 	switch {
 	case v.IsOwner():
-		recs, err = p.desk.Receipts(ctx, time.Time{}, maxReceipts)
+		recs, _, err = p.desk.Receipts(ctx, desk.Filter{}, time.Time{}, maxReceipts)
 	case v.Role == session.Key:
-		recs, err = p.desk.ReceiptsOf(ctx, v.Key, time.Time{}, maxReceipts)
+		recs, _, err = p.desk.Receipts(ctx, desk.Filter{Account: v.Key}, time.Time{}, maxReceipts)
 	}
 	if err != nil {
 		return fmt.Errorf("read the receipts: %w", err)

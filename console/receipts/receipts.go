@@ -1,31 +1,28 @@
 // Package receipts is the console's list of what was asked and paid, and the
-// story of each request: who answered, with which model, for what price, by
-// which voucher, in which transaction it was paid, and how it was verified.
+// story of each request: who answered, with what, for what price, by which
+// voucher, in which transaction it was paid, and how it was verified.
 package receipts
 
 import (
-	"context"
 	"fmt"
 	"net/http"
-	"sync"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/torg-network/torg/console/list"
+	"github.com/torg-network/torg/console/session"
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/desk"
-	"github.com/torg-network/torg/trade/infer"
 )
 
 // Page lists and shows receipts.
 type Page struct {
 	desk    source.Desk
 	history source.History
-
-	mu   sync.Mutex
-	rows []*row // newest first: the last list.MaxRows that were read
 }
 
 // New makes the page.
@@ -41,95 +38,27 @@ func (p *Page) Routes(r ui.Router) {
 	r.Handle("POST /receipts/{id}/audit", p.audit)
 }
 
-// row is what the list knows of a receipt.
+// row is a receipt in the list.
 type row struct {
-	id         square.Hash
-	time       time.Time
-	model      string
-	provider   string
-	account    string // the API key it was for
-	prompt     uint64
-	completion uint64
-	price      uint64
-	denom      string
-	ttft       time.Duration
-	audit      desk.Audit
-	exact      bool
+	desk.Record
+	again bool // it can be checked by doing it again
 }
 
-func rowOf(r desk.Record) *row {
-	out := &row{
-		id: r.ID, time: r.Time, model: r.Subject, provider: r.Provider.String(), account: r.Account,
-		price: r.Evidence.Receipt.Price, denom: r.Denom, ttft: r.Latency, audit: r.Audit, exact: exact(r),
+// metered is what a receipt meters, in words.
+func metered(units []desk.Metered) string {
+	words := make([]string, len(units))
+	for i, m := range units {
+		words[i] = ui.Number(m.Count) + " " + unit(m)
 	}
-	out.prompt, out.completion = tokens(r)
-	return out
+	return strings.Join(words, ", ")
 }
 
-// exact reports whether an answer can be run again.
-func exact(r desk.Record) bool {
-	q, err := infer.DecodeRequest(r.Evidence.Request)
-	return err == nil && q.Kind == infer.Exact
-}
-
-// tokens are the metered units of a question and its answer.
-func tokens(r desk.Record) (prompt, completion uint64) {
-	u := r.Evidence.Receipt.Units
-	if len(u) > 0 {
-		prompt = u[0]
-	}
-	if len(u) > 1 {
-		completion = u[1]
-	}
-	return prompt, completion
-}
-
-// latest brings the rows up to date: what is new is read, and of what is known
-// the newest are read again, since audits come after the receipt.
-func (p *Page) latest(ctx context.Context) ([]*row, error) {
-	const again = 100
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	known := make(map[square.Hash]bool, again)
-	for _, r := range p.rows[:min(len(p.rows), again)] {
-		known[r.id] = true
-	}
-	var fresh []*row
-	var before time.Time
-	for len(fresh) < list.MaxRows {
-		rs, err := p.desk.Receipts(ctx, before, again)
-		if err != nil {
-			return nil, err
-		}
-		met := false
-		for _, r := range rs {
-			met = met || known[r.ID]
-			fresh = append(fresh, rowOf(r))
-		}
-		if met || len(rs) < again {
-			break
-		}
-		before = rs[len(rs)-1].Time
-	}
-	// What was read again takes the place of what was known of it.
-	read := make(map[square.Hash]bool, len(fresh))
-	for _, r := range fresh {
-		read[r.id] = true
-	}
-	rows := make([]*row, 0, len(fresh)+len(p.rows))
-	rows = append(rows, fresh...)
-	for _, r := range p.rows {
-		if !read[r.id] {
-			rows = append(rows, r)
-		}
-	}
-	p.rows = rows[:min(len(rows), list.MaxRows)]
-	return p.rows, nil
-}
+// unit is a unit's name as people read it.
+func unit(m desk.Metered) string { return strings.ReplaceAll(m.Unit, "_", "\u00a0") }
 
 // verified are the ways an answer can have been verified, to filter by.
 var verified = func() []list.Option {
-	out := []list.Option{{Value: "", Title: "Any"}, {Value: "none", Title: "signed only"}}
+	out := []list.Option{{Value: "", Title: "Any"}, {Value: none, Title: "signed only"}}
 	for _, a := range []desk.Audit{desk.AuditEqual, desk.AuditProven, desk.AuditUnproven, desk.AuditDifferent, desk.AuditChallenged, desk.AuditSlashed, desk.AuditUpheld} {
 		_, words, _ := ui.Verified(a, true)
 		out = append(out, list.Option{Value: string(a), Title: words})
@@ -138,27 +67,47 @@ var verified = func() []list.Option {
 }()
 
 var spec = list.Spec{
-	Path: "/receipts", Title: "Receipts", Sort: "time", Desc: true,
+	Path: "/receipts", Title: "Receipts", Chain: true,
 	Columns: []list.Column{
-		{Title: "Receipt"}, {Name: "time", Title: "When"}, {Name: "model", Title: "Model"}, {Name: "provider", Title: "Provider"},
-		{Name: "prompt", Title: "Prompt", Number: true}, {Name: "answer", Title: "Answer", Number: true},
-		{Name: "price", Title: "Price", Number: true}, {Name: "ttft", Title: "First token", Number: true}, {Name: "verified", Title: "Verified"},
+		{Title: "Receipt"}, {Title: "When"}, {Title: "What"}, {Title: "Provider"}, {Title: "Metered"},
+		{Title: "Price", Number: true}, {Title: "Began after", Number: true}, {Title: "Verified"},
 	},
 	Filters: []list.Filter{
-		{Name: "model", Title: "Model"}, {Name: "provider", Title: "Provider"},
+		{Name: "what", Title: "What, in full"}, {Name: "provider", Title: "Provider"}, {Name: "key", Title: "API key"},
 		{Name: "verified", Title: "Verified", Options: verified},
 	},
 }
 
-var compare = map[string]func(a, b *row) int{
-	"time":     func(a, b *row) int { return a.time.Compare(b.time) },
-	"model":    list.By(func(r *row) string { return r.model }),
-	"provider": list.By(func(r *row) string { return r.provider }),
-	"prompt":   list.By(func(r *row) uint64 { return r.prompt }),
-	"answer":   list.By(func(r *row) uint64 { return r.completion }),
-	"price":    list.By(func(r *row) uint64 { return r.price }),
-	"ttft":     list.By(func(r *row) time.Duration { return r.ttft }),
-	"verified": list.By(func(r *row) desk.Audit { return r.audit }),
+// none is the filter's word for receipts that nobody has looked at.
+const none = "none"
+
+// chosen reads what an address asks for, and from where. ok is whether the viewer
+// may have any.
+func chosen(v session.Viewer, q list.Query) (f desk.Filter, before time.Time, ok bool, err error) {
+	f = desk.Filter{Subject: q.Filters["what"], Account: q.Filters["key"]}
+	if p := q.Filters["provider"]; p != "" {
+		if f.Provider, err = square.ParseAddress(p); err != nil {
+			return f, before, false, ui.BadInput("provider", "write the whole address, torg1… or 0x…")
+		}
+	}
+	switch a := q.Filters["verified"]; a {
+	case none:
+		f.Signed = true
+	default:
+		f.Audit = desk.Audit(a)
+	}
+	if q.From != "" {
+		n, err := strconv.ParseInt(q.From, 10, 64)
+		if err != nil || n < 0 {
+			return f, before, false, ui.BadInput("from", "take it from the page’s own links")
+		}
+		before = time.UnixMicro(n)
+	}
+	ok = v.IsOwner() || v.Asked(v.Key) && (f.Account == "" || f.Account == v.Key)
+	if !v.IsOwner() {
+		f.Account = v.Key
+	}
+	return f, before, ok, nil
 }
 
 func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
@@ -166,21 +115,26 @@ func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	rows, err := p.latest(r.Context())
-	if err != nil {
-		return fmt.Errorf("read the receipts: %w", err)
-	}
 	viewer := ui.Of(r.Context()).Viewer()
-	model, provider, audit := q.Filters["model"], q.Filters["provider"], q.Filters["verified"]
-	if audit == "none" {
-		audit = string(desk.AuditNone)
+	f, before, ok, err := chosen(viewer, q)
+	if err != nil {
+		return err
 	}
-	some := q.Filters["verified"] != ""
-	view := list.Choose(rows, q, func(r *row) bool {
-		return viewer.Asked(r.account) && list.Contains(r.model, model) && list.Contains(r.provider, provider) &&
-			(!some || string(r.audit) == audit)
-	}, compare)
-	return ui.Render(w, r, ui.View{Title: "Receipts"}, table(viewer, q, view))
+	var rows []row
+	from := ""
+	if ok {
+		rs, next, err := p.desk.Receipts(r.Context(), f, before, list.PageSize)
+		if err != nil {
+			return fmt.Errorf("read the receipts: %w", err)
+		}
+		for _, rec := range rs {
+			rows = append(rows, row{rec, p.desk.Again(rec)})
+		}
+		if !next.IsZero() {
+			from = strconv.FormatInt(next.UnixMicro(), 10)
+		}
+	}
+	return ui.Render(w, r, ui.View{Title: "Receipts"}, table(viewer, q, rows, from))
 }
 
 // find is a receipt that the viewer may see.
@@ -202,6 +156,7 @@ func (p *Page) find(r *http.Request) (desk.Record, error) {
 // story is what a receipt's page tells.
 type story struct {
 	rec     desk.Record
+	again   bool // it can be checked by doing it again
 	words   source.Words
 	unread  string // why there are none
 	events  []source.Event
@@ -214,7 +169,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s := story{rec: rec}
+	s := story{rec: rec, again: p.desk.Again(rec)}
 	if s.words, err = p.desk.Words(rec.Evidence); err != nil {
 		s.unread = err.Error()
 	}
@@ -241,7 +196,7 @@ func (p *Page) audit(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return &ui.Failure{Status: http.StatusConflict, Title: "It could not be told", Words: err.Error()}
 	}
-	_, _, sentence := ui.Verified(verdict, exact(rec))
+	_, _, sentence := ui.Verified(verdict, p.desk.Again(rec))
 	ui.Of(r.Context()).Session.Notify("Audited. " + sentence)
 	http.Redirect(w, r, "/receipts/"+rec.ID.String(), http.StatusSeeOther)
 	return nil

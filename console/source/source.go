@@ -116,14 +116,17 @@ type History interface {
 // Desk is what this machine's buyer knows; *buyer.Desk is one.
 type Desk interface {
 	Models(ctx context.Context) ([]buyer.Model, error)
-	Receipts(ctx context.Context, before time.Time, n int) ([]desk.Record, error)
-	ReceiptsOf(ctx context.Context, account string, before time.Time, n int) ([]desk.Record, error)
+	// Receipts lists at most n that a filter chooses, the newest before a time first
+	// (zero: now), without their request and result. next is the time before which to
+	// look on; zero at the end.
+	Receipts(ctx context.Context, f desk.Filter, before time.Time, n int) (rs []desk.Record, next time.Time, err error)
 	Receipt(ctx context.Context, id square.Hash) (desk.Record, error)
-	LeaseReceipts(ctx context.Context, lease square.Hash, n int) ([]desk.Record, error)
 	Audit(ctx context.Context, id square.Hash) (desk.Audit, error)
 	CloseLease(ctx context.Context, id square.Hash) error
 	// Standing is what each lease of this machine's wallet owes by vouchers.
 	Standing() map[square.Hash]desk.Standing
+	// Again reports whether the work of a receipt can be done again here.
+	Again(desk.Record) bool
 	// Words opens a receipt's evidence; an error says why it cannot be read.
 	Words(e square.Evidence) (Words, error)
 }
@@ -140,7 +143,7 @@ type Words struct {
 // Keys are the API keys; *keys.Store is one.
 type Keys interface {
 	Check(secret string) (keys.Key, error)
-	List() []keys.Key
+	List(text, after string, n int) (ks []keys.Key, next string)
 	Get(id string) (keys.Key, error)
 	Create(keys.Grant) (secret string, k keys.Key, err error)
 	Revoke(id string) (keys.Key, error)

@@ -73,6 +73,7 @@ const (
 	maxRows     = 20   // that are listed
 	maxChannels = 100
 	maxHistory  = 50
+	maxKeys     = 50
 )
 
 // standing is a lease that holds money of the account's.
@@ -101,6 +102,9 @@ type view struct {
 	Earning     []source.Channel // of which it is the receiver
 	Changes     []change
 	Keys        []keys.Key
+	KeysLike    string    // what their names or ids contain,
+	KeysAfter   string    // after which key they begin, empty: the first,
+	KeysNext    string    // and after which the next page does; empty: there is none
 	Key         *keys.Key // of a key's own session
 	New         *created
 	Send        transfer
@@ -129,7 +133,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 }
 
 // render fills in what the viewer may see and writes the page: five questions
-// to the ledger at most, whatever there is.
+// to the ledger at most, and so many rows of everything, whatever there is.
 func (p *Page) render(w http.ResponseWriter, r *http.Request, v view, status int) error {
 	ctx := r.Context()
 	v.Viewer, v.Owner, v.Chain = ui.Of(ctx).Viewer(), p.Owner, p.Ledger.ChainID()
@@ -195,7 +199,11 @@ func (p *Page) render(w http.ResponseWriter, r *http.Request, v view, status int
 		v.Changes = append(v.Changes, change{e, in, out})
 	}
 	if v.Viewer.IsOwner() {
-		v.Keys = p.Keys.List()
+		q := r.URL.Query()
+		if v.KeysLike, v.KeysAfter = q.Get("keys"), q.Get("after"); len(v.KeysLike) > keys.MaxName || len(v.KeysAfter) > keys.MaxName {
+			return ui.BadInput("keys", fmt.Sprintf("it has at most %d bytes", keys.MaxName))
+		}
+		v.Keys, v.KeysNext = p.Keys.List(v.KeysLike, v.KeysAfter, maxKeys)
 	}
 	return ui.Render(w, r, ui.View{Title: "Wallet", Islands: []string{"wallet"}, Status: status}, body(v))
 }

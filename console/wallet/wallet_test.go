@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -341,4 +342,44 @@ func FuzzForms(f *testing.F) {
 			t.Errorf("%q moved money: %q", form, bank.sent)
 		}
 	})
+}
+
+// Many keys are shown some at a time, and found by their name.
+func TestManyKeys(t *testing.T) {
+	s := consoletest.Open(t, consoletest.New(), nil)
+	var last keys.Key
+	for n := range 120 {
+		var err error
+		if _, last, err = s.Keys.Create(keys.Grant{Name: fmt.Sprintf("program %03d", n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := s.AsOwner()
+	seen, pages := map[string]bool{}, 0
+	for path := "/wallet"; path != "" && pages < 9; pages++ {
+		r, next := b.Get(path).Is(200), ""
+		on := 0
+		r.Each("th", func(n *html.Node) {
+			if consoletest.Attr(n, "scope") == "row" {
+				seen[consoletest.TextOf(n)] = true
+				on++
+			}
+		})
+		if on > 50 {
+			t.Errorf("%d keys are on a page", on)
+		}
+		r.Each("a", func(n *html.Node) {
+			if consoletest.Attr(n, "rel") == "next" {
+				next, _, _ = strings.Cut(consoletest.Attr(n, "href"), "#")
+			}
+		})
+		path = next
+	}
+	if len(seen) != 121 || pages != 3 { // and the owner's
+		t.Errorf("%d keys on %d pages", len(seen), pages)
+	}
+	b.Get("/wallet?keys=PROGRAM+11").Is(200).Has("program 119").Lacks("program 011", "program 120")
+	b.Get("/wallet?keys="+last.ID).Is(200).Has(last.Name).Lacks("program 001")
+	b.Get("/wallet?keys=nothing").Is(200).Has("Nothing like that")
+	b.Get("/wallet?keys=" + strings.Repeat("x", 200)).Is(http.StatusBadRequest)
 }

@@ -5,17 +5,18 @@
 //
 //	GET    /admin/v1/status
 //	POST   /admin/v1/console                  → {"url":"http://…"}, which opens the owner's console once
-//	GET    /admin/v1/keys                     → {"data":[Key…]}
+//	GET    /admin/v1/keys?limit=&after=       → {"data":[Key…],"next":"key_…"}, oldest first
 //	POST   /admin/v1/keys                     Grant → {"key":Key,"secret":"torg-…"}
 //	GET    /admin/v1/keys/{id}                → Key
 //	POST   /admin/v1/keys/{id}/revoke         → Key
 //	POST   /admin/v1/keys/{id}/budget         {"budget":"123"|null} → Key
 //	GET    /admin/v1/provider                 → what this machine sells and how it does
 //	POST   /admin/v1/provider                 {"paused":true,"lanes":8} → the same
-//	GET    /admin/v1/receipts?limit=&before=  → {"data":[Receipt…]}, newest first
-//	GET    /admin/v1/receipts/{id}            → Receipt, with its evidence
+//	GET    /admin/v1/receipts?limit=&before=  → {"data":[Receipt…],"next":"2026-…"}, newest first;
+//	                                          also &key= &lease= &provider= &what=, each in full
+//	GET    /admin/v1/receipts/{id}            → Receipt, with its evidence; the beginning of an id will do
 //	POST   /admin/v1/receipts/{id}/audit      → Audit
-//	GET    /admin/v1/leases                   → {"data":[Lease…]}
+//	GET    /admin/v1/leases?limit=&after=     → {"data":[Lease…],"next":"…"}
 //	POST   /admin/v1/leases/{id}/close        → Lease
 //	POST   /admin/v1/orders                   {"order":Order,"job":base64} → how it stands; what is left out of the order is filled in
 //	GET    /admin/v1/orders                   → {"data":[…]}
@@ -23,6 +24,9 @@
 //	GET    /admin/v1/history/lease/{id}       → {"data":[event…]}, in order
 //	GET    /admin/v1/history/account/{id}     → {"data":[event…]}, newest first
 //	GET    /admin/v1/pprof/{profile}          → what go tool pprof reads: profile?seconds=, trace?seconds=, heap, goroutine, …
+//
+// A list has limit (1 to 1000; 100) of its rows, and next, where there are more: what
+// after, or before, is to be for them.
 //
 // A failure is {"error":{"code","message"}} with the status that fits: 400, 401,
 // 403, 404, 501 where this process has no such thing, 500.
@@ -61,9 +65,16 @@ type Receipt struct {
 	Model    string           `json:"model"`
 	Denom    string           `json:"denom"`
 	Receipt  square.Receipt   `json:"receipt"`
+	Units    []Metered        `json:"units"` // the receipt's, by name
 	Sig      square.Signature `json:"signature"`
 	Audited  string           `json:"audited,omitempty"` // "", "ok", "fraud" or why it could not be told
 	Evidence *square.Evidence `json:"evidence,omitempty"`
+}
+
+// Metered is how much of a unit a receipt meters.
+type Metered struct {
+	Unit  string `json:"unit"`
+	Count uint64 `json:"count,string"`
 }
 
 // Lease is one standing or ended lease of this buyer's.
@@ -90,16 +101,26 @@ type Audit struct {
 // ErrNotFound is wrapped by a source that has no such receipt or lease.
 var ErrNotFound = errors.New("not found")
 
+// Filter chooses receipts by what all its fields say; a zero field says nothing.
+type Filter struct {
+	Key      string // the API key's id
+	Lease    square.Hash
+	Provider square.Address
+	What     string // the model's name
+}
+
 // Receipts lists what was paid for, newest first, older than before where that
-// is set.
+// is set. next is the time before which to go on, zero at the end. Find is the id
+// that begins with these digits.
 type Receipts interface {
-	Receipts(ctx context.Context, before time.Time, limit int) ([]Receipt, error)
+	Receipts(ctx context.Context, f Filter, before time.Time, limit int) (rs []Receipt, next time.Time, err error)
 	Receipt(ctx context.Context, id square.Hash) (Receipt, error)
+	Find(ctx context.Context, digits string) (square.Hash, error)
 }
 
 // Leases lists and ends leases.
 type Leases interface {
-	Leases(ctx context.Context) ([]Lease, error)
+	Leases(ctx context.Context, after string, limit int) (ls []Lease, next string, err error)
 	CloseLease(ctx context.Context, id square.Hash) (Lease, error)
 }
 
@@ -319,11 +340,30 @@ func read(r *http.Request, v any) error {
 	return nil
 }
 
-func list[T any](v []T) map[string]any {
+// page is a page of a list.
+type page[T any] struct {
+	Data []T    `json:"data"`
+	Next string `json:"next,omitempty"`
+}
+
+func list[T any](v []T, next string) page[T] {
 	if v == nil {
 		v = []T{}
 	}
-	return map[string]any{"data": v}
+	return page[T]{v, next}
+}
+
+// limit is how many rows of a list are asked for.
+func limit(r *http.Request) (int, error) {
+	s := r.URL.Query().Get("limit")
+	if s == "" {
+		return 100, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > maxList {
+		return 0, refuse(http.StatusBadRequest, "bad_request", fmt.Sprintf("limit: want 1 to %d", maxList))
+	}
+	return n, nil
 }
 
 func (h *handler) status(r *http.Request) (any, error) {
@@ -363,11 +403,15 @@ func (h *handler) setProvider(r *http.Request) (any, error) {
 	return h.Provider.ProviderReport(), nil
 }
 
-func (h *handler) listKeys(*http.Request) (any, error) {
+func (h *handler) listKeys(r *http.Request) (any, error) {
 	if h.Keys == nil {
 		return nil, absent("API keys")
 	}
-	return list(h.Keys.List()), nil
+	n, err := limit(r)
+	if err != nil {
+		return nil, err
+	}
+	return list(h.Keys.List("", r.URL.Query().Get("after"), n)), nil
 }
 
 func (h *handler) getKey(r *http.Request) (any, error) {
@@ -452,35 +496,51 @@ func (h *handler) listReceipts(r *http.Request) (any, error) {
 	if h.Receipts == nil {
 		return nil, absent("receipts")
 	}
-	limit, before := 100, time.Time{}
-	if s := r.URL.Query().Get("limit"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > maxList {
-			return nil, refuse(http.StatusBadRequest, "bad_request", fmt.Sprintf("limit: want 1 to %d", maxList))
-		}
-		limit = n
-	}
-	if s := r.URL.Query().Get("before"); s != "" {
-		t, err := time.Parse(time.RFC3339Nano, s)
-		if err != nil {
-			return nil, refuse(http.StatusBadRequest, "bad_request", "before: want a time such as 2026-01-31T12:00:00Z")
-		}
-		before = t
-	}
-	out, err := h.Receipts.Receipts(r.Context(), before, limit)
+	n, err := limit(r)
 	if err != nil {
 		return nil, err
 	}
-	return list(out), nil
+	q := r.URL.Query()
+	bad := func(field string, err error) error {
+		return refuse(http.StatusBadRequest, "bad_request", field+": "+err.Error())
+	}
+	f, before := Filter{Key: q.Get("key"), What: q.Get("what")}, time.Time{}
+	if s := q.Get("lease"); s != "" {
+		if f.Lease, err = square.ParseHash(s); err != nil {
+			return nil, bad("lease", err)
+		}
+	}
+	if s := q.Get("provider"); s != "" {
+		if f.Provider, err = square.ParseAddress(s); err != nil {
+			return nil, bad("provider", err)
+		}
+	}
+	if s := q.Get("before"); s != "" {
+		if before, err = time.Parse(time.RFC3339Nano, s); err != nil {
+			return nil, bad("before", errors.New("want a time such as 2026-01-31T12:00:00Z"))
+		}
+	}
+	out, next, err := h.Receipts.Receipts(r.Context(), f, before, n)
+	if err != nil {
+		return nil, err
+	}
+	if next.IsZero() {
+		return list(out, ""), nil
+	}
+	return list(out, next.UTC().Format(time.RFC3339Nano)), nil
 }
 
 func (h *handler) getReceipt(r *http.Request) (any, error) {
 	if h.Receipts == nil {
 		return nil, absent("receipts")
 	}
-	id, err := id(r)
+	id, err := square.ParseHash(r.PathValue("id"))
 	if err != nil {
-		return nil, err
+		if id, err = h.Receipts.Find(r.Context(), r.PathValue("id")); errors.Is(err, ErrNotFound) {
+			return nil, err
+		} else if err != nil {
+			return nil, refuse(http.StatusBadRequest, "bad_request", err.Error())
+		}
 	}
 	return h.Receipts.Receipt(r.Context(), id)
 }
@@ -500,11 +560,15 @@ func (h *handler) listLeases(r *http.Request) (any, error) {
 	if h.Leases == nil {
 		return nil, absent("leases")
 	}
-	out, err := h.Leases.Leases(r.Context())
+	n, err := limit(r)
 	if err != nil {
 		return nil, err
 	}
-	return list(out), nil
+	out, next, err := h.Leases.Leases(r.Context(), r.URL.Query().Get("after"), n)
+	if err != nil {
+		return nil, err
+	}
+	return list(out, next), nil
 }
 
 func (h *handler) leaseHistory(r *http.Request) (any, error) {

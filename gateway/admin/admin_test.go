@@ -3,6 +3,7 @@ package admin_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -23,11 +24,24 @@ type books struct{ closed []square.Hash }
 
 var one, two = square.Hash{1}, square.Hash{2}
 
-func (b *books) Receipts(_ context.Context, before time.Time, limit int) ([]admin.Receipt, error) {
-	if !before.IsZero() {
-		return nil, nil
+func (b *books) Receipts(_ context.Context, f admin.Filter, before time.Time, limit int) ([]admin.Receipt, time.Time, error) {
+	if !before.IsZero() || f.Key == "nobody" {
+		return nil, time.Time{}, nil
 	}
-	return []admin.Receipt{{ID: two}, {ID: one}}[:min(limit, 2)], nil
+	if limit == 1 {
+		return []admin.Receipt{{ID: two, Model: f.What}}, time.UnixMicro(1_700_000_000_123_456), nil
+	}
+	return []admin.Receipt{{ID: two}, {ID: one}}, time.Time{}, nil
+}
+
+func (b *books) Find(_ context.Context, digits string) (square.Hash, error) {
+	switch digits {
+	case "01":
+		return one, nil
+	case "03":
+		return one, fmt.Errorf("receipt %s: %w", digits, admin.ErrNotFound)
+	}
+	return one, errors.New("want hexadecimal digits")
 }
 
 func (b *books) Receipt(_ context.Context, id square.Hash) (admin.Receipt, error) {
@@ -37,7 +51,12 @@ func (b *books) Receipt(_ context.Context, id square.Hash) (admin.Receipt, error
 	return admin.Receipt{ID: one, Model: "tiny", Evidence: &square.Evidence{Request: []byte("q")}}, nil
 }
 
-func (b *books) Leases(context.Context) ([]admin.Lease, error) { return nil, nil }
+func (b *books) Leases(_ context.Context, after string, limit int) ([]admin.Lease, string, error) {
+	if after != "" || limit != 1 {
+		return nil, "", nil
+	}
+	return []admin.Lease{{ID: one}}, "more", nil
+}
 
 func (b *books) CloseLease(_ context.Context, id square.Hash) (admin.Lease, error) {
 	b.closed = append(b.closed, id)
@@ -112,6 +131,18 @@ func TestAdmin(t *testing.T) {
 		{"GET", "/admin/v1/receipts", "", 200, two.String()},
 		{"GET", "/admin/v1/receipts?limit=1&before=2026-01-02T03:04:05Z", "", 200, `{"data":[]}`},
 		{"GET", "/admin/v1/receipts?limit=0", "", 400, "limit"},
+		{"GET", "/admin/v1/receipts?limit=1&what=tiny", "", 200, `"model":"tiny"`},
+		{"GET", "/admin/v1/receipts?limit=1", "", 200, `"next":"2023-11-14T22:13:20.123456Z"`},
+		{"GET", "/admin/v1/receipts?key=nobody", "", 200, `{"data":[]}`},
+		{"GET", "/admin/v1/receipts?lease=1", "", 400, "lease"},
+		{"GET", "/admin/v1/receipts?provider=torg1", "", 400, "provider"},
+		{"GET", "/admin/v1/receipts/01", "", 200, one.String()},
+		{"GET", "/admin/v1/receipts/03", "", 404, "not_found"},
+		{"GET", "/admin/v1/leases?limit=1", "", 200, `"next":"more"`},
+		{"GET", "/admin/v1/leases?limit=1&after=more", "", 200, `{"data":[]}`},
+		{"GET", "/admin/v1/leases?limit=1001", "", 400, "limit"},
+		{"GET", "/admin/v1/keys?limit=x", "", 400, "limit"},
+		{"GET", "/admin/v1/keys?limit=1&after=" + made.Key.ID, "", 200, `{"data":[]}`},
 		{"GET", "/admin/v1/receipts?before=yesterday", "", 400, "before"},
 		{"GET", "/admin/v1/receipts/" + one.String(), "", 200, `"request":"cQ=="`},
 		{"GET", "/admin/v1/receipts/" + two.String(), "", 404, "not_found"},

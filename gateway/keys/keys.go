@@ -22,11 +22,16 @@
 // nothing of its own about money. A sum kept here as well would differ from the
 // receipts after a crash, one way or the other. Reservations are in memory alone;
 // of a request that a crash cut off, the payer knows what it may still cost.
-// A store that follows nobody adds up what is settled and writes it down a few
-// milliseconds later.
+//
+// # Disk
+//
+// A bbolt file with one bucket, "keys": hash of the secret → Key, as JSON, without
+// what it has spent and reserved. It is written when a key is made or changed, and
+// read when the store is opened: all keys are in memory, some 400 bytes each.
 package keys
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
@@ -121,24 +126,23 @@ func (e *BudgetError) Error() string {
 type account struct {
 	Key
 	hash             square.Hash
+	settled          uint64 // base units, where nobody is followed
 	requests, tokens bucket
 	inside           int // requests that entered and have not left
 }
 
 // Store holds the accounts. Its methods may be called from many goroutines.
 type Store struct {
-	db      *bbolt.DB
-	now     func() time.Time
-	kick    chan struct{} // there is something to write
-	stop    chan struct{}
-	stopped chan struct{} // the writer has ended
+	db  *bbolt.DB
+	now func() time.Time
+
+	writing sync.Mutex // one change at a time: on disk first, then in memory
 
 	mu     sync.Mutex
 	byHash map[square.Hash]*account
 	byID   map[string]*account
-	next   *batch
+	order  []*account             // the oldest first
 	spent  func(id string) uint64 // what keys have spent; nil: what was settled here
-	broken error                  // the first failed write; nothing is admitted after it
 	closed bool
 }
 
@@ -153,17 +157,12 @@ func Open(path string, now func() time.Time) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key store %s: %w", path, err)
 	}
-	s := &Store{
-		db: db, now: now,
-		byHash: map[square.Hash]*account{}, byID: map[string]*account{},
-		kick: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
-	}
+	s := &Store{db: db, now: now, byHash: map[square.Hash]*account{}, byID: map[string]*account{}}
 	if err := s.load(); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("key store %s: %w", path, err)
 	}
-	s.next = newBatch()
-	go s.write()
+	slices.SortFunc(s.order, older)
 	return s, nil
 }
 
@@ -182,15 +181,30 @@ func (s *Store) load() error {
 			if err := json.Unmarshal(v, &a.Key); err != nil {
 				return fmt.Errorf("key %x: %w", h[:6], err)
 			}
-			a.Reserved = 0
-			s.add(a)
+			a.Spent, a.Reserved = 0, 0
+			s.byHash[a.hash], s.byID[a.ID] = a, a
+			s.order = append(s.order, a)
 			return nil
 		})
 	})
 }
 
-func (s *Store) add(a *account) {
-	s.byHash[a.hash], s.byID[a.ID] = a, a
+// older compares by when keys were made.
+func older(a, b *account) int {
+	return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
+}
+
+// put writes a key down.
+func (s *Store) put(hash square.Hash, k Key) error {
+	k.Spent, k.Reserved = 0, 0
+	v, err := json.Marshal(k)
+	if err != nil {
+		return err
+	}
+	if err := s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketKeys).Put(hash[:], v) }); err != nil {
+		return fmt.Errorf("write the key down: %w", err)
+	}
+	return nil
 }
 
 // Follow has the store ask what a key has spent, in base units: by its receipts,
@@ -224,37 +238,50 @@ func (s *Store) Create(g Grant) (secret string, k Key, err error) {
 		ID: "key_" + hex.EncodeToString(a.hash[:6]), Name: g.Name, Created: s.now().UTC().Truncate(time.Second),
 		Expires: g.Expires, Budget: clone(g.Budget), Requests: g.Requests, Tokens: g.Tokens,
 	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
-	if err := s.usable(); err != nil {
-		s.mu.Unlock()
+	err = s.usable()
+	if s.byID[a.ID] != nil {
+		err = errors.New("key: two keys drew the same id; try again")
+	}
+	s.mu.Unlock()
+	if err != nil {
 		return "", Key{}, err
 	}
-	if s.byID[a.ID] != nil {
-		s.mu.Unlock()
-		return "", Key{}, errors.New("key: two keys drew the same id; try again")
+	if err := s.put(a.hash, a.Key); err != nil {
+		return "", Key{}, err
 	}
-	s.add(a)
-	k = s.copy(a)
-	b := s.touch(a)
-	s.mu.Unlock()
-	return secret, k, s.wait(b)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.byHash[a.hash], s.byID[a.ID] = a, a
+	at, _ := slices.BinarySearchFunc(s.order, a, older)
+	s.order = slices.Insert(s.order, at, a)
+	return secret, s.copy(a), nil
 }
 
-// List returns every key, oldest first.
-func (s *Store) List() []Key {
+// List returns at most n keys, the oldest first, that were made after the key with
+// an id (empty: from the first) and whose name or id contains a text. next is the
+// id after which to go on; empty at the end.
+func (s *Store) List(text, after string, n int) (ks []Key, next string) {
 	s.mu.Lock()
-	out := make([]Key, 0, len(s.byID))
-	for _, a := range s.byID {
-		out = append(out, s.copy(a))
+	defer s.mu.Unlock()
+	at := 0
+	if a := s.byID[after]; a != nil {
+		at, _ = slices.BinarySearchFunc(s.order, a, older)
+		at++
 	}
-	s.mu.Unlock()
-	slices.SortFunc(out, func(a, b Key) int {
-		if c := a.Created.Compare(b.Created); c != 0 {
-			return c
+	text = strings.ToLower(text)
+	for _, a := range s.order[at:] {
+		if text != "" && !strings.Contains(a.ID, text) && !strings.Contains(strings.ToLower(a.Name), text) {
+			continue
 		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	return out
+		if len(ks) == n {
+			return ks, next
+		}
+		ks, next = append(ks, s.copy(a)), a.ID
+	}
+	return ks, ""
 }
 
 // Get returns one key by its ID.
@@ -269,7 +296,7 @@ func (s *Store) Get(id string) (Key, error) {
 
 // Revoke disables a key for good. Requests in flight end and settle.
 func (s *Store) Revoke(id string) (Key, error) {
-	return s.change(id, func(a *account) { a.Disabled = true })
+	return s.change(id, func(k *Key) { k.Disabled = true })
 }
 
 // SetBudget sets the most a key may spend in all; nil is no limit. A budget
@@ -278,25 +305,31 @@ func (s *Store) SetBudget(id string, budget *uint64) (Key, error) {
 	if budget != nil && *budget > square.MaxUnits {
 		return Key{}, fmt.Errorf("%w: budget: larger than any supply", ErrGrant)
 	}
-	return s.change(id, func(a *account) { a.Budget = clone(budget) })
+	return s.change(id, func(k *Key) { k.Budget = clone(budget) })
 }
 
-func (s *Store) change(id string, f func(*account)) (Key, error) {
+func (s *Store) change(id string, f func(*Key)) (Key, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
-	a := s.byID[id]
+	a, err := s.byID[id], s.usable()
 	if a == nil {
-		s.mu.Unlock()
-		return Key{}, fmt.Errorf("key %q: %w", id, ErrUnknown)
+		err = fmt.Errorf("key %q: %w", id, ErrUnknown)
 	}
-	if err := s.usable(); err != nil {
+	if err != nil {
 		s.mu.Unlock()
 		return Key{}, err
 	}
-	f(a)
-	k := s.copy(a)
-	b := s.touch(a)
+	k := a.Key
 	s.mu.Unlock()
-	return k, s.wait(b)
+	f(&k)
+	if err := s.put(a.hash, k); err != nil {
+		return Key{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&a.Key)
+	return s.copy(a), nil
 }
 
 // Check says whose key this is. It admits nothing and counts nothing.
@@ -391,35 +424,22 @@ func (h *Hold) Limit() uint64 {
 func (h *Hold) Reserved() uint64 { return h.units }
 
 // Settle replaces the reservation by what the request did cost, which a store
-// that follows a payer hears from there. It holds from
-// now on in memory and is on disk when written returns, or by itself a few
-// milliseconds later: a caller that has an answer to give need not wait, for a
-// store that could not write admits no more requests ([Store.Err]). Only the first call
-// counts.
-func (h *Hold) Settle(units, tokens uint64) (written func() error) {
+// that follows a payer hears from there. Only the first call counts.
+func (h *Hold) Settle(units, tokens uint64) {
 	s := h.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h.settled {
-		return func() error { return nil }
+		return
 	}
 	h.settled = true
 	a := h.a
 	a.Reserved -= h.units
+	a.settled += min(units, square.MaxUnits-min(a.settled, square.MaxUnits))
 	a.tokens.adjust(int64(h.tokens) - int64(min(tokens, 1<<40)))
-	if units > 0 && s.spent == nil {
-		a.Spent += min(units, square.MaxUnits-min(a.Spent, square.MaxUnits))
-		s.next.accounts[a] = struct{}{}
-		s.later()
-	}
-	b := s.next
-	return func() error {
-		s.wake()
-		return s.wait(b)
-	}
 }
 
-// Err is the first failed write, after which nothing is admitted.
+// Err says why nothing is admitted.
 func (s *Store) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -427,38 +447,30 @@ func (s *Store) Err() error {
 }
 
 func (s *Store) usable() error {
-	switch {
-	case s.closed:
+	if s.closed {
 		return ErrClosed
-	case s.broken != nil:
-		return fmt.Errorf("the key store cannot write: %w", s.broken)
 	}
 	return nil
 }
 
-// Close writes what is left and closes the file.
+// Close closes the file.
 func (s *Store) Close() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return nil
-	}
 	s.closed = true
 	s.mu.Unlock()
-	close(s.stop)
-	<-s.stopped
-	s.mu.Lock()
-	err := s.broken
-	s.mu.Unlock()
-	return errors.Join(err, s.db.Close())
+	return s.db.Close()
 }
 
 // copy is the account as it is now. The caller holds s.mu.
 func (s *Store) copy(a *account) Key {
 	k := a.Key
+	k.Spent = a.settled
 	if s.spent != nil {
-		k.Spent = min(s.spent(a.ID), square.MaxUnits)
+		k.Spent = s.spent(a.ID)
 	}
+	k.Spent = min(k.Spent, square.MaxUnits)
 	k.Budget = clone(a.Budget)
 	return k
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -71,11 +73,10 @@ func TestLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Settle(41, 10)(); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.Settle(41, 10)(); err != nil { // a second call changes nothing
-		t.Fatal(err)
+	h.Settle(41, 10)
+	h.Settle(41, 10) // a second call changes nothing
+	if k, err := s.Get(id); err != nil || k.Spent != 41 || k.Reserved != 0 {
+		t.Fatalf("settled: %+v %v", k, err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -96,9 +97,10 @@ func TestLife(t *testing.T) {
 
 	s, c = open(t, path)
 	k, err := s.Get(id)
-	if err != nil || k.Spent != 41 || k.Reserved != 0 {
+	if err != nil || k.Spent != 0 || k.Reserved != 0 || *k.Budget != 100 || k.Requests != 5 {
 		t.Fatalf("after reopening: %+v %v", k, err)
 	}
+	s.Follow(func(string) uint64 { return 41 }) // what its receipts say
 	if _, err := s.SetBudget(id, units(50)); err != nil {
 		t.Fatal(err)
 	}
@@ -135,8 +137,8 @@ func TestLife(t *testing.T) {
 	if _, err := s.Revoke("key_none"); !errors.Is(err, ErrUnknown) {
 		t.Errorf("revoke nobody: %v", err)
 	}
-	if n := len(s.List()); n != 2 {
-		t.Errorf("%d keys", n)
+	if ks, next := s.List("", "", 10); len(ks) != 2 || next != "" {
+		t.Errorf("%d keys, and then %q", len(ks), next)
 	}
 	for _, g := range []Grant{{Name: string(make([]byte, MaxName+1))}, {Budget: units(square.MaxUnits + 1)}, {Expires: c.Now()}} {
 		if _, _, err := s.Create(g); !errors.Is(err, ErrGrant) {
@@ -148,8 +150,7 @@ func TestLife(t *testing.T) {
 // TestParallel: a thousand requests race for one budget. Reserved and spent
 // never exceed it, and what is spent is what was settled, to the unit.
 func TestParallel(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.db")
-	s, _ := open(t, path)
+	s, _ := open(t, filepath.Join(t.TempDir(), "keys.db"))
 	const budget = 5000
 	secret, id := create(t, s, Grant{Budget: units(budget)})
 	var settled, refused atomic.Uint64
@@ -172,9 +173,7 @@ func TestParallel(t *testing.T) {
 			}
 			cost := need - uint64(i)%need
 			settled.Add(cost)
-			if err := h.Settle(cost, 0)(); err != nil {
-				t.Error(err)
-			}
+			h.Settle(cost, 0)
 		})
 	}
 	wg.Wait()
@@ -193,19 +192,14 @@ func TestParallel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Settle(10, 0)(); err != nil {
-		t.Fatal(err)
-	}
-	s.Close()
-	s, _ = open(t, path)
+	h.Settle(10, 0)
 	if again, _ := s.Get(id); again.Spent != k.Spent+10 {
-		t.Errorf("on disk: %d, want %d", again.Spent, k.Spent+10)
+		t.Errorf("spent %d, want %d", again.Spent, k.Spent+10)
 	}
 }
 
 // TestCrash copies the file while requests run, which is what a crash leaves
-// behind: what was settled and written is there, and what was not comes from
-// whoever paid.
+// behind: keys are there, and what they have spent comes from whoever paid.
 func TestCrash(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, filepath.Join(dir, "keys.db"))
@@ -218,9 +212,7 @@ func TestCrash(t *testing.T) {
 		return h
 	}
 	done, late := begin(300), begin(500)
-	if err := done.Settle(123, 0)(); err != nil {
-		t.Fatal(err)
-	}
+	done.Settle(123, 0)
 	copied := filepath.Join(dir, "crashed.db")
 	if err := s.db.View(func(tx *bbolt.Tx) error { return tx.CopyFile(copied, 0o600) }); err != nil {
 		t.Fatal(err)
@@ -248,8 +240,8 @@ func TestCrash(t *testing.T) {
 	}
 	paid += 100 // its receipt
 	h.Settle(100, 0)
-	if k := after.List()[0]; k.Spent != 623 || k.Reserved != 0 {
-		t.Errorf("counted twice, or not at all: %+v", k)
+	if ks, _ := after.List("", "", 1); ks[0].Spent != 623 || ks[0].Reserved != 0 {
+		t.Errorf("counted twice, or not at all: %+v", ks[0])
 	}
 	paid = 423 // what may have cost 200 cost nothing
 	if _, err := after.Begin(secret, Need{Units: 577}); err != nil {
@@ -257,20 +249,77 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestBroken: when the disk fails, nothing is admitted any more.
+// TestBroken: what the disk does not take is not so.
 func TestBroken(t *testing.T) {
 	s, _ := open(t, filepath.Join(t.TempDir(), "keys.db"))
-	secret, _ := create(t, s, Grant{})
-	h, err := s.Begin(secret, Need{Units: 5})
-	if err != nil {
-		t.Fatal(err)
-	}
+	secret, id := create(t, s, Grant{})
 	s.db.Close()
-	if err := h.Settle(5, 0)(); err == nil {
-		t.Error("settled on a closed disk")
+	if _, err := s.Revoke(id); err == nil {
+		t.Error("revoked on a closed disk")
 	}
-	if _, err := s.Begin(secret, Need{}); err == nil || s.Err() == nil {
-		t.Error("a store that cannot write admits requests")
+	if _, err := s.SetBudget(id, units(1)); err == nil {
+		t.Error("a budget was set on a closed disk")
+	}
+	if _, _, err := s.Create(Grant{}); err == nil {
+		t.Error("a key was made on a closed disk")
+	}
+	if k, err := s.Check(secret); err != nil || k.Disabled || k.Budget != nil {
+		t.Errorf("a change that failed is there: %+v, %v", k, err)
+	}
+	if ks, _ := s.List("", "", 10); len(ks) != 1 {
+		t.Errorf("%d keys", len(ks))
+	}
+}
+
+// TestList: keys are listed a page at a time, in the order in which they were made,
+// each once, also when some are made meanwhile and after the store was opened again.
+func TestList(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.db")
+	s, c := open(t, path)
+	want := []string{}
+	more := func(n int) {
+		for range n {
+			if len(want)%3 == 0 { // some are made in the same second
+				c.add(time.Second)
+			}
+			_, id := create(t, s, Grant{Name: "Key " + strconv.Itoa(len(want))})
+			want = append(want, id)
+		}
+	}
+	all := func(text string, meanwhile func()) (ids []string) {
+		for after := ""; ; {
+			ks, next := s.List(text, after, 7)
+			for _, k := range ks {
+				ids = append(ids, k.ID)
+			}
+			if after = next; next == "" {
+				return ids
+			}
+			meanwhile()
+		}
+	}
+	more(20)
+	got := all("", func() {
+		if len(want) < 25 {
+			c.add(time.Second)
+			more(1)
+		}
+	})
+	slices.Sort(got)
+	if all := slices.Sorted(slices.Values(want)); !slices.Equal(got, all) {
+		t.Errorf("listed %d, want %d", len(got), len(all))
+	}
+	if got := all("kEY 1", func() {}); len(got) != 11 {
+		t.Errorf("%d keys have a 1 in front, want 11", len(got))
+	}
+	if got := all(want[3], func() {}); len(got) != 1 || got[0] != want[3] {
+		t.Errorf("by its id: %v", got)
+	}
+	before := all("", func() {})
+	s.Close()
+	s, _ = open(t, path)
+	if got := all("", func() {}); !slices.Equal(got, before) {
+		t.Error("opened again, the order is another")
 	}
 }
 
@@ -339,9 +388,7 @@ func BenchmarkBeginSettle(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := h.Settle(1, 1)(); err != nil {
-				b.Fatal(err)
-			}
+			h.Settle(1, 1)
 		}
 	})
 }

@@ -134,7 +134,7 @@ func TestMarket(t *testing.T) {
 	scenarios(t, env)
 
 	// Every receipt of the exact model says what the model says.
-	records, err := buying.Receipts(t.Context(), time.Time{}, 100)
+	records, _, err := buying.Receipts(t.Context(), desk.Filter{}, time.Time{}, 100)
 	if err != nil || len(records) < 30 {
 		t.Fatalf("%d receipts, %v", len(records), err)
 	}

@@ -15,7 +15,14 @@
 //
 // # Disk
 //
-// All state is JSON in the buckets of a journal.Journal, see Buckets.
+// All state is in the buckets of a journal.Journal, see Buckets, as JSON where
+// nothing else is said. A receipt is stored in the same record of its log as its
+// lane's new state and its account's new sum, so that none is ever there without
+// the others, and costs no sync of its own. Its bytes then lie in the journal's
+// segments, and the tree has its number (when it came, in microseconds), an ordinal
+// (it counts receipts, so that too many can be told), what was found of its truth,
+// and a key of the index for its account, lease, provider, name and finding:
+// nothing is ever read through, neither at the start nor for a page.
 package desk
 
 import (
@@ -70,18 +77,20 @@ type Store interface {
 	PutSoon(...journal.Entry) error
 	Update(func(*bolt.Tx) error) error
 	View(func(*bolt.Tx) error) error
+	Body(value []byte) ([]byte, error)
+	Drop(tx *bolt.Tx, bucket string, key []byte) error
 }
 
 // Buckets are the store's buckets that a desk keeps its state in.
-var Buckets = []string{bucketLeases, bucketLanes, bucketReceipts, bucketByTime, bucketByLease, bucketByOwner, bucketAudits, bucketShunned, bucketSpent, bucketJobs, bucketRequests, bucketSeals}
+var Buckets = []string{bucketLeases, bucketLanes, bucketHeads, bucketEvidence, bucketIDs, bucketIndex, bucketAudits, bucketShunned, bucketSpent, bucketJobs, bucketRequests, bucketSeals}
 
 const (
 	bucketLeases   = "desk.leases"   // lease → leaseRecord
 	bucketLanes    = "desk.lanes"    // lease ‖ lane → laneRecord
-	bucketReceipts = "desk.receipts" // receipt → Record
-	bucketByTime   = "desk.time"     // unix milliseconds ‖ receipt
-	bucketByLease  = "desk.lease"    // lease ‖ lane ‖ seq ‖ receipt
-	bucketByOwner  = "desk.owner"    // SHA-256 of the account ‖ unix milliseconds ‖ receipt
+	bucketHeads    = "desk.heads"    // number → [place of the Record], ordinal, 8 bytes ‖ finding
+	bucketEvidence = "desk.evidence" // number → [place of] len(4) request ‖ result
+	bucketIDs      = "desk.ids"      // receipt → number
+	bucketIndex    = "desk.index"    // kind(1) len(1) value ‖ number → nothing
 	bucketAudits   = "desk.audits"   // receipt → nothing: audits to make
 	bucketShunned  = "desk.shunned"  // provider ‖ spec ‖ trade → ledger time until when, unix seconds
 	bucketSpent    = "desk.spent"    // account → what all its receipts charged, 8 bytes
@@ -217,7 +226,8 @@ type Desk struct {
 	listed  time.Time              // when offers were last read, monotonic
 	pending map[square.Hash]int    // audits to make, by lease
 	proving map[square.Hash]bool   // receipts whose proof is under way: not to be audited yet
-	stored  int                    // receipts
+	newest  uint64                 // the last receipt's number,
+	filed   uint64                 // and its ordinal
 	closed  bool
 }
 
@@ -515,9 +525,15 @@ func (d *Desk) load() error {
 		if err := d.loadJobs(tx); err != nil {
 			return err
 		}
-		d.stored = tx.Bucket([]byte(bucketReceipts)).Stats().KeyN
-		return tx.Bucket([]byte(bucketAudits)).ForEach(func(k, _ []byte) error {
-			if rec, err := record(tx, square.Hash(k)); err == nil {
+		if err := d.loadReceipts(tx); err != nil {
+			return err
+		}
+		return tx.Bucket([]byte(bucketAudits)).ForEach(func(id, _ []byte) error {
+			if k, err := known(tx, square.Hash(id)); err == nil {
+				rec, err := d.record(k)
+				if err != nil {
+					return err
+				}
 				d.pending[rec.Evidence.Receipt.Lease]++
 			}
 			return nil

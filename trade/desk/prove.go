@@ -44,8 +44,7 @@ func (d *Desk) prove(ctx context.Context, s *seat, h held, rec Record) error {
 	}
 	err = fmt.Errorf("provider %s: %w: %w", s.key.provider, ErrUnproven, err)
 	d.cfg.Log.Error("an answer was not proven", "lease", h.l.id.Short(), "receipt", id.Short(), "err", err)
-	rec.Audit, rec.Note, rec.Part = AuditUnproven, err.Error(), part
-	if nerr := d.save(bucketReceipts, id[:], rec); nerr != nil {
+	if nerr := d.find(id, finding{AuditUnproven, err.Error(), part}); nerr != nil {
 		d.cfg.Log.Warn("an unproven answer could not be noted", "receipt", id.Short(), "err", nerr)
 	} else if !queued {
 		d.queue(rec)

@@ -96,11 +96,11 @@ func TestPrune(t *testing.T) {
 	}
 	count := func() (byTime, byLease int) {
 		t.Helper()
-		recs, err := d.Receipts(t.Context(), time.Time{}, 100)
+		recs, _, err := d.Receipts(t.Context(), Filter{}, time.Time{}, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
-		recs2, err := d.LeaseReceipts(t.Context(), d.h.l.id, 100)
+		recs2, _, err := d.Receipts(t.Context(), Filter{Lease: d.h.l.id}, time.Time{}, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,11 +118,11 @@ func TestPrune(t *testing.T) {
 	if _, err := d.Receipt(t.Context(), ids[0]); !errors.Is(err, ErrNoReceipt) {
 		t.Errorf("the oldest: %v", err)
 	}
-	recs, _ := d.Receipts(t.Context(), time.Time{}, 1)
+	recs, _, _ := d.Receipts(t.Context(), Filter{}, time.Time{}, 1)
 	if len(recs) != 1 || recs[0].ID != ids[11] {
 		t.Error("the newest is not the newest")
 	}
-	older, _ := d.Receipts(t.Context(), recs[0].Time, 1)
+	older, _, _ := d.Receipts(t.Context(), Filter{}, recs[0].Time, 1)
 	if len(older) != 1 || older[0].ID != ids[10] {
 		t.Error("the one before the newest is another")
 	}
@@ -153,7 +153,7 @@ func TestReceiptsOfAnAccount(t *testing.T) {
 		t.Errorf("the lease stands at %+v, want %d charged", s, charged)
 	}
 	for account, want := range map[string]int{"key_a": 3, "key_b": 2, "key": 0, "key_c": 0} {
-		recs, err := d.ReceiptsOf(t.Context(), account, time.Time{}, 10)
+		recs, _, err := d.Receipts(t.Context(), Filter{Account: account}, time.Time{}, 10)
 		if err != nil || len(recs) != want {
 			t.Fatalf("%s has %d receipts, want %d (%v)", account, len(recs), want, err)
 		}
@@ -163,7 +163,7 @@ func TestReceiptsOfAnAccount(t *testing.T) {
 			}
 		}
 		if want > 1 {
-			older, err := d.ReceiptsOf(t.Context(), account, recs[0].Time, 10)
+			older, _, err := d.Receipts(t.Context(), Filter{Account: account}, recs[0].Time, 10)
 			if err != nil || len(older) != want-1 || older[0].ID != recs[1].ID {
 				t.Errorf("before its newest, %s has %d receipts (%v)", account, len(older), err)
 			}
@@ -173,7 +173,7 @@ func TestReceiptsOfAnAccount(t *testing.T) {
 	if err := d.prune(); err != nil {
 		t.Fatal(err)
 	}
-	if recs, err := d.ReceiptsOf(t.Context(), "key_a", time.Time{}, 10); err != nil || len(recs) != 0 {
+	if recs, _, err := d.Receipts(t.Context(), Filter{Account: "key_a"}, time.Time{}, 10); err != nil || len(recs) != 0 {
 		t.Errorf("%d receipts outlived their time (%v)", len(recs), err)
 	}
 }

@@ -279,6 +279,14 @@ func TestLate(t *testing.T) {
 	}
 }
 
+// copySegments copies what a journal has of receipts beside its file, if anything.
+func copySegments(t *testing.T, from, to string) {
+	err := os.CopyFS(to+".segments", os.DirFS(from+".segments"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
 // crash copies the disk as a killed process leaves it, and opens a desk on it.
 func (s *shop) crash(t *testing.T) *shop {
 	t.Helper()
@@ -292,6 +300,7 @@ func (s *shop) crash(t *testing.T) *shop {
 			t.Fatal(err)
 		}
 	}
+	copySegments(t, s.path, path)
 	s.stop()
 	again := &shop{cfg: s.cfg, path: path}
 	again.run(t)
@@ -415,6 +424,7 @@ func TestKilledAfterTransaction(t *testing.T) {
 							t.Error(err)
 						}
 					}
+					copySegments(t, s.path, path)
 					close(killed)
 				})
 			}

@@ -276,8 +276,7 @@ func (d *Desk) convict(j *Job, rec Record, part uint64, wrong error) error {
 	}
 	d.cfg.Log.Error("a result is wrong", "order", j.ID.Short(), "provider", rec.Provider.String(), "err", wrong)
 	d.shun(rec.seat(), d.cfg.Shun)
-	rec.Audit, rec.Note, rec.Part = AuditDifferent, wrong.Error(), part
-	return d.save(bucketReceipts, rec.ID[:], rec)
+	return d.find(rec.ID, finding{AuditDifferent, wrong.Error(), part})
 }
 
 // match has a provider fill a replica: who was drawn, or else the cheapest that has
@@ -425,25 +424,18 @@ func (d *Desk) file(j *Job, m market.Lease, s wire.Signed) error {
 		return nil // it is here
 	}
 	rec := Record{
-		ID: s.Receipt.Digest(d.domain), Time: d.cfg.Now(), Provider: m.Provider, Trade: j.Order.Trade,
+		ID: s.Receipt.Digest(d.domain), Provider: m.Provider, Trade: j.Order.Trade,
 		Slot: m.Slot, Subject: d.offer(m).Subject, Denom: j.Order.Denom,
 		Units: metered(m.Rates, s.Receipt.Units), Latency: d.cfg.Now().Sub(j.Placed),
 		Evidence: square.Evidence{Receipt: s.Receipt, Sig: s.Sig, Request: job, Result: s.Result},
 	}
-	b, err := json.Marshal(rec)
+	entries, err := d.filing(&rec)
 	if err != nil {
 		return err
 	}
-	if err := d.cfg.Store.Put(
-		journal.Entry{Bucket: bucketReceipts, Key: rec.ID[:], Value: b},
-		journal.Entry{Bucket: bucketByTime, Key: timeKey(rec.Time, rec.ID)},
-		journal.Entry{Bucket: bucketByLease, Key: leaseKey(rec.Evidence.Receipt, rec.ID)},
-	); err != nil {
+	if err := d.cfg.Store.Put(entries...); err != nil {
 		return fmt.Errorf("keep the result: %w", err)
 	}
-	d.mu.Lock()
-	d.stored++
-	d.mu.Unlock()
 	return nil
 }
 

@@ -314,13 +314,13 @@ func TestExactSettlement(t *testing.T) {
 		t.Fatalf("%d leases were opened, want 1", len(leases))
 	}
 	waitFor(t, "audits", func() bool { // so that the close is not held up
-		recs, err := d.LeaseReceipts(t.Context(), leases[0].ID, requests+1)
+		recs, _, err := d.Receipts(t.Context(), desk.Filter{Lease: leases[0].ID}, time.Time{}, requests+1)
 		return err == nil && len(recs) == requests
 	})
 	if err := d.CloseAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	recs, err := d.LeaseReceipts(t.Context(), leases[0].ID, requests+1)
+	recs, _, err := d.Receipts(t.Context(), desk.Filter{Lease: leases[0].ID}, time.Time{}, requests+1)
 	if err != nil || len(recs) != requests {
 		t.Fatalf("%d receipts are stored, want %d (%v)", len(recs), requests, err)
 	}

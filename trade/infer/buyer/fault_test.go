@@ -7,12 +7,12 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/torg-network/torg/journal"
-	"github.com/torg-network/torg/trade/seller"
+	"github.com/torg-network/torg/trade/desk"
 )
 
 // faulty is a disk that can be full, or lose what is not synced.
 type faulty struct {
-	seller.Store
+	desk.Store
 	full, forgets atomic.Bool
 }
 

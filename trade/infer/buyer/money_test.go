@@ -190,7 +190,7 @@ func TestLiarLosesMoney(t *testing.T) {
 				t.Errorf("round %d: the lease is %s, want slashed", round, st)
 			}
 			waitFor(t, "a receipt that says that its provider was slashed", func() bool {
-				recs, err := d.Receipts(t.Context(), time.Time{}, most)
+				recs, _, err := d.Receipts(t.Context(), desk.Filter{}, time.Time{}, most)
 				return err == nil && slices.ContainsFunc(recs, func(r desk.Record) bool { return r.Audit == desk.AuditSlashed })
 			})
 		}

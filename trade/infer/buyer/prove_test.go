@@ -487,7 +487,7 @@ func TestProvenAfterBreak(t *testing.T) {
 		t.Fatalf("a lost receipt: %v", err)
 	}
 	until(t, "the proof", func() bool {
-		rs, err := d.Receipts(t.Context(), time.Time{}, 10)
+		rs, _, err := d.Receipts(t.Context(), desk.Filter{}, time.Time{}, 10)
 		return err == nil && len(rs) == 1 && rs[0].Audit == desk.AuditProven
 	})
 	if ans, err := d.Do(t.Context(), proven(2, 12), nil); err != nil || ans.Verified != square.PolicyProve {
@@ -514,6 +514,7 @@ func TestCrashBeforeProof(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		copySegments(t, d.path, crash)
 		return e.Prover.Prove(q, r, first, n)
 	}
 	d = buy(t, l, func(c *config) { c.Models = []infer.Replayer{model} })

@@ -32,6 +32,7 @@ func (d *shop) crash(t *testing.T) *shop {
 			t.Fatal(err)
 		}
 	}
+	copySegments(t, d.path, path)
 	again := &shop{cfg: d.cfg, path: path}
 	again.start(t)
 	t.Cleanup(func() {
@@ -40,6 +41,14 @@ func (d *shop) crash(t *testing.T) *shop {
 		}
 	})
 	return again
+}
+
+// copySegments copies what a journal has of receipts beside its file, if anything.
+func copySegments(t *testing.T, from, to string) {
+	err := os.CopyFS(to+".segments", os.DirFS(from+".segments"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
 }
 
 // What an account's answers have cost is known after a crash at any moment: by

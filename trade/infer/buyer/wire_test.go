@@ -126,7 +126,7 @@ func TestCrookedProvider(t *testing.T) {
 			if shunned := errors.Is(err, buyer.ErrNoModel); shunned != c.shunned {
 				t.Errorf("asked again: %v", err)
 			}
-			recs, err := d.Receipts(t.Context(), time.Time{}, 10)
+			recs, _, err := d.Receipts(t.Context(), desk.Filter{}, time.Time{}, 10)
 			if err != nil || (len(recs) > 0) == c.shunned {
 				t.Errorf("%d receipts are stored, %v", len(recs), err)
 			}
