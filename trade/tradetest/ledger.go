@@ -3,6 +3,7 @@ package tradetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -136,6 +137,9 @@ func (l link) do(kind string, f func() error) error {
 		return chain.ErrStalled
 	}
 	err := f()
+	if errors.Is(err, market.ErrFunds) && !errors.Is(err, desk.ErrFunds) { // as who fits a ledger to the desk says it
+		err = fmt.Errorf("%w: %w", desk.ErrFunds, err)
+	}
 	if err == nil {
 		l.w.mu.Lock()
 		l.w.done[kind]++

@@ -58,7 +58,8 @@ type town struct {
 
 	mu    sync.Mutex
 	sells map[square.Address]bool
-	done  map[string]int // transactions of a kind that were carried out
+	got   []square.Receipt // that somebody was handed
+	done  map[string]int   // transactions of a kind that were carried out
 
 	stall *stall
 	shop  *shop
@@ -123,8 +124,9 @@ func (w *town) count(kind string) int {
 type disk struct {
 	*journal.Journal
 	*points
-	full *atomic.Bool
-	lock *sync.RWMutex // held by whoever copies
+	full    *atomic.Bool
+	forgets *atomic.Bool  // what PutSoon is given never gets there
+	lock    *sync.RWMutex // held by whoever copies
 }
 
 var errFull = errors.New("no space left on device")
@@ -148,7 +150,12 @@ func (d disk) write(e []journal.Entry, put func(...journal.Entry) error) error {
 
 func (d disk) Put(e ...journal.Entry) error { return d.write(e, d.Journal.Put) }
 
-func (d disk) PutSoon(e ...journal.Entry) error { return d.write(e, d.Journal.PutSoon) }
+func (d disk) PutSoon(e ...journal.Entry) error {
+	if d.forgets.Load() {
+		return nil
+	}
+	return d.write(e, d.Journal.PutSoon)
+}
 
 func (d disk) Update(f func(*bolt.Tx) error) error {
 	if d.full.Load() {
@@ -277,18 +284,19 @@ type stall struct {
 	account Account  // with nothing in its way
 	shut    sync.Map // kinds of transactions that fail
 	full    atomic.Bool
+	forgets atomic.Bool
 	lock    sync.RWMutex
 	cfg     seller.Config
 	path    string // of what is opened next
 	s       *seller.Seller
 	kill    func() // at once: nothing of it reaches anybody any more, and its disk is as it was
 	die     func() // it is killed, and all that ran has ended
-	charged uint64 // by receipts of those that are dead
 
 	web    *httptest.Server
 	inside atomic.Pointer[life] // nil: nobody is there
 	mute   atomic.Bool          // results are not handed over on the wire
-	steals atomic.Bool          // calls of the trade's own are cut off when they have been heard
+	steals atomic.Bool          // the trade's own calls, and questions after lanes, are cut off when they have been heard
+	cuts   atomic.Bool          // the line breaks in the middle of answers
 
 	mu    sync.Mutex
 	calls []call // that were heard
@@ -313,6 +321,7 @@ type call struct {
 type tape struct {
 	http.ResponseWriter
 	over  context.Context
+	cuts  int // writes after which the line breaks; 0: never
 	code  int
 	reply bytes.Buffer
 }
@@ -325,7 +334,8 @@ func (t *tape) WriteHeader(code int) {
 }
 
 func (t *tape) Write(b []byte) (int, error) {
-	if t.over.Err() != nil {
+	if t.cuts--; t.over.Err() != nil || t.cuts == 0 {
+		t.cuts = 1
 		return 0, errKilled
 	}
 	t.reply.Write(b)
@@ -362,7 +372,7 @@ func (b *stall) open() {
 	store, err := journal.Open(path, seller.Buckets...)
 	w.must(err)
 	dead := &atomic.Bool{}
-	b.cfg.Store = disk{store, &b.points, &b.full, &b.lock}
+	b.cfg.Store = disk{store, &b.points, &b.full, &b.forgets, &b.lock}
 	b.cfg.Ledger = link{b.account, &b.points, w, dead, &b.shut}
 	b.s, err = seller.New(context.Background(), b.cfg)
 	w.must(err)
@@ -386,7 +396,6 @@ func (b *stall) open() {
 		kill()
 		running.Wait()
 		l.inside.Lock() // who is inside leaves, and nobody comes after
-		b.charged += s.Stats().Charged
 		if err := store.Close(); err != nil {
 			w.Error(err)
 		}
@@ -419,11 +428,14 @@ func (b *stall) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	defer context.AfterFunc(l.over, cancel)()
 	rec := &tape{ResponseWriter: out, over: l.over, code: http.StatusOK}
+	if b.cuts.Load() && strings.Contains(path, "/") {
+		rec.cuts = 6
+	}
 	l.ServeHTTP(rec, r.WithContext(ctx))
 	heard.code, heard.reply = rec.code, rec.reply.Bytes()
 	b.hear(heard)
 	b.pass("after call " + path)
-	if l.over.Err() != nil {
+	if l.over.Err() != nil || rec.cuts > 0 {
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -537,7 +549,7 @@ func (s *shop) open() {
 	dead := &atomic.Bool{}
 	var end context.CancelFunc
 	s.gone, end = context.WithCancel(context.Background())
-	s.cfg.Store = disk{store, &s.points, &s.full, &s.lock}
+	s.cfg.Store = disk{store, &s.points, &s.full, &atomic.Bool{}, &s.lock}
 	s.cfg.Ledger = link{s.account, &s.points, s.w, dead, &s.shut}
 	s.cfg.HTTP = &http.Client{Transport: line{s.gone}}
 	s.d, err = desk.New(s.cfg)
@@ -663,7 +675,7 @@ func (w *town) right(j desk.Job) {
 
 // square is that all leases have ended, n of them, no money was made or lost, nothing
 // is held back, the buyer has lost what was paid, and the seller has it but for the
-// market's fee. What their transactions have cost is left out.
+// market's fee and what whoever ends a lease is paid. What their transactions have cost is left out.
 func (w *town) square(n int) {
 	w.Helper()
 	if leases := w.leases(); len(leases) != n {
@@ -677,17 +689,23 @@ func (w *town) even() (paid uint64) {
 	w.Helper()
 	leases := w.leases()
 	buyer, seller := w.balances(len(leases))
-	var least uint64
+	var earned, least, poked uint64
 	rounding := 2 + uint64(w.count("redeem")+w.count("close")) // a unit each time that the fee is taken
 	for _, m := range leases {
 		paid += m.Paid
-		least += m.Paid - square.Share(m.Paid, w.params.FeeBps) - min(m.Paid, rounding)
+		if m.Provider == w.stall.s.Address() {
+			earned += m.Paid
+			least += m.Paid - square.Share(m.Paid, w.params.FeeBps) - min(m.Paid, rounding)
+		}
+		if m.Reason != market.ReasonAgreed && m.Reason != market.ReasonAccepted { // whoever ended it is paid for that
+			poked += square.Share(m.Order.Escrow, w.params.BountyBps)
+		}
 	}
-	if buyer != purse-paid {
+	if buyer > purse-paid || buyer < purse-paid-poked {
 		w.Errorf("the buyer has %d: it had %d and paid %d", buyer, uint64(purse), paid)
 	}
-	if seller < purse+least || seller > purse+paid {
-		w.Errorf("the seller has %d: it had %d and was paid %d", seller, uint64(purse), paid)
+	if seller < purse+least || seller > purse+earned+poked {
+		w.Errorf("the seller has %d: it had %d and was paid %d", seller, uint64(purse), earned)
 	}
 	return paid
 }

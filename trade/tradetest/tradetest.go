@@ -48,12 +48,12 @@ type Streams struct {
 	Buy func(desk.Ledger) desk.Trade
 	// Ask asks a desk, which has what Buy made, for the nth answer: all differ. piece is
 	// called with each piece that comes; an error from it is a buyer that wants no more.
-	// It returns the receipt where there is one.
+	// It returns the receipt where there is one. What it posts has the fields of its
+	// wire.Payment at the top.
 	Ask func(ctx context.Context, d *desk.Desk, t desk.Trade, n int, piece func() error) (*wire.Signed, error)
 	// Cost is what the nth whole answer costs at the good's own rates. It is the most
 	// that its voucher covers, at least 20,000 base units, so that it is worth a
-	// redemption's fee, and the job value is more than twice as much and at most five
-	// times.
+	// redemption's fee; the job value is four times as much to five.
 	Cost func(n int) uint64
 	// What one answer may cost, and a lease's escrow: a tenth of a party's money at most.
 	JobValue, Escrow uint64
@@ -141,7 +141,7 @@ func (w *town) on(on On) *town {
 	}
 	w.l = on(w.T)
 	if w.l.Pass(0) {
-		w.times = times{tick: 10 * time.Millisecond, refresh: 20 * time.Millisecond}
+		w.times = times{tick: 10 * time.Millisecond, refresh: 20 * time.Millisecond, idle: 10 * time.Minute}
 	} else {
 		w.times.notice, w.times.tick, w.times.refresh = 10*time.Second, 100*time.Millisecond, 200*time.Millisecond
 	}
