@@ -41,9 +41,9 @@ var rooms = []struct {
 	{"trade/seller", []string{"chain", "journal", "market", "square", "trade", "trade/wire"}},
 	{"trade/desk", []string{"chain", "journal", "market", "square", "trade", "trade/wire"}},
 	{"trade/fake", []string{"chain", "market", "square", "trade"}},
-	{"trade/tradetest", []string{"journal", "market", "square", "trade", "trade/desk", "trade/fake", "trade/seller", "trade/wire"}},
+	{"trade/tradetest", []string{"chain", "journal", "market", "square", "trade", "trade/desk", "trade/fake", "trade/seller", "trade/wire"}},
 	// The trades.
-	{"trade/infer", []string{"exact", "market", "square", "trade", "trade/desk", "trade/fake", "trade/seller", "trade/strict", "trade/wire", "zkml"}},
+	{"trade/infer", []string{"exact", "market", "square", "trade", "trade/desk", "trade/fake", "trade/seller", "trade/strict", "trade/tradetest", "trade/wire", "zkml"}},
 	// The doors and the ledger. The ledger and the node know no trade by name.
 	{"ledger", []string{"door", "host", "market", "square", "trade"}},
 	{"node", []string{"journal", "square", "trade/seller"}},

@@ -299,11 +299,14 @@ func (d *Desk) finish(ctx context.Context, l *lease, now bool) error {
 	req := wire.CloseRequest{Lease: l.id, Paid: paid}
 	var reply wire.CloseReply
 	cctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	err = d.call(cctx, d.target(l, 0), "close", req, &reply)
-	cancel()
-	if err == nil {
+	if m.Paid > paid {
+		// It has redeemed more than it has signed for: no consent undoes that, and the
+		// ledger takes none. The rest comes back with notice.
+		err, tries = fmt.Errorf("it has redeemed %d and signed for %d", m.Paid, paid), 3
+	} else if err = d.call(cctx, d.target(l, 0), "close", req, &reply); err == nil {
 		err = square.VerifyClose(d.domain, rec.Provider, l.id, paid, reply.Sig)
 	}
+	cancel()
 	if err != nil {
 		if tries < 3 && !now {
 			return fmt.Errorf("consent to close: %w", err)

@@ -61,11 +61,11 @@ var sellerDeaths = map[string]death{
 		return id
 	}, 2},
 	"worked": {func(w *town) square.Hash {
-		w.stall.ledger.noClaim.Store(true)
+		w.stall.shut.Store("claim", true)
 		id := w.shop.buy(0)
 		w.until("it has worked", func() bool { return w.stall.s.Stats().Served > 0 })
 		w.stall.die()
-		w.stall.ledger.noClaim.Store(false)
+		w.stall.shut.Delete("claim")
 		return id
 	}, 1},
 	"claimed": {func(w *town) square.Hash {
@@ -94,17 +94,15 @@ var buyerDeaths = []string{"before open", "after open", "before accept", "after 
 // buyerDies: it neither forgets an order nor pays twice, and one that was never opened
 // costs nothing.
 func buyerDies(w *town, at string) {
-	killed := make(chan string, 1)
+	killed := make(chan bool, 1)
 	s := w.shop
 	s.on(at, func() {
-		path := s.snap()
 		s.kill()
-		killed <- path
+		killed <- true
 	})
 	_, _ = s.order(0) // who is killed hears no answer
-	path := <-killed
+	<-killed
 	s.stop()
-	s.path = path
 	s.open()
 	js, err := s.d.Jobs()
 	w.must(err)
@@ -116,7 +114,7 @@ func buyerDies(w *town, at string) {
 		w.square(1)
 		return
 	}
-	w.l.Jump(2 * wait)
+	w.l.Pass(2 * wait)
 	if j := s.over(js[0].ID); j.State != "" {
 		w.Errorf("an order that was never opened is %s", j.State)
 	}
@@ -152,10 +150,10 @@ func replay(w *town) {
 	var asked wire.QuoteRequest
 	w.must(json.Unmarshal(calls[0].reply, &q))
 	w.must(json.Unmarshal(calls[0].body, &asked))
-	if err := w.shop.account().Open(w.Context(), asked.Order, q.Quote, q.Sig); err == nil {
+	if err := w.shop.account.Open(w.Context(), asked.Order, q.Quote, q.Sig); err == nil {
 		w.Error("the same order was opened twice")
 	}
-	if err := w.stall.ledger.ClaimResult(w.Context(), *w.lease(id).Receipt, square.Signature{}); err == nil {
+	if err := w.stall.account.ClaimResult(w.Context(), *w.lease(id).Receipt, square.Signature{}); err == nil {
 		w.Error("the same result was claimed twice")
 	}
 	// The same job again is another order.
@@ -185,8 +183,8 @@ func withhold(w *town) {
 	w.stall.mute.Store(true)
 	id := w.shop.buy(0)
 	w.right(w.shop.over(id, market.Claimed))
-	if m := w.lease(id); !m.Asked || w.l.Count("answer") != 1 {
-		w.Errorf("asked: %v, answered %d times", m.Asked, w.l.Count("answer"))
+	if m := w.lease(id); !m.Asked || w.count("answer") != 1 {
+		w.Errorf("asked: %v, answered %d times", m.Asked, w.count("answer"))
 	}
 	w.square(1)
 }
@@ -194,7 +192,7 @@ func withhold(w *town) {
 // withholdToTheEnd: who does not answer there either is not paid, and loses bond.
 func withholdToTheEnd(w *town) {
 	w.stall.mute.Store(true)
-	w.stall.ledger.noAnswer.Store(true)
+	w.stall.shut.Store("answer", true)
 	id := w.shop.buy(0)
 	w.shop.over(id, market.Claimed, market.Owed)
 	if m := w.lease(id); m.State != market.Slashed || m.Reason != market.ReasonWithheld || m.Paid != 0 {
@@ -211,9 +209,9 @@ func falseWithheld(w *town) {
 	id := w.shop.buy(0)
 	w.is(id, market.Claimed)
 	public, private := square.NewSealKey()
-	w.must(w.shop.account().Withhold(w.Context(), id, public))
-	w.until("it is answered", func() bool { return w.l.Count("answer") == 1 })
-	if sealed, err := w.shop.account().Answer(w.Context(), id); err != nil {
+	w.must(w.shop.account.Withhold(w.Context(), id, public))
+	w.until("it is answered", func() bool { return w.count("answer") == 1 })
+	if sealed, err := w.shop.account.Answer(w.Context(), id); err != nil {
 		w.Error(err)
 	} else if plain, err := square.Unseal(private, id, sealed); err != nil || w.lease(id).Receipt.Result != hash(plain) {
 		w.Errorf("what was sealed is not the result: %v", err)
@@ -226,7 +224,7 @@ func falseWithheld(w *town) {
 // wrong: a result that is another is found out, not paid, and its seller asked no more.
 func wrong(w *town) {
 	w.stall.die()
-	w.stall.goods.lie = w.kit.Wrong
+	w.stall.goods.lies.Store(true)
 	w.stall.cfg.BondTimes = 1 // the law has most work done again
 	w.stall.open()
 	const draws = 40 // each at 5/8
@@ -243,7 +241,7 @@ func wrong(w *town) {
 			w.Errorf("it was asked again: %v", err)
 		}
 		var paid uint64
-		for _, m := range w.l.Leases() {
+		for _, m := range w.leases() {
 			paid += m.Paid
 		}
 		if buyer, seller := w.balances(n + 1); buyer < purse-paid || seller >= purse+paid {
@@ -264,7 +262,7 @@ func pause(w *town) {
 		w.Errorf("ordered of who has paused: %v", err)
 	}
 	w.right(w.shop.over(id))
-	w.until("its offer is withdrawn", func() bool { return w.l.Count("withdraw") > 0 })
+	w.until("its offer is withdrawn", func() bool { return w.count("withdraw") > 0 })
 	if _, err := w.shop.order(2); !errors.Is(err, desk.ErrPaused) && !errors.Is(err, desk.ErrNoProvider) {
 		w.Errorf("ordered of who has paused: %v", err)
 	}
@@ -308,7 +306,7 @@ func fewerPlaces(w *town) {
 	}
 	// The ledger lets the offer have fewer once the leases have ended.
 	w.until("it sells again", func() bool {
-		o, err := w.shop.account().Offers(context.Background(), w.kit.Rules.Name())
+		o, err := w.shop.account.Offers(context.Background(), w.kit.Rules.Name())
 		w.must(err)
 		return len(o) == 1 && o[0].Capacity == 1
 	})
@@ -327,7 +325,7 @@ func priceChange(w *town) {
 	id := w.shop.buy(0)
 	w.right(w.shop.over(id))
 	w.right(w.shop.over(w.shop.buy(0)))
-	for _, m := range w.l.Leases() {
+	for _, m := range w.leases() {
 		if err := square.Within(m.Rates, m.Order.MaxRates); err != nil {
 			w.Error(err)
 		}
@@ -361,7 +359,7 @@ func sellerDiskFull(w *town) {
 // kept is neither accepted nor lost.
 func buyerDiskFull(w *town) {
 	w.shop.full.Store(true)
-	if _, err := w.shop.order(0); err == nil || len(w.l.Leases()) != 0 {
+	if _, err := w.shop.order(0); err == nil || len(w.leases()) != 0 {
 		w.Errorf("ordered without a disk: %v", err)
 	}
 	w.shop.full.Store(false)
@@ -466,7 +464,7 @@ func buyerAway(w *town) {
 	w.shop.open()
 	w.right(w.shop.over(id))
 	m := w.lease(id)
-	poked := square.Share(m.Order.Escrow, w.l.Machine.Params.BountyBps) // whoever has ended it is paid for that
+	poked := square.Share(m.Order.Escrow, w.params.BountyBps) // whoever has ended it is paid for that
 	if buyer, seller := w.balances(1); buyer > purse-m.Paid || buyer < purse-m.Paid-poked || seller > purse+m.Paid+poked {
 		w.Errorf("the buyer has %d, the seller %d: both had %d, and %d was paid", buyer, seller, uint64(purse), m.Paid)
 	}
@@ -476,13 +474,13 @@ func buyerAway(w *town) {
 func ledgerStandsStill(w *town) {
 	release := w.stall.goods.hold()
 	id := w.shop.buy(0)
-	w.l.Stall(true)
+	w.still.Store(true)
 	release()
 	w.until("it has worked", func() bool { return w.stall.s.Stats().Served > 0 })
 	if _, err := w.shop.order(1); err == nil {
 		w.Error("ordered on a ledger that makes no blocks")
 	}
-	w.l.Stall(false)
+	w.still.Store(false)
 	w.right(w.shop.over(id))
 	if n := w.stall.goods.works.Load(); n != 1 {
 		w.Errorf("worked %d times", n)

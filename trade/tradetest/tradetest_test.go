@@ -18,5 +18,5 @@ func TestEcho(t *testing.T) {
 		},
 		Job:   func(n int) []byte { return fmt.Appendf(nil, "hello %d, who is there?", n) },
 		Wrong: func(result []byte) []byte { return append([]byte("x"), result[1:]...) },
-	})
+	}, nil)
 }
