@@ -102,10 +102,12 @@ func (w *town) sure() {
 // known is the sum of all receipts that the buyer has, which are all right.
 func (w *town) known() (sum uint64) {
 	w.Helper()
-	recs, err := w.shop.d.Receipts(context.Background(), time.Time{}, 10_000)
+	recs, _, err := w.shop.d.Receipts(context.Background(), desk.Filter{}, time.Time{}, 10_000)
 	w.must(err)
 	seen := map[square.Hash]bool{}
 	for _, r := range recs {
+		r, err := w.shop.d.Receipt(context.Background(), r.ID) // with its bytes
+		w.must(err)
 		w.judged(r.Evidence, w.lease(r.Evidence.Receipt.Lease))
 		seen[r.ID] = true
 		sum += r.Evidence.Receipt.Price

@@ -186,6 +186,10 @@ func (w *town) snap(from string, lock *sync.RWMutex) (to string) {
 			w.Error(err)
 		}
 	}
+	// Last, since they only grow; there are none before the first fold.
+	if err := os.CopyFS(to+".segments", os.DirFS(from+".segments")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		w.Error(err)
+	}
 	return to
 }
 
