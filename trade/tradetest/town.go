@@ -213,6 +213,9 @@ func (g *goods) turn(list []seller.Good, err error) ([]seller.Good, error) {
 
 // Begin counts the work, and waits while work is held.
 func (g *goods) Begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err // who is dead begins nothing
+	}
 	g.works.Add(1)
 	if c := g.holds.Load(); c != nil {
 		select {
