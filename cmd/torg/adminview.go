@@ -174,8 +174,12 @@ type orderView struct {
 	Result []byte `json:"result,omitempty"`
 }
 
-func (v adminView) PlaceOrder(ctx context.Context, o square.Order, job []byte) (any, error) {
-	j, err := v.s.desk.Order(ctx, o, job)
+func (v adminView) PlaceOrder(ctx context.Context, o square.Order, job []byte, review bool) (any, error) {
+	place := v.s.desk.Order
+	if review {
+		place = v.s.desk.OrderForReview
+	}
+	j, err := place(ctx, o, job)
 	switch {
 	case err == nil:
 		return orderView{Job: j}, nil
@@ -183,6 +187,26 @@ func (v adminView) PlaceOrder(ctx context.Context, o square.Order, job []byte) (
 		return nil, err
 	}
 	return nil, fmt.Errorf("%w: %w", admin.ErrOrder, err)
+}
+
+func (v adminView) AcceptOrder(ctx context.Context, id square.Hash) (any, error) {
+	return decided(v.s.desk.Accept(ctx, id))
+}
+
+func (v adminView) ChallengeOrder(ctx context.Context, id square.Hash, why string) (any, error) {
+	return decided(v.s.desk.Challenge(ctx, id, why))
+}
+
+func decided(j desk.Job, err error) (any, error) {
+	switch {
+	case errors.Is(err, desk.ErrNoJob):
+		return nil, fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	case errors.Is(err, desk.ErrDecide):
+		return nil, fmt.Errorf("%w: %w", admin.ErrOrder, err)
+	case err != nil:
+		return nil, err
+	}
+	return orderView{Job: j}, nil
 }
 
 func (v adminView) Orders(context.Context) (any, error) {

@@ -84,11 +84,12 @@ func TestHabits(t *testing.T) {
 		"torg lease close":    nil, // TestTenThousandRequests reads its JSON's like, and one lease closes once
 		"torg up":             nil, // every test reads its JSON
 		// Others' tests, and too long or with a form of their own.
-		"torg order place": nil, "torg order show": nil, // TestOrder has a trade of results
+		"torg order place": nil, "torg order show": nil, // TestOrder has a trade of results,
+		"torg order watch": nil, "torg order accept": nil, "torg order challenge": nil, // and TestReview
 		"torg bench reverse-proxy": nil, // the bench's own
 		"torg train":               nil, "torg bench": nil, "torg ledger init": nil, "torg ledger start": nil, "torg ledger join": nil, "torg ledger export": nil,
 	}
-	elsewhere := []string{"torg order place", "torg order show", "torg bench reverse-proxy", "torg provide pause", "torg lease close", "torg up", "torg train", "torg bench", "torg ledger init", "torg ledger start", "torg ledger join", "torg ledger export"}
+	elsewhere := []string{"torg order place", "torg order show", "torg order watch", "torg order accept", "torg order challenge", "torg bench reverse-proxy", "torg provide pause", "torg lease close", "torg up", "torg train", "torg bench", "torg ledger init", "torg ledger start", "torg ledger join", "torg ledger export"}
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		args, known := tellers[c.CommandPath()]

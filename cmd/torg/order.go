@@ -20,9 +20,10 @@ func orderCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "order", Short: "Order the result of a job, of any trade, and see it through",
 		Long: "An order for a result locks its escrow; the running square hands the job to the cheapest provider that fits,\n" +
-			"checks what comes back, and pays it or challenges it by itself, also after a restart.",
+			"checks what comes back, and pays it or challenges it by itself, also after a restart. With --review what it\n" +
+			"finds right waits for torg order accept or torg order challenge, until it can be challenged no more.",
 	}
-	c.AddCommand(orderPlaceCommand(), orderListCommand(), orderShowCommand())
+	c.AddCommand(orderPlaceCommand(), orderListCommand(), orderShowCommand(), orderWatchCommand(), orderAcceptCommand(), orderChallengeCommand())
 	return c
 }
 
@@ -36,6 +37,7 @@ type orderFile struct {
 	Duration  string        `json:"duration"`  // until when the result must be claimed
 	Challenge string        `json:"challenge"` // how long it can be challenged then
 	Job       string        `json:"job"`       // the file with the job's bytes; "-": standard input
+	Review    bool          `json:"review"`    // the result waits for torg order accept or challenge
 }
 
 // maxOrderFile bounds an order file, in bytes.
@@ -61,6 +63,7 @@ func orderPlaceCommand() *cobra.Command {
 				if err := yaml.UnmarshalStrict(b, &f); err != nil {
 					return usageError("order file %s: %w", file, err)
 				}
+				f.Review = f.Review || flags.Review
 				for _, x := range []struct{ flag, to *string }{{&flags.Spec, &f.Spec}, {&flags.Most, &f.Most}, {&flags.Duration, &f.Duration}, {&flags.Challenge, &f.Challenge}, {&flags.Job, &f.Job}} {
 					if *x.flag != "" { // a flag is said later than a file
 						*x.to = *x.flag
@@ -76,13 +79,14 @@ func orderPlaceCommand() *cobra.Command {
 			return placeOrder(c, cfg, f, wait)
 		}),
 	}
-	c.Flags().StringVarP(&file, "file", "f", "", "a YAML file with trade, spec, policy, most, rates, duration, challenge and job")
+	c.Flags().StringVarP(&file, "file", "f", "", "a YAML file with trade, spec, policy, most, rates, duration, challenge, review and job")
 	c.Flags().StringVar(&f.Job, "job", "", "the file with the job's bytes; - is standard input")
 	c.Flags().StringVar(&f.Spec, "spec", "", "what is to be done it with (default: the only one on offer)")
 	c.Flags().StringVar(&policy, "policy", "", "how the result is verified: audit, replicate or none (default: the square's own)")
 	c.Flags().StringVar(&f.Most, "most", "", "TORG that the result may cost (default: the square's own bound)")
 	c.Flags().StringVar(&f.Duration, "duration", "", "until when the result must be claimed, e.g. 10m")
 	c.Flags().StringVar(&f.Challenge, "challenge", "", "how long a claimed result can be challenged, e.g. 2m")
+	c.Flags().BoolVar(&f.Review, "review", false, "do not pay the result before torg order accept says so")
 	c.Flags().BoolVar(&wait, "wait", false, "until the result is here; it goes to standard output")
 	return c
 }
@@ -170,7 +174,7 @@ func placeOrder(c *cobra.Command, cfg config, f orderFile, wait bool) error {
 	}
 	api := adminClient{run.AdminURL, run.Token}
 	var v orderView
-	if err := api.call(c.Context(), "POST", "orders", map[string]any{"order": o, "job": job}, &v); err != nil {
+	if err := api.call(c.Context(), "POST", "orders", map[string]any{"order": o, "job": job, "review": f.Review}, &v); err != nil {
 		return err
 	}
 	if !wait {
@@ -214,6 +218,8 @@ func (v orderView) standing() string {
 		return "wrong, challenged"
 	case v.Over:
 		return string(v.State)
+	case !v.Receipt.IsZero() && v.Review:
+		return "result is here, to be reviewed"
 	case !v.Receipt.IsZero():
 		return "result is here"
 	}
@@ -269,15 +275,7 @@ func orderShowCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "show ORDER", Short: "Show how an order stands; --result FILE writes its result", Args: cobra.ExactArgs(1),
 		RunE: asking(func(c *cobra.Command, api adminClient, args []string) error {
-			orders, err := listOrders(c, api)
-			if err != nil {
-				return err
-			}
-			var ids []square.Hash
-			for _, v := range orders {
-				ids = append(ids, v.ID)
-			}
-			id, err := matchID("order", args[0], ids)
+			id, err := findOrder(c, api, args[0])
 			if err != nil {
 				return err
 			}
@@ -298,4 +296,104 @@ func orderShowCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&to, "result", "", "write the result to this file")
 	return c
+}
+
+// findOrder is the order that a prefix names.
+func findOrder(c *cobra.Command, api adminClient, prefix string) (square.Hash, error) {
+	orders, err := listOrders(c, api)
+	if err != nil {
+		return square.Hash{}, err
+	}
+	ids := make([]square.Hash, len(orders))
+	for i, v := range orders {
+		ids[i] = v.ID
+	}
+	return matchID("order", prefix, ids)
+}
+
+// watchPause is how often an order that is watched is looked at.
+const watchPause = 200 * time.Millisecond
+
+func orderWatchCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "watch ORDER", Short: "Tell what becomes of an order, a line for each change, until it is over", Args: cobra.ExactArgs(1),
+		Long: "Ctrl-C ends the watching and not the order, which the running square sees through.",
+		RunE: asking(func(c *cobra.Command, api adminClient, args []string) error {
+			id, err := findOrder(c, api, args[0])
+			if err != nil {
+				return err
+			}
+			for last := ""; ; {
+				var v orderView
+				if err := api.call(c.Context(), "GET", "orders/"+id.String(), nil, &v); err != nil {
+					return err
+				}
+				v.Result = nil // torg order show --result has it
+				if line := v.line(); line != last {
+					last = line
+					err := show(c.OutOrStdout(), v, func(w io.Writer) { fmt.Fprintf(w, "%s  %s\n", time.Now().Format(time.TimeOnly), line) })
+					if err != nil {
+						return err
+					}
+				}
+				if v.Over {
+					return nil
+				}
+				select {
+				case <-c.Context().Done():
+					return c.Context().Err()
+				case <-time.After(watchPause):
+				}
+			}
+		}),
+	}
+}
+
+// line is how an order stands, in one.
+func (v orderView) line() string {
+	s := v.standing()
+	if v.State != "" && !v.Over {
+		s += ", the lease is " + string(v.State)
+	}
+	s += reasonWords(string(v.Reason))
+	for _, words := range []string{v.Wrong, v.Note} {
+		if words != "" {
+			s += ": " + visible(words)
+		}
+	}
+	return s
+}
+
+func orderAcceptCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "accept ORDER", Short: "Take an order's result: it is paid at once", Args: cobra.ExactArgs(1),
+		RunE: decides("accept", func() any { return nil }),
+	}
+}
+
+func orderChallengeCommand() *cobra.Command {
+	var why string
+	c := &cobra.Command{
+		Use: "challenge ORDER", Short: "Bring an order's result before the ledger as wrong", Args: cobra.ExactArgs(1),
+		Long: "The evidence is what the provider signed, with the job and the result. Work that can be done again here is done\n" +
+			"again first: what that finds right is not challenged, since the ledger would keep the bond.",
+		RunE: decides("challenge", func() any { return map[string]string{"why": why} }),
+	}
+	c.Flags().StringVar(&why, "why", "", "what is wrong, in words; kept with the receipt (required)")
+	return c
+}
+
+// decides is a command that decides about an order's result.
+func decides(how string, body func() any) func(*cobra.Command, []string) error {
+	return asking(func(c *cobra.Command, api adminClient, args []string) error {
+		id, err := findOrder(c, api, args[0])
+		if err != nil {
+			return err
+		}
+		var v orderView
+		if err := api.call(c.Context(), "POST", "orders/"+id.String()+"/"+how, body(), &v); err != nil {
+			return err
+		}
+		return show(c.OutOrStdout(), v, v.print)
+	})
 }

@@ -100,9 +100,13 @@ func printProvider(w io.Writer, r seller.Report) {
 		if !s.ID.IsZero() {
 			offered = "offered until " + time.Unix(s.Expiry, 0).Format(time.TimeOnly)
 		}
-		row("sells", "%s, %d places, %s", quoted(s.Subject), s.Capacity, offered)
+		row("sells", "%s: %s, %d places, %d working, %s, %s a million", named(s.Trade), quoted(s.Subject), s.Capacity, s.Working, offered, ratesText(s.Rates, s.Denom))
 	}
 	for _, l := range r.Serving {
-		row("lease", "%s  %s, %d lanes, %s charged of which %s redeemed", l.Lease.Short(), l.State, l.Lanes, square.Utorg(l.Charged), square.Utorg(l.Redeemed))
+		what := fmt.Sprintf("%d lanes", l.Lanes)
+		if l.Lanes == 0 {
+			what = "for a result"
+		}
+		row("lease", "%s  %s: %s, %s, %s, %s charged of which %s redeemed", l.Lease.Short(), named(l.Trade), quoted(l.Subject), l.State, what, square.Utorg(l.Charged), square.Utorg(l.Redeemed))
 	}
 }

@@ -18,9 +18,11 @@
 //	POST   /admin/v1/receipts/{id}/audit      → Audit
 //	GET    /admin/v1/leases?limit=&after=     → {"data":[Lease…],"next":"…"}
 //	POST   /admin/v1/leases/{id}/close        → Lease
-//	POST   /admin/v1/orders                   {"order":Order,"job":base64} → how it stands; what is left out of the order is filled in
+//	POST   /admin/v1/orders                   {"order":Order,"job":base64,"review":false} → how it stands; what is left out of the order is filled in
 //	GET    /admin/v1/orders                   → {"data":[…]}
 //	GET    /admin/v1/orders/{id}              → how it stands, and its result once it is here
+//	POST   /admin/v1/orders/{id}/accept       → how it stands
+//	POST   /admin/v1/orders/{id}/challenge    {"why":"…"} → how it stands
 //	GET    /admin/v1/history/lease/{id}       → {"data":[event…]}, in order
 //	GET    /admin/v1/history/account/{id}     → {"data":[event…]}, newest first
 //	GET    /admin/v1/pprof/{profile}          → what go tool pprof reads: profile?seconds=, trace?seconds=, heap, goroutine, …
@@ -217,25 +219,27 @@ func New(cfg Config) http.Handler {
 	h := &handler{Config: cfg, hash: sha256.Sum256([]byte(cfg.Token))}
 	mux := http.NewServeMux()
 	for pattern, f := range map[string]func(*http.Request) (any, error){
-		"GET /admin/v1/status":               h.status,
-		"POST /admin/v1/console":             h.console,
-		"GET /admin/v1/keys":                 h.listKeys,
-		"POST /admin/v1/keys":                h.createKey,
-		"GET /admin/v1/keys/{id}":            h.getKey,
-		"POST /admin/v1/keys/{id}/revoke":    h.revokeKey,
-		"POST /admin/v1/keys/{id}/budget":    h.setBudget,
-		"GET /admin/v1/provider":             h.provider,
-		"POST /admin/v1/provider":            h.setProvider,
-		"GET /admin/v1/receipts":             h.listReceipts,
-		"GET /admin/v1/receipts/{id}":        h.getReceipt,
-		"POST /admin/v1/receipts/{id}/audit": h.audit,
-		"GET /admin/v1/leases":               h.listLeases,
-		"POST /admin/v1/leases/{id}/close":   h.closeLease,
-		"POST /admin/v1/orders":              h.placeOrder,
-		"GET /admin/v1/orders":               h.listOrders,
-		"GET /admin/v1/orders/{id}":          h.getOrder,
-		"GET /admin/v1/history/lease/{id}":   h.leaseHistory,
-		"GET /admin/v1/history/account/{id}": h.accountHistory,
+		"GET /admin/v1/status":                 h.status,
+		"POST /admin/v1/console":               h.console,
+		"GET /admin/v1/keys":                   h.listKeys,
+		"POST /admin/v1/keys":                  h.createKey,
+		"GET /admin/v1/keys/{id}":              h.getKey,
+		"POST /admin/v1/keys/{id}/revoke":      h.revokeKey,
+		"POST /admin/v1/keys/{id}/budget":      h.setBudget,
+		"GET /admin/v1/provider":               h.provider,
+		"POST /admin/v1/provider":              h.setProvider,
+		"GET /admin/v1/receipts":               h.listReceipts,
+		"GET /admin/v1/receipts/{id}":          h.getReceipt,
+		"POST /admin/v1/receipts/{id}/audit":   h.audit,
+		"GET /admin/v1/leases":                 h.listLeases,
+		"POST /admin/v1/leases/{id}/close":     h.closeLease,
+		"POST /admin/v1/orders":                h.placeOrder,
+		"GET /admin/v1/orders":                 h.listOrders,
+		"GET /admin/v1/orders/{id}":            h.getOrder,
+		"POST /admin/v1/orders/{id}/accept":    h.acceptOrder,
+		"POST /admin/v1/orders/{id}/challenge": h.challengeOrder,
+		"GET /admin/v1/history/lease/{id}":     h.leaseHistory,
+		"GET /admin/v1/history/account/{id}":   h.accountHistory,
 		"/admin/v1/": func(r *http.Request) (any, error) {
 			return nil, refuse(http.StatusNotFound, "unknown_url", r.Method+" "+r.URL.Path+" is not an admin endpoint")
 		},

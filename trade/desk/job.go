@@ -44,6 +44,9 @@ type Job struct {
 	Order  square.Order `json:"order"`
 	Placed time.Time    `json:"placed"`
 	Over   bool         `json:"over"`
+	// Review says that somebody looks at the result, and accepts or challenges it. The
+	// desk challenges what it finds wrong itself.
+	Review bool `json:"review,omitempty"`
 	// Receipt is that of the result, once it is here; Desk.Receipt has its bytes.
 	// A result that is not right has one as well: Wrong says what it is.
 	Receipt square.Hash `json:"receipt"`
@@ -91,6 +94,16 @@ const maxRounds = 3
 // Run does the rest, also after a crash: it hands the job over, waits, checks the
 // result, and accepts or challenges it. See Wait.
 func (d *Desk) Order(ctx context.Context, o square.Order, job []byte) (Job, error) {
+	return d.order(ctx, o, job, false)
+}
+
+// OrderForReview is Order of a result that is not accepted before somebody says so: see
+// Accept and Challenge. What nobody decides on is paid when it can be challenged no more.
+func (d *Desk) OrderForReview(ctx context.Context, o square.Order, job []byte) (Job, error) {
+	return d.order(ctx, o, job, true)
+}
+
+func (d *Desk) order(ctx context.Context, o square.Order, job []byte, review bool) (Job, error) {
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()
@@ -121,6 +134,9 @@ func (d *Desk) Order(ctx context.Context, o square.Order, job []byte) (Job, erro
 		return Job{}, stall(err)
 	}
 	d.fill(&o, job, now)
+	if review && o.Policy == square.PolicyReplicate {
+		return Job{}, errors.New("order: policy replicate: replicas are compared with each other, so there is nothing to review; use audit or none")
+	}
 	if o.Policy == square.PolicyProve {
 		return Job{}, errors.New("order: policy prove: results come without proofs yet; use audit or replicate")
 	}
@@ -141,7 +157,7 @@ func (d *Desk) Order(ctx context.Context, o square.Order, job []byte) (Job, erro
 	if err != nil {
 		return Job{}, err
 	}
-	x := &order{busy: true, job: Job{ID: o.ID(d.domain), Order: o, Placed: d.cfg.Now()}}
+	x := &order{busy: true, job: Job{ID: o.ID(d.domain), Order: o, Placed: d.cfg.Now(), Review: review}}
 	defer d.let(x)
 	if o.Policy == square.PolicyReplicate {
 		if err := d.admit(x, job); err != nil {

@@ -268,7 +268,7 @@ func (d *Desk) collect(ctx context.Context, j *Job, m market.Lease) error {
 
 // convict notes that a result is wrong, and asks its provider no more.
 func (d *Desk) convict(j *Job, rec Record, part uint64, wrong error) error {
-	if j.Receipt.IsZero() {
+	if j.Receipt.IsZero() || j.Receipt == rec.ID {
 		j.Receipt, j.Wrong = rec.ID, wrong.Error()
 	}
 	if rec.Audit == AuditDifferent {
@@ -470,9 +470,16 @@ func (d *Desk) conclude(ctx context.Context, j *Job, m market.Lease, now time.Ti
 	if err != nil {
 		return err
 	}
+	if j.Review && j.Receipt == rec.ID && j.Wrong == "" {
+		return d.overdue(ctx, m, now) // it was looked at, and is somebody else's to decide on
+	}
 	part, wrong, err := d.check(ctx, j, m, rec)
 	if err != nil {
 		return errors.Join(err, d.overdue(ctx, m, now))
+	}
+	if wrong == nil && j.Review {
+		j.Receipt = rec.ID
+		return nil
 	}
 	if wrong == nil {
 		if err := l.Accept(ctx, m.ID); err != nil {
@@ -482,13 +489,18 @@ func (d *Desk) conclude(ctx context.Context, j *Job, m market.Lease, now time.Ti
 		d.cfg.Log.Info("result accepted", "order", j.ID.Short(), "provider", m.Provider.String(), "price", m.Receipt.Price)
 		return nil
 	}
+	return errors.Join(d.charge(ctx, j, m, rec, part, wrong), d.overdue(ctx, m, now))
+}
+
+// charge challenges a result that is wrong.
+func (d *Desk) charge(ctx context.Context, j *Job, m market.Lease, rec Record, part uint64, wrong error) error {
 	if err := d.convict(j, rec, part, wrong); err != nil {
 		return err // else another draw might take it
 	}
 	if err := d.cfg.Ledger.Challenge(ctx, m.ID, rec.Evidence, part); err != nil {
-		return errors.Join(fmt.Errorf("%w; and it could not be challenged: %w", wrong, err), d.overdue(ctx, m, now))
+		return fmt.Errorf("%w; and it could not be challenged: %w", wrong, err)
 	}
-	err = d.note(rec.ID, AuditChallenged, wrong.Error())
+	err := d.note(rec.ID, AuditChallenged, wrong.Error())
 	d.queue(rec) // after that, to see what becomes of it
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
@@ -306,7 +307,7 @@ func fewerPlaces(w *town) {
 	}
 	// The ledger lets the offer have fewer once the leases have ended.
 	w.until("it sells again", func() bool {
-		o, err := w.shop.account.Offers(context.Background(), w.kit.Rules.Name())
+		o, err := w.shop.cfg.Ledger.Offers(context.Background(), w.kit.Rules.Name())
 		w.must(err)
 		return len(o) == 1 && o[0].Capacity == 1
 	})
@@ -486,4 +487,55 @@ func ledgerStandsStill(w *town) {
 		w.Errorf("worked %d times", n)
 	}
 	w.square(1)
+}
+
+// reviewed: a result that is ordered for review waits for its buyer, who can take it and
+// cannot call it wrong.
+func reviewed(w *town) {
+	j, err := w.shop.d.OrderForReview(w.Context(), w.kit.Order, w.kit.Job(0))
+	w.must(err)
+	if _, err := w.shop.d.Accept(w.Context(), square.Hash{1}); !errors.Is(err, desk.ErrNoJob) {
+		w.Errorf("accepted what was never ordered: %v", err)
+	}
+	got, err := w.shop.d.Wait(w.Context(), j.ID)
+	if err != nil || got.Receipt.IsZero() || got.Over {
+		w.Errorf("waited for %+v, %v", got, err)
+	}
+	w.is(j.ID, market.Claimed)
+	time.Sleep(500 * time.Millisecond) // some steps of the desk's
+	if m := w.lease(j.ID); m.State != market.Claimed {
+		w.Errorf("a result that nobody has reviewed is %s", m.State)
+	}
+	if _, err := w.shop.d.Challenge(w.Context(), j.ID, "it is not"); !errors.Is(err, desk.ErrDecide) {
+		w.Errorf("challenged what is right: %v", err)
+	}
+	if _, err := w.shop.d.Accept(w.Context(), j.ID); err != nil {
+		w.Error(err)
+	}
+	w.right(w.shop.over(j.ID))
+	if _, err := w.shop.d.Accept(w.Context(), j.ID); !errors.Is(err, desk.ErrDecide) {
+		w.Errorf("accepted again: %v", err)
+	}
+	w.square(1)
+}
+
+// reviewedWrong: one that is wrong, and that the law did not have done again, its buyer
+// challenges.
+func reviewedWrong(w *town) {
+	w.stall.goods.lies.Store(true)
+	j, err := w.shop.d.OrderForReview(w.Context(), w.kit.Order, w.kit.Job(0))
+	w.must(err)
+	_, err = w.shop.d.Wait(w.Context(), j.ID)
+	w.must(err)
+	w.until("it is challenged", func() bool {
+		_, err := w.shop.d.Challenge(w.Context(), j.ID, "it is not what I asked for")
+		return err == nil || w.count("challenge") > 0 // the law may have had it done again
+	})
+	got, m := w.shop.over(j.ID), w.lease(j.ID)
+	if m.State != market.Slashed || m.Reason != market.ReasonFraud || m.Paid != 0 || got.Wrong == "" {
+		w.Errorf("it ended %s (%s), paid %d: %+v", m.State, m.Reason, m.Paid, got)
+	}
+	if buyer, seller := w.balances(1); buyer < purse || seller >= purse {
+		w.Errorf("the buyer has %d, the seller %d: both had %d", buyer, seller, uint64(purse))
+	}
 }

@@ -106,7 +106,7 @@ func (w *town) known() (sum uint64) {
 	w.must(err)
 	seen := map[square.Hash]bool{}
 	for _, r := range recs {
-		r, err := w.shop.d.Receipt(context.Background(), r.ID) // with its bytes
+		r, err := w.shop.d.Receipt(context.Background(), r.ID)
 		w.must(err)
 		w.judged(r.Evidence, w.lease(r.Evidence.Receipt.Lease))
 		seen[r.ID] = true
@@ -707,8 +707,7 @@ var streamSellerDeaths = map[string]streamDeath{
 // streamSellerDies: at whatever point, both sides know what was charged when it is back,
 // that is paid and nothing else, and on it goes.
 func streamSellerDies(w *town, at streamDeath) {
-	died := w.die(at, w.stall.kill)
-	<-died
+	w.die(at, w.stall.kill)
 	w.stall.die()
 	w.stall.open()
 	w.sure()
@@ -716,8 +715,8 @@ func streamSellerDies(w *town, at streamDeath) {
 	w.exact()
 }
 
-// die brings a death about. It is over when the channel is closed.
-func (w *town) die(at streamDeath, kill func()) chan struct{} {
+// die brings a death about.
+func (w *town) die(at streamDeath, kill func()) {
 	w.Helper()
 	if !at.fresh {
 		w.shop.answer(0)
@@ -731,7 +730,11 @@ func (w *town) die(at streamDeath, kill func()) chan struct{} {
 	} else {
 		_, _ = w.shop.ask(1, nil) // who is killed hears no answer
 	}
-	return died
+	select {
+	case <-died:
+	case <-time.After(patience):
+		w.Fatal("nobody has come to where it was to die")
+	}
 }
 
 var streamBuyerDeaths = map[string]streamDeath{
@@ -748,8 +751,7 @@ var streamBuyerDeaths = map[string]streamDeath{
 // streamBuyerDies: at whatever point, it knows what it owes when it is back, pays that
 // and nothing else, forgets no lease, and buys on.
 func streamBuyerDies(w *town, at streamDeath) {
-	died := w.die(at, w.shop.kill)
-	<-died
+	w.die(at, w.shop.kill)
 	w.shop.stop()
 	// What its last life was told is lost with it, but for what is on its disk.
 	w.mu.Lock()

@@ -131,20 +131,25 @@ type disk struct {
 
 var errFull = errors.New("no space left on device")
 
-// write puts entries on disk. What comes first names the points around it.
-func (d disk) write(e []journal.Entry, put func(...journal.Entry) error) error {
+// write puts entries on disk. Their buckets name the points around it; what is kept of
+// a lane while its outcome is open has one of its own.
+func (d disk) write(es []journal.Entry, put func(...journal.Entry) error) error {
 	if d.full.Load() {
 		return errFull
 	}
-	what := e[0].Bucket
-	if bytes.Contains(e[0].Value, []byte(`"pending":`)) {
-		what += " pending"
+	pass := func(when string) {
+		for _, e := range es {
+			if bytes.Contains(e.Value, []byte(`"pending":`)) {
+				e.Bucket += " pending"
+			}
+			d.pass(when + e.Bucket)
+		}
 	}
-	d.pass("before " + what)
+	pass("before ")
 	d.lock.RLock()
-	err := put(e...)
+	err := put(es...)
 	d.lock.RUnlock()
-	d.pass("after " + what)
+	pass("after ")
 	return err
 }
 
@@ -172,25 +177,21 @@ func (d disk) View(f func(*bolt.Tx) error) error {
 	return d.Journal.View(f)
 }
 
+func (d disk) Body(value []byte) ([]byte, error) {
+	d.lock.RLock()
+	defer d.lock.RUnlock()
+	return d.Journal.Body(value)
+}
+
 // snap copies a disk as a killed process leaves it.
 func (w *town) snap(from string, lock *sync.RWMutex) (to string) {
-	to = filepath.Join(w.TempDir(), filepath.Base(from))
+	dir := w.TempDir()
 	lock.Lock()
 	defer lock.Unlock()
-	for _, end := range []string{"", ".log"} {
-		b, err := os.ReadFile(from + end)
-		if err == nil {
-			err = os.WriteFile(to+end, b, 0o600)
-		}
-		if err != nil {
-			w.Error(err)
-		}
-	}
-	// Last, since they only grow; there are none before the first fold.
-	if err := os.CopyFS(to+".segments", os.DirFS(from+".segments")); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.CopyFS(dir, os.DirFS(filepath.Dir(from))); err != nil {
 		w.Error(err)
 	}
-	return to
+	return filepath.Join(dir, filepath.Base(from))
 }
 
 // goods is what a case turns of what is sold.
@@ -217,6 +218,9 @@ func (g *goods) turn(list []seller.Good, err error) ([]seller.Good, error) {
 
 // Begin counts the work, and waits while work is held.
 func (g *goods) Begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err // who is dead begins nothing
+	}
 	g.works.Add(1)
 	if c := g.holds.Load(); c != nil {
 		select {

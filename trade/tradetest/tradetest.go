@@ -70,9 +70,6 @@ type Work interface {
 	Lies() bool
 }
 
-// What each party has at first, in base units.
-const Purse = purse
-
 // On makes the ledger that a case runs on; nil: one in memory that knows the trade.
 type On func(*testing.T) Ledger
 
@@ -97,6 +94,8 @@ func Run(t *testing.T, kit Kit, on On) {
 		"price change":        priceChange,
 		"seller's disk full":  sellerDiskFull,
 		"buyer's disk full":   buyerDiskFull,
+		"reviewed":            reviewed,
+		"reviewed and wrong":  reviewedWrong,
 	}
 	for name, at := range sellerDeaths {
 		all["seller dies/"+name] = func(w *town) { sellerDies(w, at) }
