@@ -77,11 +77,17 @@ func (d *Desk) filing(r *Record) ([]journal.Entry, error) {
 	d.mu.Lock()
 	d.newest = max(d.newest+1, uint64(max(d.cfg.Now().UnixMicro(), 0)))
 	d.filed++
-	number, ordinal := d.newest, d.filed
+	ordinal := d.filed
+	r.Time = time.UnixMicro(int64(d.newest))
 	d.mu.Unlock()
-	r.Time = time.UnixMicro(int64(number))
+	return r.Entries(ordinal)
+}
 
-	head := *r
+// Entries are what a journal keeps of a receipt, by its time, which no other one
+// has; ordinal counts the receipts of the journal.
+func (r Record) Entries(ordinal uint64) ([]journal.Entry, error) {
+	number := uint64(r.Time.UnixMicro())
+	head := r
 	head.Evidence.Request, head.Evidence.Result = nil, nil
 	body, err := json.Marshal(head)
 	if err != nil {
@@ -109,6 +115,12 @@ func (d *Desk) filing(r *Record) ([]journal.Entry, error) {
 		entries = append(entries, journal.Entry{Bucket: bucketIndex, Key: k})
 	}
 	return entries, nil
+}
+
+// SpentEntry is what a journal keeps of the sum that all of an account's receipts
+// charged.
+func SpentEntry(account string, sum uint64) journal.Entry {
+	return journal.Entry{Bucket: bucketSpent, Key: []byte(account), Value: numberKey(sum)}
 }
 
 // loadReceipts finds where the numbers go on.
