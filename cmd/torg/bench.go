@@ -81,7 +81,7 @@ func benchCommand() *cobra.Command {
 	}
 	c.AddCommand(reverseProxyCommand())
 	c.Flags().BoolVar(&benchLong, "long", false, "also what takes long: the ledger after 100,000 and 1,000,000 leases")
-	c.Flags().StringVar(&benchOnly, "only", "", "one step of the square: engine, voucher, block, ledger, idle, validators, packages, up, many, flood")
+	c.Flags().StringVar(&benchOnly, "only", "", "one step of the square: engine, voucher, block, ledger, idle, validators, packages, up, many, receipts, flood")
 	return c
 }
 

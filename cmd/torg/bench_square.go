@@ -36,7 +36,7 @@ func benchSquare(ctx context.Context, cfg config, report func(measure)) error {
 		run  func(context.Context, config, string, func(measure)) error
 	}{
 		{"engine", benchEngine}, {"voucher", benchVouchers}, {"block", benchFirstBlock}, {"ledger", benchLedger}, {"idle", benchIdle},
-		{"validators", benchValidators}, {"packages", benchPackages}, {"up", benchUp}, {"gateway", benchGateway}, {"many", benchMany}, {"flood", benchFlood},
+		{"validators", benchValidators}, {"packages", benchPackages}, {"up", benchUp}, {"gateway", benchGateway}, {"many", benchMany}, {"receipts", benchReceipts}, {"flood", benchFlood},
 	} {
 		if benchOnly != "" && benchOnly != step.name {
 			continue

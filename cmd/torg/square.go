@@ -515,7 +515,7 @@ func logger(cfg config) (*slog.Logger, error) {
 
 // wipe removes everything a square keeps but the configuration file.
 func wipe(cfg config) error {
-	for _, name := range []string{"ledger", "provider", "judge", walletName, "api-key", "admin-token", "receipts.db", "receipts.db.log", "keys.db", "history.db", runningFile} {
+	for _, name := range []string{"ledger", "provider", "judge", walletName, "api-key", "admin-token", "receipts.db", "receipts.db.log", "receipts.db.segments", "keys.db", "history.db", runningFile} {
 		if err := os.RemoveAll(cfg.path(name)); err != nil {
 			return fmt.Errorf("wipe %s: %w", filepath.Join(cfg.path(), name), err)
 		}

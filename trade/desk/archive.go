@@ -3,6 +3,7 @@ package desk
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -48,10 +49,12 @@ const (
 // numberKey is a receipt's number as a key.
 func numberKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// indexed is what the keys of all receipts with a value begin with.
+// indexed is what the keys of all receipts with a value begin with: the kind, and
+// of the value a digest that is short, since a million keys have it. Should two
+// values ever have the same, records are held against the filter all the same.
 func indexed(kind byte, value string) []byte {
-	value = value[:min(len(value), 255)] // no account, name or state is longer
-	return append([]byte{kind, byte(len(value))}, value...)
+	sum := sha256.Sum256([]byte(value))
+	return append([]byte{kind}, sum[:8]...)
 }
 
 // keys are those of a receipt in the index.
@@ -77,11 +80,17 @@ func (d *Desk) filing(r *Record) ([]journal.Entry, error) {
 	d.mu.Lock()
 	d.newest = max(d.newest+1, uint64(max(d.cfg.Now().UnixMicro(), 0)))
 	d.filed++
-	number, ordinal := d.newest, d.filed
+	ordinal := d.filed
+	r.Time = time.UnixMicro(int64(d.newest))
 	d.mu.Unlock()
-	r.Time = time.UnixMicro(int64(number))
+	return r.Entries(ordinal)
+}
 
-	head := *r
+// Entries are what a journal keeps of a receipt, by its time, which no other one
+// has; ordinal counts the receipts of the journal.
+func (r Record) Entries(ordinal uint64) ([]journal.Entry, error) {
+	number := uint64(r.Time.UnixMicro())
+	head := r
 	head.Evidence.Request, head.Evidence.Result = nil, nil
 	body, err := json.Marshal(head)
 	if err != nil {
@@ -109,6 +118,12 @@ func (d *Desk) filing(r *Record) ([]journal.Entry, error) {
 		entries = append(entries, journal.Entry{Bucket: bucketIndex, Key: k})
 	}
 	return entries, nil
+}
+
+// SpentEntry is what a journal keeps of the sum that all of an account's receipts
+// charged.
+func SpentEntry(account string, sum uint64) journal.Entry {
+	return journal.Entry{Bucket: bucketSpent, Key: []byte(account), Value: numberKey(sum)}
 }
 
 // loadReceipts finds where the numbers go on.
@@ -242,6 +257,12 @@ type Filter struct {
 	Signed   bool // only those that nobody has looked at
 }
 
+// has reports whether a receipt is one that the index may have found.
+func (f Filter) has(r Record) bool {
+	return (f.Account == "" || f.Account == r.Account) && (f.Lease.IsZero() || f.Lease == r.Evidence.Receipt.Lease) &&
+		(f.Provider.IsZero() || f.Provider == r.Provider) && (f.Subject == "" || f.Subject == r.Subject)
+}
+
 // walks are where the index has what a filter chooses.
 func (f Filter) walks(tx *bolt.Tx) (ws []walk) {
 	add := func(kind byte, value string) {
@@ -345,7 +366,9 @@ func (d *Desk) Receipts(ctx context.Context, f Filter, before time.Time, n int) 
 		} else if err != nil {
 			return nil, next, err
 		}
-		rs = append(rs, r)
+		if f.has(r) {
+			rs = append(rs, r)
+		}
 	}
 	if more {
 		next = time.UnixMicro(int64(number))

@@ -90,7 +90,7 @@ const (
 	bucketHeads    = "desk.heads"    // number → [place of the Record], ordinal, 8 bytes ‖ finding
 	bucketEvidence = "desk.evidence" // number → [place of] len(4) request ‖ result
 	bucketIDs      = "desk.ids"      // receipt → number
-	bucketIndex    = "desk.index"    // kind(1) len(1) value ‖ number → nothing
+	bucketIndex    = "desk.index"    // kind(1) and 8 bytes of SHA-256 of a value ‖ number → nothing
 	bucketAudits   = "desk.audits"   // receipt → nothing: audits to make
 	bucketShunned  = "desk.shunned"  // provider ‖ spec ‖ trade → ledger time until when, unix seconds
 	bucketSpent    = "desk.spent"    // account → what all its receipts charged, 8 bytes

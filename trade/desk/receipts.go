@@ -1,7 +1,6 @@
 package desk
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"time"
@@ -109,7 +108,7 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed wire.Signed, laten
 	}
 	entries = append(entries, journal.Entry{Bucket: bucketLanes, Key: laneKey(h.l.id, h.ln.n), Value: lane})
 	if account != "" {
-		entries = append(entries, journal.Entry{Bucket: bucketSpent, Key: []byte(account), Value: binary.BigEndian.AppendUint64(nil, spent)})
+		entries = append(entries, SpentEntry(account, spent))
 	}
 	if policy == square.PolicyProve {
 		// Until the proof is checked the answer is to be audited: whoever

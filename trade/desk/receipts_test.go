@@ -47,15 +47,23 @@ func file(t *testing.T, set func(*Config)) *filed {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	k, err := square.NewKey()
+	f, err := filedAt(store, set)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return f
+}
+
+func filedAt(store Store, set func(*Config)) (*filed, error) {
+	k, err := square.NewKey()
+	if err != nil {
+		return nil, err
 	}
 	cfg := Config{Key: k, ChainID: "torg-test-1", Ledger: still{}, Store: store, Trades: []Trade{words{}}, Policy: square.PolicyNone}
 	set(&cfg)
 	d, err := New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	l := d.newLease(square.Hash{1}, leaseRecord{
 		Phase: standing, Provider: square.Address{2}, Offer: square.Offer{Subject: "a word"},
@@ -63,23 +71,28 @@ func file(t *testing.T, set func(*Config)) *filed {
 		Rates: []square.Rate{{Unit: "letters", PerMillion: 1_000_000}},
 	})
 	d.leases[l.id] = l
-	return &filed{Desk: d, h: held{l, l.lanes[0]}}
+	return &filed{Desk: d, h: held{l, l.lanes[0]}}, nil
 }
 
 // charge has the lane charged for so many letters.
 func (f *filed) charge(t *testing.T, account string, letters uint64) Record {
 	t.Helper()
-	if err := f.pend(f.h, &pending{Max: f.h.ln.rec.Charged + letters + 1, Request: []byte("q"), Account: account}); err != nil {
-		t.Fatal(err)
-	}
-	f.n++
-	rec, err := f.commit(f.h, f.seatOf(f.h.l), []byte("q"), wire.Signed{Receipt: square.Receipt{
-		Lease: f.h.l.id, Seq: f.n, Subject: square.Hash{3}, Units: []uint64{letters}, Price: letters, Cumulative: f.h.ln.rec.Charged + letters,
-	}}, time.Millisecond)
+	rec, err := f.charged(account, letters)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return rec
+}
+
+func (f *filed) charged(account string, letters uint64) (Record, error) {
+	request := make([]byte, letters)
+	if err := f.pend(f.h, &pending{Max: f.h.ln.rec.Charged + letters + 1, Request: request, Account: account}); err != nil {
+		return Record{}, err
+	}
+	f.n++
+	return f.commit(f.h, f.seatOf(f.h.l), request, wire.Signed{Receipt: square.Receipt{
+		Lease: f.h.l.id, Seq: f.n, Subject: square.Hash{3}, Units: []uint64{letters}, Price: letters, Cumulative: f.h.ln.rec.Charged + letters,
+	}}, time.Millisecond)
 }
 
 // TestPrune: receipts are kept as many and as long as they should be, and no
