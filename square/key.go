@@ -97,8 +97,10 @@ func ParseSignature(s string) (Signature, error) {
 	return out, nil
 }
 
-func (s Signature) String() string               { return "0x" + hex.EncodeToString(s[:]) }
-func (s Signature) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+func (s Signature) String() string { return "0x" + hex.EncodeToString(s[:]) }
+func (s Signature) MarshalText() ([]byte, error) {
+	return hex.AppendEncode([]byte("0x"), s[:]), nil
+}
 
 func (s *Signature) UnmarshalText(b []byte) error {
 	v, err := ParseSignature(string(b))

@@ -25,11 +25,14 @@ type stream struct {
 	err    error // the first failed write: the client is gone
 }
 
+// spare is memory for events that is not in use.
+var spare = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
+
 // maxHeld bounds the events that wait for the next, in bytes.
 const maxHeld = 16 << 10
 
 func newStream(w http.ResponseWriter, silence, patient time.Duration) *stream {
-	s := &stream{w: w, rc: http.NewResponseController(w), silence: silence, patient: patient, sent: time.Now()}
+	s := &stream{w: w, rc: http.NewResponseController(w), silence: silence, patient: patient, sent: time.Now(), buf: (*spare.Get().(*[]byte))[:0]}
 	s.mu.Lock()
 	s.timer = time.AfterFunc(silence, s.keepAlive)
 	s.mu.Unlock()
@@ -111,8 +114,15 @@ func (s *stream) send() error {
 func (s *stream) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
 	s.closed = true
 	s.timer.Stop()
+	if buf := s.buf; cap(buf) <= 2*maxHeld {
+		spare.Put(&buf)
+	}
+	s.buf = nil
 	s.rc.SetWriteDeadline(time.Time{})
 }
 

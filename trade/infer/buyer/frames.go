@@ -18,7 +18,7 @@ const maxFrame = 4 * infer.MaxResult
 type frames struct{ r *bufio.Reader }
 
 // spare are readers that are not in use.
-var spare = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 8<<10) }}
+var spare = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
 
 func newFrames(r io.Reader) frames {
 	b := spare.Get().(*bufio.Reader)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync"
 )
 
 // maxEvent bounds one line, and one event, of an upstream server's stream.
@@ -22,8 +23,19 @@ type events struct {
 	long  []byte // the line
 }
 
+// spare are readers that are not in use.
+var spare = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
+
 func newEvents(r io.Reader, alive func()) *events {
-	return &events{r: bufio.NewReaderSize(r, 16<<10), alive: alive}
+	b := spare.Get().(*bufio.Reader)
+	b.Reset(r)
+	return &events{r: b, alive: alive}
+}
+
+// close gives the reader back; nobody may read any more.
+func (e *events) close() {
+	e.r.Reset(nil)
+	spare.Put(e.r)
 }
 
 // next returns the data of the next event that has some. At the end of the

@@ -356,6 +356,7 @@ func (d *delivery) stream(ctx context.Context, r io.Reader, alive func(), emit f
 		gone     bool // the buyer takes no more
 		passed   int  // bytes of events
 	)
+	defer in.close()
 	for !done && !gone && !over && fault == nil {
 		raw, err := in.next()
 		if errors.Is(err, io.EOF) {
