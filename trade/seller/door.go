@@ -133,6 +133,16 @@ func replies[In, Out any](f func(context.Context, Caller, In) (Out, error)) func
 	}
 }
 
+// authorizer is who may ask about a lease; zero where that is not known here.
+func (s *Seller) authorizer(lease square.Hash) (who square.Address) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.leases[lease]; l != nil {
+		who = l.order.Authorizer
+	}
+	return who
+}
+
 // caller reads who asks, and refuses who may not.
 func (s *Seller) caller(r *http.Request, path string) (Caller, error) {
 	if said := r.Header.Get("Content-Type"); said != "application/json" { // as nearly all say it
@@ -140,7 +150,7 @@ func (s *Seller) caller(r *http.Request, path string) (Caller, error) {
 			return Caller{}, wire.Refuse(wire.CodeBadRequest, "content-type: want application/json")
 		}
 	}
-	call, who, err := wire.ParseCall(s.domain, s.addr, path, r.Header.Get("Authorization"))
+	call, who, err := wire.ParseCall(s.domain, s.addr, path, r.Header.Get("Authorization"), s.authorizer)
 	if err != nil {
 		return Caller{}, wire.Refuse(wire.CodeCaller, "%v", err)
 	}
