@@ -39,18 +39,31 @@ var writeTime = 30 * time.Second // tests wait less
 // handler.
 type writer struct {
 	http.ResponseWriter
-	rec *record
+	rc    *http.ResponseController
+	rec   *record
+	until time.Time // the deadline that stands; zero: another's, or none
 }
 
-// patience says until when what is written next must be taken.
+// patience says until when what is written next must be taken. It is said with a
+// little to spare, so that not every write need say it.
 func (w *writer) patience() {
-	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTime)) // not every ResponseWriter has one
+	if now := time.Now(); w.until.Before(now.Add(writeTime)) {
+		w.until = now.Add(writeTime + writeTime/8)
+		_ = w.rc.SetWriteDeadline(w.until) // not every ResponseWriter has one
+	}
+}
+
+// SetWriteDeadline is asked by http.ResponseController. What is written next has
+// the gateway's own all the same.
+func (w *writer) SetWriteDeadline(t time.Time) error {
+	w.until = time.Time{}
+	return w.rc.SetWriteDeadline(t)
 }
 
 // FlushError is asked by http.ResponseController.
 func (w *writer) FlushError() error {
 	w.patience()
-	return http.NewResponseController(w.ResponseWriter).Flush()
+	return w.rc.Flush()
 }
 
 func (w *writer) WriteHeader(code int) {
@@ -84,7 +97,7 @@ func (g *Gateway) observe(next http.Handler) http.Handler {
 		}
 		rec := &record{}
 		ctx := openai.WithRequestID(context.WithValue(r.Context(), recordKey{}, rec), id)
-		out := &writer{w, rec}
+		out := &writer{ResponseWriter: w, rc: http.NewResponseController(w), rec: rec}
 		out.patience() // one of the answer before may be over
 		outer := r
 		r = r.WithContext(ctx) // the mux writes the route it chose into this one

@@ -61,6 +61,7 @@
 package journal
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -93,6 +94,7 @@ type Journal struct {
 	end      int       // of the log: where the next record goes
 	number   uint64    // of the last record
 	pending  []Entry   // not folded, oldest first
+	record   []byte    // the newest, kept for its memory
 	broken   error     // the log failed, and nothing was folded since
 	armed    bool      // lazy has something to do
 	closed   bool
@@ -270,7 +272,10 @@ func (j *Journal) write(entries []Entry, soon bool) (uint64, error) {
 	if j.closed {
 		return 0, ErrClosed
 	}
-	record := encode(entries, j.number+1)
+	record := encode(j.record[:0], entries, j.number+1)
+	if cap(record) <= logSize {
+		j.record = record
+	}
 	var err error
 	if j.broken != nil || len(record) > logSize-j.end {
 		err = j.fold(nil)
@@ -300,16 +305,27 @@ func (j *Journal) write(entries []Entry, soon bool) (uint64, error) {
 	j.pending = append(j.pending, entries...)
 	if soon && !j.armed {
 		j.armed = true
-		j.lazy.Go(func() {
-			time.Sleep(patience)
-			j.mu.Lock()
-			j.armed = false
-			number := j.number
-			j.mu.Unlock()
-			_ = j.sync(number) // broken, and whoever comes next is told
-		})
+		number := j.number
+		j.lazy.Go(func() { j.later(number) })
 	}
 	return j.number, nil
+}
+
+// later has records that nobody waits for synced, from a first one on, until there
+// are none. It does so only where no Put has meanwhile: on a busy journal that
+// costs no sync of its own.
+func (j *Journal) later(number uint64) {
+	for {
+		time.Sleep(patience)
+		_ = j.sync(number) // broken, and whoever comes next is told
+		j.mu.Lock()
+		if j.armed = j.broken == nil && j.synced.Load() < j.number; !j.armed {
+			j.mu.Unlock()
+			return
+		}
+		number = j.number
+		j.mu.Unlock()
+	}
 }
 
 // sync returns when a record is on disk. Whoever comes while another syncs
@@ -346,23 +362,25 @@ func (j *Journal) fold(then func(*bolt.Tx) error) error {
 		if err != nil {
 			return err
 		}
-		for _, e := range j.pending {
-			b, err := tx.CreateBucketIfNotExists([]byte(e.Bucket))
+		for name, values := range newest(j.pending) {
+			b, err := tx.CreateBucketIfNotExists([]byte(name))
 			if err != nil {
 				return err
 			}
 			b.FillPercent = fill
-			value := e.Value
-			if e.Body != nil {
-				place, err := j.adding.add(e.Body)
-				if err != nil {
+			for _, e := range values {
+				value := e.Value
+				if e.Body != nil {
+					place, err := j.adding.add(e.Body)
+					if err != nil {
+						return err
+					}
+					j.adding.drop(b.Get(e.Key))
+					value = append(place, e.Value...)
+				}
+				if err := b.Put(e.Key, value); err != nil {
 					return err
 				}
-				j.adding.drop(b.Get(e.Key))
-				value = append(place, e.Value...)
-			}
-			if err := b.Put(e.Key, value); err != nil {
-				return err
 			}
 		}
 		if err := self.Put([]byte(keyFolded), binary.BigEndian.AppendUint64(nil, j.number)); err != nil {
@@ -386,6 +404,27 @@ func (j *Journal) fold(then func(*bolt.Tx) error) error {
 	j.pending, j.broken, j.end = nil, nil, headerSize
 	j.synced.Store(j.number)
 	return nil
+}
+
+// newest are the entries that a file holds after all of them, by bucket and by
+// key: what was written over is not stored first, and bbolt walks its tree in one
+// direction.
+func newest(entries []Entry) map[string][]Entry {
+	out := map[string][]Entry{}
+	for _, e := range entries {
+		out[e.Bucket] = append(out[e.Bucket], e)
+	}
+	for name, es := range out {
+		slices.SortStableFunc(es, func(a, b Entry) int { return bytes.Compare(a.Key, b.Key) })
+		kept := es[:0]
+		for i, e := range es {
+			if i+1 == len(es) || !bytes.Equal(e.Key, es[i+1].Key) {
+				kept = append(kept, e)
+			}
+		}
+		out[name] = kept
+	}
+	return out
 }
 
 // Update runs fn in a transaction and returns when it is on disk.

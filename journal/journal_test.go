@@ -279,14 +279,14 @@ func TestRefused(t *testing.T) {
 			write(t, db+".log", b)
 		}},
 		{"older file", "an older one", func(t *testing.T, db string) {
-			records := encode([]Entry{entry("k", "v")}, 99)
+			records := encode(nil, []Entry{entry("k", "v")}, 99)
 			b := read(t, db+".log")
 			copy(b[headerSize:], records)
 			write(t, db+".log", b)
 		}},
 		{"unknown bucket", "no bucket", func(t *testing.T, db string) {
 			b := read(t, db+".log")
-			copy(b[headerSize:], encode([]Entry{{Bucket: "d", Key: []byte("k")}}, 1))
+			copy(b[headerSize:], encode(nil, []Entry{{Bucket: "d", Key: []byte("k")}}, 1))
 			write(t, db+".log", b)
 		}},
 	} {
@@ -539,13 +539,13 @@ func TestChecked(t *testing.T) {
 // FuzzReplay: whatever is in a log, reading it ends, and what is read are
 // records as they are written.
 func FuzzReplay(f *testing.F) {
-	one := encode([]Entry{entry("key", "value"), {Bucket: "c", Key: []byte{0}}}, 7)
-	two := encode(nil, 8)
+	one := encode(nil, []Entry{entry("key", "value"), {Bucket: "c", Key: []byte{0}}}, 7)
+	two := encode(nil, nil, 8)
 	f.Add(append(bytes.Clone(one), two...), uint64(6))
 	f.Add(append(bytes.Clone(one), two...), uint64(7))
 	f.Add(append(bytes.Clone(one), one...), uint64(6))
 	f.Add(one[:len(one)-1], uint64(6))
-	f.Add(encode([]Entry{{Bucket: "c", Key: []byte{0}, Body: []byte("body")}, {Bucket: "c", Key: []byte{1}, Body: []byte{}}}, 7), uint64(6))
+	f.Add(encode(nil, []Entry{{Bucket: "c", Key: []byte{0}, Body: []byte("body")}, {Bucket: "c", Key: []byte{1}, Body: []byte{}}}, 7), uint64(6))
 	f.Add(one, uint64(3))
 	f.Add(bytes.Repeat([]byte{0xff}, 40), uint64(0))
 	f.Add(make([]byte, 40), uint64(0))
@@ -563,7 +563,7 @@ func FuzzReplay(f *testing.F) {
 			if size == 0 || number > last {
 				break
 			}
-			if !bytes.Equal(encode(es, number), rest[:size]) {
+			if !bytes.Equal(encode(nil, es, number), rest[:size]) {
 				t.Fatalf("record %d is written differently", number)
 			}
 			if number > after && len(again) < len(entries) {
@@ -580,9 +580,9 @@ func FuzzReplay(f *testing.F) {
 // FuzzDecode: the same behind a checksum that holds, which fuzzing would not
 // find.
 func FuzzDecode(f *testing.F) {
-	f.Add(encode([]Entry{entry("key", "value"), {Bucket: "c", Key: []byte{0}}}, 7)[frameSize:])
-	f.Add(encode(nil, 8)[frameSize:])
-	f.Add(encode([]Entry{entry("k", "v")}, 0)[frameSize:])
+	f.Add(encode(nil, []Entry{entry("key", "value"), {Bucket: "c", Key: []byte{0}}}, 7)[frameSize:])
+	f.Add(encode(nil, nil, 8)[frameSize:])
+	f.Add(encode(nil, []Entry{entry("k", "v")}, 0)[frameSize:])
 	f.Add(append(make([]byte, 9), 1, 1, 'b', 0, 1, 'k', 0xff, 0xff, 0xff, 0xff))
 	f.Fuzz(func(t *testing.T, inner []byte) {
 		b := make([]byte, frameSize, frameSize+len(inner))
@@ -590,7 +590,7 @@ func FuzzDecode(f *testing.F) {
 		binary.BigEndian.PutUint32(b[4:], crc32.Checksum(inner, castagnoli))
 		b = append(b, inner...)
 		entries, number, size := decode(b)
-		if size != 0 && (size != len(b) || !bytes.Equal(encode(entries, number), b)) {
+		if size != 0 && (size != len(b) || !bytes.Equal(encode(nil, entries, number), b)) {
 			t.Fatalf("record %d of %d bytes is written differently", number, size)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/torg-network/torg/host"
 )
@@ -55,13 +56,13 @@ func body(log []byte, id [idSize]byte) ([]byte, error) {
 	return log[headerSize:], nil
 }
 
-// encode writes a record.
-func encode(entries []Entry, number uint64) []byte {
+// encode writes a record, into memory that may be used again.
+func encode(into []byte, entries []Entry, number uint64) []byte {
 	size := frameSize + 10
 	for _, e := range entries {
 		size += 11 + len(e.Bucket) + len(e.Key) + len(e.Value) + len(e.Body)
 	}
-	b := make([]byte, frameSize, size)
+	b := slices.Grow(into, size)[:frameSize]
 	b = binary.BigEndian.AppendUint64(b, number)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(entries)))
 	for _, e := range entries {

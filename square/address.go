@@ -107,7 +107,7 @@ func (h Hash) Short() string { return hex.EncodeToString(h[:6]) }
 // IsZero reports whether h is all zeros.
 func (h Hash) IsZero() bool { return h == Hash{} }
 
-func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+func (h Hash) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h[:]), nil }
 
 func (h *Hash) UnmarshalText(b []byte) error {
 	v, err := ParseHash(string(b))

@@ -97,8 +97,10 @@ func ParseSignature(s string) (Signature, error) {
 	return out, nil
 }
 
-func (s Signature) String() string               { return "0x" + hex.EncodeToString(s[:]) }
-func (s Signature) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+func (s Signature) String() string { return "0x" + hex.EncodeToString(s[:]) }
+func (s Signature) MarshalText() ([]byte, error) {
+	return hex.AppendEncode([]byte("0x"), s[:]), nil
+}
 
 func (s *Signature) UnmarshalText(b []byte) error {
 	v, err := ParseSignature(string(b))
@@ -125,6 +127,15 @@ func Recover(digest Hash, s Signature) (Address, error) {
 	return p.address, nil
 }
 
+// RecoverLikely is Recover, and takes less time where the guess is right and has
+// signed before.
+func RecoverLikely(digest Hash, s Signature, guess Address) (Address, error) {
+	if p, ok := owners.get(guess); ok && p.verify(digest, s) {
+		return guess, nil
+	}
+	return Recover(digest, s)
+}
+
 // VerifyPubKey checks r ‖ s, with s in the lower half of the order, over a
 // digest under a 33-byte compressed public key.
 func VerifyPubKey(pub []byte, digest Hash, sig [64]byte) error {
@@ -137,10 +148,7 @@ func VerifyPubKey(pub []byte, digest Hash, sig [64]byte) error {
 
 // verify checks that who signed the digest.
 func verify(who Address, digest Hash, s Signature) error {
-	if p, ok := owners.get(who); ok && p.verify(digest, s) {
-		return nil
-	}
-	got, err := Recover(digest, s)
+	got, err := RecoverLikely(digest, s, who)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/torg-network/torg/square"
 )
 
 // What the rows gateway/… ask for.
@@ -25,7 +27,7 @@ const (
 	benchPaid    = 4000                   // requests timed, after a quarter as many
 	benchAtOnce  = 16                     // of them at once
 	benchEvents  = 16                     // of a streamed answer
-	benchStreams = 256                    // slow streams at once
+	benchStreams = 2000                   // slow streams at once
 	benchSlow    = 500 * time.Millisecond // between the events of a slow one
 )
 
@@ -197,7 +199,7 @@ func benchGateway(ctx context.Context, _ config, dir string, report func(measure
 	if _, err := fmt.Fscanln(pr, &at); err != nil {
 		return fmt.Errorf("the reverse proxy did not start: %w: %s", err, proxy.said.String())
 	}
-	up, run, err := startUp(ctx, filepath.Join(dir, "gateway"), "--upstream", upstream+"/v1", "--lanes", fmt.Sprint(benchStreams))
+	up, run, err := startUp(ctx, filepath.Join(dir, "gateway"), "--upstream", upstream+"/v1", "--lanes", fmt.Sprint(square.MaxLanes), "--streams", fmt.Sprint(benchStreams))
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,7 @@ var settings = []setting{
 	{"price-completion", "1", "TORG per million completion tokens this machine asks for", "up"},
 	{"escrow", "10", "TORG locked in each standing lease", "up"},
 	{"lanes", "8", "parallel requests per standing lease", "up"},
+	{"streams", "0", "parallel requests at once: more standing leases are opened where all lanes are busy; 0 is those of one lease", "up"},
 	{"lease-duration", "24h", "how long a standing lease lasts", "up"},
 	{"lease-idle", "1h", "silence after which a lease ends by itself", "up"},
 	{"least-notice", "60s", "the shortest notice, silence and start of a lease that the provider here accepts", "up"},

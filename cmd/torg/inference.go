@@ -53,13 +53,17 @@ func (s *openSquare) models(ctx context.Context) (seller.Trade, error) {
 	if err != nil {
 		return nil, err
 	}
+	streams, err := s.cfg.number("streams", 0, maxStreams)
+	if err != nil {
+		return nil, err
+	}
 	escrow, err := s.escrow()
 	if err != nil {
 		return nil, err
 	}
-	// Two leases' worth of lanes, since a lease is renewed before it ends; and
+	// Twice the lanes, since a lease is renewed before it ends; and
 	// room for leases of a few lanes under another policy.
-	price := provider.Price{Rates: rates, Denom: square.Denom, Capacity: 2*lanes + 4, Attributes: node.Hardware().Attributes()}
+	price := provider.Price{Rates: rates, Denom: square.Denom, Capacity: 2*max(lanes, streams) + 4, Attributes: node.Hardware().Attributes()}
 	if s.provesHere(ctx) {
 		for _, r := range rates {
 			price.Proven = append(price.Proven, square.Rate{Unit: r.Unit, PerMillion: min(r.PerMillion, square.MaxUnits/provenTimes) * provenTimes})

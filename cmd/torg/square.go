@@ -41,6 +41,9 @@ const (
 	providerStake = 100 // bonded in each trade that it sells, at the first start
 )
 
+// maxStreams bounds the setting streams: each needs four files open on one machine.
+const maxStreams = 1 << 14
+
 // openSquare is a whole square in this process: ledger, one provider, gateway.
 type openSquare struct {
 	cfg       config
@@ -301,7 +304,8 @@ func (s *openSquare) openGateway(ctx context.Context) error {
 		return err
 	}
 	s.gateway, err = gateway.New(gateway.Config{
-		OpenAI: openai.Config{Seller: s.buyer, Keys: s.keys, Log: s.log, Observe: func(_ context.Context, e openai.Event) {
+		// One key may have half of the places.
+		OpenAI: openai.Config{Seller: s.buyer, Keys: s.keys, Log: s.log, Concurrent: max(256, 2*dc.Streams), Observe: func(_ context.Context, e openai.Event) {
 			s.console.Observe(consoleRequest(e))
 		}},
 		Routes: map[string]http.Handler{"/": s.console},
@@ -340,6 +344,9 @@ func (s *openSquare) deskConfig() (desk.Config, error) {
 	}
 	dc.JobValue = min(dc.Escrow/10+1, square.UnitsPerTorg/5)
 	if dc.Lanes, err = s.cfg.number("lanes", 1, square.MaxLanes); err != nil {
+		return dc, err
+	}
+	if dc.Streams, err = s.cfg.number("streams", 0, maxStreams); err != nil {
 		return dc, err
 	}
 	if dc.Duration, err = s.cfg.duration("lease-duration"); err != nil {

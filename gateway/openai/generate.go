@@ -57,6 +57,7 @@ type piece struct {
 	text     string
 	logprobs []infer.Logprob
 	event    *infer.Event
+	more     bool // the next is here already
 }
 
 // outcome is a finished answer.
@@ -385,7 +386,10 @@ func (h *Handler) generate(w http.ResponseWriter, r *http.Request, g *generation
 				return err
 			}
 		}
-		return v.piece(out, p)
+		if err := v.piece(out, p); err != nil || p.more {
+			return err
+		}
+		return out.flush()
 	}
 	if g.stream {
 		out = newStream(w, h.cfg.KeepAlive, h.cfg.ReadTimeout)
@@ -400,14 +404,17 @@ func (h *Handler) generate(w http.ResponseWriter, r *http.Request, g *generation
 				return err
 			}
 			o.heard(ev)
-			return give(piece{event: ev})
+			return give(piece{event: ev, more: d.More})
 		}
 		logprobs = append(logprobs, d.Logprobs...)
 		s := whole.add(d.Text)
 		if s == "" {
+			if out != nil && !d.More {
+				return out.flush()
+			}
 			return nil
 		}
-		p := piece{text: g.echo + s, logprobs: logprobs}
+		p := piece{text: g.echo + s, logprobs: logprobs, more: d.More}
 		g.echo, logprobs = "", nil
 		return give(p)
 	})
@@ -418,7 +425,7 @@ func (h *Handler) generate(w http.ResponseWriter, r *http.Request, g *generation
 		setPaid(w.Header(), answer)
 		return h.broke(out, began, v, brokenOff(ctx, answer))
 	}
-	last := piece{text: g.echo + whole.rest()}
+	last := piece{text: g.echo + whole.rest(), more: true} // the end is
 	if answer.Result.Finish != infer.FinishStop {
 		last.logprobs = logprobs // else they are the stop sequence's
 	}
@@ -446,7 +453,11 @@ func (h *Handler) generate(w http.ResponseWriter, r *http.Request, g *generation
 				return h.broke(out, began, v, err)
 			}
 		}
-		if err := v.end(out, o); err != nil {
+		err := v.end(out, o)
+		if err == nil {
+			err = out.flush()
+		}
+		if err != nil {
 			return h.broke(out, true, v, err)
 		}
 		return nil
@@ -474,7 +485,11 @@ func (h *Handler) broke(out *stream, began bool, v view, err error) error {
 			return nil
 		}
 	}
-	if ferr := v.fail(out, e); ferr != nil {
+	ferr := v.fail(out, e)
+	if ferr == nil {
+		ferr = out.flush()
+	}
+	if ferr != nil {
 		h.log.Debug("the client is gone", "error", ferr)
 	}
 	return nil

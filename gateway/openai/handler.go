@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/torg-network/torg/gateway/keys"
@@ -216,7 +217,7 @@ func read(b []byte, v any) (strict.Object, error) {
 	if err != nil {
 		return nil, bad(err)
 	}
-	names := members(reflect.TypeOf(v).Elem())
+	names := membersOf(reflect.TypeOf(v).Elem())
 	for _, m := range o {
 		for _, n := range names {
 			if m.Name != n && strings.EqualFold(m.Name, n) {
@@ -225,6 +226,18 @@ func read(b []byte, v any) (strict.Object, error) {
 		}
 	}
 	return o, nil
+}
+
+// known are the members of types that were asked for before.
+var known sync.Map // reflect.Type → []string
+
+func membersOf(t reflect.Type) []string {
+	if names, ok := known.Load(t); ok {
+		return names.([]string)
+	}
+	names := members(t)
+	known.Store(t, names)
+	return names
 }
 
 // members are the names of a type's JSON members.

@@ -144,9 +144,13 @@ type Config struct {
 	HTTP    *http.Client // to providers
 
 	// The terms of a standing lease.
-	Escrow    uint64        // 10 TORG; less when the balance is less
-	JobValue  uint64        // what one request may cost on an ordinary lease (0.1 TORG); a dearer one gets its own
-	Lanes     int           // requests at once (8)
+	Escrow   uint64 // 10 TORG; less when the balance is less
+	JobValue uint64 // what one request may cost on an ordinary lease (0.1 TORG); a dearer one gets its own
+	Lanes    int    // requests at once (8)
+	// Streams is how many requests may be under way at once on one good: where all
+	// lanes are busy another lease is opened, until there are so many lanes. 0: those
+	// of one lease.
+	Streams   int
 	Duration  time.Duration // 1 hour
 	Start     time.Duration // 60 s
 	Idle      time.Duration // the duration, 1 hour at most: providers take no longer silence
@@ -242,6 +246,8 @@ func New(cfg Config) (*Desk, error) {
 		return nil, errors.New("desk: chain id is required")
 	case cfg.Lanes > square.MaxLanes:
 		return nil, fmt.Errorf("desk: lanes is %d: at most %d", cfg.Lanes, square.MaxLanes)
+	case cfg.Streams < 0:
+		return nil, fmt.Errorf("desk: streams is %d: want 0 or more", cfg.Streams)
 	}
 	if cfg.Owner.IsZero() {
 		cfg.Owner = cfg.Key
@@ -287,7 +293,7 @@ func New(cfg Config) (*Desk, error) {
 		d.http = &http.Client{
 			Transport: &http.Transport{
 				DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-				MaxIdleConnsPerHost: 2 * square.MaxLanes, IdleConnTimeout: time.Minute,
+				MaxIdleConnsPerHost: max(2*square.MaxLanes, cfg.Streams), IdleConnTimeout: time.Minute,
 				DisableCompression: true,
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -336,6 +342,7 @@ type lease struct {
 	id    square.Hash
 	rec   leaseRecord
 	lanes []*lane
+	sum   uint64    // of what the lanes' vouchers promise
 	until int64     // its deadline on the ledger, when last seen; 0: not yet
 	tries int       // of closing it
 	retry time.Time // monotonic
@@ -381,12 +388,7 @@ type pending struct {
 }
 
 // promised is the sum of what may be claimed from the lease.
-func (l *lease) promised() (sum uint64) {
-	for _, ln := range l.lanes {
-		sum += ln.rec.Max
-	}
-	return sum
-}
+func (l *lease) promised() uint64 { return l.sum }
 
 func (l *lease) charged() (sum uint64) {
 	for _, ln := range l.lanes {
@@ -490,6 +492,7 @@ func (d *Desk) load() error {
 						return fmt.Errorf("desk: lease %x lane %d on disk: %w", k, ln.n, err)
 					}
 					ln.lost = ln.rec.Lost
+					l.sum += ln.rec.Max
 				}
 			}
 			d.leases[l.id] = l

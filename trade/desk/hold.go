@@ -173,6 +173,9 @@ func (d *Desk) acquire(ctx context.Context, s *seat, w Want) (held, uint64, erro
 				continue
 			}
 		}
+		if room && !owing && d.crowded(s, policy, now) {
+			d.widen(ctx, s, policy)
+		}
 		changed := d.changed
 		d.mu.Unlock()
 		var word <-chan time.Time
@@ -189,6 +192,36 @@ func (d *Desk) acquire(ctx context.Context, s *seat, w Want) (held, uint64, erro
 			return held{}, 0, ctx.Err()
 		}
 	}
+}
+
+// crowded reports whether a seat has room for another lease beside those under a
+// policy, whose lanes are busy. One that has never answered has not, and leases
+// under another policy than the desk's own are for few. Callers hold d.mu.
+func (d *Desk) crowded(s *seat, p square.Policy, now time.Time) bool {
+	t := s.openings(p, false)
+	if p != d.cfg.Policy || !s.asked || t.opening || time.Now().Before(t.retry) || s.offer.Expiry <= now.Unix() {
+		return false
+	}
+	lanes := 0
+	for _, l := range s.under(p) {
+		for _, ln := range l.lanes {
+			if !ln.lost {
+				lanes++
+			}
+		}
+	}
+	return lanes < d.cfg.Streams
+}
+
+// widen opens another lease while requests go on waiting for a lane, which may come
+// sooner. Callers hold d.mu, and d.working.
+func (d *Desk) widen(ctx context.Context, s *seat, p square.Policy) {
+	s.openings(p, false).opening = true
+	d.working.Go(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		_ = d.open(ctx, s, p, 0) // it has logged why, and says when to try again
+	})
 }
 
 // busy reports whether a request is under way. Callers hold d.mu.

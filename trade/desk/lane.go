@@ -201,11 +201,13 @@ func (d *Desk) pend(h held, p *pending) error {
 	// In memory first: whoever counts promises must see this one.
 	before := h.ln.rec
 	h.ln.rec = rec
+	h.l.sum += rec.Max - before.Max
 	d.mu.Unlock()
 	err := d.save(bucketLanes, laneKey(h.l.id, h.ln.n), rec)
 	if err != nil && p != nil {
 		d.mu.Lock()
 		h.ln.rec = before // never sent
+		h.l.sum -= rec.Max - before.Max
 		d.mu.Unlock()
 	}
 	return err

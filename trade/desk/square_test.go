@@ -361,7 +361,7 @@ func (w *worker) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		out.WriteHeader(http.StatusConflict)
 		_ = json.NewEncoder(out).Encode(wire.Refusal{Code: code, Message: why})
 	}
-	call, who, err := wire.ParseCall(domain, w.self, path, r.Header.Get("Authorization"))
+	call, who, err := wire.ParseCall(domain, w.self, path, r.Header.Get("Authorization"), nil)
 	if err != nil {
 		refuse(wire.CodeCaller, err.Error())
 		return

@@ -45,6 +45,9 @@ type Delta struct {
 	// Event is Raw once it has been read, so that it is read once here. It stays
 	// on this machine.
 	Event *Event `json:"-"`
+	// More says that the next piece is here already, so that this one may wait for
+	// it and both go in one packet. It stays on this machine.
+	More bool `json:"-"`
 }
 
 // Logprob is a chosen token's log probability and its rivals'.

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"io"
 	"mime"
 	"net"
 	"net/http"
@@ -134,12 +133,24 @@ func replies[In, Out any](f func(context.Context, Caller, In) (Out, error)) func
 	}
 }
 
+// authorizer is who may ask about a lease; zero where that is not known here.
+func (s *Seller) authorizer(lease square.Hash) (who square.Address) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.leases[lease]; l != nil {
+		who = l.order.Authorizer
+	}
+	return who
+}
+
 // caller reads who asks, and refuses who may not.
 func (s *Seller) caller(r *http.Request, path string) (Caller, error) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return Caller{}, wire.Refuse(wire.CodeBadRequest, "content-type: want application/json")
+	if said := r.Header.Get("Content-Type"); said != "application/json" { // as nearly all say it
+		if kind, _, err := mime.ParseMediaType(said); err != nil || kind != "application/json" {
+			return Caller{}, wire.Refuse(wire.CodeBadRequest, "content-type: want application/json")
+		}
 	}
-	call, who, err := wire.ParseCall(s.domain, s.addr, path, r.Header.Get("Authorization"))
+	call, who, err := wire.ParseCall(s.domain, s.addr, path, r.Header.Get("Authorization"), s.authorizer)
 	if err != nil {
 		return Caller{}, wire.Refuse(wire.CodeCaller, "%v", err)
 	}
@@ -167,7 +178,10 @@ func (s *Seller) read(w http.ResponseWriter, r *http.Request, from Caller, most 
 	if r.ContentLength > most {
 		return wire.Refuse(wire.CodeBadRequest, "request body: it is over %d bytes", most)
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	var in bytes.Buffer
+	in.Grow(int(max(min(r.ContentLength, 16<<10), 0)) + bytes.MinRead) // one allocation for most
+	_, err := in.ReadFrom(http.MaxBytesReader(w, r.Body, most))
+	b := in.Bytes()
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		return wire.Refuse(wire.CodeBadRequest, "request body: it is over %d bytes", most)
@@ -176,12 +190,8 @@ func (s *Seller) read(w http.ResponseWriter, r *http.Request, from Caller, most 
 	case sha256.Sum256(b) != from.Body:
 		return wire.Refuse(wire.CodeCaller, "request body: it is not the one whose digest was signed")
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	if err := d.Decode(v); err != nil {
+	if err := json.Unmarshal(b, v); err != nil { // also where something follows the value
 		return wire.Refuse(wire.CodeBadRequest, "request body: %v", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return wire.Refuse(wire.CodeBadRequest, "request body: something follows the JSON value")
 	}
 	return nil
 }

@@ -112,11 +112,12 @@ func ReadAnswer(b []byte) (Object, error) { return read(b, true) }
 func read(b []byte, halves bool) (Object, error) {
 	s := spare.Get().(*scanner)
 	defer func() {
-		if cap(s.names) > 1<<10 {
+		if cap(s.names) > 1<<10 || cap(s.top) > 1<<6 {
 			return // of a monster
 		}
 		clear(s.names[:cap(s.names)])
-		*s = scanner{names: s.names[:0]}
+		clear(s.top[:cap(s.top)])
+		*s = scanner{names: s.names[:0], top: s.top[:0]}
 		spare.Put(s)
 	}()
 	s.b, s.halves = b, halves
@@ -124,14 +125,13 @@ func read(b []byte, halves bool) (Object, error) {
 	if s.i == len(b) || b[s.i] != '{' {
 		return nil, s.fail(s.i, "want a JSON object")
 	}
-	s.top = make(Object, 0, 8)
 	if err := s.value(0); err != nil {
 		return nil, err
 	}
 	if s.space(); s.i < len(b) {
 		return nil, s.fail(s.i, "not JSON: want nothing after the object")
 	}
-	out := s.top
+	out := slices.Clone(s.top) // as large as it is, and no larger
 	for i, m := range out {
 		for _, other := range out[:i] {
 			if strings.EqualFold(m.Name, other.Name) {
@@ -153,7 +153,7 @@ type scanner struct {
 }
 
 // spare are scanners that are not in use.
-var spare = sync.Pool{New: func() any { return &scanner{names: make([]span, 0, 64)} }}
+var spare = sync.Pool{New: func() any { return &scanner{names: make([]span, 0, 64), top: make(Object, 0, 16)} }}
 
 // span is a name's bytes between its quotes, or what they stand for.
 type span struct {

@@ -22,7 +22,7 @@ func TestCall(t *testing.T) {
 	if got := c.Header(d, k); got != header {
 		t.Errorf("header %s", got)
 	}
-	back, who, err := ParseCall(d, c.Provider, c.Path, c.Header(d, k))
+	back, who, err := ParseCall(d, c.Provider, c.Path, c.Header(d, k), nil)
 	if err != nil || back != c || who != k.Address() {
 		t.Errorf("read back %+v by %s, %v", back, who, err)
 	}
@@ -30,28 +30,28 @@ func TestCall(t *testing.T) {
 	good := c.Header(d, k)
 	for name, f := range map[string]func() (square.Address, error){
 		"domain": func() (square.Address, error) {
-			_, a, err := ParseCall(square.LedgerDomain("torg-test-2"), c.Provider, c.Path, good)
+			_, a, err := ParseCall(square.LedgerDomain("torg-test-2"), c.Provider, c.Path, good, nil)
 			return a, err
 		},
 		"provider": func() (square.Address, error) {
-			_, a, err := ParseCall(d, square.Address{9}, c.Path, good)
+			_, a, err := ParseCall(d, square.Address{9}, c.Path, good, nil)
 			return a, err
 		},
-		"path": func() (square.Address, error) { _, a, err := ParseCall(d, c.Provider, "lane", good); return a, err },
+		"path": func() (square.Address, error) { _, a, err := ParseCall(d, c.Provider, "lane", good, nil); return a, err },
 		"lane": func() (square.Address, error) {
-			_, a, err := ParseCall(d, c.Provider, c.Path, strings.Replace(good, " 258 ", " 259 ", 1))
+			_, a, err := ParseCall(d, c.Provider, c.Path, strings.Replace(good, " 258 ", " 259 ", 1), nil)
 			return a, err
 		},
 		"time": func() (square.Address, error) {
-			_, a, err := ParseCall(d, c.Provider, c.Path, strings.Replace(good, " 1800000000 ", " 1800000001 ", 1))
+			_, a, err := ParseCall(d, c.Provider, c.Path, strings.Replace(good, " 1800000000 ", " 1800000001 ", 1), nil)
 			return a, err
 		},
 		"lease": func() (square.Address, error) {
-			_, a, err := ParseCall(d, c.Provider, c.Path, strings.Replace(good, " 03", " 04", 1))
+			_, a, err := ParseCall(d, c.Provider, c.Path, strings.Replace(good, " 03", " 04", 1), nil)
 			return a, err
 		},
 		"body": func() (square.Address, error) {
-			_, a, err := ParseCall(d, c.Provider, c.Path, strings.Replace(good, " 0400", " 0500", 1))
+			_, a, err := ParseCall(d, c.Provider, c.Path, strings.Replace(good, " 0400", " 0500", 1), nil)
 			return a, err
 		},
 	} {
@@ -60,7 +60,7 @@ func TestCall(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "Torg", "Bearer x", good + " ", " " + good, strings.ToUpper(good), strings.Replace(good, " 258 ", " 65536 ", 1), strings.Replace(good, " 258 ", " -1 ", 1)} {
-		if _, _, err := ParseCall(d, c.Provider, c.Path, bad); err == nil {
+		if _, _, err := ParseCall(d, c.Provider, c.Path, bad, nil); err == nil {
 			t.Errorf("%q was read", bad)
 		}
 	}
@@ -69,5 +69,5 @@ func TestCall(t *testing.T) {
 func FuzzCall(f *testing.F) {
 	d := square.LedgerDomain("torg-test-1")
 	f.Add("Torg 00 1 2 00 0x")
-	f.Fuzz(func(t *testing.T, header string) { _, _, _ = ParseCall(d, square.Address{}, "lane", header) })
+	f.Fuzz(func(t *testing.T, header string) { _, _, _ = ParseCall(d, square.Address{}, "lane", header, nil) })
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/torg-network/torg/square"
@@ -193,120 +194,173 @@ func broken(err error) bool {
 	return err != nil && !errors.As(err, &refusal) && !errors.Is(err, errSilent) && !errors.Is(err, context.Canceled)
 }
 
+// errLeft says that nobody waits any more, and that no receipt came in time.
+var errLeft = fmt.Errorf("cancelled, and no receipt came: %w", context.Canceled)
+
 // converse sends a request and reads its answer to the end. An ended ctx, or a
 // client that takes no more, cancels the work; the receipt is still waited for,
 // Grace long.
 func (b *Buyer) converse(ctx context.Context, lane *desk.Lane, req infer.ServeRequest, out *outlet, sp *spoken) (wire.Signed, time.Duration, error) {
 	started := time.Now()
-	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	type read struct {
-		frame infer.Frame
-		err   error
-	}
-	in := make(chan read)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		res, err := lane.Post(rctx, pathServe, req)
-		if err == nil {
-			defer res.Body.Close()
-		} else if we := (*wire.Refusal)(nil); errors.As(err, &we) {
-			err = desk.Refused{Refusal: we}
-		}
-		fs := frames{}
-		if err == nil {
-			fs = newFrames(res.Body)
-		}
-		for {
-			r := read{err: err}
-			if err == nil {
-				r.frame, r.err = fs.next()
-			}
-			last := r.frame.Receipt != nil || r.frame.Error != nil
-			if last {
-				// To its end, or the connection could not be used again.
-				_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<10))
-			}
-			select {
-			case in <- r:
-			case <-rctx.Done():
-				return
-			}
-			if last || r.err != nil {
-				return
-			}
+	rctx, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	c := &conversation{b: b, lane: lane, ctx: rctx, stop: stop}
+	c.listen()
+	left := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		defer close(left)
+		c.leave()
+	})
+	defer func() {
+		if !unhook() {
+			<-left
 		}
 	}()
-	defer func() { stop(); <-ended }()
+	defer c.end()
 
-	silence := time.NewTimer(b.cfg.Silence)
-	defer silence.Stop()
-	var (
-		ttft   time.Duration
-		secret string
-		gone   = ctx.Done()
-		asked  bool // to cancel
-		late   bool // the client has gone
-	)
-	cancel := func() {
-		if late && !asked && secret != "" {
-			asked = true
-			cctx, done := context.WithTimeout(rctx, b.cfg.Grace)
-			_ = lane.Call(cctx, pathCancel, infer.CancelRequest{Lease: lane.Lease(), Lane: lane.Number(), Cancel: secret}, nil) // else the grace ends it
-			done()
+	var ttft time.Duration
+	fail := func(err error) (wire.Signed, time.Duration, error) {
+		if cause := context.Cause(rctx); cause != nil {
+			err = cause
+		} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errors.New("the provider broke off")
 		}
+		return wire.Signed{}, ttft, err
 	}
-	leave := func() {
-		if !late {
-			late = true
-			silence.Reset(b.cfg.Grace)
-			cancel()
+	res, err := lane.Post(rctx, pathServe, req)
+	if err != nil {
+		if we := (*wire.Refusal)(nil); errors.As(err, &we) {
+			err = desk.Refused{Refusal: we}
 		}
+		return fail(err)
 	}
+	defer res.Body.Close()
+	in := newFrames(res.Body)
+	defer in.close()
 	for {
-		select {
-		case <-gone:
-			gone = nil
-			leave()
-		case <-silence.C:
-			if late {
-				return wire.Signed{}, ttft, fmt.Errorf("cancelled, and no receipt came: %w", context.Canceled)
+		f, err := in.next()
+		if err != nil {
+			return fail(err)
+		}
+		late := c.heard()
+		switch {
+		case f.Start != nil:
+			c.begun(f.Start.Cancel)
+		case f.Delta != nil:
+			if ttft == 0 {
+				ttft = time.Since(started)
 			}
-			return wire.Signed{}, ttft, errSilent
-		case r := <-in:
-			if r.err != nil {
-				if errors.Is(r.err, io.EOF) || errors.Is(r.err, io.ErrUnexpectedEOF) {
-					r.err = errors.New("the provider broke off")
-				}
-				return wire.Signed{}, ttft, r.err
+			if err := sp.add(f.Delta); err != nil {
+				return wire.Signed{}, ttft, err
 			}
-			if !late {
-				silence.Reset(b.cfg.Silence)
+			f.Delta.More = in.more()
+			if !late && out.send(*f.Delta) != nil {
+				c.leave()
 			}
-			switch f := r.frame; {
-			case f.Start != nil:
-				secret = f.Start.Cancel
-				cancel()
-			case f.Delta != nil:
-				if ttft == 0 {
-					ttft = time.Since(started)
-				}
-				if err := sp.add(f.Delta); err != nil {
-					return wire.Signed{}, ttft, err
-				}
-				if !late && out.send(*f.Delta) != nil {
-					leave()
-				}
-			case f.Error != nil:
+		case f.Error != nil, f.Receipt != nil:
+			// To its end, or the connection could not be used again.
+			_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<10))
+			if f.Error != nil {
 				return wire.Signed{}, ttft, desk.Refused{Refusal: f.Error}
-			case f.Receipt != nil:
-				return *f.Receipt, ttft, nil
-			default:
-				return wire.Signed{}, ttft, errors.New("the provider sent an empty frame")
 			}
+			return *f.Receipt, ttft, nil
+		default:
+			return wire.Signed{}, ttft, errors.New("the provider sent an empty frame")
 		}
 	}
+}
+
+// conversation ends what a provider says when it is silent for too long, or when
+// nobody listens any more and the receipt does not come.
+type conversation struct {
+	b    *Buyer
+	lane *desk.Lane
+	ctx  context.Context
+	stop context.CancelCauseFunc
+
+	mu     sync.Mutex
+	timer  *time.Timer
+	until  time.Time // when silence is too long
+	secret string    // that cancels the work; empty: it has not begun
+	late   bool      // the client has gone
+	asked  bool      // to cancel
+	ended  bool
+}
+
+func (c *conversation) listen() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.until = time.Now().Add(c.b.cfg.Silence)
+	c.timer = time.AfterFunc(c.b.cfg.Silence, c.check)
+}
+
+// check runs when silence was too long, unless something was heard meanwhile: a
+// timer that each frame sets anew would cost more than the frame.
+func (c *conversation) check() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	if left := time.Until(c.until); left > 0 {
+		c.timer.Reset(left)
+		return
+	}
+	if c.late {
+		c.stop(errLeft)
+	} else {
+		c.stop(errSilent)
+	}
+}
+
+// heard notes that the provider said something, and reports whether the client has
+// gone.
+func (c *conversation) heard() (late bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.late {
+		c.until = time.Now().Add(c.b.cfg.Silence)
+	}
+	return c.late
+}
+
+// begun takes in the secret by which the work is cancelled.
+func (c *conversation) begun(secret string) {
+	c.mu.Lock()
+	c.secret = secret
+	c.mu.Unlock()
+	c.cancel()
+}
+
+// leave is called when the client has gone.
+func (c *conversation) leave() {
+	c.mu.Lock()
+	if !c.late && !c.ended {
+		c.late, c.until = true, time.Now().Add(c.b.cfg.Grace)
+		c.timer.Reset(c.b.cfg.Grace)
+	}
+	c.mu.Unlock()
+	c.cancel()
+}
+
+// cancel has the provider stop, once it has begun and the client has gone.
+func (c *conversation) cancel() {
+	c.mu.Lock()
+	ask := c.late && c.secret != "" && !c.asked && !c.ended
+	c.asked = c.asked || ask
+	c.mu.Unlock()
+	if ask {
+		ctx, done := context.WithTimeout(c.ctx, c.b.cfg.Grace)
+		defer done()
+		_ = c.lane.Call(ctx, pathCancel, infer.CancelRequest{Lease: c.lane.Lease(), Lane: c.lane.Number(), Cancel: c.secret}, nil) // else the grace ends it
+	}
+}
+
+func (c *conversation) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	c.timer.Stop()
+	c.stop(nil)
 }
 
 // afterFailure finds out what a request that ended without a receipt cost.

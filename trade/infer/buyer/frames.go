@@ -2,10 +2,10 @@ package buyer
 
 import (
 	"bufio"
-	"encoding/json"
+	"bytes"
 	"errors"
-	"fmt"
 	"io"
+	"sync"
 
 	"github.com/torg-network/torg/trade/infer"
 )
@@ -17,26 +17,39 @@ const maxFrame = 4 * infer.MaxResult
 // frames reads an answer line by line.
 type frames struct{ r *bufio.Reader }
 
-func newFrames(r io.Reader) frames { return frames{bufio.NewReaderSize(r, 8<<10)} }
+// spare are readers that are not in use.
+var spare = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
+
+func newFrames(r io.Reader) frames {
+	b := spare.Get().(*bufio.Reader)
+	b.Reset(r)
+	return frames{b}
+}
+
+// close gives the reader back; nobody may read any more.
+func (f frames) close() {
+	f.r.Reset(nil)
+	spare.Put(f.r)
+}
 
 func (f frames) next() (infer.Frame, error) {
-	var line []byte
-	for {
-		part, err := f.r.ReadSlice('\n')
-		line = append(line, part...)
-		if len(line) > maxFrame {
-			return infer.Frame{}, errors.New("a frame is too long")
-		}
-		if err == nil {
-			break
-		}
+	line, err := f.r.ReadSlice('\n')
+	for long := []byte(nil); err != nil; {
 		if !errors.Is(err, bufio.ErrBufferFull) {
 			return infer.Frame{}, err
 		}
+		if long = append(long, line...); len(long) > maxFrame {
+			return infer.Frame{}, errors.New("a frame is too long")
+		}
+		if line, err = f.r.ReadSlice('\n'); err == nil {
+			line = append(long, line...)
+		}
 	}
-	var fr infer.Frame
-	if err := json.Unmarshal(line, &fr); err != nil {
-		return infer.Frame{}, fmt.Errorf("a frame is no JSON: %w", err)
-	}
-	return fr, nil
+	return infer.ReadFrame(line)
+}
+
+// more reports whether another whole frame is here already.
+func (f frames) more() bool {
+	b, _ := f.r.Peek(f.r.Buffered()) // so many there are
+	return bytes.IndexByte(b, '\n') >= 0
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/torg-network/torg/square"
@@ -36,6 +37,7 @@ func (c counter) serve(w http.ResponseWriter, r *http.Request, from seller.Calle
 		return
 	}
 	out := &frames{w: w, rc: http.NewResponseController(w), patience: c.seller.WriteTimeout}
+	defer out.close()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	if again != nil {
 		var deltas []infer.Delta
@@ -43,11 +45,11 @@ func (c counter) serve(w http.ResponseWriter, r *http.Request, from seller.Calle
 			deltas = nil
 		}
 		for i := range deltas {
-			if out.send(infer.Frame{Delta: &deltas[i]}) != nil {
+			if out.write(infer.Frame{Delta: &deltas[i]}) != nil {
 				return
 			}
 		}
-		_ = out.send(infer.Frame{Receipt: &again.Signed}) // the buyer may ask once more
+		_ = out.write(infer.Frame{Receipt: &again.Signed}) // the buyer may ask once more
 		return
 	}
 	defer till.Release()
@@ -65,12 +67,7 @@ func (c counter) serve(w http.ResponseWriter, r *http.Request, from seller.Calle
 		if unpaid = till.Store(); unpaid != nil {
 			return
 		}
-		start := infer.Frame{Start: &infer.Start{Cancel: secret}}
-		if req.Stream || request.Kind == infer.Opaque {
-			unpaid = out.send(start)
-		} else {
-			unpaid = out.write(start) // an exact answer is there in milliseconds: one packet does
-		}
+		unpaid = out.soon(infer.Frame{Start: &infer.Start{Cancel: secret}})
 	}()
 	var kept answer
 	emit := func(d infer.Delta) error {
@@ -78,7 +75,11 @@ func (c counter) serve(w http.ResponseWriter, r *http.Request, from seller.Calle
 			return unpaid
 		}
 		if req.Stream { // else all at once below: a frame a token costs more than a token
-			if err := out.send(infer.Frame{Delta: &d}); err != nil {
+			does := out.send
+			if d.More {
+				does = out.write
+			}
+			if err := does(infer.Frame{Delta: &d}); err != nil {
 				return err
 			}
 		}
@@ -130,40 +131,88 @@ func (s *service) ceiling(r infer.Request, o square.Order) ([]uint64, error) {
 	return units, err
 }
 
-// frames writes an answer, each frame at once. A buyer that does not read holds
+// startWait is how long the first frame waits for the next, to go in one packet
+// with it.
+const startWait = 5 * time.Millisecond
+
+// frames writes an answer, a line a frame. A buyer that does not read holds
 // a place: it is waited for patience long in all.
 type frames struct {
-	w        io.Writer
-	rc       *http.ResponseController
+	w  io.Writer
+	rc *http.ResponseController
+
+	mu       sync.Mutex
 	patience time.Duration
+	until    time.Time // the deadline that stands
+	line     []byte
+	due      *time.Timer // sends what soon has written; nil: nothing
+	closed   bool
 }
 
-func (f *frames) send(fr infer.Frame) error {
-	if err := f.write(fr); err != nil {
+// send writes a frame, and all that was written before it leaves with it.
+func (f *frames) send(fr infer.Frame) error { return f.put(fr, true) }
+
+// write leaves the frame to go with the next that is sent, or with the end.
+func (f *frames) write(fr infer.Frame) error { return f.put(fr, false) }
+
+// soon writes a frame that leaves with the next one, if that comes within
+// startWait, and else by itself.
+func (f *frames) soon(fr infer.Frame) error {
+	if err := f.put(fr, false); err != nil {
 		return err
 	}
-	return f.wait(f.rc.Flush)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.due = time.AfterFunc(startWait, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.due != nil && !f.closed {
+			f.due = nil
+			_ = f.wait(f.rc.Flush) // whoever writes next is told
+		}
+	})
+	return nil
 }
 
-// wait counts how long something takes against the patience.
+func (f *frames) put(fr infer.Frame, now bool) (err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.line, err = infer.AppendFrame(f.line[:0], fr); err != nil {
+		return err
+	}
+	return f.wait(func() error {
+		if _, err := f.w.Write(f.line); err != nil || !now {
+			return err
+		}
+		if f.due != nil {
+			f.due.Stop()
+			f.due = nil
+		}
+		return f.rc.Flush()
+	})
+}
+
+// wait counts how long something takes against the patience. A deadline is set
+// with a little to spare, so that not every frame needs another.
 func (f *frames) wait(does func() error) error {
 	began := time.Now()
-	_ = f.rc.SetWriteDeadline(began.Add(max(f.patience, time.Millisecond))) // recorders have none
+	if f.until.Before(began.Add(f.patience)) || f.patience <= 0 {
+		f.until = began.Add(max(f.patience+f.patience/8, time.Millisecond))
+		_ = f.rc.SetWriteDeadline(f.until) // recorders have none
+	}
 	err := does()
 	f.patience -= time.Since(began)
 	return err
 }
 
-// write leaves the frame to go with the next that is sent.
-func (f *frames) write(fr infer.Frame) error {
-	b, err := json.Marshal(fr)
-	if err != nil {
-		return err
+// close leaves what was written to the server, which sends it.
+func (f *frames) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	if f.due != nil {
+		f.due.Stop()
 	}
-	return f.wait(func() error {
-		_, err := f.w.Write(append(b, '\n'))
-		return err
-	})
 }
 
 // answer keeps what was delivered, so that it can be delivered again: pieces of

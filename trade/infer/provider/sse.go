@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync"
 )
 
 // maxEvent bounds one line, and one event, of an upstream server's stream.
@@ -18,11 +19,23 @@ var errGiant = errors.New("the server sent a line of over 1 MiB")
 type events struct {
 	r     *bufio.Reader
 	alive func() // after every line
-	last  byte   // the terminator before, to read CRLF as one
+	cr    bool   // the line before ended in CR, and LF may follow
+	long  []byte // the line
 }
 
+// spare are readers that are not in use.
+var spare = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
+
 func newEvents(r io.Reader, alive func()) *events {
-	return &events{r: bufio.NewReaderSize(r, 16<<10), alive: alive}
+	b := spare.Get().(*bufio.Reader)
+	b.Reset(r)
+	return &events{r: b, alive: alive}
+}
+
+// close gives the reader back; nobody may read any more.
+func (e *events) close() {
+	e.r.Reset(nil)
+	spare.Put(e.r)
 }
 
 // next returns the data of the next event that has some. At the end of the
@@ -62,32 +75,58 @@ func (e *events) next() ([]byte, error) {
 	}
 }
 
-// line reads one line without its end.
+// line reads one line without its end. It is good until the next.
 func (e *events) line() ([]byte, error) {
-	var line []byte
+	e.long = e.long[:0]
 	for {
-		b, err := e.r.ReadByte()
+		b, err := e.r.Peek(max(e.r.Buffered(), 1))
 		if err != nil {
-			if errors.Is(err, io.EOF) && len(line) > 0 {
-				return line, nil
+			if errors.Is(err, io.EOF) && len(e.long) > 0 {
+				return e.long, nil
 			}
 			return nil, err
 		}
-		after := e.last
-		e.last = 0
-		switch b {
-		case '\n':
-			if after == '\r' && len(line) == 0 {
-				continue // the second half of CRLF
-			}
-			return line, nil
-		case '\r':
-			e.last = '\r'
-			return line, nil
+		if e.cr && b[0] == '\n' { // the second half of CRLF
+			e.cr = false
+			_, _ = e.r.Discard(1) // it is there
+			continue
 		}
-		if len(line) >= maxEvent {
+		e.cr = false
+		end := bytes.IndexAny(b, "\r\n")
+		n := end
+		if end < 0 {
+			n = len(b)
+		}
+		if len(e.long)+n > maxEvent {
 			return nil, errGiant
 		}
-		line = append(line, b)
+		e.long = append(e.long, b[:n]...)
+		if end < 0 {
+			_, _ = e.r.Discard(n)
+			continue
+		}
+		e.cr = b[end] == '\r'
+		_, _ = e.r.Discard(end + 1)
+		return e.long, nil
 	}
+}
+
+// more reports whether another whole event is here already: a line of data, and
+// a blank one after it. A comment alone is none, after which nothing may come.
+func (e *events) more() bool {
+	b, _ := e.r.Peek(e.r.Buffered()) // so many there are
+	if e.cr {
+		b = bytes.TrimPrefix(b, []byte("\n"))
+	}
+	for len(b) > 0 {
+		if bytes.HasPrefix(b, []byte("data:")) {
+			return bytes.Contains(b, []byte("\n\n")) || bytes.Contains(b, []byte("\n\r\n"))
+		}
+		end := bytes.IndexByte(b, '\n')
+		if end < 0 {
+			return false
+		}
+		b = b[end+1:]
+	}
+	return false
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -51,7 +52,9 @@ func (u Upstream) client() *http.Client {
 }
 
 var upstreamClient = &http.Client{
-	Transport:     &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute},
+	// As many connections stay as there were requests at once: a new one for each
+	// would cost more than the request.
+	Transport:     &http.Transport{MaxIdleConnsPerHost: math.MaxInt, IdleConnTimeout: time.Minute, DisableCompression: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
@@ -219,13 +222,12 @@ func (e *upstreamEngine) Run(ctx context.Context, job Job, emit func(infer.Delta
 	defer stop(nil)
 	run, stopTotal := context.WithTimeoutCause(run, e.u.total(), errStalled)
 	defer stopTotal()
-	// The timer is the idle watch: whoever reads resets it. A slow answer that
-	// is not streamed is silent until it is done, so it has the whole time.
-	var watch *time.Timer
-	idle := e.u.idle()
+	// A slow answer that is not streamed is silent until it is done, so it has
+	// the whole time.
+	watch := &watch{idle: e.u.idle(), stalled: func() { stop(errStalled) }}
 	if stream {
-		watch = time.AfterFunc(idle, func() { stop(errStalled) })
-		defer watch.Stop()
+		watch.start()
+		defer watch.end()
 	}
 	var res *http.Response
 	var dropped []string
@@ -251,9 +253,49 @@ func (e *upstreamEngine) Run(ctx context.Context, job Job, emit func(infer.Delta
 	}
 	d := delivery{b: b, ceiling: ceiling}
 	if stream && strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
-		return d.stream(run, res.Body, func() { watch.Reset(idle) }, emit)
+		return d.stream(run, res.Body, watch.alive, emit)
 	}
 	return d.whole(run, res.Body)
+}
+
+// watch calls stalled when a server was silent for too long. A timer that each
+// line of an answer set anew would cost more than the line.
+type watch struct {
+	idle    time.Duration
+	stalled func()
+
+	mu    sync.Mutex
+	timer *time.Timer
+	heard time.Time
+	ended bool
+}
+
+func (w *watch) start() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heard = time.Now()
+	w.timer = time.AfterFunc(w.idle, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if left := w.idle - time.Since(w.heard); left > 0 && !w.ended {
+			w.timer.Reset(left)
+		} else if !w.ended {
+			w.stalled()
+		}
+	})
+}
+
+func (w *watch) alive() {
+	w.mu.Lock()
+	w.heard = time.Now()
+	w.mu.Unlock()
+}
+
+func (w *watch) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	w.timer.Stop()
 }
 
 // delivery is an answer on its way.
@@ -314,6 +356,7 @@ func (d *delivery) stream(ctx context.Context, r io.Reader, alive func(), emit f
 		gone     bool // the buyer takes no more
 		passed   int  // bytes of events
 	)
+	defer in.close()
 	for !done && !gone && !over && fault == nil {
 		raw, err := in.next()
 		if errors.Is(err, io.EOF) {
@@ -348,7 +391,7 @@ func (d *delivery) stream(ctx context.Context, r io.Reader, alive func(), emit f
 		if ev.Finish != "" {
 			finished = ev.Finish
 		}
-		delta := infer.Delta{Text: ev.Said, Raw: raw}
+		delta := infer.Delta{Text: ev.Said, Raw: raw, More: in.more()}
 		if ev.Text != "" {
 			if over = d.events == d.ceiling[1]; over {
 				break // it was asked for no more, and no more is paid for
