@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"reflect"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,10 +16,12 @@ import (
 	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	cmttypes "github.com/cometbft/cometbft/types"
 	dbm "github.com/cosmos/cosmos-db"
+	"github.com/cosmos/gogoproto/jsonpb"
 	"github.com/cosmos/gogoproto/proto"
 
 	errorsmod "cosmossdk.io/errors"
 
+	"github.com/cosmos/cosmos-sdk/codec"
 	sdk "github.com/cosmos/cosmos-sdk/types"
 
 	"github.com/torg-network/torg/host"
@@ -29,6 +30,7 @@ import (
 	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/ledger/api/squarev1"
 	marketmodule "github.com/torg-network/torg/ledger/market"
+	"github.com/torg-network/torg/ledger/space"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/market/walk"
 	"github.com/torg-network/torg/square"
@@ -423,6 +425,10 @@ func TestGenesis(t *testing.T) {
 		}
 		walker.Saw(op, events, err)
 	}
+	dear := []uint64{3_000, 50_000, 70_000}
+	if err := a.Market.SetPrices(ctx, dear); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := a.Commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -464,10 +470,16 @@ func TestGenesis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The block since has a beacon of its own.
+	// The block since has a beacon of its own, and was empty.
 	var h marketv1.GenesisState
 	b.Codec.MustUnmarshalJSON(second["market"], &h)
 	h.Mixes = h.Mixes[:len(h.Mixes)-1]
+	for lane, p := range dear {
+		if want := space.Moved(space.Lane(lane), p, 0); h.Prices[lane] != want {
+			t.Errorf("gas costs %d in lane %s after the first block; want %d", h.Prices[lane], space.Lane(lane), want)
+		}
+	}
+	h.Prices = g.Prices
 	second["market"] = b.Codec.MustMarshalJSON(&h)
 	for _, module := range []string{"market", "channel", "bank", "staking", "auth", "gov"} {
 		if string(state[module]) != string(second[module]) {
@@ -513,6 +525,46 @@ func TestWire(t *testing.T) {
 		evidence.Receipt.Lane %= square.MaxLanes
 		if got, err := squarev1.FromEvidence(evidence).Square(); err != nil || !reflect.DeepEqual(got, evidence) {
 			t.Fatalf("evidence\n%+v\n%+v: %v", evidence, got, err)
+		}
+	}
+}
+
+// TestWireJSON writes what is stored as JSON, as people and a genesis have it: addresses
+// and hashes as text. What is read back is the same, and text that is neither is refused.
+func TestWireJSON(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 20 {
+		lease := fill[market.Lease](rng)
+		m := marketv1.FromLease(lease)
+		raw, err := codec.ProtoMarshalJSON(&m, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{lease.ID.String(), lease.Order.Buyer.String(), lease.Order.Salt.String(), lease.Peers[0].String(), lease.Replicas[0].String()} {
+			if !bytes.Contains(raw, []byte(`"`+want+`"`)) {
+				t.Fatalf("%s is not in %s", want, raw)
+			}
+		}
+		var again marketv1.Lease
+		if err := jsonpb.Unmarshal(bytes.NewReader(raw), &again); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := again.Market(); err != nil || !reflect.DeepEqual(got, lease) {
+			t.Fatalf("lease\n%+v\n%+v: %v", lease, got, err)
+		}
+		for _, bad := range []string{lease.ID.String()[1:], lease.Order.Buyer.String(), "?"} {
+			spoiled := bytes.Replace(raw, []byte(lease.ID.String()), []byte(bad), 1)
+			if jsonpb.Unmarshal(bytes.NewReader(spoiled), new(marketv1.Lease)) == nil {
+				t.Fatalf("%q is taken for a hash", bad)
+			}
+		}
+	}
+	for _, n := range []int{1, 19, 21, 31, 33} {
+		if _, err := squarev1.Hash(make([]byte, n)).MarshalJSON(); err == nil {
+			t.Errorf("%d bytes are written as a hash", n)
+		}
+		if _, err := (squarev1.Order{Buyer: make([]byte, n), Authorizer: make([]byte, 20)}).Square(); err == nil {
+			t.Errorf("%d bytes are read as an address", n)
 		}
 	}
 }
@@ -613,8 +665,8 @@ func decode(t *testing.T, b []byte) {
 	}
 	var lease marketv1.Lease
 	if lease.Unmarshal(b) == nil {
-		if l, err := lease.Market(); err == nil && l.ID.String() != lease.Id && "0x"+l.ID.String() != lease.Id && !strings.EqualFold(l.ID.String(), strings.TrimPrefix(lease.Id, "0x")) {
-			t.Fatalf("lease %q was read as %s", lease.Id, l.ID)
+		if l, err := lease.Market(); err == nil && !bytes.Equal(l.ID[:], lease.Id) {
+			t.Fatalf("lease %x was read as %s", []byte(lease.Id), l.ID)
 		}
 	}
 }

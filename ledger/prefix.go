@@ -12,11 +12,10 @@ import (
 // usePrefix makes every address in this process print as torg1…; the SDK keeps
 // the prefix in a global that can be set once.
 var usePrefix = sync.OnceFunc(func() {
-	// Each look at the global asks the system for this program's name and
-	// host, unless it has a name; addresses are looked at all the time.
-	if os.Getenv(sdk.EnvConfigScope) == "" {
-		os.Setenv(sdk.EnvConfigScope, "torg")
-	}
+	// The SDK looks its globals up under a name from the environment or else, each
+	// time, under this program's name and host; addresses are looked at all the time.
+	// Whatever the name was, this process has no other's globals.
+	os.Setenv(sdk.EnvConfigScope, "torg")
 	c := sdk.GetConfig()
 	p := square.Prefix
 	c.SetBech32PrefixForAccount(p, p+sdk.PrefixPublic)

@@ -62,8 +62,8 @@ type Keeper struct {
 }
 
 type parties struct {
-	Payer    *indexes.Multi[string, []byte, channelv1.Channel]
-	Receiver *indexes.Multi[string, []byte, channelv1.Channel]
+	Payer    *indexes.Multi[[]byte, []byte, channelv1.Channel]
+	Receiver *indexes.Multi[[]byte, []byte, channelv1.Channel]
 }
 
 func (p parties) IndexesList() []collections.Index[[]byte, channelv1.Channel] {
@@ -77,8 +77,8 @@ func NewKeeper(cdc codec.BinaryCodec, service store.KVStoreService, bank Bank, c
 	k := &Keeper{
 		bank: bank, clock: clock,
 		channels: collections.NewIndexedMap(sb, collections.NewPrefix(0), "channels", id, codec.CollValue[channelv1.Channel](cdc), parties{
-			Payer:    indexes.NewMulti(sb, collections.NewPrefix(1), "by_payer", collections.StringKey, id, func(_ []byte, c channelv1.Channel) (string, error) { return c.Config.Payer, nil }),
-			Receiver: indexes.NewMulti(sb, collections.NewPrefix(2), "by_receiver", collections.StringKey, id, func(_ []byte, c channelv1.Channel) (string, error) { return c.Config.Receiver, nil }),
+			Payer:    indexes.NewMulti(sb, collections.NewPrefix(1), "by_payer", id, id, func(_ []byte, c channelv1.Channel) ([]byte, error) { return c.Config.Payer, nil }),
+			Receiver: indexes.NewMulti(sb, collections.NewPrefix(2), "by_receiver", id, id, func(_ []byte, c channelv1.Channel) ([]byte, error) { return c.Config.Receiver, nil }),
 		}),
 		used:   collections.NewMap(sb, collections.NewPrefix(3), "used", id, collections.Int64Value),
 		forget: collections.NewKeySet(sb, collections.NewPrefix(4), "used_until", collections.PairKeyCodec(collections.Int64Key, id)),
@@ -128,9 +128,13 @@ func happened(ctx context.Context, kind string, id square.Hash, c channelv1.Chan
 	if err != nil {
 		return err
 	}
+	config, err := c.Config.Square()
+	if err != nil {
+		return err
+	}
 	sdk.UnwrapSDKContext(ctx).EventManager().EmitEvent(sdk.NewEvent(EventType,
 		sdk.NewAttribute("kind", kind), sdk.NewAttribute("channel", id.String()),
-		sdk.NewAttribute("payer", c.Config.Payer), sdk.NewAttribute("receiver", c.Config.Receiver),
+		sdk.NewAttribute("payer", config.Payer.String()), sdk.NewAttribute("receiver", config.Receiver.String()),
 		sdk.NewAttribute("moved", fmt.Sprint(moved)), sdk.NewAttribute("state", string(whole))))
 	return nil
 }

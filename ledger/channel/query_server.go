@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/torg-network/torg/ledger/api/channelv1"
+	"github.com/torg-network/torg/ledger/api/squarev1"
 	"github.com/torg-network/torg/square"
 )
 
@@ -39,6 +40,11 @@ func (q queryServer) Channels(ctx context.Context, r *channelv1.QueryChannelsReq
 	if err != nil || limit < 1 || limit > 1000 {
 		return nil, status.Error(codes.InvalidArgument, "limit is at most 1000; after is the last answer's next")
 	}
+	var rd squarev1.Reader
+	payer, receiver := squarev1.FromAddress(rd.MaybeAddress("payer", r.Payer)), squarev1.FromAddress(rd.MaybeAddress("receiver", r.Receiver))
+	if rd.Err != nil {
+		return nil, status.Error(codes.InvalidArgument, rd.Err.Error())
+	}
 	const scan = 20 // entries looked at for each that may be answered with
 	out := &channelv1.QueryChannelsResponse{}
 	looked := 0
@@ -53,25 +59,25 @@ func (q queryServer) Channels(ctx context.Context, r *channelv1.QueryChannelsReq
 		if err != nil {
 			return true, err
 		}
-		if (r.Payer == "" || c.Config.Payer == r.Payer) && (r.Receiver == "" || c.Config.Receiver == r.Receiver) {
+		if (payer == nil || bytes.Equal(c.Config.Payer, payer)) && (receiver == nil || bytes.Equal(c.Config.Receiver, receiver)) {
 			out.Channels = append(out.Channels, channelv1.QueryChannelResponse{Id: hex.EncodeToString(id), Channel: c})
 		}
 		return false, nil
 	}
-	index, ref := q.channels.Indexes.Payer, r.Payer
-	if ref == "" {
-		index, ref = q.channels.Indexes.Receiver, r.Receiver
+	index, ref := q.channels.Indexes.Payer, payer
+	if ref == nil {
+		index, ref = q.channels.Indexes.Receiver, receiver
 	}
-	if ref == "" {
+	if ref == nil {
 		all := new(collections.Range[[]byte])
 		if len(after) > 0 {
 			all = all.StartExclusive(after)
 		}
 		return out, q.channels.Walk(ctx, all, func(id []byte, _ channelv1.Channel) (bool, error) { return visit(id) })
 	}
-	p := collections.NewPrefixedPairRange[string, []byte](ref)
+	p := collections.NewPrefixedPairRange[[]byte, []byte](ref)
 	if len(after) > 0 {
 		p = p.StartExclusive(after)
 	}
-	return out, index.Walk(ctx, p, func(_ string, id []byte) (bool, error) { return visit(id) })
+	return out, index.Walk(ctx, p, func(_, id []byte) (bool, error) { return visit(id) })
 }

@@ -8,7 +8,6 @@ import (
 
 	sdk "github.com/cosmos/cosmos-sdk/types"
 
-	"github.com/torg-network/torg/ledger/api/marketv1"
 	pure "github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
@@ -23,11 +22,12 @@ func (k *Keeper) EndBlock(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	due, err := k.due(ctx, now)
+	due, err := k.upTo(ctx, k.leases.Indexes.Deadline.keys, now)
 	if err != nil {
 		return err
 	}
-	for _, id := range due {
+	for _, p := range due {
+		id := square.Hash(p.K2())
 		k.attempt(ctx, "lease "+id.Short(), func(m pure.Machine, s pure.Store, now int64) ([]pure.Event, error) {
 			l, err := s.Lease(id)
 			if err != nil {
@@ -39,20 +39,28 @@ func (k *Keeper) EndBlock(ctx context.Context) error {
 			return m.Poke(s, now, square.Address{}, id)
 		})
 	}
-	free, err := k.unbonded(ctx, now)
+	free, err := k.upTo(ctx, k.stakes.Indexes.Until.keys, now)
 	if err != nil {
 		return err
 	}
-	for _, key := range free {
+	for _, p := range free {
+		key, err := readStakeKey(p.K2())
+		if err != nil {
+			return err
+		}
 		k.attempt(ctx, "stake of "+key.Provider.String(), func(m pure.Machine, s pure.Store, now int64) ([]pure.Event, error) {
 			return m.FinishUnbond(s, now, key)
 		})
 	}
-	lapsed, err := k.lapsed(ctx, now+lag)
+	lapsed, err := k.upTo(ctx, k.offers.Indexes.Expiry.keys, now+lag)
 	if err != nil {
 		return err
 	}
-	for _, key := range lapsed {
+	for _, p := range lapsed {
+		key, err := readOfferKey(p.K2())
+		if err != nil {
+			return err
+		}
 		k.attempt(ctx, "offer of "+key.Provider.String(), func(m pure.Machine, s pure.Store, now int64) ([]pure.Event, error) {
 			return m.DropOffer(s, now, key)
 		})
@@ -61,31 +69,6 @@ func (k *Keeper) EndBlock(ctx context.Context) error {
 		return err
 	}
 	return k.forgetUsed(ctx, now)
-}
-
-// lapsed are offers that have expired and of which nothing is leased.
-func (k *Keeper) lapsed(ctx context.Context, wall int64) (keys []pure.OfferKey, err error) {
-	it, err := k.offers.Indexes.Expiry.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](wall))
-	if err != nil {
-		return nil, err
-	}
-	defer it.Close()
-	for ; it.Valid() && len(keys) < Cap; it.Next() {
-		pk, err := it.PrimaryKey()
-		if err != nil {
-			return nil, err
-		}
-		m, err := k.offers.Get(ctx, pk)
-		if err != nil {
-			return nil, err
-		}
-		o, err := m.Market()
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, o.Key())
-	}
-	return keys, nil
 }
 
 // attempt runs an operation that nobody asked for: if it fails, which only a
@@ -101,48 +84,6 @@ func (k *Keeper) attempt(ctx context.Context, what string, op func(pure.Machine,
 	keep()
 }
 
-func (k *Keeper) due(ctx context.Context, now int64) (ids []square.Hash, err error) {
-	it, err := k.leases.Indexes.Deadline.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](now))
-	if err != nil {
-		return nil, err
-	}
-	defer it.Close()
-	for ; it.Valid() && len(ids) < Cap; it.Next() {
-		id, err := it.PrimaryKey()
-		if err != nil {
-			return nil, err
-		}
-		ids = append(ids, square.Hash(id))
-	}
-	return ids, nil
-}
-
-func (k *Keeper) unbonded(ctx context.Context, now int64) (keys []pure.StakeKey, err error) {
-	from := collections.PairPrefix[int64, []byte](1)
-	until := collections.PairPrefix[int64, []byte](now + 1)
-	it, err := k.stakes.Indexes.Until.Iterate(ctx, new(collections.Range[collections.Pair[int64, []byte]]).StartInclusive(from).EndExclusive(until))
-	if err != nil {
-		return nil, err
-	}
-	defer it.Close()
-	for ; it.Valid() && len(keys) < Cap; it.Next() {
-		pk, err := it.PrimaryKey()
-		if err != nil {
-			return nil, err
-		}
-		m, err := k.stakes.Get(ctx, pk)
-		if err != nil {
-			return nil, err
-		}
-		key, _, err := marketv1.Stake(m)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, key)
-	}
-	return keys, nil
-}
-
 func (k *Keeper) forgetUsed(ctx context.Context, now int64) error {
 	return k.forgetOld(ctx, now, k.forget, func(h []byte) error { return k.used.Remove(ctx, h) })
 }
@@ -152,7 +93,7 @@ func (k *Keeper) forgetCards(ctx context.Context, now int64) error {
 }
 
 // forgetOld takes at most Cap entries whose time has come out of a queue.
-func (k *Keeper) forgetOld(ctx context.Context, now int64, queue collections.KeySet[collections.Pair[int64, []byte]], remove func([]byte) error) error {
+func (k *Keeper) forgetOld(ctx context.Context, now int64, queue collections.KeySet[timed], remove func([]byte) error) error {
 	old, err := k.upTo(ctx, queue, now)
 	if err != nil {
 		return err
@@ -169,7 +110,7 @@ func (k *Keeper) forgetOld(ctx context.Context, now int64, queue collections.Key
 }
 
 // upTo are the first Cap entries of a queue whose number is at most n.
-func (k *Keeper) upTo(ctx context.Context, queue collections.KeySet[collections.Pair[int64, []byte]], n int64) (out []collections.Pair[int64, []byte], err error) {
+func (k *Keeper) upTo(ctx context.Context, queue collections.KeySet[timed], n int64) (out []timed, err error) {
 	it, err := queue.Iterate(ctx, collections.NewPrefixUntilPairRange[int64, []byte](n))
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/torg-network/torg/ledger/api/bondv1"
 	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/ledger/api/squarev1"
+	"github.com/torg-network/torg/ledger/space"
 	pure "github.com/torg-network/torg/market"
 )
 
@@ -109,6 +110,14 @@ func (k *Keeper) initGenesis(ctx context.Context, g *marketv1.GenesisState) erro
 			return err
 		}
 	}
+	if len(g.Prices) > 0 {
+		if err := checkPrices(g.Prices); err != nil {
+			return err
+		}
+		if err := k.SetPrices(ctx, g.Prices); err != nil {
+			return err
+		}
+	}
 	for _, m := range g.Mixes {
 		if len(m.Mix) != 32 {
 			return fmt.Errorf("mix of block %d: %d bytes are no hash", m.Height, len(m.Mix))
@@ -118,6 +127,19 @@ func (k *Keeper) initGenesis(ctx context.Context, g *marketv1.GenesisState) erro
 		}
 	}
 	return k.pruned.Set(ctx, g.Pruned)
+}
+
+// checkPrices refuses prices that no ledger could have come to.
+func checkPrices(prices []uint64) error {
+	if len(prices) != int(space.Lanes) {
+		return fmt.Errorf("prices: %d, want one for each of %d lanes", len(prices), space.Lanes)
+	}
+	for lane, p := range prices {
+		if p < space.LeastPrices[lane] || p > space.MostPrice {
+			return fmt.Errorf("prices: %d in lane %s: want %d to %d", p, space.Lane(lane), space.LeastPrices[lane], space.MostPrice)
+		}
+	}
+	return nil
 }
 
 func (k *Keeper) exportGenesis(ctx context.Context) (*marketv1.GenesisState, error) {
@@ -130,6 +152,9 @@ func (k *Keeper) exportGenesis(ctx context.Context) (*marketv1.GenesisState, err
 		return nil, err
 	}
 	if g.Lag, err = k.behind(ctx); err != nil {
+		return nil, err
+	}
+	if g.Prices, err = k.Prices(ctx); err != nil {
 		return nil, err
 	}
 	return g, errors.Join(

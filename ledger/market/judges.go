@@ -130,7 +130,7 @@ const (
 func (k *Keeper) offering(ctx context.Context, who square.Address, o square.Order) (found bool) {
 	looked := 0
 	at := wall(ctx)
-	err := k.offers.Walk(ctx, of(who, nil), func(_ []byte, m marketv1.Offer) (bool, error) {
+	err := k.offers.Walk(ctx, of(who[:], nil), func(_ []byte, m marketv1.Offer) (bool, error) {
 		looked++
 		f, err := m.Market()
 		found = err == nil && f.Trade == o.Trade && f.Denom == o.Denom && !f.Withdrawn && f.Expiry > at &&

@@ -10,13 +10,12 @@
 package market
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 
 	"cosmossdk.io/collections"
-	"cosmossdk.io/collections/indexes"
 	"cosmossdk.io/core/store"
 
 	"github.com/cosmos/cosmos-sdk/codec"
@@ -70,14 +69,14 @@ type Keeper struct {
 	offers   *collections.IndexedMap[[]byte, marketv1.Offer, offerIndexes]
 	stakes   *collections.IndexedMap[[]byte, bondv1.Stake, stakeIndexes]
 	used     collections.Map[[]byte, int64]
-	forget   collections.KeySet[collections.Pair[int64, []byte]] // used, by until
+	forget   collections.KeySet[timed] // used, by until
 	totals   collections.Map[string, marketv1.Total]
 	evidence collections.Map[collections.Pair[[]byte, []byte], squarev1.Evidence] // lease, hash
 	asked    collections.Map[[]byte, marketv1.Question]                           // by lease
 	pruned   collections.Item[marketv1.Pruned]
 	cards    collections.Map[[]byte, marketv1.Card]               // by SHA-256
-	lapse    collections.KeySet[collections.Pair[int64, []byte]]  // cards, by until
-	draws    collections.KeySet[collections.Pair[int64, []byte]]  // height, lease that waits for judges
+	lapse    collections.KeySet[timed]                            // cards, by until
+	draws    collections.KeySet[timed]                            // height, lease that waits for judges
 	judges   collections.KeySet[collections.Pair[string, []byte]] // who has enlisted, by trade and denom
 
 	ticked collections.Item[int64]         // when the last block was, in nanoseconds
@@ -86,50 +85,39 @@ type Keeper struct {
 	mixes  collections.Map[int64, []byte]  // the beacon, by height
 }
 
+// timed is a list in the order of a time: when what it lists is due.
+type timed = collections.Pair[int64, []byte]
+
+// party is a lease's place among those of its buyer or its provider: after those opened
+// before it, so that new ones come to lie beside each other in the tree.
+type party = collections.Triple[[]byte, int64, []byte] // address, opened, lease
+
 type leaseIndexes struct {
-	Deadline *indexes.Multi[int64, []byte, marketv1.Lease]
-	Buyer    *indexes.Multi[string, []byte, marketv1.Lease]
-	Provider *indexes.Multi[string, []byte, marketv1.Lease]
-	State    *indexes.Multi[string, []byte, marketv1.Lease]
+	Deadline index[timed, marketv1.Lease]
+	Buyer    index[party, marketv1.Lease]
+	Provider index[party, marketv1.Lease]
+	Disputed index[[]byte, marketv1.Lease] // what judges look for
 }
 
 func (i leaseIndexes) IndexesList() []collections.Index[[]byte, marketv1.Lease] {
-	return []collections.Index[[]byte, marketv1.Lease]{together[marketv1.Lease]{
-		{i.Deadline, func(a, b *marketv1.Lease) bool { return a.Deadline == b.Deadline }},
-		{i.Buyer, func(a, b *marketv1.Lease) bool { return a.Order.Buyer == b.Order.Buyer }},
-		{i.Provider, func(a, b *marketv1.Lease) bool { return a.Provider == b.Provider }},
-		{i.State, func(a, b *marketv1.Lease) bool { return a.State == b.State }},
-	}}
+	return []collections.Index[[]byte, marketv1.Lease]{together[marketv1.Lease]{i.Deadline, i.Buyer, i.Provider, i.Disputed}}
 }
 
 type offerIndexes struct {
-	Trade  *indexes.Multi[string, []byte, marketv1.Offer]
-	Expiry *indexes.Multi[int64, []byte, marketv1.Offer] // never, while some of it is leased
-}
-
-// lapses is when an offer may be dropped.
-func lapses(o marketv1.Offer) int64 {
-	if o.InUse > 0 {
-		return math.MaxInt64
-	}
-	return o.Offer.Expiry
+	Trade  index[collections.Pair[string, []byte], marketv1.Offer]
+	Expiry index[timed, marketv1.Offer] // those of which nothing is leased
 }
 
 func (i offerIndexes) IndexesList() []collections.Index[[]byte, marketv1.Offer] {
-	return []collections.Index[[]byte, marketv1.Offer]{together[marketv1.Offer]{
-		{i.Trade, func(a, b *marketv1.Offer) bool { return a.Offer.Trade == b.Offer.Trade }},
-		{i.Expiry, func(a, b *marketv1.Offer) bool { return lapses(*a) == lapses(*b) }},
-	}}
+	return []collections.Index[[]byte, marketv1.Offer]{together[marketv1.Offer]{i.Trade, i.Expiry}}
 }
 
 type stakeIndexes struct {
-	Until *indexes.Multi[int64, []byte, bondv1.Stake] // 0: nothing is unbonding
+	Until index[timed, bondv1.Stake] // those of which something is unbonding
 }
 
 func (i stakeIndexes) IndexesList() []collections.Index[[]byte, bondv1.Stake] {
-	return []collections.Index[[]byte, bondv1.Stake]{together[bondv1.Stake]{
-		{i.Until, func(a, b *bondv1.Stake) bool { return a.Until == b.Until }},
-	}}
+	return []collections.Index[[]byte, bondv1.Stake]{together[bondv1.Stake]{i.Until}}
 }
 
 // NewKeeper opens the market's store. pots names the module that owns an
@@ -137,32 +125,71 @@ func (i stakeIndexes) IndexesList() []collections.Index[[]byte, bondv1.Stake] {
 func NewKeeper(cdc codec.BinaryCodec, service store.KVStoreService, bank Bank, authority string, trades []trade.Rules, pots func(sdk.AccAddress) string) (*Keeper, error) {
 	sb := collections.NewSchemaBuilder(service)
 	id := collections.BytesKey
+	byTime, byParty := collections.PairKeyCodec(collections.Int64Key, id), collections.TripleKeyCodec(id, collections.Int64Key, id)
 	prefix := func(n int) collections.Prefix { return collections.NewPrefix(n) }
 	k := &Keeper{
 		bank: bank, authority: authority, trades: map[string]trade.Rules{}, pots: pots,
 		params: collections.NewItem(sb, prefix(0), "params", codec.CollValue[marketv1.Params](cdc)),
 		leases: collections.NewIndexedMap(sb, prefix(1), "leases", id, codec.CollValue[marketv1.Lease](cdc), leaseIndexes{
-			Deadline: indexes.NewMulti(sb, prefix(2), "leases_by_deadline", collections.Int64Key, id, func(_ []byte, l marketv1.Lease) (int64, error) { return l.Deadline, nil }),
-			Buyer:    indexes.NewMulti(sb, prefix(3), "leases_by_buyer", collections.StringKey, id, func(_ []byte, l marketv1.Lease) (string, error) { return l.Order.Buyer, nil }),
-			Provider: indexes.NewMulti(sb, prefix(4), "leases_by_provider", collections.StringKey, id, func(_ []byte, l marketv1.Lease) (string, error) { return l.Provider, nil }),
-			State:    indexes.NewMulti(sb, prefix(5), "leases_by_state", collections.StringKey, id, func(_ []byte, l marketv1.Lease) (string, error) { return l.State, nil }),
+			Deadline: index[timed, marketv1.Lease]{
+				keys: collections.NewKeySet(sb, prefix(2), "leases_by_deadline", byTime),
+				key:  func(pk []byte, l *marketv1.Lease) timed { return collections.Join(l.Deadline, pk) },
+				same: func(a, b *marketv1.Lease) bool { return a.Deadline == b.Deadline },
+			},
+			Buyer: index[party, marketv1.Lease]{
+				keys: collections.NewKeySet(sb, prefix(3), "leases_by_buyer", byParty),
+				key: func(pk []byte, l *marketv1.Lease) party {
+					return collections.Join3([]byte(l.Order.Buyer), l.Opened, pk)
+				},
+				same: func(a, b *marketv1.Lease) bool {
+					return a.Opened == b.Opened && bytes.Equal(a.Order.Buyer, b.Order.Buyer)
+				},
+			},
+			Provider: index[party, marketv1.Lease]{
+				keys: collections.NewKeySet(sb, prefix(4), "leases_by_provider", byParty),
+				key:  func(pk []byte, l *marketv1.Lease) party { return collections.Join3([]byte(l.Provider), l.Opened, pk) },
+				same: func(a, b *marketv1.Lease) bool { return a.Opened == b.Opened && bytes.Equal(a.Provider, b.Provider) },
+				has:  func(l *marketv1.Lease) bool { return len(l.Provider) > 0 },
+			},
+			Disputed: index[[]byte, marketv1.Lease]{
+				keys: collections.NewKeySet(sb, prefix(5), "leases_disputed", id),
+				key:  func(pk []byte, _ *marketv1.Lease) []byte { return pk },
+				same: func(_, _ *marketv1.Lease) bool { return true },
+				has:  func(l *marketv1.Lease) bool { return l.State == string(pure.Disputed) },
+			},
 		}),
 		offers: collections.NewIndexedMap(sb, prefix(6), "offers", id, codec.CollValue[marketv1.Offer](cdc), offerIndexes{
-			Trade:  indexes.NewMulti(sb, prefix(7), "offers_by_trade", collections.StringKey, id, func(_ []byte, o marketv1.Offer) (string, error) { return o.Offer.Trade, nil }),
-			Expiry: indexes.NewMulti(sb, prefix(20), "offers_by_expiry", collections.Int64Key, id, func(_ []byte, o marketv1.Offer) (int64, error) { return lapses(o), nil }),
+			Trade: index[collections.Pair[string, []byte], marketv1.Offer]{
+				keys: collections.NewKeySet(sb, prefix(7), "offers_by_trade", collections.PairKeyCodec(collections.StringKey, id)),
+				key: func(pk []byte, o *marketv1.Offer) collections.Pair[string, []byte] {
+					return collections.Join(o.Offer.Trade, pk)
+				},
+				same: func(a, b *marketv1.Offer) bool { return a.Offer.Trade == b.Offer.Trade },
+			},
+			Expiry: index[timed, marketv1.Offer]{
+				keys: collections.NewKeySet(sb, prefix(20), "offers_by_expiry", byTime),
+				key:  func(pk []byte, o *marketv1.Offer) timed { return collections.Join(o.Offer.Expiry, pk) },
+				same: func(a, b *marketv1.Offer) bool { return a.Offer.Expiry == b.Offer.Expiry },
+				has:  func(o *marketv1.Offer) bool { return o.InUse == 0 },
+			},
 		}),
 		stakes: collections.NewIndexedMap(sb, prefix(8), "stakes", id, codec.CollValue[bondv1.Stake](cdc), stakeIndexes{
-			Until: indexes.NewMulti(sb, prefix(9), "stakes_by_until", collections.Int64Key, id, func(_ []byte, s bondv1.Stake) (int64, error) { return s.Until, nil }),
+			Until: index[timed, bondv1.Stake]{
+				keys: collections.NewKeySet(sb, prefix(9), "stakes_by_until", byTime),
+				key:  func(pk []byte, s *bondv1.Stake) timed { return collections.Join(s.Until, pk) },
+				same: func(a, b *bondv1.Stake) bool { return a.Until == b.Until },
+				has:  func(s *bondv1.Stake) bool { return s.Until > 0 },
+			},
 		}),
 		used:     collections.NewMap(sb, prefix(10), "used", id, collections.Int64Value),
-		forget:   collections.NewKeySet(sb, prefix(11), "used_until", collections.PairKeyCodec(collections.Int64Key, id)),
+		forget:   collections.NewKeySet(sb, prefix(11), "used_until", byTime),
 		totals:   collections.NewMap(sb, prefix(12), "totals", collections.StringKey, codec.CollValue[marketv1.Total](cdc)),
 		evidence: collections.NewMap(sb, prefix(13), "evidence", collections.PairKeyCodec(id, id), codec.CollValue[squarev1.Evidence](cdc)),
 		asked:    collections.NewMap(sb, prefix(14), "questions", id, codec.CollValue[marketv1.Question](cdc)),
 		pruned:   collections.NewItem(sb, prefix(15), "pruned", codec.CollValue[marketv1.Pruned](cdc)),
 		cards:    collections.NewMap(sb, prefix(16), "cards", id, codec.CollValue[marketv1.Card](cdc)),
-		lapse:    collections.NewKeySet(sb, prefix(17), "cards_until", collections.PairKeyCodec(collections.Int64Key, id)),
-		draws:    collections.NewKeySet(sb, prefix(18), "draws", collections.PairKeyCodec(collections.Int64Key, id)),
+		lapse:    collections.NewKeySet(sb, prefix(17), "cards_until", byTime),
+		draws:    collections.NewKeySet(sb, prefix(18), "draws", byTime),
 		judges:   collections.NewKeySet(sb, prefix(19), "judges", collections.PairKeyCodec(collections.StringKey, id)),
 
 		ticked: collections.NewItem(sb, prefix(32), "ticked", collections.Int64Value),

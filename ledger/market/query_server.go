@@ -3,8 +3,10 @@ package market
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	gomath "math"
 
 	"cosmossdk.io/collections"
 	"cosmossdk.io/math"
@@ -44,17 +46,16 @@ func Page(limit uint64, after string) (int, []byte, error) {
 	return int(limit), cursor, nil
 }
 
-// address writes an address as state does, whichever way it was asked for.
-func address(s *string) error {
-	if *s == "" {
-		return nil
+// wanted reads an address that a list may be asked for; nil: it is not.
+func wanted(s string) ([]byte, error) {
+	if s == "" {
+		return nil, nil
 	}
-	a, err := square.ParseAddress(*s)
+	a, err := square.ParseAddress(s)
 	if err != nil {
-		return status.Error(codes.InvalidArgument, err.Error())
+		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	*s = a.String()
-	return nil
+	return a[:], nil
 }
 
 // scan bounds how many entries one query looks at for each it may answer with.
@@ -116,25 +117,34 @@ func (q queryServer) projected(ctx context.Context, m marketv1.Lease) (*marketv1
 	}}, nil
 }
 
+// Leases lists leases of a party in the order in which they were opened, others by id.
 func (q queryServer) Leases(ctx context.Context, r *marketv1.QueryLeasesRequest) (*marketv1.QueryLeasesResponse, error) {
 	limit, after, err := Page(r.Limit, r.After)
-	if err = errors.Join(err, address(&r.Buyer), address(&r.Provider)); err != nil {
+	if err != nil {
+		return nil, err
+	}
+	buyer, err := wanted(r.Buyer)
+	if err != nil {
+		return nil, err
+	}
+	provider, err := wanted(r.Provider)
+	if err != nil {
 		return nil, err
 	}
 	out := &marketv1.QueryLeasesResponse{}
 	looked := 0
-	visit := func(id []byte) (stop bool, err error) {
+	visit := func(place, id []byte) (stop bool, err error) {
 		if len(out.Leases) == limit || looked == limit*scan {
 			out.Next = hex.EncodeToString(after)
 			return true, nil
 		}
 		looked++
-		after = bytes.Clone(id)
+		after = place
 		m, err := q.leases.Get(ctx, id)
 		if err != nil {
 			return true, err
 		}
-		if r.Buyer != "" && m.Order.Buyer != r.Buyer || r.Provider != "" && m.Provider != r.Provider ||
+		if buyer != nil && !bytes.Equal(m.Order.Buyer, buyer) || provider != nil && !bytes.Equal(m.Provider, provider) ||
 			r.Trade != "" && m.Order.Trade != r.Trade || r.State != "" && m.State != r.State {
 			return false, nil
 		}
@@ -145,25 +155,35 @@ func (q queryServer) Leases(ctx context.Context, r *marketv1.QueryLeasesRequest)
 		out.Leases = append(out.Leases, *l)
 		return false, nil
 	}
-	by := func(ref string) *collections.PairRange[string, []byte] {
-		p := collections.NewPrefixedPairRange[string, []byte](ref)
-		if len(after) > 0 {
-			p = p.StartExclusive(after)
-		}
-		return p
-	}
-	pair := func(_ string, id []byte) (bool, error) { return visit(id) }
+	whole := func(id []byte) (bool, error) { return visit(bytes.Clone(id), id) }
 	switch idx := q.leases.Indexes; {
-	case r.Buyer != "":
-		err = idx.Buyer.Walk(ctx, by(r.Buyer), pair)
-	case r.Provider != "":
-		err = idx.Provider.Walk(ctx, by(r.Provider), pair)
-	case r.State != "":
-		err = idx.State.Walk(ctx, by(r.State), pair)
+	case buyer != nil:
+		err = walkParty(ctx, idx.Buyer.keys, buyer, after, visit)
+	case provider != nil:
+		err = walkParty(ctx, idx.Provider.keys, provider, after, visit)
+	case r.State == string(pure.Disputed):
+		err = idx.Disputed.keys.Walk(ctx, rest(after), whole)
 	default:
-		err = q.leases.Walk(ctx, rest(after), func(id []byte, _ marketv1.Lease) (bool, error) { return visit(id) })
+		err = q.leases.Walk(ctx, rest(after), func(id []byte, _ marketv1.Lease) (bool, error) { return whole(id) })
 	}
 	return out, err
+}
+
+// walkParty visits the leases of one party after a cursor, which is when the last one
+// was opened (64 bits, big-endian) and its id.
+func walkParty(ctx context.Context, keys collections.KeySet[party], who, after []byte, visit func(place, id []byte) (bool, error)) error {
+	r := new(collections.Range[party]).StartInclusive(collections.TriplePrefix[[]byte, int64, []byte](who))
+	if len(after) > 0 {
+		if len(after) < 8 {
+			return status.Error(codes.InvalidArgument, "after: want the last answer's next")
+		}
+		r = r.StartExclusive(collections.Join3(who, int64(binary.BigEndian.Uint64(after)), after[8:]))
+	}
+	// Nothing is opened at the end of time.
+	r = r.EndExclusive(collections.TripleSuperPrefix[[]byte, int64, []byte](who, gomath.MaxInt64))
+	return keys.Walk(ctx, r, func(p party) (bool, error) {
+		return visit(append(binary.BigEndian.AppendUint64(nil, uint64(p.K2())), p.K3()...), p.K3())
+	})
 }
 
 // rest is what comes after a cursor.
@@ -177,8 +197,17 @@ func rest(after []byte) *collections.Range[[]byte] {
 
 func (q queryServer) Offers(ctx context.Context, r *marketv1.QueryOffersRequest) (*marketv1.QueryOffersResponse, error) {
 	limit, after, err := Page(r.Limit, r.After)
-	if err = errors.Join(err, address(&r.Provider)); err != nil {
+	if err != nil {
 		return nil, err
+	}
+	provider, err := wanted(r.Provider)
+	if err != nil {
+		return nil, err
+	}
+	var rd squarev1.Reader
+	spec := squarev1.FromHash(rd.MaybeHash("spec", r.Spec))
+	if rd.Err != nil {
+		return nil, status.Error(codes.InvalidArgument, rd.Err.Error())
 	}
 	out := &marketv1.QueryOffersResponse{}
 	looked := 0
@@ -194,7 +223,7 @@ func (q queryServer) Offers(ctx context.Context, r *marketv1.QueryOffersRequest)
 		if err != nil {
 			return true, err
 		}
-		if r.Provider != "" && o.Offer.Provider != r.Provider || r.Spec != "" && o.Offer.Spec != r.Spec ||
+		if provider != nil && !bytes.Equal(o.Offer.Provider, provider) || spec != nil && !bytes.Equal(o.Offer.Spec, spec) ||
 			r.Trade != "" && o.Offer.Trade != r.Trade || !r.All && (o.Withdrawn || o.Offer.Expiry <= at) {
 			return false, nil
 		}
@@ -202,18 +231,14 @@ func (q queryServer) Offers(ctx context.Context, r *marketv1.QueryOffersRequest)
 		return false, nil
 	}
 	switch {
-	case r.Provider != "":
-		who, perr := square.ParseAddress(r.Provider)
-		if perr != nil {
-			return nil, status.Error(codes.InvalidArgument, perr.Error())
-		}
-		err = q.offers.Walk(ctx, of(who, after), func(key []byte, _ marketv1.Offer) (bool, error) { return visit(key) })
+	case provider != nil:
+		err = q.offers.Walk(ctx, of(provider, after), func(key []byte, _ marketv1.Offer) (bool, error) { return visit(key) })
 	case r.Trade != "":
 		p := collections.NewPrefixedPairRange[string, []byte](r.Trade)
 		if len(after) > 0 {
 			p = p.StartExclusive(after)
 		}
-		err = q.offers.Indexes.Trade.Walk(ctx, p, func(_ string, key []byte) (bool, error) { return visit(key) })
+		err = q.offers.Indexes.Trade.keys.Walk(ctx, p, func(p collections.Pair[string, []byte]) (bool, error) { return visit(p.K2()) })
 	default:
 		err = q.offers.Walk(ctx, rest(after), func(key []byte, _ marketv1.Offer) (bool, error) { return visit(key) })
 	}
@@ -221,8 +246,8 @@ func (q queryServer) Offers(ctx context.Context, r *marketv1.QueryOffersRequest)
 }
 
 // of is the range of keys that begin with an address, after a cursor.
-func of(who square.Address, after []byte) *collections.Range[[]byte] {
-	r := new(collections.Range[[]byte]).Prefix(who[:])
+func of(who, after []byte) *collections.Range[[]byte] {
+	r := new(collections.Range[[]byte]).Prefix(who)
 	if len(after) > 0 {
 		r = new(collections.Range[[]byte]).StartExclusive(after).EndExclusive(storeEnd(who))
 	}
@@ -230,8 +255,8 @@ func of(who square.Address, after []byte) *collections.Range[[]byte] {
 }
 
 // storeEnd is the first key after all that begin with an address.
-func storeEnd(who square.Address) []byte {
-	end := bytes.Clone(who[:])
+func storeEnd(who []byte) []byte {
+	end := bytes.Clone(who)
 	for i := len(end) - 1; i >= 0; i-- {
 		end[i]++
 		if end[i] != 0 {
@@ -247,13 +272,13 @@ func (k *Keeper) Stakes(ctx context.Context, r *bondv1.QueryStakesRequest) (*bon
 	if err != nil {
 		return nil, err
 	}
+	provider, err := wanted(r.Provider)
+	if err != nil {
+		return nil, err
+	}
 	ranged := rest(after)
-	if r.Provider != "" {
-		who, err := square.ParseAddress(r.Provider)
-		if err != nil {
-			return nil, status.Error(codes.InvalidArgument, err.Error())
-		}
-		ranged = of(who, after)
+	if provider != nil {
+		ranged = of(provider, after)
 	}
 	out := &bondv1.QueryStakesResponse{}
 	looked := 0

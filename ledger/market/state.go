@@ -78,6 +78,17 @@ func offerKey(k pure.OfferKey) []byte {
 	return append(append(append([]byte{}, k.Provider[:]...), k.Spec[:]...), k.Trade...)
 }
 
+// readOfferKey reads what offerKey writes.
+func readOfferKey(b []byte) (k pure.OfferKey, err error) {
+	if len(b) < len(k.Provider)+len(k.Spec) {
+		return k, fmt.Errorf("key of an offer: %d bytes", len(b))
+	}
+	n := copy(k.Provider[:], b)
+	n += copy(k.Spec[:], b[n:])
+	k.Trade = string(b[n:])
+	return k, nil
+}
+
 func (s state) Offer(k pure.OfferKey) (pure.Offer, error) {
 	m, err := s.offers.Get(s.ctx, offerKey(k))
 	if err != nil {
@@ -96,6 +107,18 @@ func stakeKey(k pure.StakeKey) []byte {
 	b := append([]byte{}, k.Provider[:]...)
 	b = append(append(b, byte(len(k.Trade))), k.Trade...)
 	return append(b, k.Denom...)
+}
+
+// readStakeKey reads what stakeKey writes.
+func readStakeKey(b []byte) (k pure.StakeKey, err error) {
+	n := len(k.Provider) + 1
+	if len(b) < n || len(b) < n+int(b[n-1]) {
+		return k, fmt.Errorf("key of a stake: %d bytes", len(b))
+	}
+	copy(k.Provider[:], b)
+	denom := n + int(b[n-1])
+	k.Trade, k.Denom = string(b[n:denom]), string(b[denom:])
+	return k, nil
 }
 
 func (s state) Stake(k pure.StakeKey) (pure.Stake, error) {

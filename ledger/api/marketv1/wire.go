@@ -33,7 +33,7 @@ func (m Params) Market() market.Params {
 }
 
 func FromOffer(o market.Offer) Offer {
-	return Offer{Offer: squarev1.FromOffer(o.Offer), Id: o.ID.String(), InUse: o.InUse, Withdrawn: o.Withdrawn}
+	return Offer{Offer: squarev1.FromOffer(o.Offer), Id: squarev1.FromHash(o.ID), InUse: o.InUse, Withdrawn: o.Withdrawn}
 }
 
 func (m Offer) Market() (market.Offer, error) {
@@ -42,36 +42,36 @@ func (m Offer) Market() (market.Offer, error) {
 	if err != nil {
 		return market.Offer{}, err
 	}
-	return market.Offer{Offer: o, ID: r.Hash("offer: id", m.Id), InUse: m.InUse, Withdrawn: m.Withdrawn}, r.Err
+	return market.Offer{Offer: o, ID: m.Id.Read(&r, "offer: id"), InUse: m.InUse, Withdrawn: m.Withdrawn}, r.Err
 }
 
 func FromStake(k market.StakeKey, s market.Stake) bondv1.Stake {
 	return bondv1.Stake{
-		Provider: k.Provider.String(), Trade: k.Trade, Denom: k.Denom,
+		Provider: squarev1.FromAddress(k.Provider), Trade: k.Trade, Denom: k.Denom,
 		Total: s.Total, Locked: s.Locked, Unbonding: s.Unbonding, Until: s.Until, Jobs: s.Jobs, Judge: s.Judge,
 	}
 }
 
 func Stake(m bondv1.Stake) (market.StakeKey, market.Stake, error) {
 	var r squarev1.Reader
-	k := market.StakeKey{Provider: r.Address("stake: provider", m.Provider), Trade: m.Trade, Denom: m.Denom}
+	k := market.StakeKey{Provider: m.Provider.Read(&r, "stake: provider"), Trade: m.Trade, Denom: m.Denom}
 	return k, market.Stake{Total: m.Total, Locked: m.Locked, Unbonding: m.Unbonding, Until: m.Until, Jobs: m.Jobs, Judge: m.Judge}, r.Err
 }
 
 func FromLease(l market.Lease) Lease {
 	m := Lease{
-		Id: l.ID.String(), Order: squarev1.FromOrder(l.Order), State: string(l.State), Reason: string(l.Reason),
-		Parent: squarev1.Hex(l.Parent), Child: squarev1.Hex(l.Child), Nth: l.Nth,
-		Provider: squarev1.Text(l.Provider), Offer: squarev1.Hex(l.Offer), Slot: squarev1.Hex(l.Slot), Rates: squarev1.FromRates(l.Rates),
+		Id: squarev1.FromHash(l.ID), Order: squarev1.FromOrder(l.Order), State: string(l.State), Reason: string(l.Reason),
+		Parent: squarev1.FromHash(l.Parent), Child: squarev1.FromHash(l.Child), Nth: l.Nth,
+		Provider: squarev1.FromAddress(l.Provider), Offer: squarev1.FromHash(l.Offer), Slot: squarev1.FromHash(l.Slot), Rates: squarev1.FromRates(l.Rates),
 		Added: l.Added, Escrow: l.Escrow, Bond: l.Bond, Bonded: l.Bonded, Paid: l.Paid, Burned: l.Burned, Emitted: l.Emitted,
-		Lanes: l.Lanes, Asked: l.Asked, Answer: squarev1.Hex(l.Answer), Heard: l.Heard,
+		Lanes: l.Lanes, Asked: l.Asked, Answer: squarev1.FromHash(l.Answer), Heard: l.Heard,
 		Wait: l.Wait, Opened: l.Opened, Matched: l.Matched, Started: l.Started, Touched: l.Touched, Ends: l.Ends, Ended: l.Ended, Deadline: l.Deadline,
 	}
-	m.Of, m.Drawn, m.Draw, m.Invited = squarev1.Hex(l.Of), l.Drawn, l.Draw, squarev1.Text(l.Invited)
-	m.Ballot, m.Agreed = squarev1.Hex(l.Ballot), squarev1.Hex(l.Agreed)
-	m.Left, m.Passed, m.Peers = texts(l.Left), texts(l.Passed), texts(l.Peers)
+	m.Of, m.Drawn, m.Draw, m.Invited = squarev1.FromHash(l.Of), l.Drawn, l.Draw, squarev1.FromAddress(l.Invited)
+	m.Ballot, m.Agreed = squarev1.FromHash(l.Ballot), squarev1.FromHash(l.Agreed)
+	m.Left, m.Passed, m.Peers = fromAddresses(l.Left), fromAddresses(l.Passed), fromAddresses(l.Peers)
 	for _, id := range l.Replicas {
-		m.Replicas = append(m.Replicas, id.String())
+		m.Replicas = append(m.Replicas, squarev1.FromHash(id))
 	}
 	if l.Receipt != nil {
 		r := squarev1.FromReceipt(*l.Receipt)
@@ -79,14 +79,14 @@ func FromLease(l market.Lease) Lease {
 	}
 	if d := l.Dispute; d != nil {
 		m.Dispute = &Dispute{
-			Way: string(d.Way), Challenger: d.Challenger.String(), Bond: d.Bond, Cost: d.Cost, Evidence: squarev1.Hex(d.Evidence), Value: d.Value,
-			Prior: string(d.Prior), PriorTime: d.PriorTime, Since: d.Since, Part: d.Part, Owes: squarev1.Text(d.Owes),
+			Way: string(d.Way), Challenger: squarev1.FromAddress(d.Challenger), Bond: d.Bond, Cost: d.Cost, Evidence: squarev1.FromHash(d.Evidence), Value: d.Value,
+			Prior: string(d.Prior), PriorTime: d.PriorTime, Since: d.Since, Part: d.Part, Owes: squarev1.FromAddress(d.Owes),
 			Draw: d.Draw, Seated: d.Seated, Found: string(d.Found),
 		}
 		for _, s := range d.Seats {
-			m.Dispute.Seats = append(m.Dispute.Seats, Seat{Judge: s.Judge.String(), Bond: s.Bond, Ballot: squarev1.Hex(s.Ballot), Verdict: string(s.Verdict)})
+			m.Dispute.Seats = append(m.Dispute.Seats, Seat{Judge: squarev1.FromAddress(s.Judge), Bond: s.Bond, Ballot: squarev1.FromHash(s.Ballot), Verdict: string(s.Verdict)})
 		}
-		m.Dispute.Stood = texts(d.Stood)
+		m.Dispute.Stood = fromAddresses(d.Stood)
 	}
 	return m
 }
@@ -98,19 +98,19 @@ func (m Lease) Market() (market.Lease, error) {
 		return market.Lease{}, err
 	}
 	l := market.Lease{
-		ID: r.Hash("lease: id", m.Id), Order: order, State: market.State(m.State), Reason: market.Reason(m.Reason),
-		Parent: r.MaybeHash("lease: parent", m.Parent), Child: r.MaybeHash("lease: child", m.Child), Nth: m.Nth,
-		Provider: r.MaybeAddress("lease: provider", m.Provider), Offer: r.MaybeHash("lease: offer", m.Offer),
-		Slot: r.MaybeHash("lease: slot", m.Slot), Rates: squarev1.Rates(m.Rates),
+		ID: m.Id.Read(&r, "lease: id"), Order: order, State: market.State(m.State), Reason: market.Reason(m.Reason),
+		Parent: m.Parent.Maybe(&r, "lease: parent"), Child: m.Child.Maybe(&r, "lease: child"), Nth: m.Nth,
+		Provider: m.Provider.Maybe(&r, "lease: provider"), Offer: m.Offer.Maybe(&r, "lease: offer"),
+		Slot: m.Slot.Maybe(&r, "lease: slot"), Rates: squarev1.Rates(m.Rates),
 		Added: m.Added, Escrow: m.Escrow, Bond: m.Bond, Bonded: m.Bonded, Paid: m.Paid, Burned: m.Burned, Emitted: m.Emitted,
-		Lanes: m.Lanes, Asked: m.Asked, Answer: r.MaybeHash("lease: answer", m.Answer), Heard: m.Heard,
+		Lanes: m.Lanes, Asked: m.Asked, Answer: m.Answer.Maybe(&r, "lease: answer"), Heard: m.Heard,
 		Wait: m.Wait, Opened: m.Opened, Matched: m.Matched, Started: m.Started, Touched: m.Touched, Ends: m.Ends, Ended: m.Ended, Deadline: m.Deadline,
 	}
-	l.Of, l.Drawn, l.Draw, l.Invited = r.MaybeHash("lease: of", m.Of), m.Drawn, m.Draw, r.MaybeAddress("lease: invited", m.Invited)
-	l.Ballot, l.Agreed = r.MaybeHash("lease: ballot", m.Ballot), r.MaybeHash("lease: agreed", m.Agreed)
+	l.Of, l.Drawn, l.Draw, l.Invited = m.Of.Maybe(&r, "lease: of"), m.Drawn, m.Draw, m.Invited.Maybe(&r, "lease: invited")
+	l.Ballot, l.Agreed = m.Ballot.Maybe(&r, "lease: ballot"), m.Agreed.Maybe(&r, "lease: agreed")
 	l.Left, l.Passed, l.Peers = addresses(&r, "lease: left", m.Left), addresses(&r, "lease: passed", m.Passed), addresses(&r, "lease: peers", m.Peers)
 	for _, id := range m.Replicas {
-		l.Replicas = append(l.Replicas, r.Hash("lease: replicas", id))
+		l.Replicas = append(l.Replicas, id.Read(&r, "lease: replicas"))
 	}
 	if m.Receipt != nil {
 		receipt, err := m.Receipt.Square()
@@ -121,14 +121,14 @@ func (m Lease) Market() (market.Lease, error) {
 	}
 	if d := m.Dispute; d != nil {
 		l.Dispute = &market.Dispute{
-			Way: market.Way(d.Way), Challenger: r.Address("dispute: challenger", d.Challenger), Bond: d.Bond, Cost: d.Cost,
-			Evidence: r.MaybeHash("dispute: evidence", d.Evidence), Value: d.Value, Prior: market.State(d.Prior), PriorTime: d.PriorTime,
-			Since: d.Since, Part: d.Part, Owes: r.MaybeAddress("dispute: owes", d.Owes),
+			Way: market.Way(d.Way), Challenger: d.Challenger.Read(&r, "dispute: challenger"), Bond: d.Bond, Cost: d.Cost,
+			Evidence: d.Evidence.Maybe(&r, "dispute: evidence"), Value: d.Value, Prior: market.State(d.Prior), PriorTime: d.PriorTime,
+			Since: d.Since, Part: d.Part, Owes: d.Owes.Maybe(&r, "dispute: owes"),
 			Draw: d.Draw, Seated: d.Seated, Found: square.Verdict(d.Found),
 		}
 		for _, s := range d.Seats {
 			l.Dispute.Seats = append(l.Dispute.Seats, market.Seat{
-				Judge: r.Address("seat: judge", s.Judge), Bond: s.Bond, Ballot: r.MaybeHash("seat: ballot", s.Ballot), Verdict: square.Verdict(s.Verdict),
+				Judge: s.Judge.Read(&r, "seat: judge"), Bond: s.Bond, Ballot: s.Ballot.Maybe(&r, "seat: ballot"), Verdict: square.Verdict(s.Verdict),
 			})
 		}
 		l.Dispute.Stood = addresses(&r, "dispute: stood", d.Stood)
@@ -136,16 +136,16 @@ func (m Lease) Market() (market.Lease, error) {
 	return l, r.Err
 }
 
-func texts(as []square.Address) (out []string) {
+func fromAddresses(as []square.Address) (out []squarev1.Address) {
 	for _, a := range as {
-		out = append(out, a.String())
+		out = append(out, squarev1.FromAddress(a))
 	}
 	return out
 }
 
-func addresses(r *squarev1.Reader, field string, texts []string) (out []square.Address) {
-	for _, s := range texts {
-		out = append(out, r.Address(field, s))
+func addresses(r *squarev1.Reader, field string, as []squarev1.Address) (out []square.Address) {
+	for _, a := range as {
+		out = append(out, a.Read(r, field))
 	}
 	return out
 }

@@ -1,9 +1,11 @@
 // Package squarev1 is the vocabulary as protobuf. The functions beside the
 // generated types turn them into package square's and back; reading fails on
-// anything that is not exactly one noun.
+// anything that is not exactly one noun. Addresses and hashes are bytes in state and
+// in transactions, where text would take twice as many, and text in JSON.
 package squarev1
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"github.com/torg-network/torg/square"
@@ -51,6 +53,102 @@ func (r *Reader) MaybeHash(field, s string) square.Hash {
 		return square.Hash{}
 	}
 	return r.Hash(field, s)
+}
+
+// Address is a field that holds an address, 20 bytes or none.
+type Address []byte
+
+// FromAddress writes an address; the zero address is empty.
+func FromAddress(a square.Address) Address {
+	if a.IsZero() {
+		return nil
+	}
+	return a[:]
+}
+
+// Read reads an address that must be there.
+func (a Address) Read(r *Reader, field string) (out square.Address) {
+	if copy(out[:], a) != len(out) || len(a) != len(out) {
+		r.fail(field, fmt.Errorf("an address of %d bytes, want %d", len(a), len(out)))
+	}
+	return out
+}
+
+// Maybe reads an address; empty is the zero address.
+func (a Address) Maybe(r *Reader, field string) square.Address {
+	if len(a) == 0 {
+		return square.Address{}
+	}
+	return a.Read(r, field)
+}
+
+// MarshalJSON writes torg1…, or "".
+func (a Address) MarshalJSON() ([]byte, error) {
+	var r Reader
+	out := Text(a.Maybe(&r, "address"))
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (a *Address) UnmarshalJSON(b []byte) error {
+	var text string
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	var r Reader
+	*a = FromAddress(r.MaybeAddress("address", text))
+	return r.Err
+}
+
+// Hash is a field that holds a hash, 32 bytes or none.
+type Hash []byte
+
+// FromHash writes a hash; the zero hash is empty.
+func FromHash(h square.Hash) Hash {
+	if h.IsZero() {
+		return nil
+	}
+	return h[:]
+}
+
+// Read reads a hash that must be there.
+func (h Hash) Read(r *Reader, field string) (out square.Hash) {
+	if copy(out[:], h) != len(out) || len(h) != len(out) {
+		r.fail(field, fmt.Errorf("a hash of %d bytes, want %d", len(h), len(out)))
+	}
+	return out
+}
+
+// Maybe reads a hash; empty is the zero hash.
+func (h Hash) Maybe(r *Reader, field string) square.Hash {
+	if len(h) == 0 {
+		return square.Hash{}
+	}
+	return h.Read(r, field)
+}
+
+// MarshalJSON writes hex, or "".
+func (h Hash) MarshalJSON() ([]byte, error) {
+	var r Reader
+	out := Hex(h.Maybe(&r, "hash"))
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (h *Hash) UnmarshalJSON(b []byte) error {
+	var text string
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	var r Reader
+	*h = FromHash(r.MaybeHash("hash", text))
+	return r.Err
 }
 
 // Signature reads the 65 bytes of a signature.
@@ -115,7 +213,7 @@ func Rates(in []Rate) []square.Rate {
 
 func FromOffer(o square.Offer) Offer {
 	m := Offer{
-		Provider: Text(o.Provider), Trade: o.Trade, Spec: Hex(o.Spec), Subject: o.Subject, Denom: o.Denom,
+		Provider: FromAddress(o.Provider), Trade: o.Trade, Spec: FromHash(o.Spec), Subject: o.Subject, Denom: o.Denom,
 		Rates: FromRates(o.Rates), Capacity: o.Capacity, Endpoint: o.Endpoint, Expiry: o.Expiry, Nonce: o.Nonce,
 	}
 	for _, a := range o.Attributes {
@@ -127,7 +225,7 @@ func FromOffer(o square.Offer) Offer {
 func (m Offer) Square() (square.Offer, error) {
 	var r Reader
 	o := square.Offer{
-		Provider: r.Address("offer: provider", m.Provider), Trade: m.Trade, Spec: r.MaybeHash("offer: spec", m.Spec),
+		Provider: m.Provider.Read(&r, "offer: provider"), Trade: m.Trade, Spec: m.Spec.Maybe(&r, "offer: spec"),
 		Subject: m.Subject, Denom: m.Denom, Rates: Rates(m.Rates), Capacity: m.Capacity,
 		Endpoint: m.Endpoint, Expiry: m.Expiry, Nonce: m.Nonce,
 	}
@@ -139,72 +237,72 @@ func (m Offer) Square() (square.Offer, error) {
 
 func FromOrder(o square.Order) Order {
 	return Order{
-		Buyer: Text(o.Buyer), Authorizer: Text(o.Authorizer), Trade: o.Trade, Mode: string(o.Mode), Spec: Hex(o.Spec),
+		Buyer: FromAddress(o.Buyer), Authorizer: FromAddress(o.Authorizer), Trade: o.Trade, Mode: string(o.Mode), Spec: FromHash(o.Spec),
 		Denom: o.Denom, Escrow: o.Escrow, MaxRates: FromRates(o.MaxRates), JobValue: o.JobValue, Policy: string(o.Policy),
 		Lanes: o.Lanes, Units: o.Units, Start: o.Start, Idle: o.Idle, Duration: o.Duration, Challenge: o.Challenge,
-		Drain: o.Drain, Silence: o.Silence, Failover: o.Failover, Expiry: o.Expiry, Salt: Hex(o.Salt),
-		Request: Hex(o.Request), Card: Hex(o.Card),
+		Drain: o.Drain, Silence: o.Silence, Failover: o.Failover, Expiry: o.Expiry, Salt: FromHash(o.Salt),
+		Request: FromHash(o.Request), Card: FromHash(o.Card),
 	}
 }
 
 func (m Order) Square() (square.Order, error) {
 	var r Reader
 	return square.Order{
-		Buyer: r.Address("order: buyer", m.Buyer), Authorizer: r.Address("order: authorizer", m.Authorizer),
-		Trade: m.Trade, Mode: square.Mode(m.Mode), Spec: r.MaybeHash("order: spec", m.Spec), Denom: m.Denom, Escrow: m.Escrow,
+		Buyer: m.Buyer.Read(&r, "order: buyer"), Authorizer: m.Authorizer.Read(&r, "order: authorizer"),
+		Trade: m.Trade, Mode: square.Mode(m.Mode), Spec: m.Spec.Maybe(&r, "order: spec"), Denom: m.Denom, Escrow: m.Escrow,
 		MaxRates: Rates(m.MaxRates), JobValue: m.JobValue, Policy: square.Policy(m.Policy), Lanes: m.Lanes, Units: m.Units,
 		Start: m.Start, Idle: m.Idle, Duration: m.Duration, Challenge: m.Challenge, Drain: m.Drain, Failover: m.Failover,
-		Silence: m.Silence, Expiry: m.Expiry, Salt: r.MaybeHash("order: salt", m.Salt),
-		Request: r.MaybeHash("order: request", m.Request), Card: r.MaybeHash("order: card", m.Card),
+		Silence: m.Silence, Expiry: m.Expiry, Salt: m.Salt.Maybe(&r, "order: salt"),
+		Request: m.Request.Maybe(&r, "order: request"), Card: m.Card.Maybe(&r, "order: card"),
 	}, r.Err
 }
 
 func FromQuote(q square.Quote) Quote {
 	return Quote{
-		Provider: Text(q.Provider), Order: Hex(q.Order), Offer: Hex(q.Offer), Spec: Hex(q.Spec), Rates: FromRates(q.Rates),
-		Bond: q.Bond, Ready: q.Ready, Expiry: q.Expiry, Nonce: Hex(q.Nonce),
+		Provider: FromAddress(q.Provider), Order: FromHash(q.Order), Offer: FromHash(q.Offer), Spec: FromHash(q.Spec), Rates: FromRates(q.Rates),
+		Bond: q.Bond, Ready: q.Ready, Expiry: q.Expiry, Nonce: FromHash(q.Nonce),
 	}
 }
 
 func (m Quote) Square() (square.Quote, error) {
 	var r Reader
 	return square.Quote{
-		Provider: r.Address("quote: provider", m.Provider), Order: r.Hash("quote: order", m.Order),
-		Offer: r.Hash("quote: offer", m.Offer), Spec: r.MaybeHash("quote: spec", m.Spec), Rates: Rates(m.Rates), Bond: m.Bond, Ready: m.Ready,
-		Expiry: m.Expiry, Nonce: r.MaybeHash("quote: nonce", m.Nonce),
+		Provider: m.Provider.Read(&r, "quote: provider"), Order: m.Order.Read(&r, "quote: order"),
+		Offer: m.Offer.Read(&r, "quote: offer"), Spec: m.Spec.Maybe(&r, "quote: spec"), Rates: Rates(m.Rates), Bond: m.Bond, Ready: m.Ready,
+		Expiry: m.Expiry, Nonce: m.Nonce.Maybe(&r, "quote: nonce"),
 	}, r.Err
 }
 
 func FromChannelConfig(c square.ChannelConfig) ChannelConfig {
 	return ChannelConfig{
-		Payer: Text(c.Payer), PayerAuthorizer: Text(c.PayerAuthorizer), Receiver: Text(c.Receiver),
-		ReceiverAuthorizer: Text(c.ReceiverAuthorizer), Token: Text(c.Token), WithdrawDelay: c.WithdrawDelay, Salt: Hex(c.Salt),
+		Payer: FromAddress(c.Payer), PayerAuthorizer: FromAddress(c.PayerAuthorizer), Receiver: FromAddress(c.Receiver),
+		ReceiverAuthorizer: FromAddress(c.ReceiverAuthorizer), Token: FromAddress(c.Token), WithdrawDelay: c.WithdrawDelay, Salt: FromHash(c.Salt),
 	}
 }
 
 func (m ChannelConfig) Square() (square.ChannelConfig, error) {
 	var r Reader
 	return square.ChannelConfig{
-		Payer: r.Address("config: payer", m.Payer), PayerAuthorizer: r.MaybeAddress("config: payer_authorizer", m.PayerAuthorizer),
-		Receiver:           r.Address("config: receiver", m.Receiver),
-		ReceiverAuthorizer: r.MaybeAddress("config: receiver_authorizer", m.ReceiverAuthorizer),
-		Token:              r.Address("config: token", m.Token), WithdrawDelay: m.WithdrawDelay, Salt: r.MaybeHash("config: salt", m.Salt),
+		Payer: m.Payer.Read(&r, "config: payer"), PayerAuthorizer: m.PayerAuthorizer.Maybe(&r, "config: payer_authorizer"),
+		Receiver:           m.Receiver.Read(&r, "config: receiver"),
+		ReceiverAuthorizer: m.ReceiverAuthorizer.Maybe(&r, "config: receiver_authorizer"),
+		Token:              m.Token.Read(&r, "config: token"), WithdrawDelay: m.WithdrawDelay, Salt: m.Salt.Maybe(&r, "config: salt"),
 	}, r.Err
 }
 
 func FromReceipt(x square.Receipt) Receipt {
 	return Receipt{
-		Lease: Hex(x.Lease), Lane: uint32(x.Lane), Seq: x.Seq, Subject: Hex(x.Subject), Request: Hex(x.Request),
-		Result: Hex(x.Result), Units: x.Units, Price: x.Price, Cumulative: x.Cumulative, Time: x.Time,
+		Lease: FromHash(x.Lease), Lane: uint32(x.Lane), Seq: x.Seq, Subject: FromHash(x.Subject), Request: FromHash(x.Request),
+		Result: FromHash(x.Result), Units: x.Units, Price: x.Price, Cumulative: x.Cumulative, Time: x.Time,
 	}
 }
 
 func (x Receipt) Square() (square.Receipt, error) {
 	var r Reader
 	return square.Receipt{
-		Lease: r.Hash("receipt: lease", x.Lease), Lane: r.Lane(x.Lane), Seq: x.Seq,
-		Subject: r.MaybeHash("receipt: subject", x.Subject), Request: r.MaybeHash("receipt: request", x.Request),
-		Result: r.MaybeHash("receipt: result", x.Result), Units: x.Units, Price: x.Price, Cumulative: x.Cumulative, Time: x.Time,
+		Lease: x.Lease.Read(&r, "receipt: lease"), Lane: r.Lane(x.Lane), Seq: x.Seq,
+		Subject: x.Subject.Maybe(&r, "receipt: subject"), Request: x.Request.Maybe(&r, "receipt: request"),
+		Result: x.Result.Maybe(&r, "receipt: result"), Units: x.Units, Price: x.Price, Cumulative: x.Cumulative, Time: x.Time,
 	}, r.Err
 }
 
