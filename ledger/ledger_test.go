@@ -513,6 +513,10 @@ func TestWire(t *testing.T) {
 		if k, s, err := marketv1.Stake(marketv1.FromStake(key, stake)); err != nil || k != key || s != stake {
 			t.Fatalf("stake\n%+v\n%+v: %v", stake, s, err)
 		}
+		event := fill[market.Event](rng)
+		if got, err := marketv1.FromEvent(event).Market(); err != nil || !reflect.DeepEqual(got, event) {
+			t.Fatalf("event\n%+v\n%+v: %v", event, got, err)
+		}
 		quote := fill[square.Quote](rng)
 		if got, err := squarev1.FromQuote(quote).Square(); err != nil || !reflect.DeepEqual(got, quote) {
 			t.Fatalf("quote\n%+v\n%+v: %v", quote, got, err)

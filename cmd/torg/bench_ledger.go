@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/torg-network/torg/ledger"
@@ -37,6 +38,25 @@ type load struct {
 	seller square.Key
 	offer  square.Offer
 	made   int // leases
+
+	mu    sync.Mutex
+	head  time.Time // of the ledger
+	asked time.Time // when
+}
+
+// now is the ledger's time, a second old at most: quotes expire by it, and on a busy
+// machine it is far behind this one's.
+func (l *load) now(ctx context.Context) (time.Time, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.asked) > time.Second {
+		head, err := l.c.Head(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
+		l.head, l.asked = head.Time, time.Now()
+	}
+	return l.head, nil
 }
 
 func benchBalances() (out []ledger.Balance) {
@@ -100,15 +120,16 @@ func (l *load) open(ctx context.Context, n, at int) (cpu, wall float64, err erro
 	_, cpu, wall, err = burst(n, at, func(i int) error {
 		buyer := l.buyers[i%len(l.buyers)]
 		salt := square.Keccak([]byte("bench"), []byte(strconv.Itoa(from+i)))
-		// By the ledger's clock, which is the last block's, a quote may be 30 seconds
-		// ahead at most; on a busy machine that block is old.
-		now := time.Now().Add(-5 * time.Second)
+		now, err := l.now(ctx)
+		if err != nil {
+			return err
+		}
 		o := square.Order{Buyer: buyer.Address(), Authorizer: buyer.Address(), Trade: infer.Name, Mode: square.ModeStream, Spec: l.offer.Spec,
 			Denom: square.Denom, Escrow: 1_000_000, MaxRates: benchRates, JobValue: 10_000, Policy: square.PolicyAudit, Lanes: 8, Units: 8,
 			Start: 60, Idle: 86_400, Duration: 86_400, Challenge: 60, Drain: 60, Expiry: now.Add(time.Minute).Unix(), Salt: salt}
 		q := square.Quote{Provider: l.seller.Address(), Order: o.ID(d), Offer: l.offer.ID(d), Spec: l.offer.Spec, Rates: benchRates, Bond: 2_000_000,
 			Ready: true, Expiry: now.Add(29 * time.Second).Unix(), Nonce: salt}
-		_, err := buyer.OpenLease(ctx, o, q, l.seller.Sign(q.Digest(d)))
+		_, err = buyer.OpenLease(ctx, o, q, l.seller.Sign(q.Digest(d)))
 		return err
 	})
 	if err != nil {
@@ -186,7 +207,8 @@ func benchLedger(ctx context.Context, cfg config, dir string, report func(measur
 
 // weight is how many bytes a home takes once old states are pruned: what stays
 // as long as the leases do, and what goes with the blocks in which they were opened
-// (blocks, results and consensus' log, each within a bound of its own).
+// (blocks, results, where transactions are and consensus' log, each within a bound of
+// its own).
 type weight struct{ stays, goes float64 }
 
 func settled(ctx context.Context, n *ledgernode.Node, h ledgernode.Home) (w weight, err error) {
@@ -197,7 +219,7 @@ func settled(ctx context.Context, n *ledgernode.Node, h ledgernode.Home) (w weig
 }
 
 func weigh(home string) (w weight, err error) {
-	for _, name := range []string{"blockstore.db", "state.db", "cs.wal"} {
+	for _, name := range []string{"blockstore.db", "state.db", "txs.db", "cs.wal"} {
 		b, err := folderBytes(filepath.Join(home, "data", name))
 		if err != nil {
 			return w, err

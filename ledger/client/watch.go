@@ -2,11 +2,12 @@ package client
 
 import (
 	"context"
-	"encoding/json"
+	"encoding/base64"
 	"sync"
 
 	abci "github.com/cometbft/cometbft/abci/types"
 
+	"github.com/torg-network/torg/ledger/api/marketv1"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 )
@@ -19,7 +20,7 @@ type Event struct {
 }
 
 // marketEvent is the type of the ledger's market events, and its attribute
-// that holds the whole event.
+// that holds the whole event, as protobuf in base64.
 const (
 	marketEvent = "torg.market"
 	wholeEvent  = "event"
@@ -34,9 +35,13 @@ func events(height int64, tx square.Hash, in []abci.Event) (out []Event) {
 			if a.Key != wholeEvent {
 				continue
 			}
-			ev := Event{Height: height, Tx: tx}
-			if json.Unmarshal([]byte(a.Value), &ev.Event) == nil {
-				out = append(out, ev)
+			var m marketv1.Event
+			raw, err := base64.StdEncoding.DecodeString(a.Value)
+			if err != nil || m.Unmarshal(raw) != nil {
+				continue
+			}
+			if e, err := m.Market(); err == nil {
+				out = append(out, Event{Event: e, Height: height, Tx: tx})
 			}
 		}
 	}

@@ -12,7 +12,7 @@ package market
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"encoding/base64"
 	"fmt"
 
 	"cosmossdk.io/collections"
@@ -37,8 +37,8 @@ const (
 	Treasury = "treasury"
 	// Cap bounds how many entries of each queue the end of a block takes.
 	Cap = 200
-	// EventType is the type of every event; its attribute EventWhole is the
-	// market.Event as JSON.
+	// EventType is the type of every event; its attribute EventWhole is a
+	// marketv1.Event in base64.
 	EventType  = "torg.market"
 	EventWhole = "event"
 )
@@ -264,20 +264,20 @@ func (k *Keeper) fits(f square.Offer, o square.Order) error {
 	return r.Fits(f, o)
 }
 
+// report tells of events: whole, as packed as what an attribute may hold allows, with
+// what a person looks for in words beside it.
 func (k *Keeper) report(ctx context.Context, events []pure.Event) error {
 	em := sdk.UnwrapSDKContext(ctx).EventManager()
 	for _, e := range events {
-		whole, err := json.Marshal(e)
+		m := marketv1.FromEvent(e)
+		whole, err := m.Marshal()
 		if err != nil {
 			return err
 		}
 		em.EmitEvent(sdk.NewEvent(EventType,
 			sdk.NewAttribute("kind", string(e.Kind)),
 			sdk.NewAttribute("lease", squarev1.Hex(e.Lease)),
-			sdk.NewAttribute("trade", e.Trade),
-			sdk.NewAttribute("buyer", squarev1.Text(e.Buyer)),
-			sdk.NewAttribute("provider", squarev1.Text(e.Provider)),
-			sdk.NewAttribute(EventWhole, string(whole))))
+			sdk.NewAttribute(EventWhole, base64.StdEncoding.EncodeToString(whole))))
 	}
 	return nil
 }

@@ -136,6 +136,43 @@ func (m Lease) Market() (market.Lease, error) {
 	return l, r.Err
 }
 
+func fromPot(p market.Pot) Pot {
+	return Pot{Kind: string(p.Kind), Owner: squarev1.FromAddress(p.Owner), Trade: p.Trade, Lease: squarev1.FromHash(p.Lease)}
+}
+
+func (m Pot) market(r *squarev1.Reader) market.Pot {
+	return market.Pot{Kind: market.PotKind(m.Kind), Owner: m.Owner.Maybe(r, "pot: owner"), Trade: m.Trade, Lease: m.Lease.Maybe(r, "pot: lease")}
+}
+
+func FromEvent(e market.Event) Event {
+	m := Event{
+		Kind: string(e.Kind), Time: e.Time, By: squarev1.FromAddress(e.By), Lease: squarev1.FromHash(e.Lease), Trade: e.Trade,
+		Buyer: squarev1.FromAddress(e.Buyer), Provider: squarev1.FromAddress(e.Provider), From: string(e.From), To: string(e.To),
+		Reason: string(e.Reason), Deadline: e.Deadline, Paid: e.Paid, Ref: squarev1.FromHash(e.Ref),
+	}
+	for _, t := range e.Moves {
+		m.Moves = append(m.Moves, Transfer{From: fromPot(t.From), To: fromPot(t.To), Amount: squarev1.FromAmount(t.Amount)})
+	}
+	return m
+}
+
+func (m Event) Market() (market.Event, error) {
+	var r squarev1.Reader
+	e := market.Event{
+		Kind: market.Kind(m.Kind), Time: m.Time, By: m.By.Maybe(&r, "event: by"), Lease: m.Lease.Maybe(&r, "event: lease"), Trade: m.Trade,
+		Buyer: m.Buyer.Maybe(&r, "event: buyer"), Provider: m.Provider.Maybe(&r, "event: provider"), From: market.State(m.From), To: market.State(m.To),
+		Reason: market.Reason(m.Reason), Deadline: m.Deadline, Paid: m.Paid, Ref: m.Ref.Maybe(&r, "event: ref"),
+	}
+	for _, t := range m.Moves {
+		a, err := t.Amount.Square()
+		if err != nil {
+			return e, err
+		}
+		e.Moves = append(e.Moves, market.Transfer{From: t.From.market(&r), To: t.To.market(&r), Amount: a})
+	}
+	return e, r.Err
+}
+
 func fromAddresses(as []square.Address) (out []squarev1.Address) {
 	for _, a := range as {
 		out = append(out, squarev1.FromAddress(a))
