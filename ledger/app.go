@@ -32,7 +32,6 @@ import (
 	storetypes "github.com/cosmos/cosmos-sdk/store/v2/types"
 	sdk "github.com/cosmos/cosmos-sdk/types"
 	"github.com/cosmos/cosmos-sdk/types/module"
-	"github.com/cosmos/cosmos-sdk/x/auth"
 	authkeeper "github.com/cosmos/cosmos-sdk/x/auth/keeper"
 	authtx "github.com/cosmos/cosmos-sdk/x/auth/tx"
 	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
@@ -259,7 +258,7 @@ func (a *App) wire(c Config, amino *codec.LegacyAmino) error {
 	a.Market = leases
 
 	a.modules = module.NewManager(
-		auth.NewAppModule(cdc, a.Accounts, nil),
+		authModule{a.Accounts},
 		bank.NewAppModule(cdc, a.Bank, a.Accounts),
 		staking.NewAppModule(cdc, a.Staking, a.Accounts, a.Bank),
 		slashing.NewAppModule(cdc, slash, a.Accounts, a.Bank, a.Staking, a.Interfaces),
