@@ -401,7 +401,8 @@ func (j *Journal) fold(then func(*bolt.Tx) error) error {
 		return err
 	}
 	j.segments.take(j.adding)
-	j.pending, j.broken, j.end = nil, nil, headerSize
+	clear(j.pending)
+	j.pending, j.broken, j.end = j.pending[:0], nil, headerSize
 	j.synced.Store(j.number)
 	return nil
 }

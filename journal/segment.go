@@ -33,6 +33,7 @@ type segments struct {
 	number uint32 // of the one that is written to; 0: there is none yet
 	end    uint32 // of what it holds; what is behind it counts for nothing
 	file   *os.File
+	buf    []byte // of a fold, to be written at end; between folds, room for it
 }
 
 func (s *segments) path(number uint32) string {
@@ -103,12 +104,15 @@ func (s *segments) open(self *bolt.Bucket) error {
 type appender struct {
 	segments
 	begun bool             // the segment is new: s.file is another's
-	buf   []byte           // to be written at end
 	live  map[uint32]int64 // how many bodies more, or fewer, are of use, by segment
 	gone  []uint32         // segments that the file names no more
 }
 
-func (s *segments) append() *appender { return &appender{segments: *s, live: map[uint32]int64{}} }
+func (s *segments) append() *appender {
+	a := &appender{segments: *s, live: map[uint32]int64{}}
+	a.buf = a.buf[:0]
+	return a
+}
 
 // add takes a body and says where it will be.
 func (a *appender) add(body []byte) (place []byte, err error) {
@@ -171,7 +175,7 @@ func (a *appender) write() error {
 		return err
 	}
 	a.end += uint32(len(a.buf))
-	a.buf = nil
+	a.buf = a.buf[:0]
 	return host.SyncData(a.file)
 }
 
@@ -218,7 +222,10 @@ func (s *segments) take(a *appender) {
 	if a.begun && s.file != nil {
 		_ = s.file.Close() // synced
 	}
-	s.number, s.end, s.file = a.number, a.end, a.file
+	s.number, s.end, s.file, s.buf = a.number, a.end, a.file, a.buf
+	if cap(s.buf) > 2*logSize {
+		s.buf = nil // that was something large
+	}
 	for _, number := range a.gone {
 		_ = os.Remove(s.path(number)) // else the next Open does
 	}

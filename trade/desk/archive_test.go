@@ -20,6 +20,7 @@ import (
 
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/wire"
 )
 
 // shelf is a desk with receipts of several accounts, leases, providers, names and
@@ -299,4 +300,26 @@ func fileForEver(path string) {
 	}()
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
+}
+
+// BenchmarkCharge is what a receipt costs the disk's side of a request: its lane
+// before and after, and itself, with what is folded now and then.
+func BenchmarkCharge(b *testing.B) {
+	store, err := journal.Open(filepath.Join(b.TempDir(), "desk.db"), Buckets...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	f, err := filedAt(store, func(*Config) {})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := f.commit(f.h, f.seatOf(f.h.l), make([]byte, 300), wire.Signed{Receipt: square.Receipt{
+			Lease: f.h.l.id, Seq: f.n, Subject: square.Hash{3}, Units: []uint64{1}, Price: 1, Cumulative: f.h.ln.rec.Charged + 1,
+		}, Result: make([]byte, 900)}, time.Millisecond); err != nil {
+			b.Fatal(err)
+		}
+		f.n++
+	}
 }
