@@ -323,3 +323,36 @@ func BenchmarkCharge(b *testing.B) {
 		f.n++
 	}
 }
+
+// BenchmarkPage is what a page of receipts costs, of 20,000.
+func BenchmarkPage(b *testing.B) {
+	store, err := journal.Open(filepath.Join(b.TempDir(), "desk.db"), Buckets...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	f, err := filedAt(store, func(*Config) {})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for n := range 20_000 {
+		r := Record{ID: square.Hash{byte(n), byte(n >> 8)}, Account: fmt.Sprint("key_", n%10), Subject: fmt.Sprint("good ", n%7), Provider: square.Address{byte(n % 11)}}
+		r.Units, r.Evidence.Request = []Metered{{"letters", 1}}, make([]byte, 1200)
+		es, err := f.filing(&r)
+		if err == nil {
+			err = store.PutSoon(es...)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	for name, w := range map[string]Filter{"all": {}, "account": {Account: "key_3"}, "two": {Subject: "good 3", Provider: square.Address{4}}} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if rs, _, err := f.Receipts(b.Context(), w, time.Time{}, 50); err != nil || len(rs) != 50 {
+					b.Fatal(len(rs), err)
+				}
+			}
+		})
+	}
+}
