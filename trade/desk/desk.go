@@ -457,14 +457,6 @@ func laneKey(lease square.Hash, n uint16) []byte {
 	return append(append(make([]byte, 0, 34), lease[:]...), byte(n>>8), byte(n))
 }
 
-func put(tx *bolt.Tx, bucket string, key []byte, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return tx.Bucket([]byte(bucket)).Put(key, b)
-}
-
 // save puts one record on disk.
 func (d *Desk) save(bucket string, key []byte, v any) error {
 	b, err := json.Marshal(v)
