@@ -170,7 +170,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s := story{rec: rec, again: p.desk.Again(rec)}
-	if s.words, err = p.desk.Words(rec.Evidence); err != nil {
+	if s.words, err = p.desk.Words(rec); err != nil {
 		s.unread = err.Error()
 	}
 	if s.events, err = p.history.Lease(rec.Evidence.Receipt.Lease, 1000); err != nil {

@@ -29,7 +29,7 @@ func (b *books) Receipts(_ context.Context, f admin.Filter, before time.Time, li
 		return nil, time.Time{}, nil
 	}
 	if limit == 1 {
-		return []admin.Receipt{{ID: two, Model: f.What}}, time.UnixMicro(1_700_000_000_123_456), nil
+		return []admin.Receipt{{ID: two, Subject: f.What}}, time.UnixMicro(1_700_000_000_123_456), nil
 	}
 	return []admin.Receipt{{ID: two}, {ID: one}}, time.Time{}, nil
 }
@@ -48,7 +48,7 @@ func (b *books) Receipt(_ context.Context, id square.Hash) (admin.Receipt, error
 	if id != one {
 		return admin.Receipt{}, fmt.Errorf("receipt %s: %w", id.Short(), admin.ErrNotFound)
 	}
-	return admin.Receipt{ID: one, Model: "tiny", Evidence: &square.Evidence{Request: []byte("q")}}, nil
+	return admin.Receipt{ID: one, Subject: "tiny", Evidence: &square.Evidence{Request: []byte("q")}}, nil
 }
 
 func (b *books) Leases(_ context.Context, after string, limit int) ([]admin.Lease, string, error) {
