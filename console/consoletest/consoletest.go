@@ -208,7 +208,6 @@ type books struct{ s *Square }
 
 func (d books) Seats(context.Context) ([]desk.Seat, error) { return d.s.SeatsNow, nil }
 
-
 func (d books) Again(desk.Record) bool { return d.s.CanRepeat }
 
 func (d books) Receipts(_ context.Context, f desk.Filter, before time.Time, n int) (out []desk.Record, next time.Time, err error) {

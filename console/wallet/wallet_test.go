@@ -379,7 +379,7 @@ func TestManyKeys(t *testing.T) {
 		t.Errorf("%d keys on %d pages", len(seen), pages)
 	}
 	b.Get("/wallet?keys=PROGRAM+11").Is(200).Has("program 119").Lacks("program 011", "program 120")
-	b.Get("/wallet?keys="+last.ID).Is(200).Has(last.Name).Lacks("program 001")
+	b.Get("/wallet?keys=" + last.ID).Is(200).Has(last.Name).Lacks("program 001")
 	b.Get("/wallet?keys=nothing").Is(200).Has("Nothing like that")
 	b.Get("/wallet?keys=" + strings.Repeat("x", 200)).Is(http.StatusBadRequest)
 }

@@ -131,7 +131,7 @@ func TestAdmin(t *testing.T) {
 		{"GET", "/admin/v1/receipts", "", 200, two.String()},
 		{"GET", "/admin/v1/receipts?limit=1&before=2026-01-02T03:04:05Z", "", 200, `{"data":[]}`},
 		{"GET", "/admin/v1/receipts?limit=0", "", 400, "limit"},
-		{"GET", "/admin/v1/receipts?limit=1&what=tiny", "", 200, `"model":"tiny"`},
+		{"GET", "/admin/v1/receipts?limit=1&what=tiny", "", 200, `"subject":"tiny"`},
 		{"GET", "/admin/v1/receipts?limit=1", "", 200, `"next":"2023-11-14T22:13:20.123456Z"`},
 		{"GET", "/admin/v1/receipts?key=nobody", "", 200, `{"data":[]}`},
 		{"GET", "/admin/v1/receipts?lease=1", "", 400, "lease"},

@@ -52,7 +52,7 @@ var rooms = []struct {
 	{"gateway/openai", []string{"exact", "gateway/keys", "square", "trade", "trade/desk", "trade/infer", "trade/strict", "trade/wire"}},
 	{"gateway/sellertest", []string{"square", "trade/desk", "trade/infer", "trade/wire"}},
 	{"gateway", []string{"door", "gateway/admin", "gateway/keys", "trade"}},
-	{"console", []string{"gateway/keys", "market", "square", "trade", "trade/desk", "trade/infer", "trade/seller"}},
+	{"console", []string{"gateway/keys", "market", "square", "trade", "trade/desk", "trade/seller"}},
 	// What a trade plugs into them.
 	{"console/infer", []string{"console", "gateway/keys", "market", "square", "trade/desk", "trade/infer"}},
 	{"plug", []string{"console", "gateway/keys", "square", "trade", "trade/desk", "trade/seller"}},
