@@ -10,7 +10,9 @@
 // bundle each) and its tests. It has a New that takes what it needs from
 // package source, and its result is a [ui.Page]: a Link for the navigation and
 // Routes. [New] lists the pages; that line is all that a new page changes
-// elsewhere.
+// elsewhere. The pages of a trade come by [Config].Pages instead, and may live with
+// the trade; those with templates or islands are in console/<trade>/, where go
+// generate finds them.
 //
 //	func (p *Page) Link() ui.Link      { return ui.Link{Path: "/leases", Title: "Leases"} }
 //	func (p *Page) Routes(r ui.Router) { r.Handle("GET /leases/{id}", p.show) }
@@ -51,12 +53,10 @@ import (
 	"time"
 
 	"github.com/torg-network/torg"
-	"github.com/torg-network/torg/console/ask"
 	"github.com/torg-network/torg/console/assets"
 	"github.com/torg-network/torg/console/docs"
 	"github.com/torg-network/torg/console/leases"
 	"github.com/torg-network/torg/console/live"
-	"github.com/torg-network/torg/console/models"
 	"github.com/torg-network/torg/console/provide"
 	"github.com/torg-network/torg/console/providers"
 	"github.com/torg-network/torg/console/receipts"
@@ -66,6 +66,7 @@ import (
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/console/wallet"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 )
 
 // Config is what the console stands on.
@@ -76,15 +77,29 @@ type Config struct {
 	Desk    source.Desk
 	Keys    source.Keys
 	Bank    source.Bank // nil: the console moves no money
-	Models  source.Models
 	// Provider is what this machine sells; nil: it sells nothing.
 	Provider source.Provider
 	// OwnerKey is the API key that pays for the owner's questions.
 	OwnerKey string
-	// API is the gateway: questions go through it as any client's do.
-	API http.Handler
-	Log *slog.Logger // nil is slog.Default()
-	Now func() time.Time
+	// Pages makes the trades' own pages, which come after the square's in the
+	// navigation; nil: they have none.
+	Pages func(Room) []ui.Page
+	// Goods is the path of a good's page, empty where its trade has none.
+	Goods func(trade string, spec square.Hash) string
+	// Units are those of all trades, in which the square's work is counted.
+	Units []string
+	Log   *slog.Logger // nil is slog.Default()
+	Now   func() time.Time
+}
+
+// Room is what a trade's pages stand on, as all pages do.
+type Room struct {
+	Feed    *live.Feed
+	Ledger  source.Ledger
+	History source.History
+	Desk    source.Desk
+	Keys    source.Keys
+	Docs    *docs.Page
 }
 
 // Console serves the pages. Run must run while it does.
@@ -101,8 +116,8 @@ type Console struct {
 
 // New makes a console.
 func New(cfg Config) (*Console, error) {
-	if cfg.Ledger == nil || cfg.History == nil || cfg.Desk == nil || cfg.Keys == nil || cfg.Models == nil {
-		return nil, errors.New("console: ledger, history, desk, keys and models are required")
+	if cfg.Ledger == nil || cfg.History == nil || cfg.Desk == nil || cfg.Keys == nil {
+		return nil, errors.New("console: ledger, history, desk and keys are required")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -125,9 +140,11 @@ func New(cfg Config) (*Console, error) {
 	if err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	pages := []ui.Page{
-		squarepage.New(c.feed),
-		ask.New(cfg.Desk, cfg.Keys, cfg.API),
+	pages := []ui.Page{squarepage.New(c.feed, ui.Noun(cfg.Units))}
+	if cfg.Pages != nil {
+		pages = append(pages, cfg.Pages(Room{c.feed, cfg.Ledger, cfg.History, cfg.Desk, cfg.Keys, documents})...)
+	}
+	pages = append(pages,
 		wallet.New(wallet.Config{
 			Owner: cfg.Owner, Ledger: cfg.Ledger, History: cfg.History, Desk: cfg.Desk, Keys: cfg.Keys,
 			Bank: cfg.Bank, Sessions: c.sessions, Now: cfg.Now,
@@ -135,8 +152,7 @@ func New(cfg Config) (*Console, error) {
 		leases.New(cfg.Ledger, cfg.History, cfg.Desk, cfg.Now),
 		receipts.New(cfg.Desk, cfg.History),
 		providers.New(c.feed, cfg.Ledger, cfg.History, cfg.Desk),
-		models.New(c.feed, cfg.Ledger, cfg.Desk, cfg.Models, documents),
-	}
+	)
 	if cfg.Provider != nil {
 		pages = append(pages, provide.New(cfg.Provider, cfg.Ledger, cfg.History, cfg.Desk))
 	}
@@ -159,7 +175,7 @@ func New(cfg Config) (*Console, error) {
 }
 
 // Observe takes in a finished request of the gateway's.
-func (c *Console) Observe(r live.Request) { c.feed.Observe(r) }
+func (c *Console) Observe(r trade.Served) { c.feed.Observe(r) }
 
 // Link is the path that opens the owner's session, once.
 func (c *Console) Link() string { return "/enter?token=" + url.QueryEscape(c.sessions.Link()) }
@@ -274,7 +290,7 @@ func (c *Console) genuine(w http.ResponseWriter, r *http.Request, s *session.Ses
 // with puts what every page knows into a request.
 func (c *Console) with(r *http.Request, s *session.Session) *http.Request {
 	return r.WithContext(ui.With(r.Context(), &ui.Request{
-		Session: s, Theme: themeOf(r), Now: c.cfg.Now(), Path: r.URL.Path, Nav: c.nav, Square: c.cfg.Ledger.ChainID(),
+		Session: s, Theme: themeOf(r), Now: c.cfg.Now(), Path: r.URL.Path, Nav: c.nav, Square: c.cfg.Ledger.ChainID(), Goods: c.cfg.Goods,
 	}))
 }
 

@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -10,16 +11,33 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/torg-network/torg/console"
 	"github.com/torg-network/torg/console/assets"
 	"github.com/torg-network/torg/console/consoletest"
+	"github.com/torg-network/torg/console/infer"
+	"github.com/torg-network/torg/console/infer/models"
 	"github.com/torg-network/torg/console/source"
+	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/gateway/keys"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/desk"
+	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
-func open(t *testing.T) *consoletest.Test { return consoletest.Open(t, consoletest.New(), nil) }
+func open(t *testing.T) *consoletest.Test { return consoletest.Open(t, consoletest.New(), inferred) }
+
+// inferred adds the pages of inference, so that they are held to what all are.
+func inferred(c *console.Config) {
+	c.Pages = func(r console.Room) []ui.Page {
+		return infer.Pages(r, none{}, func(context.Context, square.Hash) (models.Known, error) { return models.Known{}, source.ErrNotFound }, http.NotFoundHandler())
+	}
+}
+
+// none is nothing to ask.
+type none struct{}
+
+func (none) Models(context.Context) ([]buyer.Model, error) { return nil, nil }
 
 func TestStrangersAreAskedToLogIn(t *testing.T) {
 	s := open(t)
@@ -154,7 +172,7 @@ func pages(s *consoletest.Test) (paths []string) {
 // busy is a square with a thousand of everything, and its owner's browser.
 func busy(t testing.TB) (*consoletest.Test, *consoletest.Browser) {
 	sq := consoletest.New()
-	s := consoletest.Open(t, sq, nil)
+	s := consoletest.Open(t, sq, inferred)
 	for i := range 1000 {
 		id := square.Hash{1, byte(i), byte(i >> 8)}
 		sq.AllLeases = append(sq.AllLeases, source.Lease{Lease: market.Lease{ID: id, State: market.Active, Provider: square.Address{byte(i)}, Escrow: 5,

@@ -21,7 +21,7 @@ import (
 // the gateway's doors, and what is no JSON by none of the API's.
 func TestDoors(t *testing.T) {
 	g, err := gateway.New(gateway.Config{
-		OpenAI: openai.Config{Seller: sellertest.New()}, Hosts: []string{"torg.example"}, Log: slog.New(slog.DiscardHandler),
+		Doors: doors(t, openai.Config{Seller: sellertest.New()}), Hosts: []string{"torg.example"}, Log: slog.New(slog.DiscardHandler),
 		Routes: map[string]http.Handler{"/": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "page") })},
 	})
 	if err != nil {
@@ -69,7 +69,7 @@ func TestDoors(t *testing.T) {
 	if _, b := get(t, "http://"+ln.Addr().String()+"/debug/pprof/"); b != "page" {
 		t.Errorf("/debug/pprof/ answers %s", b)
 	}
-	if _, err := gateway.New(gateway.Config{OpenAI: openai.Config{Seller: sellertest.New()}, Hosts: []string{"http://torg.example"}}); err == nil {
+	if _, err := gateway.New(gateway.Config{Doors: doors(t, openai.Config{Seller: sellertest.New()}), Hosts: []string{"http://torg.example"}}); err == nil {
 		t.Error("a host that no request can have was taken")
 	}
 	// A body that never comes does not keep an answer back for ever, though
@@ -92,7 +92,7 @@ func TestSlowReader(t *testing.T) {
 	defer gateway.SetWriteTime(200 * time.Millisecond)()
 	ended := make(chan error, 1)
 	g, err := gateway.New(gateway.Config{
-		OpenAI: openai.Config{Seller: sellertest.New()}, Log: slog.New(slog.DiscardHandler),
+		Doors: doors(t, openai.Config{Seller: sellertest.New()}), Log: slog.New(slog.DiscardHandler),
 		Routes: map[string]http.Handler{
 			"/large": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, err := w.Write(make([]byte, 64<<20))

@@ -1,15 +1,17 @@
 // Package gateway is the buyer's side of the square: one HTTP server with the
-// OpenAI-compatible API ([openai]), its API keys ([keys]), the admin endpoints
-// that the command line uses ([admin]), metrics, health and tracing.
+// doors of the trades, the admin endpoints that the command line uses ([admin]),
+// metrics, health and tracing. It knows no trade: inference brings the
+// OpenAI-compatible API (package openai), and each door tells what it served by
+// [Observe].
 //
-//	/v1/…              the OpenAI API
+//	/v1/…              a door of a trade's, here inference's
 //	/admin/v1/…        for the command line, from this machine only
 //	/metrics           Prometheus
 //	/healthz           the process answers
 //	/readyz            every check of the caller's passes
 //
 // Only requests to a name of this machine's are answered, and only JSON is taken
-// by the API (package door). Around all of it: a request id (the client's X-Request-Id where it is a plain
+// by the doors (package door). Around all of it: a request id (the client's X-Request-Id where it is a plain
 // one, else a new one), one access log line a request, panic recovery, CORS and,
 // when a tracer provider is given, OpenTelemetry spans. Logs carry request,
 // key, provider, lease and receipt ids, never a secret, a prompt or an answer.
@@ -29,18 +31,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/trace"
+	oteltrace "go.opentelemetry.io/otel/trace"
 
 	"github.com/torg-network/torg/door"
 	"github.com/torg-network/torg/gateway/admin"
-	"github.com/torg-network/torg/gateway/openai"
+	"github.com/torg-network/torg/gateway/keys"
+	"github.com/torg-network/torg/trade"
 )
 
-// Config is what a gateway is made of. OpenAI.Seller is required.
+// Config is what a gateway is made of. All of it may be left out.
 type Config struct {
-	// OpenAI configures the API. Its Keys also serve the admin endpoints, and
-	// its Observe is called beside the gateway's own metrics.
-	OpenAI openai.Config
+	// Doors are where programs ask for work of a trade, by http.ServeMux pattern:
+	// only JSON is taken, and browsers may call from Origins.
+	Doors map[string]http.Handler
+	// Keys are the API keys, which the doors ask by themselves: the admin endpoints
+	// make them, and a gateway that cannot write them down is not ready.
+	Keys *keys.Store
+	// Observe is told what doors served, beside the gateway's own metrics.
+	Observe func(trade.Served)
 	// Admin mounts the admin endpoints when its Token is set.
 	Admin admin.Config
 	// Ready are the checks of /readyz.
@@ -50,14 +58,14 @@ type Config struct {
 	Origins []string
 	// Hosts are more names that lead to where Serve listens; see package door.
 	Hosts []string
-	// Routes mounts more doors beside these, by http.ServeMux pattern.
+	// Routes mounts what is for people, by http.ServeMux pattern.
 	Routes map[string]http.Handler
 	// Registry takes the metrics; nil makes a new one, with those of the
 	// process.
 	Registry *prometheus.Registry
 	// TracerProvider turns tracing on; the W3C traceparent of callers is
 	// followed.
-	TracerProvider trace.TracerProvider
+	TracerProvider oteltrace.TracerProvider
 	// Grace is how long requests in flight may go on once Serve is told to
 	// end; 10 s.
 	Grace time.Duration
@@ -97,26 +105,10 @@ func New(cfg Config) (*Gateway, error) {
 	if err := (door.Door{Hosts: cfg.Hosts, Origins: cfg.Origins}).Check(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	oc := cfg.OpenAI
-	if oc.Log == nil {
-		oc.Log = cfg.Log
-	}
-	oc.Observe = func(ctx context.Context, e openai.Event) {
-		g.metrics.observe(e)
-		if rec := recordOf(ctx); rec != nil {
-			rec.event = &e
-		}
-		if cfg.OpenAI.Observe != nil {
-			cfg.OpenAI.Observe(ctx, e)
-		}
-	}
-	api, err := openai.New(oc)
-	if err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
-	}
-
 	mux := http.NewServeMux()
-	mux.Handle("/v1/", g.cors(door.JSON(api)))
+	for pattern, h := range cfg.Doors {
+		mux.Handle(pattern, g.cors(door.JSON(h)))
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -126,7 +118,7 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Admin.Token != "" {
 		a := cfg.Admin
 		if a.Keys == nil {
-			a.Keys = cfg.OpenAI.Keys
+			a.Keys = cfg.Keys
 		}
 		if a.Log == nil {
 			a.Log = cfg.Log
@@ -197,7 +189,7 @@ const checkTimeout = 2 * time.Second
 
 func (g *Gateway) ready(w http.ResponseWriter, r *http.Request) {
 	checks := g.cfg.Ready
-	if k := g.cfg.OpenAI.Keys; k != nil {
+	if k := g.cfg.Keys; k != nil {
 		checks = append(checks[:len(checks):len(checks)], Check{"keys", func(context.Context) error { return k.Err() }})
 	}
 	out := struct {

@@ -80,6 +80,18 @@ func get(t *testing.T, url string) (*http.Response, string) {
 	return do(t, req)
 }
 
+// doors are those of inference.
+func doors(t *testing.T, cfg openai.Config) map[string]http.Handler {
+	t.Helper()
+	cfg.Log = slog.New(slog.DiscardHandler)
+	cfg.Observe = func(ctx context.Context, e openai.Event) { gateway.Observe(ctx, e.Served()) }
+	h, err := openai.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]http.Handler{"/v1/": h}
+}
+
 func TestGateway(t *testing.T) {
 	ks, err := keys.Open(filepath.Join(t.TempDir(), "keys.db"), nil)
 	if err != nil {
@@ -95,7 +107,8 @@ func TestGateway(t *testing.T) {
 	tp := trace.NewTracerProvider(trace.WithSyncer(spans))
 	var moving error
 	g, err := gateway.New(gateway.Config{
-		OpenAI:         openai.Config{Seller: sellertest.New(), Keys: ks},
+		Doors:          doors(t, openai.Config{Seller: sellertest.New(), Keys: ks}),
+		Keys:           ks,
 		Ready:          []gateway.Check{{Name: "ledger", Run: func(context.Context) error { return moving }}},
 		Log:            slog.New(slog.NewJSONHandler(log, nil)),
 		TracerProvider: tp,
@@ -127,7 +140,7 @@ func TestGateway(t *testing.T) {
 		t.Fatalf("%v: %s", err, log)
 	}
 	for k, want := range map[string]any{
-		"request_id": "mine.1", "route": "/v1/chat/completions", "status": 200.0, "key": key.ID, "model": "tiny",
+		"request_id": "mine.1", "route": "/v1/chat/completions", "status": 200.0, "key": key.ID, "trade": "infer", "subject": "tiny",
 		"receipt": res.Header.Get("Torg-Receipt"), "lease_id": res.Header.Get("Torg-Lease"), "provider": res.Header.Get("Torg-Provider"),
 		"trace_id": "0af7651916cd43dd8448eb211c80319c", "completion_tokens": 5.0,
 	} {
@@ -170,9 +183,9 @@ func TestGateway(t *testing.T) {
 		`torg_gateway_requests_total{code="404",route="/v1/chat/completions"} 1`,
 		`torg_gateway_requests_total{code="401",route="/v1/chat/completions"} 1`,
 		`torg_gateway_requests_total{code="500",route="/panics"} 1`,
-		`torg_gateway_tokens_total{kind="completion"} 5`,
+		`torg_gateway_units_total{trade="infer",unit="completion_tokens"} 5`,
 		`torg_gateway_cost_units_total{denom="utorg"} 26`, // 16 of prompt, 5 at 2 of completion
-		`torg_gateway_ttft_seconds_count{door="chat"} 1`,
+		`torg_gateway_first_piece_seconds_count{door="chat",trade="infer"} 1`,
 		`torg_gateway_overhead_seconds_count 1`,
 		`torg_gateway_requests_in_flight 1`, // this one
 	} {
@@ -200,7 +213,7 @@ func TestCORS(t *testing.T) {
 		origins []string
 		allowed string
 	}{{nil, ""}, {[]string{"https://a.example"}, "https://a.example"}, {[]string{"*"}, "https://a.example"}, {[]string{"https://b.example"}, ""}} {
-		g, err := gateway.New(gateway.Config{OpenAI: openai.Config{Seller: sellertest.New()}, Origins: tc.origins, Log: slog.New(slog.DiscardHandler)})
+		g, err := gateway.New(gateway.Config{Doors: doors(t, openai.Config{Seller: sellertest.New()}), Origins: tc.origins, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +249,7 @@ func TestServe(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			seller := sellertest.New()
 			seller.Delay = 10 * time.Millisecond
-			g, err := gateway.New(gateway.Config{OpenAI: openai.Config{Seller: seller}, Grace: 400 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+			g, err := gateway.New(gateway.Config{Doors: doors(t, openai.Config{Seller: seller}), Grace: 400 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -268,12 +281,6 @@ func TestServe(t *testing.T) {
 				t.Error("the port is still open")
 			}
 		})
-	}
-}
-
-func TestConfig(t *testing.T) {
-	if _, err := gateway.New(gateway.Config{}); err == nil || !strings.Contains(err.Error(), "Seller") {
-		t.Errorf("without a seller: %v", err)
 	}
 }
 

@@ -6,16 +6,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/torg-network/torg/gateway/openai"
+	"github.com/torg-network/torg/trade"
 )
 
 type metrics struct {
 	requests *prometheus.CounterVec
 	inFlight prometheus.Gauge
-	tokens   *prometheus.CounterVec
+	units    *prometheus.CounterVec
 	cost     *prometheus.CounterVec
 	failures *prometheus.CounterVec
-	ttft     *prometheus.HistogramVec
+	first    *prometheus.HistogramVec
 	overhead prometheus.Histogram
 }
 
@@ -31,15 +31,15 @@ func newMetrics() *metrics {
 			Help: "Requests answered, by route and HTTP status."}, []string{"route", "code"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "torg_gateway_requests_in_flight",
 			Help: "Requests being answered."}),
-		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "torg_gateway_tokens_total",
-			Help: "Tokens metered by receipts, by kind (prompt, completion)."}, []string{"kind"}),
+		units: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "torg_gateway_units_total",
+			Help: "What receipts metered, by trade and its unit."}, []string{"trade", "unit"}),
 		cost: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "torg_gateway_cost_units_total",
 			Help: "Base units of money that receipts charged, by denom."}, []string{"denom"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "torg_gateway_seller_failures_total",
-			Help: "Requests that the seller could not answer, by door."}, []string{"door"}),
-		ttft: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "torg_gateway_ttft_seconds",
+			Help: "Requests that the seller could not answer, by trade and its door."}, []string{"trade", "door"}),
+		first: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "torg_gateway_first_piece_seconds",
 			Help:    "Time from a request's arrival to the first piece of its answer.",
-			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, []string{"door"}),
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, []string{"trade", "door"}),
 		overhead: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "torg_gateway_overhead_seconds",
 			Help:    "What of a request's time was spent in the gateway itself, not waiting for the seller.",
 			Buckets: prometheus.ExponentialBuckets(0.00003, 2, 16)}),
@@ -48,23 +48,24 @@ func newMetrics() *metrics {
 
 func (m *metrics) register(r *prometheus.Registry) error {
 	var err error
-	for _, c := range []prometheus.Collector{m.requests, m.inFlight, m.tokens, m.cost, m.failures, m.ttft, m.overhead} {
+	for _, c := range []prometheus.Collector{m.requests, m.inFlight, m.units, m.cost, m.failures, m.first, m.overhead} {
 		err = errors.Join(err, r.Register(c))
 	}
 	return err
 }
 
-func (m *metrics) observe(e openai.Event) {
-	m.overhead.Observe(e.Overhead.Seconds())
-	if e.TTFT > 0 {
-		m.ttft.WithLabelValues(e.Route).Observe(e.TTFT.Seconds())
+func (m *metrics) observe(s trade.Served) {
+	m.overhead.Observe(s.Overhead.Seconds())
+	if s.First > 0 {
+		m.first.WithLabelValues(s.Trade, s.Door).Observe(s.First.Seconds())
 	}
-	if e.Err != nil {
-		m.failures.WithLabelValues(e.Route).Inc()
+	if s.Err != nil {
+		m.failures.WithLabelValues(s.Trade, s.Door).Inc()
 	}
-	if !e.Receipt.IsZero() {
-		m.tokens.WithLabelValues("prompt").Add(float64(e.Prompt))
-		m.tokens.WithLabelValues("completion").Add(float64(e.Completion))
-		m.cost.WithLabelValues(e.Cost.Denom).Add(float64(e.Cost.Units))
+	if !s.Receipt.IsZero() {
+		for _, u := range s.Units {
+			m.units.WithLabelValues(s.Trade, u.Unit).Add(float64(u.Count))
+		}
+		m.cost.WithLabelValues(s.Cost.Denom).Add(float64(s.Cost.Units))
 	}
 }

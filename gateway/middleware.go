@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -13,16 +14,17 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
+	oteltrace "go.opentelemetry.io/otel/trace"
 
-	"github.com/torg-network/torg/gateway/openai"
+	"github.com/torg-network/torg/trade"
 )
 
 // record collects what one access log line says.
 type record struct {
 	status int
 	bytes  int64
-	event  *openai.Event
+	served *trade.Served
+	by     *Gateway
 }
 
 type recordKey struct{}
@@ -30,6 +32,20 @@ type recordKey struct{}
 func recordOf(ctx context.Context) *record {
 	r, _ := ctx.Value(recordKey{}).(*record)
 	return r
+}
+
+// Observe is how a door tells what it served, in the request's context: the gateway
+// that the request came through counts it, logs it and tells its Config.Observe.
+func Observe(ctx context.Context, s trade.Served) {
+	rec := recordOf(ctx)
+	if rec == nil {
+		return // the door stands in no gateway
+	}
+	rec.served = &s
+	rec.by.metrics.observe(s)
+	if rec.by.cfg.Observe != nil {
+		rec.by.cfg.Observe(s)
+	}
 }
 
 // writeTime is how long one write may wait for a client that does not read.
@@ -95,8 +111,8 @@ func (g *Gateway) observe(next http.Handler) http.Handler {
 		if !plain(id) {
 			id = newRequestID()
 		}
-		rec := &record{}
-		ctx := openai.WithRequestID(context.WithValue(r.Context(), recordKey{}, rec), id)
+		rec := &record{by: g}
+		ctx := context.WithValue(r.Context(), recordKey{}, rec)
 		out := &writer{ResponseWriter: w, rc: http.NewResponseController(w), rec: rec}
 		out.patience() // one of the answer before may be over
 		outer := r
@@ -111,7 +127,9 @@ func (g *Gateway) observe(next http.Handler) http.Handler {
 			if p != nil && p != http.ErrAbortHandler {
 				g.log.ErrorContext(ctx, "panic", "request_id", id, "route", routeOf(r), "panic", p, "stack", string(debug.Stack()))
 				if rec.status == 0 {
-					openai.WriteInternal(out)
+					w.Header().Set("Content-Type", "application/json")
+					out.WriteHeader(http.StatusInternalServerError)
+					io.WriteString(out, internal)
 					p = nil
 				} else {
 					p = http.ErrAbortHandler // the answer had begun: cut it off
@@ -129,6 +147,10 @@ func (g *Gateway) observe(next http.Handler) http.Handler {
 		next.ServeHTTP(out, r)
 	})
 }
+
+// internal says nothing of the cause. It has the form of OpenAI's errors, which most
+// programs read.
+const internal = `{"error":{"message":"the gateway failed; its log has the cause under this request's X-Request-Id","type":"server_error","param":null,"code":"internal"}}` + "\n"
 
 // routeOf is the pattern that served the request, so that labels are few.
 func routeOf(r *http.Request) string {
@@ -148,16 +170,18 @@ func (g *Gateway) access(ctx context.Context, r *http.Request, rec *record, id s
 	case "/healthz", "/readyz", "/metrics":
 		level = slog.LevelDebug
 	}
-	e := rec.event
-	span := trace.SpanFromContext(ctx)
+	e := rec.served
+	span := oteltrace.SpanFromContext(ctx)
 	if e != nil && span.IsRecording() {
 		span.SetAttributes(
-			attribute.String("gen_ai.request.model", e.Model),
-			attribute.Int64("gen_ai.usage.input_tokens", int64(e.Prompt)),
-			attribute.Int64("gen_ai.usage.output_tokens", int64(e.Completion)),
+			attribute.String("torg.trade", e.Trade),
+			attribute.String("torg.subject", e.Subject),
 			attribute.String("torg.provider", e.Provider.String()),
 			attribute.String("torg.lease", e.Lease.String()),
 			attribute.String("torg.receipt", e.Receipt.String()))
+		for _, m := range e.Units {
+			span.SetAttributes(attribute.Int64("torg.units."+m.Unit, int64(m.Count)))
+		}
 	}
 	if !g.log.Enabled(ctx, level) {
 		return
@@ -173,12 +197,14 @@ func (g *Gateway) access(ctx context.Context, r *http.Request, rec *record, id s
 		if e.Key != "" {
 			attrs = append(attrs, slog.String("key", e.Key))
 		}
-		attrs = append(attrs, slog.String("model", e.Model))
+		attrs = append(attrs, slog.String("trade", e.Trade), slog.String("subject", e.Subject))
 		if !e.Receipt.IsZero() {
 			attrs = append(attrs, slog.String("provider", e.Provider.String()), slog.String("lease_id", e.Lease.String()),
-				slog.String("receipt", e.Receipt.String()), slog.Uint64("prompt_tokens", e.Prompt),
-				slog.Uint64("completion_tokens", e.Completion), slog.String("cost", e.Cost.String()),
-				slog.Duration("ttft", e.TTFT), slog.Duration("overhead", e.Overhead))
+				slog.String("receipt", e.Receipt.String()))
+			for _, m := range e.Units {
+				attrs = append(attrs, slog.Uint64(m.Unit, m.Count))
+			}
+			attrs = append(attrs, slog.String("cost", e.Cost.String()), slog.Duration("first", e.First), slog.Duration("overhead", e.Overhead))
 		}
 		if e.Err != nil {
 			attrs = append(attrs, slog.String("error", e.Err.Error()))

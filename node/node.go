@@ -52,6 +52,7 @@ type Node struct {
 	journal  *journal.Journal
 	listener net.Listener
 	server   *http.Server
+	ran      bool
 }
 
 // Open takes the disk and the port, and is ready to Run. Leases that were open
@@ -115,6 +116,7 @@ func (n *Node) handler() http.Handler {
 // Run serves until ctx ends, then lets requests end, redeems what is owed and
 // gives disk and port back. It returns early when the server fails.
 func (n *Node) Run(ctx context.Context) error {
+	n.ran = true
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var running sync.WaitGroup
@@ -142,4 +144,14 @@ func (n *Node) Run(ctx context.Context) error {
 		err = errors.Join(fmt.Errorf("node: serve: %w", failed), err)
 	}
 	return errors.Join(err, n.Provider.Close(stop), n.journal.Close())
+}
+
+// Close gives disk and port back of a node that never ran. After Run it does nothing.
+func (n *Node) Close() error {
+	if n.ran {
+		return nil
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	return n.Run(ended)
 }

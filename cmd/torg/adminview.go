@@ -12,7 +12,6 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/desk"
-	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/seller"
 )
 
@@ -50,13 +49,8 @@ func adminReceipt(r desk.Record) admin.Receipt {
 	if r.Note != "" {
 		words += ": " + r.Note
 	}
-	units := make([]admin.Metered, len(r.Units))
-	for i, m := range r.Units {
-		units[i] = admin.Metered(m)
-	}
 	return admin.Receipt{
-		Units: units,
-		ID:    r.ID, Provider: r.Provider, Model: r.Subject, Denom: r.Denom,
+		ID: r.ID, Provider: r.Provider, Trade: r.Trade, Subject: r.Subject, Units: r.Units, Denom: r.Denom,
 		Receipt: r.Evidence.Receipt, Sig: r.Evidence.Sig, Audited: words, Evidence: &r.Evidence,
 	}
 }
@@ -86,7 +80,7 @@ func (v adminView) Leases(ctx context.Context, after string, limit int) ([]admin
 
 func adminLease(l client.Projected) admin.Lease {
 	return admin.Lease{
-		ID: l.ID, Provider: l.Provider, Model: l.Order.Spec.Short(), State: string(l.State), Denom: l.Order.Denom,
+		ID: l.ID, Provider: l.Provider, Trade: l.Order.Trade, Spec: l.Order.Spec, State: string(l.State), Denom: l.Order.Denom,
 		Escrow: l.Escrow, Owed: l.Paid, Lanes: int(l.Order.Lanes), Ends: time.Unix(l.Ends, 0),
 	}
 }
@@ -141,7 +135,7 @@ func (v adminView) status(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	models, err := s.buyer.Models(ctx)
+	goods, err := s.goods(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +144,7 @@ func (v adminView) status(ctx context.Context) (any, error) {
 		return nil, err
 	}
 	st := status{
-		Judge: judging, Height: head.Height, BlockAge: time.Since(head.Time).Seconds(), Balance: balance, Models: models,
+		Judge: judging, Height: head.Height, BlockAge: time.Since(head.Time).Seconds(), Balance: balance, Goods: goods,
 		Provider: s.node.Provider.Stats(), Endpoint: s.node.Endpoint(), Home: s.cfg.path(),
 	}
 	return st, nil
@@ -161,11 +155,28 @@ type status struct {
 	Height   int64         `json:"height"`
 	BlockAge float64       `json:"block_age_s"`
 	Balance  square.Amount `json:"balance"`
-	Models   []buyer.Model `json:"models"`
+	Goods    []good        `json:"goods"`
 	Provider seller.Stats  `json:"provider"`
 	Endpoint string        `json:"provider_endpoint"`
 	Judge    judgeStatus   `json:"judge"`
 	Home     string        `json:"home"`
+}
+
+// good is something that the desk here can buy now.
+type good struct {
+	Trade    string         `json:"trade"`
+	Subject  string         `json:"subject"`
+	Provider square.Address `json:"provider"`
+	Free     uint64         `json:"free"` // how much at once
+}
+
+func (s *openSquare) goods(ctx context.Context) ([]good, error) {
+	seats, err := s.seats(ctx)
+	out := make([]good, len(seats))
+	for i, x := range seats {
+		out[i] = good{x.Offer.Trade, x.Offer.Subject, x.Offer.Provider, x.Free}
+	}
+	return out, err
 }
 
 // orderView is an order for a result, and the result once it is here.

@@ -319,7 +319,7 @@ type openAIClient struct {
 // openAPI finds the endpoint and key: settings, then the environment every
 // OpenAI client reads, then the running square.
 func openAPI(cfg config) (openAIClient, error) {
-	a := openAIClient{base: cfg.get("api-base"), key: cfg.get("api-key")}
+	a := openAIClient{base: cfg.Get("api-base"), key: cfg.Get("api-key")}
 	if a.base == "" {
 		a.base = os.Getenv("OPENAI_BASE_URL")
 		if a.base != "" && a.key == "" {

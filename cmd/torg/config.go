@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,49 +14,48 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/torg-network/torg/plug"
 )
 
-// setting is one thing a person may configure. A value comes from the flag,
-// else TORG_<NAME>, else the file config.yaml in the home directory, else the
-// default.
-type setting struct {
-	name, def, help string
-	of              string // the command that has it as a flag; empty: all
+// ownSettings are the square's own. A value comes from the flag, else TORG_<NAME>,
+// else the file config.yaml in the home directory, else the default.
+var ownSettings = []plug.Setting{
+	{Name: "home", Default: "~/.torg", Help: "where keys, ledger and receipts live"},
+	{Name: "gateway-addr", Default: "127.0.0.1:8800", Help: "where the trades' APIs and the console listen; a busy port is picked around", Of: "up"},
+	{Name: "provider-addr", Default: "127.0.0.1:8810", Help: "where the provider listens", Of: "up"},
+	{Name: "rpc-addr", Default: "127.0.0.1:8820", Help: "the ledger's CometBFT RPC", Of: "up"},
+	{Name: "grpc-addr", Default: "127.0.0.1:8821", Help: "the ledger's gRPC", Of: "up"},
+	{Name: "rest-addr", Default: "127.0.0.1:8822", Help: "the ledger's REST API", Of: "up"},
+	{Name: "hosts", Help: "more names that lead to gateway, RPC and REST, by commas: a proxy's, a tunnel's, this machine's; others are refused", Of: "up"},
+	{Name: "ledger-origins", Help: "web origins whose pages may read RPC and REST, by commas, e.g. https://app.example; * is any", Of: "up"},
+	{Name: "block-time", Default: "200ms", Help: "pause between blocks", Of: "up"},
+	{Name: "escrow", Default: "10", Help: "TORG locked in each standing lease", Of: "up"},
+	{Name: "lanes", Default: "8", Help: "parallel requests per standing lease", Of: "up"},
+	{Name: "streams", Default: "0", Help: "parallel requests at once: more standing leases are opened where all lanes are busy; 0 is those of one lease", Of: "up"},
+	{Name: "lease-duration", Default: "24h", Help: "how long a standing lease lasts", Of: "up"},
+	{Name: "lease-idle", Default: "1h", Help: "silence after which a lease ends by itself", Of: "up"},
+	{Name: "least-notice", Default: "60s", Help: "the shortest notice, silence and start of a lease that the provider here accepts", Of: "up"},
+	{Name: "verify", Default: "audit", Help: "how answers are verified: audit re-executes a sample of them by the audit law, replicate asks two providers and compares, prove has each proven before more is paid, none trusts", Of: "up"},
+	{Name: "log-level", Default: "info", Help: "debug, info, warn or error", Of: "up"},
+	{Name: "log-format", Default: "text", Help: "text or json", Of: "up"},
+	{Name: "otlp-endpoint", Help: "send traces to this OpenTelemetry collector, e.g. http://127.0.0.1:4318", Of: "up"},
 }
 
-var settings = []setting{
-	{"home", "~/.torg", "where keys, ledger and receipts live", ""},
-	{"gateway-addr", "127.0.0.1:8800", "where the OpenAI-compatible API listens; a busy port is picked around", "up"},
-	{"provider-addr", "127.0.0.1:8810", "where the provider listens", "up"},
-	{"rpc-addr", "127.0.0.1:8820", "the ledger's CometBFT RPC", "up"},
-	{"grpc-addr", "127.0.0.1:8821", "the ledger's gRPC", "up"},
-	{"rest-addr", "127.0.0.1:8822", "the ledger's REST API", "up"},
-	{"hosts", "", "more names that lead to gateway, RPC and REST, by commas: a proxy's, a tunnel's, this machine's; others are refused", "up"},
-	{"ledger-origins", "", "web origins whose pages may read RPC and REST, by commas, e.g. https://app.example; * is any", "up"},
-	{"block-time", "200ms", "pause between blocks", "up"},
-	{"upstream", "", "also sell the models of this OpenAI-compatible server, e.g. http://127.0.0.1:11434/v1", "up"},
-	{"upstream-key", "", "API key for the upstream server", "up"},
-	{"price-prompt", "0.1", "TORG per million prompt tokens this machine asks for", "up"},
-	{"price-completion", "1", "TORG per million completion tokens this machine asks for", "up"},
-	{"escrow", "10", "TORG locked in each standing lease", "up"},
-	{"lanes", "8", "parallel requests per standing lease", "up"},
-	{"streams", "0", "parallel requests at once: more standing leases are opened where all lanes are busy; 0 is those of one lease", "up"},
-	{"lease-duration", "24h", "how long a standing lease lasts", "up"},
-	{"lease-idle", "1h", "silence after which a lease ends by itself", "up"},
-	{"least-notice", "60s", "the shortest notice, silence and start of a lease that the provider here accepts", "up"},
-	{"verify", "audit", "how answers are verified: audit re-executes a sample of them by the audit law, replicate asks two providers and compares, prove has each proven before more is paid, none trusts", "up"},
-	{"log-level", "info", "debug, info, warn or error", "up"},
-	{"log-format", "text", "text or json", "up"},
-	{"otlp-endpoint", "", "send traces to this OpenTelemetry collector, e.g. http://127.0.0.1:4318", "up"},
-	{"api-key", "", "API key for chat (default: the one torg up made)", "chat"},
-	{"api-base", "", "OpenAI base URL for chat (default: the running torg up)", "chat"},
+// settings are the square's and those of its trades.
+func settings() []plug.Setting {
+	all := slices.Clone(ownSettings)
+	for _, k := range kits {
+		all = append(all, k.Settings...)
+	}
+	return all
 }
 
 // addSettingFlags adds the flags of a command; of is empty for all commands.
 func addSettingFlags(flags *pflag.FlagSet, of string) {
-	for _, s := range settings {
-		if s.of == of {
-			flags.String(s.name, s.def, s.help)
+	for _, s := range settings() {
+		if s.Of == of {
+			flags.String(s.Name, s.Default, s.Help)
 		}
 	}
 }
@@ -84,13 +84,13 @@ func configured(run func(*cobra.Command, config, []string) error) func(*cobra.Co
 func readConfig(c *cobra.Command) (config, error) {
 	cfg := config{map[string]string{}, map[string]string{}}
 	set := func(name, value, source string) { cfg.value[name], cfg.source[name] = value, source }
-	for _, s := range settings {
-		set(s.name, s.def, "default")
-		if v, ok := os.LookupEnv(envName(s.name)); ok {
-			set(s.name, v, "env "+envName(s.name))
+	for _, s := range settings() {
+		set(s.Name, s.Default, "default")
+		if v, ok := os.LookupEnv(envName(s.Name)); ok {
+			set(s.Name, v, "env "+envName(s.Name))
 		}
-		if f := c.Flags().Lookup(s.name); f != nil && f.Changed {
-			set(s.name, f.Value.String(), "flag --"+s.name)
+		if f := c.Flags().Lookup(s.Name); f != nil && f.Changed {
+			set(s.Name, f.Value.String(), "flag --"+s.Name)
 		}
 	}
 	if h, ok := strings.CutPrefix(cfg.value["home"], "~/"); ok {
@@ -157,14 +157,14 @@ func readSettings(b []byte) (map[string]string, error) {
 	return values, nil
 }
 
-func (c config) get(name string) string { return c.value[name] }
+func (c config) Get(name string) string { return c.value[name] }
 
 // path is a file or folder below the home directory.
 func (c config) path(elem ...string) string {
 	return filepath.Join(append([]string{c.value["home"]}, elem...)...)
 }
 
-func (c config) bad(name string, err error) error {
+func (c config) Bad(name string, err error) error {
 	return usageError("%s %q (from %s): %w", name, c.value[name], c.source[name], err)
 }
 
@@ -184,18 +184,18 @@ func (c config) duration(name string) (time.Duration, error) {
 		err = errors.New("must not be negative")
 	}
 	if err != nil {
-		return 0, c.bad(name, err)
+		return 0, c.Bad(name, err)
 	}
 	return d, nil
 }
 
-func (c config) number(name string, low, high int) (int, error) {
+func (c config) Number(name string, low, high int) (int, error) {
 	n, err := strconv.Atoi(c.value[name])
 	if err == nil && (n < low || n > high) {
 		err = fmt.Errorf("must be %d to %d", low, high)
 	}
 	if err != nil {
-		return 0, c.bad(name, err)
+		return 0, c.Bad(name, err)
 	}
 	return n, nil
 }
@@ -213,13 +213,13 @@ func configCommand() *cobra.Command {
 			}
 			var rows []row
 			t := table{{"setting", "value", "from", "meaning"}}
-			for _, s := range settings {
-				v := cfg.get(s.name)
-				if strings.HasSuffix(s.name, "-key") && v != "" {
+			for _, s := range settings() {
+				v := cfg.Get(s.Name)
+				if strings.HasSuffix(s.Name, "-key") && v != "" {
 					v = "(set)" // a secret is never printed
 				}
-				rows = append(rows, row{s.name, v, cfg.source[s.name], s.help})
-				t = append(t, []any{s.name, v, cfg.source[s.name], s.help})
+				rows = append(rows, row{s.Name, v, cfg.source[s.Name], s.Help})
+				t = append(t, []any{s.Name, v, cfg.source[s.Name], s.Help})
 			}
 			return showTable(c.OutOrStdout(), rows, t)
 		}),

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -14,43 +13,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/torg-network/torg/console"
-	"github.com/torg-network/torg/console/live"
 	"github.com/torg-network/torg/console/source"
-	"github.com/torg-network/torg/exact/nano"
-	"github.com/torg-network/torg/gateway/openai"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/ledger/history"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/desk"
-	"github.com/torg-network/torg/trade/infer/buyer"
 )
-
-// openConsole makes the pages. The gateway that serves them answers their
-// questions too, so it is there only once they are.
-func (s *openSquare) openConsole() (err error) {
-	s.console, err = console.New(console.Config{
-		Owner: s.keyring.owner.Address(), Ledger: consoleLedger{s.client}, History: consoleHistory{s.history},
-		Desk: consoleDesk{s.desk, s.buyer}, Keys: s.keys, Bank: consoleBank{s}, OwnerKey: s.run.APIKey,
-		Models: consoleModels{}, Provider: s.node.Provider,
-		API: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.gateway.ServeHTTP(w, r) }),
-		Log: s.log.With("part", "console"),
-	})
-	return err
-}
-
-// consoleRequest is a finished request as the console counts it.
-func consoleRequest(e openai.Event) live.Request {
-	r := live.Request{
-		Key: e.Key, Model: e.Model, Provider: e.Provider, Receipt: e.Receipt, Prompt: e.Prompt, Completion: e.Completion,
-		TTFT: e.TTFT, Total: e.Total, Failed: e.Err != nil,
-	}
-	if e.Cost.Denom == square.Denom {
-		r.Cost = e.Cost.Units
-	}
-	return r
-}
 
 // consoleLedger is the ledger as the console asks it.
 type consoleLedger struct{ *client.Client }
@@ -120,23 +89,6 @@ func (l consoleLedger) Watch(ctx context.Context) <-chan source.Event {
 	return out
 }
 
-// consoleModels tells of models what offers cannot make up.
-type consoleModels struct{}
-
-func (consoleModels) Model(_ context.Context, digest square.Hash) (source.Model, error) {
-	if digest == nano.Model().Digest() {
-		p, err := bundledProver()
-		if err != nil {
-			return source.Model{}, err
-		}
-		return source.Model{
-			Name: nano.Name, From: "this torg, which brings the model along and made the card from its weights",
-			Card: p.ID(), CardBytes: len(p.Encode()), About: nano.Card, File: "exact/nano/CARD.md",
-		}, nil
-	}
-	return source.Model{}, source.ErrNotFound
-}
-
 // consoleHistory is the past as the console reads it.
 type consoleHistory struct{ *history.History }
 
@@ -159,11 +111,13 @@ func (h consoleHistory) Account(a square.Address, limit int) ([]source.Event, er
 	return remembered(h.History.Account(a, limit))
 }
 
-// consoleDesk tells the console's kind of absence.
+// consoleDesk is the desk as the console asks it.
 type consoleDesk struct {
 	*desk.Desk
-	*buyer.Buyer
+	s *openSquare
 }
+
+func (d consoleDesk) Seats(ctx context.Context) ([]desk.Seat, error) { return d.s.seats(ctx) }
 
 func (d consoleDesk) Receipt(ctx context.Context, id square.Hash) (desk.Record, error) {
 	r, err := d.Desk.Receipt(ctx, id)
@@ -179,20 +133,7 @@ func (d consoleDesk) CloseLease(ctx context.Context, id square.Hash) error {
 	return seen(d.Desk.CloseLease(ctx, id))
 }
 
-func (consoleDesk) Words(e square.Evidence) (source.Words, error) {
-	if len(e.Request) == 0 {
-		return source.Words{}, errors.New("its question and answer are no longer kept")
-	}
-	v, err := viewRequest(e)
-	if err != nil {
-		return source.Words{}, err
-	}
-	w := source.Words{Kind: v.Kind, Prompt: v.Prompt, Answer: v.Answer, Finish: v.Finish}
-	if v.Temperature != "" {
-		w.Sampling = fmt.Sprintf("temperature %s, top_p %s, seed %s", v.Temperature, v.TopP, v.Seed.Short())
-	}
-	return w, nil
-}
+func (consoleDesk) Words(r desk.Record) (source.Words, error) { return read(r.Trade, r.Evidence) }
 
 // consoleBank moves money for the console.
 type consoleBank struct{ s *openSquare }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -115,16 +117,16 @@ func examine(ctx context.Context, cfg config) (found []finding) {
 		well("wallet", "%s", st.Balance)
 	}
 	free := uint64(0)
-	for _, m := range st.Models {
-		free += m.Free
+	for _, g := range st.Goods {
+		free += g.Free
 	}
 	switch {
-	case len(st.Models) == 0:
-		sick("models", "the provider's offers are missing: see the log of torg up", errors.New("none on offer"))
+	case len(st.Goods) == 0:
+		sick("goods", "the provider's offers are missing: see the log of torg up", errors.New("none on offer"))
 	case free == 0:
-		sick("models", "wait, or raise --lanes", fmt.Errorf("%d on offer, every lane is busy or no lease stands", len(st.Models)))
+		sick("goods", "wait, or raise --lanes", fmt.Errorf("%d on offer, every place is busy or no lease stands", len(st.Goods)))
 	default:
-		well("models", "%d on offer, %d free lanes", len(st.Models), free)
+		well("goods", "%d on offer, %d free places", len(st.Goods), free)
 	}
 	p := st.Provider
 	words := fmt.Sprintf("%d requests served for %s, %s redeemed, %d refused, %d failed", p.Served, square.Utorg(p.Charged), square.Utorg(p.Redeemed), p.Refused, p.Failed)
@@ -139,7 +141,7 @@ func examine(ctx context.Context, cfg config) (found []finding) {
 	well("judges", "%s", judges)
 	for _, seat := range st.Judge.Seats {
 		if seat.Stage == judge.Unable {
-			sick("judge", "have the model here, or torg judge off; a seat that is silent loses its bond",
+			sick("judge", "have here what it is judged by, or torg judge off; a seat that is silent loses its bond",
 				fmt.Errorf("of lease %s nothing can be told: %s", seat.Lease.Short(), seat.Why))
 		}
 	}
@@ -190,4 +192,23 @@ func freeDisk(cfg config) (uint64, error) {
 		return 0, fmt.Errorf("free space of %s: %w", dir, err)
 	}
 	return free, nil
+}
+
+// answers says whether something answers at a URL; for doctor.
+func answers(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New("it answers " + strconv.Itoa(resp.StatusCode))
+	}
+	return nil
 }

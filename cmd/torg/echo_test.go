@@ -121,7 +121,7 @@ func TestEchoOnLedger(t *testing.T) {
 	buy := func(job string) (desk.Job, market.Lease) {
 		t.Helper()
 		j, err := d.Order(ctx, square.Order{
-			Trade: "echo", Spec: echo.Spec, MaxRates: []square.Rate{{Unit: "byte", PerMillion: 10_000_000}}, Policy: square.PolicyAudit,
+			Trade: "echo", Spec: echo.Spec, MaxRates: []square.Rate{{Unit: "bytes", PerMillion: 10_000_000}}, Policy: square.PolicyAudit,
 		}, []byte(job))
 		if err != nil {
 			t.Fatal(err)
@@ -141,7 +141,7 @@ func TestEchoOnLedger(t *testing.T) {
 	said := func(j desk.Job, want string) {
 		t.Helper()
 		r, err := d.Receipt(ctx, j.Receipt)
-		if err != nil || string(r.Evidence.Result) != want || r.Metered("byte") != uint64(len(want)) {
+		if err != nil || string(r.Evidence.Result) != want || r.Metered("bytes") != uint64(len(want)) {
 			t.Errorf("the result is %q, %v", r.Evidence.Result, err)
 		}
 	}

@@ -143,7 +143,11 @@ func TestLedgerStalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	door, err := gateway.New(gateway.Config{OpenAI: openai.Config{Seller: asks}, Log: slog.New(slog.DiscardHandler)})
+	api, err := openai.New(openai.Config{Seller: asks, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	door, err := gateway.New(gateway.Config{Doors: map[string]http.Handler{"/v1/": api}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/chain"
-	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/ledger/history"
 	"github.com/torg-network/torg/market"
@@ -243,17 +242,33 @@ func (v buyerView) Unseal(ctx context.Context, lease square.Hash, key []byte) er
 	return told(err)
 }
 
-// Card is the bundled model's, made here. A card that somebody else made is not
-// believed: only who has the model can tell whether it is of it.
-func (v buyerView) Card(_ context.Context, spec square.Hash) ([]byte, error) {
-	if spec != nano.Model().Digest() {
-		return nil, market.ErrNotFound
+// Card asks the trades: a card that somebody else made is not believed.
+func (v buyerView) Card(ctx context.Context, spec square.Hash) ([]byte, error) {
+	for _, k := range kits {
+		if k.Card == nil {
+			continue
+		}
+		if c, err := k.Card(ctx, spec); !errors.Is(err, market.ErrNotFound) {
+			return c, err
+		}
 	}
-	p, err := bundledProver()
-	if err != nil {
-		return nil, err
-	}
-	return p.Encode(), nil
+	return nil, market.ErrNotFound
+}
+
+// tradeView is the ledger as a trade itself asks it.
+type tradeView struct {
+	client  *client.Client
+	account *client.Account
+}
+
+func (v tradeView) Card(ctx context.Context, hash square.Hash) ([]byte, error) {
+	c, err := v.client.Card(ctx, hash)
+	return c, told(err)
+}
+
+func (v tradeView) PublishCard(ctx context.Context, trade string, card []byte) error {
+	_, err := v.account.PublishCard(ctx, trade, card)
+	return told(err)
 }
 
 // judgeView is the ledger as a judge acts on it.

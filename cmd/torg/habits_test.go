@@ -336,8 +336,8 @@ func TestConfigExplain(t *testing.T) {
 		for _, r := range rows {
 			found[r.Name] = r
 		}
-		if len(found) != len(settings) {
-			t.Errorf("%d settings are explained of %d", len(found), len(settings))
+		if len(found) != len(settings()) {
+			t.Errorf("%d settings are explained of %d", len(found), len(settings()))
 		}
 		return found
 	}
@@ -486,8 +486,8 @@ func TestUpstream(t *testing.T) {
 	}
 	var told story
 	s.torg("receipt", "show", whole.Receipt.String(), "-o", "json").read(t, &told)
-	if told.Receipt.Model != "llama3.2:1b" || told.Receipt.Receipt.Price != price || !strings.Contains(told.Request.Answer, "The Nidelva.") {
-		t.Errorf("its receipt: %+v, %+v", told.Receipt, told.Request)
+	if told.Receipt.Subject != "llama3.2:1b" || told.Receipt.Receipt.Price != price || !strings.Contains(told.Words.Result, "The Nidelva.") {
+		t.Errorf("its receipt: %+v, %+v", told.Receipt, told.Words)
 	}
 	// Nobody can re-execute it, and nobody pretends to.
 	s.torg("audit", whole.Receipt.String()).want(t, exitVerify, "cannot tell")

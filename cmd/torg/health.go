@@ -59,10 +59,10 @@ func (m *lagMeter) grown(now time.Time, lag int64) int64 {
 	return lag - m.seen[0].lag
 }
 
-func (s *openSquare) modelsOffered(ctx context.Context) error {
-	ms, err := s.buyer.Models(ctx)
-	if err == nil && len(ms) == 0 {
-		err = errors.New("no provider offers a model")
+func (s *openSquare) goodsOffered(ctx context.Context) error {
+	seats, err := s.seats(ctx)
+	if err == nil && len(seats) == 0 {
+		err = errors.New("no provider offers anything")
 	}
 	return err
 }

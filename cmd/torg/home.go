@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/torg-network/torg/host"
+	"github.com/torg-network/torg/plug"
 )
 
 // running is what a square that is up writes for the other commands to find.
@@ -27,6 +28,9 @@ type running struct {
 	Wallet   string    `json:"wallet"`
 	Provider string    `json:"provider"`
 }
+
+// place is where programs find the square.
+func (r running) place() plug.Place { return plug.Place{URL: r.AdminURL, Key: r.APIKey} }
 
 const (
 	lockFile    = "lock"
@@ -86,4 +90,14 @@ func writeFile(path string, data any) error {
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
 	return os.Rename(tmp, path)
+}
+
+// wipe removes everything a square keeps but the configuration file.
+func wipe(cfg config) error {
+	for _, name := range []string{"ledger", "provider", "judge", walletName, "api-key", "admin-token", "receipts.db", "receipts.db.log", "receipts.db.segments", "keys.db", "history.db", runningFile} {
+		if err := os.RemoveAll(cfg.path(name)); err != nil {
+			return fmt.Errorf("wipe %s: %w", filepath.Join(cfg.path(), name), err)
+		}
+	}
+	return nil
 }

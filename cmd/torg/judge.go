@@ -18,7 +18,7 @@ import (
 
 // openJudge sits for the provider's stake wherever it is drawn. Only stakes that
 // have enlisted are; seats from before stay when one no longer is.
-func (s *openSquare) openJudge() (err error) {
+func (s *openSquare) openJudge(context.Context) (err error) {
 	s.judge, err = judge.Open(judge.Config{
 		Key: s.keyring.provider.Address(), ChainID: s.ledger.ChainID(), Trades: trades(), Dir: s.cfg.path("judge"),
 		Ledger: judgeView{chainView{s.client, s.client.Account(s.keyring.provider)}, s.history}, Log: s.log.With("part", "judge"),

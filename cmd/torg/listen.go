@@ -14,14 +14,14 @@ import (
 // listen opens a TCP listener on addr, or on the first free port of the next
 // hundred when addr is taken. Port 0 takes any.
 func listen(cfg config, name string) (net.Listener, error) {
-	addr := cfg.get(name)
+	addr := cfg.Get(name)
 	ip, portText, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, cfg.bad(name, errors.New("write it host:port"))
+		return nil, cfg.Bad(name, errors.New("write it host:port"))
 	}
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil {
-		return nil, cfg.bad(name, errors.New("the port is a number from 0 to 65535"))
+		return nil, cfg.Bad(name, errors.New("the port is a number from 0 to 65535"))
 	}
 	for p := port; p <= 65535 && p < port+100; p++ {
 		l, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.FormatUint(p, 10)))
@@ -29,10 +29,10 @@ func listen(cfg config, name string) (net.Listener, error) {
 			return l, nil
 		}
 		if !host.PortTaken(err) {
-			return nil, cfg.bad(name, err)
+			return nil, cfg.Bad(name, err)
 		}
 	}
-	return nil, cfg.bad(name, errors.New("this port and the next hundred are busy"))
+	return nil, cfg.Bad(name, errors.New("this port and the next hundred are busy"))
 }
 
 // reachable is an address that leads to a listener from this machine: one on all
@@ -53,10 +53,10 @@ func reachable(addr string) string {
 func hosts(cfg config, listeners ...string) ([]string, error) {
 	names := cfg.list("hosts")
 	if err := (door.Door{Hosts: names}).Check(); err != nil {
-		return nil, cfg.bad("hosts", err)
+		return nil, cfg.Bad("hosts", err)
 	}
 	for _, l := range listeners {
-		host, _, err := net.SplitHostPort(cfg.get(l))
+		host, _, err := net.SplitHostPort(cfg.Get(l))
 		if _, ip := netip.ParseAddr(host); err == nil && host != "" && ip != nil {
 			names = append(names, strings.ToLower(strings.TrimSuffix(host, ".")))
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/tradetest/echo"
 )
 
 // The tests drive torg as its users do: as processes, which can be interrupted
@@ -49,7 +50,7 @@ func TestMain(m *testing.M) {
 	case asProvider:
 		provideForTest()
 	case asMarket:
-		kits = append(kits, example)
+		kits = append(kits, echo.Kit) // the line that adds a trade
 		main()
 	}
 }

@@ -1,27 +1,16 @@
 package main
 
 import (
-	"context"
+	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/torg-network/torg/trade/desk"
-	"github.com/torg-network/torg/trade/seller"
-	"github.com/torg-network/torg/trade/tradetest/echo"
 )
 
-// asMarket is a torg with one more trade: the line that adds it.
+// asMarket is a torg with one more trade, the example.
 const asMarket = "market"
-
-var example = kit{
-	rules: echo.Rules{},
-	sells: func(context.Context, *openSquare) (seller.Trade, error) {
-		return echo.Worker{Rate: 1_000_000, Places: 4}, nil
-	},
-	buys: func(*openSquare) desk.Trade { return echo.Buyer{} },
-}
 
 // TestOrder: a trade that is one folder and one line is offered, ordered from the
 // command line, worked, checked, paid, and still known after a restart.
@@ -67,11 +56,12 @@ func TestOrder(t *testing.T) {
 			t.Errorf("%s: code %d, want %d: %s", name, got.code, c.code, got.err)
 		}
 	}
+	plugged(t, s)
 	s.stop()
 
 	s = openAs(t, asMarket, home)
 	list := s.torg("order", "list")
-	if list.code != exitOK || strings.Count(list.out, "echo") != 2 {
+	if list.code != exitOK || strings.Count(list.out, "echo") != 3 {
 		t.Fatalf("after a restart: %d: %s %s", list.code, list.out, list.err)
 	}
 	id := strings.Fields(strings.Split(list.out, "\n")[1])[0]
@@ -82,9 +72,62 @@ func TestOrder(t *testing.T) {
 		}
 		return nil
 	})
-	if b, err := os.ReadFile(to); err != nil || string(b) != "IT IS A TRUTH" {
+	if b, err := os.ReadFile(to); err != nil || string(b) != "WANT OF A WIFE" { // the newest order is the command's
 		t.Errorf("the result in the file is %q: %v", b, err)
 	}
 	s.conserved()
 	s.stop()
+}
+
+// plugged: the example's command, door, page and background work are part of the square.
+func plugged(t *testing.T, s *upSquare) {
+	t.Helper()
+	await(t, "a price that the watch in the background has seen", func() error {
+		_, body := s.asOwner(t).get("/echo")
+		if !strings.Contains(body, "1\u00a0TORG / M\u00a0bytes") {
+			return errors.New(body)
+		}
+		return nil
+	})
+	v := s.asOwner(t)
+	if _, front := v.get("/"); !strings.Contains(front, `href="/echo"`) || !strings.Contains(front, ">Capitals</a>") {
+		t.Errorf("the navigation has no link to the trade's page: %s", front)
+	}
+	c := command("echo", "want", "of", "a", "wife", "--home", s.home)
+	c.Env = append(c.Env, asDeed+"="+asMarket)
+	if got := finish(t, c); got.out != "WANT OF A WIFE\n" {
+		t.Errorf("torg echo: %v", got)
+	}
+	door := func(key, kind, body string) (int, string) {
+		t.Helper()
+		r, err := http.NewRequest("POST", s.AdminURL+"/echo", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+key)
+		r.Header.Set("Content-Type", kind)
+		return v.read(http.DefaultClient.Do(r))
+	}
+	for name, c := range map[string]struct {
+		key, kind, body string
+		code            int
+	}{
+		"a stranger": {"torg-none", "application/json", `"YQ=="`, http.StatusUnauthorized},
+		"no JSON":    {s.APIKey, "text/plain", `"YQ=="`, http.StatusUnsupportedMediaType},
+		"no base64":  {s.APIKey, "application/json", `{}`, http.StatusBadRequest},
+	} {
+		if code, body := door(c.key, c.kind, c.body); code != c.code {
+			t.Errorf("%s at the door: HTTP %d, want %d: %s", name, code, c.code, body)
+		}
+	}
+}
+
+// asOwner is the owner's browser at the console.
+func (s *upSquare) asOwner(t *testing.T) *visitor {
+	t.Helper()
+	var l consoleLink
+	s.torg("console", "-o", "json").read(t, &l)
+	v := visit(t, s.AdminURL)
+	v.get(l.URL)
+	return v
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -110,4 +112,20 @@ func words(err error) string {
 // progress is for people who wait: one line on stderr, never on stdout.
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "%s %s\n", paint(os.Stderr, dim, "·"), visible(fmt.Sprintf(format, args...)))
+}
+
+// logger is the process's log, on stderr.
+func logger(cfg config) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Get("log-level"))); err != nil {
+		return nil, cfg.Bad("log-level", errors.New("want debug, info, warn or error"))
+	}
+	opt := &slog.HandlerOptions{Level: level}
+	switch cfg.Get("log-format") {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, opt)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, opt)), nil
+	}
+	return nil, cfg.Bad("log-format", errors.New("want text or json"))
 }

@@ -13,13 +13,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/torg-network/torg/exact/nano"
+	"github.com/torg-network/torg/console/source"
+	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/gateway/admin"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
-	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/replay"
 )
 
 func receiptCommand() *cobra.Command {
@@ -35,8 +34,8 @@ func receiptCommand() *cobra.Command {
 			}
 			t := table{{"receipt", "time", "what", "provider", "metered", "cost", "verified"}}
 			for _, r := range rs {
-				t = append(t, []any{r.ID.Short(), clock(r.Receipt.Time), r.Model, shortAddress(r.Provider),
-					metered(r), money(r.Receipt.Price, r.Denom), orDash(firstWord(r.Audited))})
+				t = append(t, []any{r.ID.Short(), clock(r.Receipt.Time), named(r.Subject), shortAddress(r.Provider),
+					meteredText(r.Units), money(r.Receipt.Price, r.Denom), orDash(firstWord(r.Audited))})
 			}
 			if next != "" {
 				progress("there are more: --before %s", next)
@@ -114,7 +113,7 @@ func completeReceipts(c *cobra.Command, _ []string, _ string) ([]string, cobra.S
 	rs, _, _ := receipts(c, api, receiptFlags{}, 50)
 	var ids []string
 	for _, r := range rs {
-		ids = append(ids, r.ID.Short()+"\t"+visible(r.Model)+" "+clock(r.Receipt.Time))
+		ids = append(ids, r.ID.Short()+"\t"+visible(r.Subject)+" "+clock(r.Receipt.Time))
 	}
 	return ids, cobra.ShellCompDirectiveNoFileComp
 }
@@ -130,57 +129,12 @@ func findReceipt(c *cobra.Command, api adminClient, prefix string) (admin.Receip
 // story is everything there is to tell of a request.
 type story struct {
 	Receipt admin.Receipt `json:"receipt"`
-	Request *requestView  `json:"request,omitempty"`
+	Words   *source.Words `json:"words,omitempty"`
 	Lease   *leaseView    `json:"lease,omitempty"`
 	Ledger  string        `json:"ledger_note,omitempty"`
 	Audit   string        `json:"audit"`
 	Voucher string        `json:"voucher_covers"`
 	Rates   []square.Rate `json:"rates,omitempty"`
-}
-
-// requestView is a request in words.
-type requestView struct {
-	Kind        string      `json:"kind"`
-	Prompt      string      `json:"prompt"`
-	Answer      string      `json:"answer"`
-	Finish      string      `json:"finish"`
-	Temperature string      `json:"temperature,omitempty"`
-	TopP        string      `json:"top_p,omitempty"`
-	Seed        square.Hash `json:"seed"`
-}
-
-var finishWords = map[infer.Finish]string{
-	infer.FinishStop: "stop", infer.FinishLength: "length", infer.FinishCancelled: "cancelled", infer.FinishError: "error",
-}
-
-// viewRequest opens evidence into words. Answers of exact models need the model.
-func viewRequest(e square.Evidence) (*requestView, error) {
-	q, err := infer.DecodeRequest(e.Request)
-	if err != nil {
-		return nil, err
-	}
-	r, err := infer.DecodeResult(e.Result)
-	if err != nil {
-		return nil, err
-	}
-	v := &requestView{Prompt: string(q.Prompt), Finish: finishWords[r.Finish], Seed: q.Seed}
-	switch q.Kind {
-	case infer.Exact:
-		v.Kind = "exact completion"
-		v.Temperature, v.TopP = thousandths(q.Temperature, 1000), thousandths(q.TopP, 10000)
-		if m := (replay.Model{Model: nano.Model()}); m.Subject() == e.Receipt.Subject {
-			v.Answer = m.Text(q, r)
-		}
-	case infer.Embed:
-		v.Kind, v.Answer = "exact embedding", fmt.Sprintf("%d numbers", len(r.Vector))
-	case infer.Opaque:
-		v.Kind, v.Answer = "upstream server", string(r.Text)
-	}
-	return v, nil
-}
-
-func thousandths(n, unit uint32) string {
-	return decimal(float64(n) / float64(unit))
 }
 
 func receiptStory(c *cobra.Command, cfg config, id string) error {
@@ -195,9 +149,11 @@ func receiptStory(c *cobra.Command, cfg config, id string) error {
 	s := story{Receipt: r, Audit: auditWords(r.Audited)}
 	s.Voucher = fmt.Sprintf("%s on lane %d of the lease", money(r.Receipt.Cumulative, r.Denom), r.Receipt.Lane)
 	if r.Evidence != nil {
-		if s.Request, err = viewRequest(*r.Evidence); err != nil {
+		w, err := read(r.Trade, *r.Evidence)
+		if err != nil {
 			return fmt.Errorf("open the receipt's evidence: %w", err)
 		}
+		s.Words = &w
 	}
 	if l, err := ledgerLease(c, cfg, r.Receipt.Lease); err != nil {
 		s.Ledger = err.Error()
@@ -212,17 +168,21 @@ func (s story) print(w io.Writer) {
 	row := rowPrinter(w)
 	row("receipt", "%s", r.ID)
 	row("time", "%s", clock(r.Receipt.Time))
-	row("model", "%s  %s", named(r.Model), r.Receipt.Subject)
+	row("what", "%s  %s, by trade %s", named(r.Subject), r.Receipt.Subject, named(r.Trade))
 	row("provider", "%s", r.Provider)
-	if q := s.Request; q != nil {
-		row("request", "%s, %s prompt tokens, digest %s", q.Kind, unit(r.Receipt, 0), r.Receipt.Request.Short())
-		row("prompt", "%s", quoted(q.Prompt))
-		row("answer", "%s", quoted(q.Answer))
-		row("result", "%s tokens, finished by %s, digest %s", unit(r.Receipt, 1), q.Finish, r.Receipt.Result.Short())
-		if q.Temperature != "" {
-			row("sampling", "temperature %s, top_p %s, seed %s", q.Temperature, q.TopP, q.Seed.Short())
+	if w := s.Words; w != nil {
+		row("request", "%s, digest %s", named(w.Kind), r.Receipt.Request.Short())
+		row("", "%s", quoted(w.Request))
+		if w.How != "" {
+			row("", "%s", visible(w.How))
+		}
+		row("result", "digest %s", r.Receipt.Result.Short())
+		row("", "%s", quoted(w.Result))
+		if w.Finish != "" {
+			row("", "finished by %s", visible(w.Finish))
 		}
 	}
+	row("metered", "%s", meteredText(r.Units))
 	row("price", "%s", money(r.Receipt.Price, r.Denom))
 	for i, rate := range s.Rates {
 		row("", "%s %s at %s per million", unit(r.Receipt, i), named(rate.Unit), money(rate.PerMillion, r.Denom))
@@ -248,7 +208,7 @@ func auditWords(a string) string {
 		return "audit: re-executed here: equal"
 	}
 	if note, ok := strings.CutPrefix(a, "proven: "); ok {
-		return "prove: " + note + "; the model said this"
+		return "prove: " + note + "; this is what was proven"
 	}
 	return a
 }
@@ -312,7 +272,8 @@ func readEvidence(file string) (admin.Receipt, error) {
 // auditResult is what an audit prints.
 type auditResult struct {
 	Receipt square.Hash    `json:"receipt"`
-	Model   square.Hash    `json:"model"`
+	Trade   string         `json:"trade"`
+	Subject square.Hash    `json:"subject"`
 	Verdict square.Verdict `json:"verdict"`
 	Words   string         `json:"words"`
 	Seconds float64        `json:"seconds"`
@@ -326,10 +287,13 @@ func audit(c *cobra.Command, cfg config, r admin.Receipt) error {
 	if !e.Opens() {
 		return &codedError{exitVerify, errors.New("request and answer are not the bytes that the provider signed for")}
 	}
-	rules := infer.Rules{Models: []infer.Replayer{replay.Model{Model: nano.Model()}}}
+	rules := kit(r.Trade).Rules
+	if rules == nil {
+		return &codedError{exitVerify, fmt.Errorf("cannot tell: trade %q is not known here", r.Trade)}
+	}
 	start := time.Now()
 	verdict, err := rules.Judge(trade.Case{Evidence: e, Lease: market.Lease{ID: e.Receipt.Lease, Order: square.Order{Spec: e.Receipt.Subject}}})
-	res := auditResult{Receipt: r.ID, Model: e.Receipt.Subject, Verdict: verdict, Seconds: time.Since(start).Seconds()}
+	res := auditResult{Receipt: r.ID, Trade: r.Trade, Subject: e.Receipt.Subject, Verdict: verdict, Seconds: time.Since(start).Seconds()}
 	if err != nil {
 		return &codedError{exitVerify, fmt.Errorf("cannot tell: %w", err)}
 	}
@@ -338,12 +302,12 @@ func audit(c *cobra.Command, cfg config, r admin.Receipt) error {
 			return &codedError{exitVerify, err}
 		}
 	}
-	res.Words = "equal: the model, run again here, says exactly this"
+	res.Words = "equal: the work, done again here, gives exactly this"
 	if verdict != square.VerdictOK {
-		res.Words = "different: the model, run again here, does not say this"
+		res.Words = "different: the work, done again here, does not give this"
 	}
 	if err := show(c.OutOrStdout(), res, func(w io.Writer) {
-		fmt.Fprintf(w, "%s\n%s tokens re-executed in %.2f s, model %s\n", res.Words, unit(e.Receipt, 1), res.Seconds, res.Model.Short())
+		fmt.Fprintf(w, "%s\n%s re-executed in %.2f s, %s\n", res.Words, meteredText(r.Units), res.Seconds, res.Subject.Short())
 	}); err != nil {
 		return err
 	}
@@ -355,16 +319,12 @@ func audit(c *cobra.Command, cfg config, r admin.Receipt) error {
 
 // Words for people.
 
-func clock(ms int64) string { return time.UnixMilli(ms).Format("2006-01-02 15:04:05") }
-
-// metered is what a receipt meters, in the words of its trade.
-func metered(r admin.Receipt) string {
-	words := make([]string, len(r.Units))
-	for i, m := range r.Units {
-		words[i] = strconv.FormatUint(m.Count, 10) + " " + strings.ReplaceAll(m.Unit, "_", " ")
-	}
-	return orDash(strings.Join(words, ", "))
+// meteredText is what was metered: "12 prompt + 80 completion tokens".
+func meteredText(units []trade.Metered) string {
+	return visible(strings.ReplaceAll(ui.Metered(units), "\u00a0", " "))
 }
+
+func clock(ms int64) string { return time.UnixMilli(ms).Format("2006-01-02 15:04:05") }
 
 func unit(r square.Receipt, i int) string {
 	if i >= len(r.Units) {

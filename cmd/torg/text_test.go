@@ -12,6 +12,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/exact/onnx"
 	networks "github.com/torg-network/torg/exact/onnx/shape"
 	"github.com/torg-network/torg/square"
@@ -54,8 +55,8 @@ func TestNothingIsForged(t *testing.T) {
 			t.Errorf("a run of %q prints:\n%s", name, b.String())
 		}
 		b.Reset()
-		s := story{Ledger: name, Audit: name, Voucher: name, Rates: []square.Rate{{Unit: name}}, Request: &requestView{Kind: name, Prompt: name, Answer: name, Finish: name}}
-		s.Receipt.Model, s.Receipt.Denom = name, name
+		s := story{Ledger: name, Audit: name, Voucher: name, Rates: []square.Rate{{Unit: name}}, Words: &source.Words{Kind: name, Request: name, Result: name, Finish: name, How: name}}
+		s.Receipt.Subject, s.Receipt.Denom = name, name
 		s.print(&b)
 		noForgery(t, "a receipt", b.String())
 		b.Reset()

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/torg-network/torg/exact/nano"
 	"github.com/torg-network/torg/ledger/client"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
@@ -21,7 +20,7 @@ func upCommand() *cobra.Command {
 	var fresh bool
 	c := &cobra.Command{
 		Use: "up", Short: "Open a whole market square on this machine",
-		Long: "Open a whole market square on this machine: ledger, one provider with the bundled model, gateway, console.\n" +
+		Long: "Open a whole market square on this machine: ledger, one provider of all trades, gateway, console.\n" +
 			"Everything is kept in the home directory and survives a restart, also after kill -9.\n" +
 			"Ctrl-C shuts it down.",
 		Args: cobra.NoArgs,
@@ -109,7 +108,7 @@ type greeting struct {
 	running
 	Console  string                   `json:"console"` // opens once, for the owner
 	Balances map[string]square.Amount `json:"balances"`
-	Models   []string                 `json:"models"`
+	Goods    []string                 `json:"goods"`
 	Alone    bool                     `json:"only_judge_is_owner"` // see judgeStatus
 }
 
@@ -128,12 +127,12 @@ func (s *openSquare) greet(ctx context.Context, out io.Writer, took time.Duratio
 	if g.Alone, err = s.alone(ctx); err != nil {
 		return err
 	}
-	ms, err := s.buyer.Models(ctx)
+	goods, err := s.goods(ctx)
 	if err != nil {
-		return fmt.Errorf("list models: %w", err)
+		return fmt.Errorf("list what is on offer: %w", err)
 	}
-	for _, m := range ms {
-		g.Models = append(g.Models, m.ID)
+	for _, x := range goods {
+		g.Goods = append(g.Goods, x.Subject)
 	}
 	if desktop() {
 		// A person without the time to look has the line below.
@@ -147,9 +146,8 @@ func (s *openSquare) greet(ctx context.Context, out io.Writer, took time.Duratio
 		f("%s  %s, ready in %.1f s", head("The square is open."), g.ChainID, took.Seconds())
 		f("")
 		f("  console          %s", paint(os.Stdout, cyan, g.Console))
-		f("  OpenAI base URL  %s", paint(os.Stdout, cyan, g.BaseURL))
 		f("  API key          %s", g.APIKey)
-		f("  models           %s", visible(join(g.Models)))
+		f("  on offer         %s", visible(join(g.Goods)))
 		f("  wallet           %s  %s", g.Wallet, g.Balances["wallet"])
 		f("  provider         %s  %s", g.Provider, g.Balances["provider"])
 		f("  ledger           RPC %s  gRPC %s  REST %s", g.RPC, g.GRPC, g.REST)
@@ -158,22 +156,20 @@ func (s *openSquare) greet(ctx context.Context, out io.Writer, took time.Duratio
 			f("  judges           none but you: %s", aloneWords)
 		}
 		f("")
-		f("%s", head("Ask it something:"))
-		f("")
-		f("  curl %s/chat/completions -H 'Authorization: Bearer %s' \\", g.BaseURL, g.APIKey)
-		f("    -H 'Content-Type: application/json' \\")
-		f("    -d '{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"It is a truth universally acknowledged\"}],\"max_tokens\":80}'", nano.Name)
-		f("")
+		for _, st := range s.stalls {
+			if st.Greet != nil {
+				f("%s", st.Greet(s.run.place()))
+				f("")
+			}
+		}
 		f("%s  (in another terminal%s)", head("Then:"), s.homeHint())
 		f("")
-		f("  torg chat              talk to it")
 		f("  torg receipt list      what was asked and what it cost")
 		f("  torg audit RECEIPT     run an answer again and compare")
 		f("  torg console           a new link to the console, in a browser")
 		f("  torg wallet            balances, leases, what happened")
 		f("  torg doctor            if something does not work")
 		f("")
-		f("%s", paint(os.Stdout, dim, "The bundled model writes like Jane Austen and knows nothing. --upstream sells a real one."))
 		f("%s", paint(os.Stdout, dim, "Ctrl-C closes the square; its state stays."))
 	})
 }

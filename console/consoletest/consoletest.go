@@ -28,8 +28,6 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/desk"
-	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/seller"
 )
 
@@ -47,8 +45,7 @@ type Square struct {
 	ParamsNow   market.Params
 	Happening   chan source.Event
 	Past        []source.Event // oldest first
-	ModelsNow   []buyer.Model
-	Known       map[square.Hash]source.Model
+	SeatsNow    []desk.Seat
 	CanRepeat   bool          // the work of every receipt can be done again
 	Provider    *Provider     // what this machine sells; nil: nothing
 	Records     []desk.Record // newest first
@@ -209,7 +206,7 @@ func (h history) Account(a square.Address, limit int) (out []source.Event, err e
 // books are the square's buyer.
 type books struct{ s *Square }
 
-func (d books) Models(context.Context) ([]buyer.Model, error) { return d.s.ModelsNow, nil }
+func (d books) Seats(context.Context) ([]desk.Seat, error) { return d.s.SeatsNow, nil }
 
 func (d books) Again(desk.Record) bool { return d.s.CanRepeat }
 
@@ -264,25 +261,11 @@ func (d books) CloseLease(_ context.Context, id square.Hash) error {
 	return source.ErrNotFound
 }
 
-func (books) Words(e square.Evidence) (source.Words, error) {
-	if len(e.Request) == 0 {
+func (books) Words(r desk.Record) (source.Words, error) {
+	if len(r.Evidence.Request) == 0 {
 		return source.Words{}, errors.New("the question is no longer kept")
 	}
-	prompt := e.Request
-	if q, err := infer.DecodeRequest(e.Request); err == nil {
-		prompt = q.Prompt
-	}
-	return source.Words{Kind: "Prompt", Prompt: string(prompt), Answer: string(e.Result), Finish: "stop"}, nil
-}
-
-// register is what the square knows of models.
-type register struct{ s *Square }
-
-func (r register) Model(_ context.Context, digest square.Hash) (source.Model, error) {
-	if m, ok := r.s.Known[digest]; ok {
-		return m, nil
-	}
-	return source.Model{}, fmt.Errorf("model %s: %w", digest.Short(), source.ErrNotFound)
+	return source.Words{Kind: "bytes", Request: string(r.Evidence.Request), Result: string(r.Evidence.Result), Finish: "stop"}, nil
 }
 
 // Provider is what this machine sells.
@@ -336,7 +319,6 @@ func Open(t testing.TB, s *Square, change func(*console.Config)) *Test {
 		Owner: owner.Address(), Ledger: s, History: history{s}, Desk: books{s}, Keys: store, OwnerKey: secret,
 		Log: slog.New(slog.DiscardHandler),
 	}
-	cfg.Models = register{s}
 	if s.Provider != nil {
 		cfg.Provider = s.Provider
 	}

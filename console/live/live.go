@@ -18,19 +18,8 @@ import (
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 )
-
-// Request is one finished request of the gateway's.
-type Request struct {
-	Key                string // the API key that paid
-	Model              string
-	Provider           square.Address
-	Receipt            square.Hash
-	Prompt, Completion uint64 // tokens
-	Cost               uint64 // base units
-	TTFT, Total        time.Duration
-	Failed             bool
-}
 
 // Scope is what of it a viewer may see.
 type Scope struct {
@@ -63,13 +52,16 @@ const (
 
 // Point is what happened in one step.
 type Point struct {
-	Requests, Failed, Tokens, Units, Blocks uint64
+	Requests, Failed uint64
+	Work             uint64 // what was metered, whatever the unit
+	Units            uint64 // of money
+	Blocks           uint64
 }
 
 func (p *Point) add(q Point) {
 	p.Requests += q.Requests
 	p.Failed += q.Failed
-	p.Tokens += q.Tokens
+	p.Work += q.Work
 	p.Units += q.Units
 	p.Blocks += q.Blocks
 }
@@ -191,9 +183,12 @@ func NewFeed(cfg Config) *Feed {
 }
 
 // Observe takes in a finished request.
-func (f *Feed) Observe(r Request) {
-	p := Point{Requests: 1, Tokens: r.Prompt + r.Completion, Units: r.Cost}
-	if r.Failed {
+func (f *Feed) Observe(r trade.Served) {
+	p := Point{Requests: 1, Work: r.Amount()}
+	if r.Cost.Denom == square.Denom {
+		p.Units = r.Cost.Units
+	}
+	if r.Err != nil {
 		p.Failed = 1
 	}
 	now := f.cfg.Now()
@@ -342,7 +337,7 @@ func (f *Feed) Traffic(s Scope) (begin time.Time, points []Point) {
 
 // Rate is what a scope does a second, as the mean of the last ten.
 type Rate struct {
-	Requests, Tokens, Units, Blocks float64
+	Requests, Work, Units, Blocks float64
 }
 
 // Rate is how fast things go now.
@@ -365,7 +360,7 @@ func (f *Feed) Rate(s Scope) Rate {
 			own = sum(a)
 		}
 	}
-	return Rate{float64(own.Requests) / nowSpan, float64(own.Tokens) / nowSpan, float64(own.Units) / nowSpan, float64(all.Blocks) / nowSpan}
+	return Rate{float64(own.Requests) / nowSpan, float64(own.Work) / nowSpan, float64(own.Units) / nowSpan, float64(all.Blocks) / nowSpan}
 }
 
 // Events are at most limit events of a scope that came after seq, newest first.

@@ -10,6 +10,7 @@ import (
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 )
 
 // ledger makes a block each time it is asked, and tells what is put in.
@@ -43,20 +44,34 @@ func (c *clock) now() time.Time { return c.t }
 
 var all = live.Scope{All: true}
 
+// served is a finished request: for how much money, and what was metered.
+func served(key string, cost uint64, units ...uint64) trade.Served {
+	s := trade.Served{Key: key, Cost: square.Utorg(cost)}
+	for _, n := range units {
+		s.Units = append(s.Units, trade.Metered{Unit: "words", Count: n})
+	}
+	return s
+}
+
+func failed(s trade.Served) trade.Served {
+	s.Err = errors.New("no answer")
+	return s
+}
+
 // What an API key did is in the owner's numbers and its own, and in no other's.
 func TestTrafficIsScoped(t *testing.T) {
 	c := &clock{time.Unix(1_000_000, 0)}
 	f := live.NewFeed(live.Config{Ledger: &ledger{}, Now: c.now})
-	f.Observe(live.Request{Key: "a", Prompt: 3, Completion: 4, Cost: 10})
-	f.Observe(live.Request{Key: "b", Completion: 1, Cost: 5, Failed: true})
-	f.Observe(live.Request{Cost: 1}) // of no key
+	f.Observe(served("a", 10, 3, 4))
+	f.Observe(failed(served("b", 5, 1)))
+	f.Observe(served("", 1)) // of no key
 	for _, x := range []struct {
 		scope live.Scope
 		want  live.Point
 	}{
-		{all, live.Point{Requests: 3, Failed: 1, Tokens: 8, Units: 16}},
-		{live.Scope{Key: "a"}, live.Point{Requests: 1, Tokens: 7, Units: 10}},
-		{live.Scope{Key: "b"}, live.Point{Requests: 1, Failed: 1, Tokens: 1, Units: 5}},
+		{all, live.Point{Requests: 3, Failed: 1, Work: 8, Units: 16}},
+		{live.Scope{Key: "a"}, live.Point{Requests: 1, Work: 7, Units: 10}},
+		{live.Scope{Key: "b"}, live.Point{Requests: 1, Failed: 1, Work: 1, Units: 5}},
 		{live.Scope{Key: "c"}, live.Point{}},
 		{live.Scope{Account: square.Address{1}}, live.Point{}},
 	} {
@@ -73,7 +88,7 @@ func TestTheHourPasses(t *testing.T) {
 	for _, jump := range []time.Duration{live.Step, 7 * time.Minute, 3 * time.Hour} {
 		c := &clock{time.Unix(1_000_000, 0)}
 		f := live.NewFeed(live.Config{Ledger: &ledger{}, Now: c.now})
-		f.Observe(live.Request{Cost: 10})
+		f.Observe(served("", 10))
 		for begin := c.t; c.t.Sub(begin) < time.Hour+live.Step; c.t = c.t.Add(jump) {
 			_, points := f.Traffic(all)
 			sum := uint64(0)
@@ -97,10 +112,10 @@ func TestRateIsOfTheLastTenSeconds(t *testing.T) {
 	c := &clock{time.Unix(1_000_000, 0)}
 	f := live.NewFeed(live.Config{Ledger: &ledger{}, Now: c.now})
 	for range 20 {
-		f.Observe(live.Request{Completion: 2})
+		f.Observe(served("", 0, 2))
 	}
 	c.t = c.t.Add(time.Second)
-	if r := f.Rate(all); r.Requests != 2 || r.Tokens != 4 {
+	if r := f.Rate(all); r.Requests != 2 || r.Work != 4 {
 		t.Errorf("%+v", r)
 	}
 	c.t = c.t.Add(12 * time.Second)
@@ -115,7 +130,7 @@ func TestKeysAreBounded(t *testing.T) {
 	f := live.NewFeed(live.Config{Ledger: &ledger{}, Now: c.now})
 	for i := range 200 {
 		c.t = c.t.Add(time.Millisecond)
-		f.Observe(live.Request{Key: string(rune('a' + i)), Cost: 1})
+		f.Observe(served(string(rune('a'+i)), 1))
 	}
 	sum := func(s live.Scope) (n uint64) {
 		_, points := f.Traffic(s)

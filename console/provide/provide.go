@@ -18,7 +18,6 @@ import (
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
-	"github.com/torg-network/torg/trade/infer"
 	"github.com/torg-network/torg/trade/seller"
 )
 
@@ -137,7 +136,7 @@ func (p *Page) set(w http.ResponseWriter, r *http.Request, change func(*seller.C
 
 func (p *Page) pause(w http.ResponseWriter, r *http.Request) error {
 	return p.set(w, r, func(c *seller.Control) { c.Paused = true },
-		"Paused. New questions and leases are refused; what runs is finished, what is owed is redeemed, and the offers are withdrawn.")
+		"Paused. New work and leases are refused; what runs is finished, what is owed is redeemed, and the offers are withdrawn.")
 }
 
 func (p *Page) resume(w http.ResponseWriter, r *http.Request) error {
@@ -159,25 +158,24 @@ func (p *Page) limit(w http.ResponseWriter, r *http.Request) error {
 var spec = list.Spec{
 	Path: "/provide/log", Title: "What ran here", Sort: "time", Desc: true,
 	Columns: []list.Column{
-		{Name: "number", Title: "No.", Number: true}, {Name: "time", Title: "When"}, {Name: "model", Title: "Model"},
-		{Name: "prompt", Title: "Prompt", Number: true}, {Name: "answer", Title: "Answer", Number: true},
+		{Name: "number", Title: "No.", Number: true}, {Name: "time", Title: "When"}, {Name: "what", Title: "What"},
+		{Name: "metered", Title: "Metered", Number: true},
 		{Name: "took", Title: "Took", Number: true}, {Name: "price", Title: "Price", Number: true},
 		{Title: "Lease"}, {Title: "How it ended"},
 	},
 	Filters: []list.Filter{
-		{Name: "model", Title: "Model"}, {Name: "lease", Title: "Lease"},
+		{Name: "what", Title: "What"}, {Name: "lease", Title: "Lease"},
 		{Name: "end", Title: "Ended", Options: []list.Option{{Value: "", Title: "Any"}, {Value: "charged", Title: "Charged"}, {Value: "failed", Title: "Failed"}}},
 	},
 }
 
 var compare = map[string]func(a, b seller.Ran) int{
-	"number": list.By(func(r seller.Ran) uint64 { return r.Number }),
-	"time":   list.By(func(r seller.Ran) uint64 { return r.Number }), // in the order in which they ended
-	"model":  list.By(func(r seller.Ran) string { return r.Subject }),
-	"prompt": list.By(func(r seller.Ran) uint64 { return r.Metered(infer.UnitPrompt) }),
-	"answer": list.By(func(r seller.Ran) uint64 { return r.Metered(infer.UnitCompletion) }),
-	"took":   list.By(func(r seller.Ran) time.Duration { return r.Took }),
-	"price":  list.By(func(r seller.Ran) uint64 { return r.Price }),
+	"number":  list.By(func(r seller.Ran) uint64 { return r.Number }),
+	"time":    list.By(func(r seller.Ran) uint64 { return r.Number }), // in the order in which they ended
+	"what":    list.By(func(r seller.Ran) string { return r.Subject }),
+	"metered": list.By(func(r seller.Ran) uint64 { return ui.Most(r.Units) }),
+	"took":    list.By(func(r seller.Ran) time.Duration { return r.Took }),
+	"price":   list.By(func(r seller.Ran) uint64 { return r.Price }),
 }
 
 func (p *Page) log(w http.ResponseWriter, r *http.Request) error {
@@ -185,9 +183,9 @@ func (p *Page) log(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	model, lease, end := q.Filters["model"], q.Filters["lease"], q.Filters["end"]
+	what, lease, end := q.Filters["what"], q.Filters["lease"], q.Filters["end"]
 	view := list.Choose(p.provider.Ran(allRan), q, func(r seller.Ran) bool {
-		return list.Contains(r.Subject, model) && list.Contains(r.Lease.String(), lease) && (end == "" || (end == "failed") == r.Receipt.IsZero())
+		return list.Contains(r.Subject, what) && list.Contains(r.Lease.String(), lease) && (end == "" || (end == "failed") == r.Receipt.IsZero())
 	}, compare)
 	return ui.Render(w, r, ui.View{Title: "What ran here"}, logTable(q, view.Pager, p.known(r.Context(), view.Rows)))
 }
@@ -226,19 +224,19 @@ func because(r seller.Report) (tone ui.Tone, title, words string) {
 	case seller.WhyUnredeemed:
 		return ui.Busy, "Earned, and not redeemed yet", fmt.Sprintf("%s answered for %s. %s", requests(h.Served), ui.Coins(h.Charged, denom), waiting(r))
 	case seller.WhyPaused:
-		return ui.Warn, "It is paused", "You paused this machine, so it takes no leases and no questions. Resume when it may work again."
+		return ui.Warn, "It is paused", "You paused this machine, so it takes no leases and no work. Resume when it may work again."
 	case seller.WhyFailed:
 		return ui.Bad, "Whoever asked got no answer", fmt.Sprintf("%s failed, and what fails is not charged. The last: %s.", requests(h.Failed), r.Failed.Words)
 	case seller.WhyRefused:
 		return ui.Warn, "Whoever asked was turned away", fmt.Sprintf("%s refused. The last: %s.", requests(h.Refused), r.Refused.Words)
 	case seller.WhyNothing:
-		return ui.Warn, "There is nothing to sell", "No engine runs here, or the upstream server does not answer. torg up --upstream names one."
+		return ui.Warn, "There is nothing to sell", "No trade has anything to sell here: see the log of torg up for why, and torg up --help for what a machine may sell."
 	case seller.WhyNotAsked:
-		return ui.Plain, "Nobody asked", fmt.Sprintf("%s with this machine, and nobody had a question. What is leased is paid by the token, not by the hour.", standing(len(r.Serving)))
+		return ui.Plain, "Nobody asked", fmt.Sprintf("%s with this machine, and nobody had work for it. What is leased is paid by what is metered, not by the hour.", standing(len(r.Serving)))
 	case seller.WhyNotOffered:
 		return ui.Warn, "The ledger has no offer of yours", "It could not be posted, or has lapsed: is the ledger making blocks, and is there money for fees? It is tried again every few seconds; torg doctor looks at the rest."
 	case seller.WhyNoLease:
-		return ui.Plain, "No lease stands", "Your offer is on the square and nobody has leased this machine. A lower price or another model may find buyers: see what others ask."
+		return ui.Plain, "No lease stands", "Your offer is on the square and nobody has leased this machine. A lower price or other goods may find buyers: see what others ask."
 	}
 	return ui.Plain, string(r.Why), ""
 }
@@ -300,12 +298,13 @@ func earnings(r seller.Report) ui.ChartData {
 	return c
 }
 
-// hardware is what the offers say of the machine, and each model's own.
+// hardware is what the offers say of the machine. What begins with the trade's name
+// they say of the good.
 func hardware(r seller.Report) (out []square.Attribute) {
 	seen := map[string]bool{}
 	for _, s := range r.Selling {
 		for _, a := range s.Attributes {
-			if !strings.HasPrefix(a.Key, "infer.") && !seen[a.Key] {
+			if !strings.HasPrefix(a.Key, s.Trade+".") && !seen[a.Key] {
 				seen[a.Key] = true
 				out = append(out, a)
 			}

@@ -130,7 +130,7 @@ func TestSwitches(t *testing.T) {
 	if !s.Provider.Told.Control.Paused {
 		t.Fatal("not paused")
 	}
-	b.Get("/provide").Has("Resume", "It is paused now.", "Paused. New questions and leases are refused")
+	b.Get("/provide").Has("Resume", "It is paused now.", "Paused. New work and leases are refused")
 	b.Submit("/provide", "/provide/limit", url.Values{"lanes": {" 7 "}}).Is(http.StatusSeeOther)
 	if c := s.Provider.Told.Control; c.Lanes != 7 || !c.Paused {
 		t.Errorf("control is %+v", c)
@@ -155,7 +155,7 @@ func TestLog(t *testing.T) {
 	_, b := open(t)
 	b.Get("/provide/log").Is(http.StatusOK).Has("1–50 of 60", "60", "failed", "42 ms").Lacks(hostile)
 	b.Get("/provide/log?end=failed").Is(http.StatusOK).Has("1–6 of 6")
-	b.Get("/provide/log?end=charged&model=model-1&sort=price&dir=desc").Is(http.StatusOK).Has("1–18 of 18")
+	b.Get("/provide/log?end=charged&what=model-1&sort=price&dir=desc").Is(http.StatusOK).Has("1–18 of 18")
 	b.Get("/provide/log?lease=" + hash(9).String()).Is(http.StatusOK).Has("Nothing like that")
 	for _, q := range []string{"sort=x", "end=odd", "page=-1"} {
 		b.Get("/provide/log?" + q).Is(http.StatusBadRequest)
@@ -173,9 +173,9 @@ func TestOwnerOnly(t *testing.T) {
 	for _, b := range []*consoletest.Browser{key, s.AsWallet(k)} {
 		b.Get("/provide").Is(http.StatusNotFound).Lacks("TORG", "model-1")
 		b.Get("/provide/log").Is(http.StatusNotFound).Lacks("model-1")
-		b.Get("/models").Is(http.StatusOK).Lacks(`href="/provide"`)
+		b.Get("/providers").Is(http.StatusOK).Lacks(`href="/provide"`)
 		for _, path := range []string{"pause", "resume", "limit"} {
-			b.Submit("/models", "/provide/"+path, url.Values{"lanes": {"1"}}).Is(http.StatusNotFound)
+			b.Submit("/providers", "/provide/"+path, url.Values{"lanes": {"1"}}).Is(http.StatusNotFound)
 		}
 	}
 	if s.Provider.Told.Control != (seller.Control{}) {

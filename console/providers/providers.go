@@ -21,8 +21,6 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/desk"
-	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
 // Page lists and shows providers.
@@ -55,27 +53,28 @@ func (p *Page) Routes(r ui.Router) {
 type row struct {
 	id       string
 	address  square.Address
-	names    []string // of its models
+	names    []string // of its goods
 	trades   []string
 	denom    string // of the price, which is the lowest in it
-	price    uint64 // of a million units of the answer
+	price    uint64 // of a million units
+	unit     string // of the price
 	capacity uint64
 	inUse    uint64
 	stake    uint64
 	locked   uint64
-	ttft     time.Duration // the best that this machine has seen; 0: it has not asked
+	first    time.Duration // until an answer began, the best that this machine has seen; 0: it has not asked
 	failures float64
 	seen     bool
 }
 
 // answer is the price that providers are compared by: of what a trade's work
 // gives, which is its last unit.
-func answer(o square.Offer) uint64 {
+func answer(o square.Offer) square.Rate {
 	rates := trade.RatesFor(o.Rates, "")
 	if len(rates) == 0 {
-		return 0
+		return square.Rate{}
 	}
-	return rates[len(rates)-1].PerMillion
+	return rates[len(rates)-1]
 }
 
 // gather makes a row of each provider.
@@ -83,9 +82,9 @@ func gather(s live.Supply) []*row {
 	rows := []*row{}
 	by := map[square.Address]*row{}
 	for _, o := range s.Offers {
-		r := by[o.Provider]
+		r, rate := by[o.Provider], answer(o.Offer)
 		if r == nil {
-			r = &row{id: o.Provider.String(), address: o.Provider, denom: o.Denom, price: answer(o.Offer)}
+			r = &row{id: o.Provider.String(), address: o.Provider, denom: o.Denom, price: rate.PerMillion, unit: rate.Unit}
 			by[o.Provider] = r
 			rows = append(rows, r)
 		}
@@ -95,8 +94,8 @@ func gather(s live.Supply) []*row {
 		}
 		r.capacity = list.Sum(r.capacity, o.Capacity)
 		r.inUse = list.Sum(r.inUse, o.InUse)
-		if o.Denom == r.denom {
-			r.price = min(r.price, answer(o.Offer))
+		if o.Denom == r.denom && rate.PerMillion < r.price {
+			r.price, r.unit = rate.PerMillion, rate.Unit
 		}
 	}
 	for _, k := range s.Stakes {
@@ -119,23 +118,23 @@ func (p *Page) gathered(s live.Supply) []*row {
 }
 
 // watch adds what this machine has seen: to copies, since rows are shared.
-func watch(rows []*row, seen []buyer.Model) []*row {
-	of := map[square.Address][]buyer.Model{}
-	for _, m := range seen {
-		of[m.Provider] = append(of[m.Provider], m)
+func watch(rows []*row, seen []desk.Seat) []*row {
+	of := map[square.Address][]desk.Seat{}
+	for _, s := range seen {
+		of[s.Offer.Provider] = append(of[s.Offer.Provider], s)
 	}
 	rows = slices.Clone(rows)
 	for i := range rows {
-		ms := of[rows[i].address]
-		if len(ms) == 0 {
+		seats := of[rows[i].address]
+		if len(seats) == 0 {
 			continue
 		}
 		r := *rows[i]
 		r.seen = true
-		for _, m := range ms {
-			r.failures = max(r.failures, m.Failures)
-			if m.TTFT > 0 && (r.ttft == 0 || m.TTFT < r.ttft) {
-				r.ttft = m.TTFT
+		for _, s := range seats {
+			r.failures = max(r.failures, s.Failures)
+			if s.Latency > 0 && (r.first == 0 || s.Latency < r.first) {
+				r.first = s.Latency
 			}
 		}
 		rows[i] = &r
@@ -146,12 +145,12 @@ func watch(rows []*row, seen []buyer.Model) []*row {
 var spec = list.Spec{
 	Path: "/providers", Title: "Providers", Sort: "stake", Desc: true,
 	Columns: []list.Column{
-		{Name: "provider", Title: "Provider"}, {Name: "models", Title: "Sells"}, {Name: "price", Title: "Answer / M from", Number: true},
+		{Name: "provider", Title: "Provider"}, {Name: "sells", Title: "Sells"}, {Name: "price", Title: "A million from", Number: true},
 		{Name: "free", Title: "Free places", Number: true}, {Name: "stake", Title: "Stake", Number: true}, {Name: "locked", Title: "In bonds", Number: true},
-		{Name: "ttft", Title: "First token here", Number: true}, {Name: "failures", Title: "Failures here", Number: true},
+		{Name: "first", Title: "Answers begin here after", Number: true}, {Name: "failures", Title: "Failures here", Number: true},
 	},
 	Filters: []list.Filter{
-		{Name: "provider", Title: "Provider"}, {Name: "model", Title: "Sells"}, {Name: "trade", Title: "Trade"},
+		{Name: "provider", Title: "Provider"}, {Name: "sells", Title: "Sells"}, {Name: "trade", Title: "Trade"},
 		{Name: "places", Title: "Places", Options: []list.Option{{Value: "", Title: "Any"}, {Value: "free", Title: "Some are free"}}},
 	},
 }
@@ -160,12 +159,12 @@ func (r *row) free() uint64 { return r.capacity - min(r.inUse, r.capacity) }
 
 var compare = map[string]func(a, b *row) int{
 	"provider": list.By(func(r *row) string { return r.id }),
-	"models":   list.By(func(r *row) int { return len(r.names) }),
+	"sells":    list.By(func(r *row) int { return len(r.names) }),
 	"price":    list.By(func(r *row) uint64 { return r.price }),
 	"free":     list.By((*row).free),
 	"stake":    list.By(func(r *row) uint64 { return r.stake }),
 	"locked":   list.By(func(r *row) uint64 { return r.locked }),
-	"ttft":     list.By(func(r *row) time.Duration { return r.ttft }),
+	"first":    list.By(func(r *row) time.Duration { return r.first }),
 	"failures": list.By(func(r *row) float64 { return r.failures }),
 }
 
@@ -179,13 +178,13 @@ func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	// What this machine has seen is a help, and no reason to show nothing.
-	seen, _ := p.desk.Models(r.Context())
-	who, model, trade, places := q.Filters["provider"], q.Filters["model"], q.Filters["trade"], q.Filters["places"]
+	seen, _ := p.desk.Seats(r.Context())
+	who, what, trade, places := q.Filters["provider"], q.Filters["sells"], q.Filters["trade"], q.Filters["places"]
 	has := func(texts []string, filter string) bool {
 		return slices.ContainsFunc(texts, func(s string) bool { return list.Contains(s, filter) })
 	}
 	view := list.Choose(watch(p.gathered(s), seen), q, func(r *row) bool {
-		return list.Contains(r.id, who) && has(r.names, model) && has(r.trades, trade) && (places == "" || r.free() > 0)
+		return list.Contains(r.id, who) && has(r.names, what) && has(r.trades, trade) && (places == "" || r.free() > 0)
 	}, compare)
 	return ui.Render(w, r, ui.View{Title: "Providers"}, table(q, view))
 }
@@ -196,7 +195,7 @@ type account struct {
 	mine    bool // the viewer's
 	offers  []market.Offer
 	stakes  []source.Stake
-	seen    []buyer.Model
+	seen    []desk.Seat
 	leases  []source.Lease // that the viewer may see, newest first
 	more    bool           // there are more leases
 	past    []source.Event // that the viewer may see, newest first
@@ -307,10 +306,10 @@ func (p *Page) leased(ctx context.Context, v session.Viewer, a *account) error {
 // saw is what this machine has seen of a provider: how fast and reliable it is,
 // and how audits of its answers ended, by the viewer's own receipts.
 func (p *Page) saw(ctx context.Context, v session.Viewer, a *account) error {
-	seen, _ := p.desk.Models(ctx) // a help, and no reason to show nothing
-	for _, m := range seen {
-		if m.Provider == a.address {
-			a.seen = append(a.seen, m)
+	seen, _ := p.desk.Seats(ctx) // a help, and no reason to show nothing
+	for _, s := range seen {
+		if s.Offer.Provider == a.address {
+			a.seen = append(a.seen, s)
 		}
 	}
 	var recs []desk.Record
@@ -341,12 +340,4 @@ func (p *Page) saw(ctx context.Context, v session.Viewer, a *account) error {
 		}
 	}
 	return nil
-}
-
-// modelPath is where an offer's model is shown; empty for other trades.
-func modelPath(o market.Offer) string {
-	if o.Trade != infer.Name {
-		return ""
-	}
-	return "/models/" + o.Spec.String()
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
 func hash(n int) (h square.Hash) {
@@ -72,21 +71,21 @@ func TestList(t *testing.T) {
 	vast.Capacity = 1<<64 - 1
 	sq.AllOffers = append(sq.AllOffers, vast)
 	sq.AllStakes = append(sq.AllStakes, stake(99, 5)) // who has a stake and offers nothing
-	sq.ModelsNow = []buyer.Model{{Provider: who(60), TTFT: 33 * time.Millisecond, Failures: 0.5}}
+	sq.SeatsNow = []desk.Seat{{Offer: square.Offer{Provider: who(60)}, Latency: 33 * time.Millisecond, Failures: 0.5}}
 	s := consoletest.Open(t, sq, nil)
 	b := s.AsOwner()
 	sq.Asked()
 	b.Get("/providers").Is(http.StatusOK).Has("1–50 of 60", "60 TORG", "30 TORG", "33 ms", "50.0 %").Lacks(hostile, who(99).String())
 	b.Get("/providers?sort=stake&dir=asc").Has("model-1 and 2 more")
 	b.Get("/providers?page=2").Has("51–60 of 60")
-	b.Get("/providers?model=third").Has("1–1 of 1")
+	b.Get("/providers?sells=third").Has("1–1 of 1")
 	b.Get("/providers?provider="+who(7).String()).Has("1–1 of 1", "model-7")
 	b.Get("/providers?trade=store").Has("Nothing like that")
 	b.Get("/providers?places=free&sort=free&dir=desc").Is(http.StatusOK).Has("of 18")
 	if n := sq.Asked(); n > 2 {
 		t.Errorf("the ledger was asked %d times for seven lists", n)
 	}
-	for _, q := range []string{"sort=x", "dir=up", "page=99999", "places=odd", "model=" + strings.Repeat("n", 101)} {
+	for _, q := range []string{"sort=x", "dir=up", "page=99999", "places=odd", "sells=" + strings.Repeat("n", 101)} {
 		b.Get("/providers?" + q).Is(http.StatusBadRequest).Has("That does not fit")
 	}
 	s.Stranger().Get("/providers").Is(http.StatusSeeOther)
@@ -105,7 +104,7 @@ func TestProvider(t *testing.T) {
 		event(3, market.EvStarted, hash(11), mine.Address(), who(1)),
 		event(4, market.EvStarted, hash(12), who(5), who(1)),
 	}
-	sq.ModelsNow = []buyer.Model{{ID: "m", Digest: hash(1), Provider: who(1), TTFT: 21 * time.Millisecond, Throughput: 150}}
+	sq.SeatsNow = []desk.Seat{{Offer: sq.AllOffers[0].Offer, Latency: 21 * time.Millisecond, Speed: 150}}
 	reader, k := s.AsKey("reader")
 	for n, account := range []string{k.ID, "other", "other"} {
 		rec := desk.Record{ID: hash(200 + n), Provider: who(1), Account: account, Audit: desk.AuditEqual, Time: time.Now()}

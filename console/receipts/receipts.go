@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/torg-network/torg/console/list"
@@ -43,18 +42,6 @@ type row struct {
 	desk.Record
 	again bool // it can be checked by doing it again
 }
-
-// metered is what a receipt meters, in words.
-func metered(units []desk.Metered) string {
-	words := make([]string, len(units))
-	for i, m := range units {
-		words[i] = ui.Number(m.Count) + " " + unit(m)
-	}
-	return strings.Join(words, ", ")
-}
-
-// unit is a unit's name as people read it.
-func unit(m desk.Metered) string { return strings.ReplaceAll(m.Unit, "_", "\u00a0") }
 
 // verified are the ways an answer can have been verified, to filter by.
 var verified = func() []list.Option {
@@ -170,7 +157,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s := story{rec: rec, again: p.desk.Again(rec)}
-	if s.words, err = p.desk.Words(rec.Evidence); err != nil {
+	if s.words, err = p.desk.Words(rec); err != nil {
 		s.unread = err.Error()
 	}
 	if s.events, err = p.history.Lease(rec.Evidence.Receipt.Lease, 1000); err != nil {

@@ -68,7 +68,7 @@ func TestList(t *testing.T) {
 	}
 	s := consoletest.Open(t, sq, nil)
 	b := s.AsOwner()
-	r := b.Get("/receipts").Is(http.StatusOK).Has("signed", "1 prompt tokens, 7 answer tokens")
+	r := b.Get("/receipts").Is(http.StatusOK).Has("signed", "1 prompt + 7 answer tokens")
 	if got := ids(r); len(got) != 50 || !strings.Contains(got[0], hash(1).Short()[:8]) {
 		t.Fatalf("%d rows, first %q", len(got), got[0])
 	}
@@ -149,7 +149,7 @@ func TestStory(t *testing.T) {
 	b.Get(path).Is(http.StatusOK).Has("Paid", "12 345", "Lease ended", "its duration was reached").Lacks("Not redeemed yet")
 
 	b.Submit(path, path+"/audit", url.Values{}).Is(http.StatusSeeOther)
-	b.Get(path).Is(http.StatusOK).Has("Audited. The model was run again on the same request", "re-executed: equal")
+	b.Get(path).Is(http.StatusOK).Has("Audited. The work was done again on the same request", "re-executed: equal")
 	b.Post(path+"/audit", url.Values{}).Is(http.StatusForbidden) // without the page's token
 	for _, id := range []string{"nothing", hash(6).String(), strings.Repeat("f", 65)} {
 		b.Get("/receipts/" + id).Is(http.StatusNotFound)

@@ -13,7 +13,6 @@ import (
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/desk"
-	"github.com/torg-network/torg/trade/infer/buyer"
 	"github.com/torg-network/torg/trade/seller"
 )
 
@@ -113,9 +112,11 @@ type History interface {
 	Account(a square.Address, limit int) ([]Event, error)
 }
 
-// Desk is what this machine's buyer knows; *buyer.Desk is one.
+// Desk is what this machine's buyer knows.
 type Desk interface {
-	Models(ctx context.Context) ([]buyer.Model, error)
+	// Seats are the goods of all trades that this desk buys, and what it has seen of
+	// them.
+	Seats(ctx context.Context) ([]desk.Seat, error)
 	// Receipts lists at most n that a filter chooses, the newest before a time first
 	// (zero: now), without their request and result. next is the time before which to
 	// look on; zero at the end.
@@ -128,16 +129,16 @@ type Desk interface {
 	// Again reports whether the work of a receipt can be done again here.
 	Again(desk.Record) bool
 	// Words opens a receipt's evidence; an error says why it cannot be read.
-	Words(e square.Evidence) (Words, error)
+	Words(desk.Record) (Words, error)
 }
 
-// Words are a question and its answer as people read them.
+// Words are a request for work and its result as their trade has people read them.
 type Words struct {
-	Kind     string // "exact completion"
-	Prompt   string
-	Answer   string
-	Finish   string // why it ended
-	Sampling string // how tokens were chosen; empty if nobody said
+	Kind    string `json:"kind"` // of the request: "exact completion"
+	Request string `json:"request"`
+	Result  string `json:"result"`
+	Finish  string `json:"finish,omitempty"` // why it ended; empty if it always ends so
+	How     string `json:"how,omitempty"`    // what else was asked of it; empty if nothing
 }
 
 // Keys are the API keys; *keys.Store is one.
@@ -184,21 +185,4 @@ type Provider interface {
 	// Ran lists what ran here, newest first, at most n.
 	Ran(n int) []seller.Ran
 	SetControl(seller.Control) error
-}
-
-// Model is what is known of a model from its own bytes, or from the ledger's
-// register: what no offer can make up.
-type Model struct {
-	Name      string
-	From      string      // who says so, for people
-	Card      square.Hash // the id of its zkml card
-	CardBytes int
-	About     string // Markdown; empty where there is none
-	File      string // of the repository, where About is from
-}
-
-// Models tells what is known of models.
-type Models interface {
-	// Model is ErrNotFound for a model of which there are only offers.
-	Model(ctx context.Context, digest square.Hash) (Model, error)
 }

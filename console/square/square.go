@@ -23,10 +23,13 @@ import (
 )
 
 // Page is the page at /.
-type Page struct{ feed *live.Feed }
+type Page struct {
+	feed *live.Feed
+	work string
+}
 
-// New makes the page.
-func New(f *live.Feed) *Page { return &Page{f} }
+// New makes the page. work is what all work is metered in: "tokens".
+func New(f *live.Feed, work string) *Page { return &Page{f, work} }
 
 // Link is its place in the navigation.
 func (p *Page) Link() ui.Link { return ui.Link{Path: "/", Title: "Square"} }
@@ -51,7 +54,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 	begin, points := p.feed.Traffic(scope)
 	evs := p.feed.Events(scope, 0, news)
 	return ui.Render(w, r, ui.View{Title: "Square", Islands: []string{"square"}},
-		body(figuresOf(state, p.feed.Height(), p.feed.Rate(scope)), charts(begin, points), draw(flowsOf(state, scope), v.Address), evs, scope))
+		body(figuresOf(state, p.feed.Height(), p.feed.Rate(scope)), p.charts(begin, points), draw(flowsOf(state, scope), v.Address), evs, scope, p.work))
 }
 
 func (p *Page) flows(w http.ResponseWriter, r *http.Request) error {
@@ -85,7 +88,7 @@ func figuresOf(s live.State, height int64, r live.Rate) figures {
 func (f figures) words() map[string]string {
 	return map[string]string{
 		"providers": ui.Number(f.Providers), "offers": count(f.Offers, "offer"), "leases": ui.Number(f.Leases),
-		"held": ui.Coins(f.Held, square.Denom) + " held", "requests": ui.Decimal(f.Rate.Requests), "tokens": ui.Decimal(f.Rate.Tokens),
+		"held": ui.Coins(f.Held, square.Denom) + " held", "requests": ui.Decimal(f.Rate.Requests), "work": ui.Decimal(f.Rate.Work),
 		"money": ui.Decimal(f.Rate.Units), "height": ui.Number(f.Height), "blocks": ui.Decimal(f.Rate.Blocks) + " a second",
 	}
 }
@@ -101,11 +104,11 @@ func count(n int, what string) string {
 func values(p live.Point) map[string]float64 {
 	s := live.Step.Seconds()
 	return map[string]float64{
-		"requests": float64(p.Requests) / s, "tokens": float64(p.Tokens) / s, "money": float64(p.Units) / s, "blocks": float64(p.Blocks) / s,
+		"requests": float64(p.Requests) / s, "work": float64(p.Work) / s, "money": float64(p.Units) / s, "blocks": float64(p.Blocks) / s,
 	}
 }
 
-func charts(begin time.Time, points []live.Point) []ui.ChartData {
+func (p *Page) charts(begin time.Time, points []live.Point) []ui.ChartData {
 	// A square that opened a while ago need not show the time before it, but for
 	// some minutes.
 	for len(points) > int(10*time.Minute/live.Step) && points[0] == (live.Point{}) {
@@ -113,7 +116,7 @@ func charts(begin time.Time, points []live.Point) []ui.ChartData {
 	}
 	out := []ui.ChartData{
 		{ID: "requests", Title: "Requests a second", Unit: "requests/s", Tone: ui.Busy},
-		{ID: "tokens", Title: "Tokens a second", Unit: "tokens/s", Tone: ui.Good},
+		{ID: "work", Title: ui.Title(p.work) + " a second", Unit: p.work + "/s", Tone: ui.Good},
 		{ID: "money", Title: "Money promised a second", Unit: "µTORG/s", Tone: ui.Warn},
 		{ID: "blocks", Title: "Blocks a second", Unit: "blocks/s", Tone: ui.Plain},
 	}
@@ -122,8 +125,8 @@ func charts(begin time.Time, points []live.Point) []ui.ChartData {
 		c.Begin, c.Step, c.Rows = begin, live.Step, int(time.Minute/live.Step)
 		c.Values, c.Keep = make([]float64, len(points)), live.Points
 	}
-	for j, p := range points {
-		v := values(p)
+	for j, at := range points {
+		v := values(at)
 		for i := range out {
 			out[i].Values[j] = v[out[i].ID]
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/torg-network/torg/square"
 )
 
-func body(f figures, charts []ui.ChartData, p picture, evs []live.Logged, scope live.Scope) templ.Component {
+func body(f figures, charts []ui.ChartData, p picture, evs []live.Logged, scope live.Scope, work string) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -62,7 +62,7 @@ func body(f figures, charts []ui.ChartData, p picture, evs []live.Logged, scope 
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = rate("Tokens", "tokens", "a second", w).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = rate(ui.Title(work), "work", "a second", w).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

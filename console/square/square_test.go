@@ -14,10 +14,10 @@ import (
 
 	"github.com/torg-network/torg/console"
 	"github.com/torg-network/torg/console/consoletest"
-	"github.com/torg-network/torg/console/live"
 	"github.com/torg-network/torg/console/source"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 )
 
 func lease(n byte, buyer, provider square.Address, held, paid uint64) source.Lease {
@@ -25,6 +25,11 @@ func lease(n byte, buyer, provider square.Address, held, paid uint64) source.Lea
 		ID: square.Hash{n}, State: market.Active, Provider: provider, Escrow: held, Paid: paid,
 		Order: square.Order{Buyer: buyer, Denom: square.Denom},
 	}}
+}
+
+// served is a finished request: for how much money, and how much was metered.
+func served(key string, cost, work uint64) trade.Served {
+	return trade.Served{Key: key, Cost: square.Utorg(cost), Units: []trade.Metered{{Unit: "words", Count: work}}}
 }
 
 func offer(provider square.Address) (o market.Offer) {
@@ -38,7 +43,7 @@ func TestTheSquareReadsWithoutJavaScript(t *testing.T) {
 	me, a, b := s.Owner.Address(), square.Address{1}, square.Address{2}
 	sq.AllLeases = []source.Lease{lease(1, me, a, 9_000_000, 1_000_000), lease(2, b, a, 5_000_000, 0), lease(3, me, a, 1_000_000, 250_000)}
 	sq.AllOffers = []market.Offer{offer(a), offer(a), offer(b)}
-	s.Console.Observe(live.Request{Key: "k", Prompt: 100, Completion: 400, Cost: 700})
+	s.Console.Observe(served("k", 700, 500))
 	who := s.AsOwner()
 	wait(t, func() bool { return strings.Contains(who.Get("/").Text(), "Block 42") })
 	r := who.Get("/").Is(200)
@@ -92,7 +97,7 @@ func TestOthersAreNotShown(t *testing.T) {
 	sq.AllLeases = []source.Lease{lease(1, me, a, 9_000_000, 1_000_000)}
 	sq.AllOffers = []market.Offer{offer(a)}
 	b, k := s.AsKey("mine")
-	s.Console.Observe(live.Request{Key: "other", Completion: 7777, Cost: 31})
+	s.Console.Observe(served("other", 31, 7777))
 	for e := range 3 {
 		sq.Happening <- source.Event{Event: market.Event{Kind: market.EvRedeemed, Buyer: me, Provider: a, Lease: square.Hash{1}, Time: time.Now().Unix(), Paid: uint64(e)}}
 	}
@@ -102,10 +107,10 @@ func TestOthersAreNotShown(t *testing.T) {
 	b.Get("/").Is(200).Has("Leases are the wallet’s", "Quiet so far").Lacks(foreign...)
 	b.Get("/square/flows").Is(200).Lacks(foreign...)
 	// Its own is.
-	s.Console.Observe(live.Request{Key: k.ID, Completion: 50})
+	s.Console.Observe(served(k.ID, 0, 50))
 	rate := ""
 	b.Get("/").Each("figure", func(n *html.Node) {
-		if consoletest.Attr(n, "id") == "tokens" {
+		if consoletest.Attr(n, "id") == "work" {
 			rate = consoletest.Attr(n, "data-chart")
 		}
 	})
@@ -185,13 +190,13 @@ func TestLive(t *testing.T) {
 	if !strings.Contains(first.News, "You set") || !strings.HasPrefix(first.News, "<li") {
 		t.Errorf("the news is %q", first.News)
 	}
-	s.Console.Observe(live.Request{Completion: 30, Cost: 40})
+	s.Console.Observe(served("", 40, 30))
 	for {
 		n := next(t, r)
 		if n.News != "" {
 			t.Fatalf("old news: %q", n.News)
 		}
-		if n.Points["tokens"] == 3 && n.Points["money"] == 4 {
+		if n.Points["work"] == 3 && n.Points["money"] == 4 {
 			break
 		}
 	}

@@ -5,9 +5,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 )
 
 // Exact is money as the ledger counts it: "12500000 utorg".
@@ -99,9 +102,68 @@ func Short(id string) string {
 	return square.Clip(id, 24)
 }
 
-// PerMillion is a unit price as models list it: "1 TORG / M tokens".
+// Unit is a trade's unit as people read it: "prompt tokens".
+func Unit(name string) string { return strings.ReplaceAll(name, "_", "\u00a0") }
+
+// Noun is what all of some units are counted in: "tokens" of prompt_tokens and
+// completion_tokens, "units" where they have nothing in common.
+func Noun(units []string) string {
+	noun := ""
+	for _, u := range units {
+		last := u[strings.LastIndexByte(u, '_')+1:]
+		if noun != "" && last != noun {
+			return "units"
+		}
+		noun = last
+	}
+	if noun == "" {
+		return "units"
+	}
+	return noun
+}
+
+// Title begins words with a capital.
+func Title(words string) string {
+	r, n := utf8.DecodeRuneInString(words)
+	return string(unicode.ToUpper(r)) + words[n:]
+}
+
+// Metered is what a receipt metered: "12 prompt + 80 completion tokens".
+func Metered(units []trade.Metered) string {
+	if len(units) == 0 {
+		return "–"
+	}
+	names := make([]string, len(units))
+	for i, m := range units {
+		names[i] = m.Unit
+	}
+	noun := Noun(names)
+	words := make([]string, len(units))
+	for i, m := range units {
+		name := strings.TrimSuffix(strings.TrimSuffix(m.Unit, noun), "_")
+		words[i] = Number(m.Count)
+		if name != "" {
+			words[i] += "\u00a0" + Unit(name)
+		}
+	}
+	out := strings.Join(words, " + ")
+	if strings.HasSuffix(names[0], noun) {
+		out += "\u00a0" + noun
+	}
+	return out
+}
+
+// Most is all that was metered, to sort by.
+func Most(units []trade.Metered) (n uint64) {
+	for _, m := range units {
+		n += min(m.Count, square.MaxUnits)
+	}
+	return n
+}
+
+// PerMillion is a unit price as people list it: "1 TORG / M prompt tokens".
 func PerMillion(r square.Rate, denom string) string {
-	words := Coins(r.PerMillion, denom) + " / M\u00a0" + strings.ReplaceAll(r.Unit, "_", "\u00a0")
+	words := Coins(r.PerMillion, denom) + " / M\u00a0" + Unit(r.Unit)
 	if r.Policy != "" {
 		words += " under " + string(r.Policy)
 	}

@@ -59,6 +59,8 @@ type Request struct {
 	Path    string
 	Nav     []Link
 	Square  string // the ledger's name
+	// Goods is the path of a good's own page; empty where its trade has none.
+	Goods func(trade string, spec square.Hash) string
 }
 
 // Viewer is who looks; the zero Viewer before a login.

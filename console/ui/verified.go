@@ -7,22 +7,22 @@ import "github.com/torg-network/torg/trade/desk"
 func Verified(a desk.Audit, exact bool) (t Tone, words, sentence string) {
 	switch a {
 	case desk.AuditProven:
-		return Good, "proof checked", "A proof that the model gave this answer was checked here, before more was paid."
+		return Good, "proof checked", "A proof that the work gave this answer was checked here, before more was paid."
 	case desk.AuditUnproven:
 		return Warn, "not proven", "This answer was to come with a proof, which is not here, or does not hold."
 	case desk.AuditEqual:
-		return Good, "re-executed: equal", "The model was run again on the same request and gave the same answer, bit by bit."
+		return Good, "re-executed: equal", "The work was done again on the same request and gave the same answer, bit by bit."
 	case desk.AuditDifferent:
-		return Bad, "re-executed: different", "The model gives another answer than the one that was sold."
+		return Bad, "re-executed: different", "Done again, the work gives another answer than the one that was sold."
 	case desk.AuditChallenged:
-		return Busy, "challenged", "The model gives another answer than the one that was sold; the ledger's judges are looking at it."
+		return Busy, "challenged", "Done again, the work gives another answer than the one that was sold; the ledger's judges are looking at it."
 	case desk.AuditSlashed:
 		return Bad, "false: provider slashed", "The answer was false. The ledger found so too and took the provider's bond."
 	case desk.AuditUpheld:
 		return Good, "upheld by the judges", "It was challenged, and the judges found it right."
 	}
 	if exact {
-		return Plain, "signed", "The provider signed for it. It can be run again at any time to see whether it is true."
+		return Plain, "signed", "The provider signed for it. It can be done again at any time to see whether it is true."
 	}
-	return Plain, "signed, not verifiable", "The provider signed for it. This model is not exact: nobody can run it again to the bit, so you trust its provider."
+	return Plain, "signed, not verifiable", "The provider signed for it. It cannot be done again here to the bit, so you trust its provider."
 }

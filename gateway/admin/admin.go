@@ -58,32 +58,29 @@ import (
 
 	"github.com/torg-network/torg/gateway/keys"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 )
 
 // Receipt is one paid request. Evidence is set when a single one is asked for.
 type Receipt struct {
 	ID       square.Hash      `json:"id"`
 	Provider square.Address   `json:"provider"`
-	Model    string           `json:"model"`
+	Trade    string           `json:"trade"`
+	Subject  string           `json:"subject"` // of the good, as offered
+	Units    []trade.Metered  `json:"units"`   // as the receipt meters them, by name
 	Denom    string           `json:"denom"`
 	Receipt  square.Receipt   `json:"receipt"`
-	Units    []Metered        `json:"units"` // the receipt's, by name
 	Sig      square.Signature `json:"signature"`
 	Audited  string           `json:"audited,omitempty"` // "", "ok", "fraud" or why it could not be told
 	Evidence *square.Evidence `json:"evidence,omitempty"`
-}
-
-// Metered is how much of a unit a receipt meters.
-type Metered struct {
-	Unit  string `json:"unit"`
-	Count uint64 `json:"count,string"`
 }
 
 // Lease is one standing or ended lease of this buyer's.
 type Lease struct {
 	ID       square.Hash    `json:"id"`
 	Provider square.Address `json:"provider"`
-	Model    string         `json:"model"`
+	Trade    string         `json:"trade"`
+	Spec     square.Hash    `json:"spec"`
 	State    string         `json:"state"`
 	Denom    string         `json:"denom"`
 	Escrow   uint64         `json:"escrow,string"`
@@ -551,7 +548,7 @@ func (h *handler) getReceipt(r *http.Request) (any, error) {
 
 func (h *handler) audit(r *http.Request) (any, error) {
 	if h.Auditor == nil {
-		return nil, absent("models to audit with")
+		return nil, absent("means to audit")
 	}
 	id, err := id(r)
 	if err != nil {

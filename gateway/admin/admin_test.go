@@ -29,7 +29,7 @@ func (b *books) Receipts(_ context.Context, f admin.Filter, before time.Time, li
 		return nil, time.Time{}, nil
 	}
 	if limit == 1 {
-		return []admin.Receipt{{ID: two, Model: f.What}}, time.UnixMicro(1_700_000_000_123_456), nil
+		return []admin.Receipt{{ID: two, Subject: f.What}}, time.UnixMicro(1_700_000_000_123_456), nil
 	}
 	return []admin.Receipt{{ID: two}, {ID: one}}, time.Time{}, nil
 }
@@ -48,7 +48,7 @@ func (b *books) Receipt(_ context.Context, id square.Hash) (admin.Receipt, error
 	if id != one {
 		return admin.Receipt{}, fmt.Errorf("receipt %s: %w", id.Short(), admin.ErrNotFound)
 	}
-	return admin.Receipt{ID: one, Model: "tiny", Evidence: &square.Evidence{Request: []byte("q")}}, nil
+	return admin.Receipt{ID: one, Subject: "tiny", Evidence: &square.Evidence{Request: []byte("q")}}, nil
 }
 
 func (b *books) Leases(_ context.Context, after string, limit int) ([]admin.Lease, string, error) {
@@ -131,7 +131,7 @@ func TestAdmin(t *testing.T) {
 		{"GET", "/admin/v1/receipts", "", 200, two.String()},
 		{"GET", "/admin/v1/receipts?limit=1&before=2026-01-02T03:04:05Z", "", 200, `{"data":[]}`},
 		{"GET", "/admin/v1/receipts?limit=0", "", 400, "limit"},
-		{"GET", "/admin/v1/receipts?limit=1&what=tiny", "", 200, `"model":"tiny"`},
+		{"GET", "/admin/v1/receipts?limit=1&what=tiny", "", 200, `"subject":"tiny"`},
 		{"GET", "/admin/v1/receipts?limit=1", "", 200, `"next":"2023-11-14T22:13:20.123456Z"`},
 		{"GET", "/admin/v1/receipts?key=nobody", "", 200, `{"data":[]}`},
 		{"GET", "/admin/v1/receipts?lease=1", "", 400, "lease"},

@@ -172,6 +172,3 @@ func (e *Error) body() []byte {
 	}
 	return append(b, '\n')
 }
-
-// WriteInternal answers with a 500 that says nothing of the cause.
-func WriteInternal(w http.ResponseWriter) { classify(errors.New("internal")).write(w) }

@@ -528,17 +528,3 @@ func finish(f infer.Finish) string {
 	}
 	return "stop"
 }
-
-type requestIDKey struct{}
-
-// WithRequestID tells the handler the request's id; the gateway's middleware
-// calls it.
-func WithRequestID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, requestIDKey{}, id)
-}
-
-// RequestID is the request's id, or empty.
-func RequestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
-}

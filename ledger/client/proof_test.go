@@ -304,7 +304,8 @@ func TestWaysToDecide(t *testing.T) {
 	// Units that the answer does not have are fraud, without the model.
 	id := f.lease(square.PolicyProve)
 	res, e := f.answered(id, short, nil)
-	e.Receipt.Units[0]++
+	prompt := e.Receipt.Units[:1]
+	prompt[0]++
 	e.Receipt.Price, e.Receipt.Cumulative = e.Receipt.Price+1, e.Receipt.Cumulative+1
 	e.Sig = f.pkey.Sign(e.Receipt.Digest(f.c.Domain()))
 	f.must(f.buyer.Challenge(ctx, id, e, 0))

@@ -610,8 +610,8 @@ func (w *Walker) verb(v Verb, l market.Lease) Op {
 				Lease: l.ID, Seq: 1 + n, Request: square.Hash{31: byte(n + 1)}, Result: square.Hash{30: byte(n + 1)},
 				Units: make([]uint64, len(l.Rates)), Time: int64(n),
 			}
-			if len(l.Rates) > 0 {
-				op.Receipt.Units[0] = (1 + l.Order.Escrow>>(1+2*n)) * 1_000_000 / max(1, l.Rates[0].PerMillion)
+			for i, r := range l.Rates[:min(1, len(l.Rates))] { // of one unit, and nothing of the others
+				op.Receipt.Units[i] = (1 + l.Order.Escrow>>(1+2*n)) * 1_000_000 / max(1, r.PerMillion)
 			}
 			op.Receipt.Price, _ = square.Price(l.Rates, op.Receipt.Units)
 			op.Receipt.Cumulative = op.Receipt.Price
@@ -935,8 +935,8 @@ func (w *Walker) twist(op *Op) {
 		case 10:
 			r.Units = append(r.Units, 0)
 		case 11:
-			if len(r.Units) > 0 {
-				r.Units[0] += w.rng.Uint64N(1_000_000)
+			for i := range r.Units[:min(1, len(r.Units))] {
+				r.Units[i] += w.rng.Uint64N(1_000_000)
 			}
 		case 12:
 			if x, err := w.view.Lease(op.Lease); err == nil {

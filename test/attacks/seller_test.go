@@ -256,7 +256,8 @@ func TestOvercharger(t *testing.T) {
 	c := p.crook(torgs, func(c *crook, s *sold, req infer.ServeRequest, w http.ResponseWriter) {
 		c.receipt(s, req, w, func(r *square.Receipt, _ *infer.Result) {
 			fair := r.Price
-			r.Units[0] += 250
+			prompt := r.Units[:1]
+			prompt[0] += 250
 			r.Price, _ = square.Price(s.rates, r.Units)
 			r.Cumulative += r.Price - fair
 			stolen += r.Price - fair

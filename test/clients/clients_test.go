@@ -109,9 +109,13 @@ func serve(t *testing.T, seller buyer.Seller, stats func() any) map[string]strin
 		return s
 	}
 	little := uint64(2)
+	api, err := openai.New(openai.Config{Seller: seller, Keys: ks, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	g, err := gateway.New(gateway.Config{
-		OpenAI: openai.Config{Seller: seller, Keys: ks},
-		Log:    slog.New(slog.DiscardHandler),
+		Doors: map[string]http.Handler{"/v1/": api}, Keys: ks,
+		Log: slog.New(slog.DiscardHandler),
 		Routes: map[string]http.Handler{"GET /stats": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			json.NewEncoder(w).Encode(stats())
 		})},

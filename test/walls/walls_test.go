@@ -48,11 +48,15 @@ var rooms = []struct {
 	{"ledger", []string{"door", "host", "market", "square", "trade"}},
 	{"node", []string{"journal", "square", "trade/seller"}},
 	{"gateway/keys", []string{"square"}},
-	{"gateway/admin", []string{"gateway/keys", "square"}},
-	{"gateway/openai", []string{"exact", "gateway/keys", "square", "trade/desk", "trade/infer", "trade/strict", "trade/wire"}},
+	{"gateway/admin", []string{"gateway/keys", "square", "trade"}},
+	{"gateway/openai", []string{"exact", "gateway/keys", "square", "trade", "trade/desk", "trade/infer", "trade/strict", "trade/wire"}},
 	{"gateway/sellertest", []string{"square", "trade/desk", "trade/infer", "trade/wire"}},
-	{"gateway", []string{"door", "gateway/admin", "gateway/openai"}},
-	{"console", []string{"gateway/keys", "market", "square", "trade", "trade/desk", "trade/infer", "trade/seller"}},
+	{"gateway", []string{"door", "gateway/admin", "gateway/keys", "trade"}},
+	{"console", []string{"gateway/keys", "market", "square", "trade", "trade/desk", "trade/seller"}},
+	// What a trade plugs into them.
+	{"console/infer", []string{"console", "gateway/keys", "market", "square", "trade/desk", "trade/infer"}},
+	{"plug", []string{"console", "gateway/keys", "square", "trade", "trade/desk", "trade/seller"}},
+	{"trade/tradetest/echo", []string{"console", "market", "plug", "square", "trade", "trade/desk", "trade/seller", "trade/wire"}},
 }
 
 // above may import everything, and nothing may import it.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/torg-network/torg/journal"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade"
 	"github.com/torg-network/torg/trade/wire"
 )
 
@@ -43,10 +44,7 @@ type Record struct {
 }
 
 // Metered is how much of a unit a receipt meters.
-type Metered struct {
-	Unit  string `json:"unit"`
-	Count uint64 `json:"count,string"`
-}
+type Metered = trade.Metered
 
 // Metered is how much of a unit was metered; 0 of one that was not.
 func (r Record) Metered(unit string) uint64 {
@@ -56,14 +54,6 @@ func (r Record) Metered(unit string) uint64 {
 		}
 	}
 	return 0
-}
-
-func metered(rates []square.Rate, units []uint64) []Metered {
-	out := make([]Metered, len(units)) // verified: as many as there are rates
-	for i, n := range units {
-		out[i] = Metered{rates[i].Unit, n}
-	}
-	return out
 }
 
 // ErrNoReceipt says that a receipt was never had, or is no longer kept.
@@ -92,7 +82,7 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed wire.Signed, laten
 	rec := Record{
 		ID: signed.Receipt.Digest(d.domain), Provider: s.key.provider,
 		Trade: s.key.trade, Slot: s.key.spec, Subject: subject, Account: account, Denom: h.l.rec.Order.Denom,
-		Units: metered(h.l.rec.Rates, signed.Receipt.Units), Latency: latency,
+		Units: trade.Meter(h.l.rec.Rates, signed.Receipt.Units), Latency: latency,
 		Evidence: square.Evidence{Receipt: signed.Receipt, Sig: signed.Sig, Request: request, Result: signed.Result},
 	}
 	if policy == square.PolicyProve {

@@ -43,15 +43,15 @@ func (upper) Place([]square.Rate) uint64                          { return 0 }
 func (upper) Audits(square.Hash) bool                             { return true }
 
 func (upper) Judge(c trade.Case) (square.Verdict, error) {
-	if bytes.Equal(bytes.ToUpper(c.Request), c.Result) && c.Receipt.Units[0] == uint64(len(c.Result)) {
+	if bytes.Equal(bytes.ToUpper(c.Request), c.Result) && slices.Equal(c.Receipt.Units, []uint64{uint64(len(c.Result))}) {
 		return square.VerdictOK, nil
 	}
 	return square.VerdictFraud, nil
 }
 
 func (upper) Verify(_ square.Offer, job []byte, s wire.Signed) error {
-	if len(s.Result) != len(job) || s.Receipt.Units[0] != uint64(len(job)) {
-		return fmt.Errorf("%d letters were metered for %d", s.Receipt.Units[0], len(job))
+	if len(s.Result) != len(job) || !slices.Equal(s.Receipt.Units, []uint64{uint64(len(job))}) {
+		return fmt.Errorf("%d letters were metered for %d", s.Receipt.Units, len(job))
 	}
 	return nil
 }

@@ -426,7 +426,7 @@ func (d *Desk) file(j *Job, m market.Lease, s wire.Signed) error {
 	rec := Record{
 		ID: s.Receipt.Digest(d.domain), Provider: m.Provider, Trade: j.Order.Trade,
 		Slot: m.Slot, Subject: d.offer(m).Subject, Denom: j.Order.Denom,
-		Units: metered(m.Rates, s.Receipt.Units), Latency: d.cfg.Now().Sub(j.Placed),
+		Units: trade.Meter(m.Rates, s.Receipt.Units), Latency: d.cfg.Now().Sub(j.Placed),
 		Evidence: square.Evidence{Receipt: s.Receipt, Sig: s.Sig, Request: job, Result: s.Result},
 	}
 	entries, err := d.filing(&rec)

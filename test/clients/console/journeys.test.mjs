@@ -97,7 +97,7 @@ test('ask: the price first, the answer as it comes, its receipt, an audit', asyn
   if (!(await whole.isVisible())) await receipt.locator('summary').click();
   await whole.click();
   await page.waitForURL('**/receipts/' + id);
-  await page.getByText('The model was run again on the same request and gave the same answer, bit by bit.', { exact: true }).waitFor();
+  await page.getByText('The work was done again on the same request and gave the same answer, bit by bit.', { exact: true }).waitFor();
   assert.equal((await page.locator('.speech').first().textContent()).trim(), opening);
 
   // From the receipt to its lease, and from there back.
@@ -118,7 +118,7 @@ test('an answer is proven, and its proof is seen to be checked', async () => {
   const path = await receipt.locator('a[href^="/receipts/"]').getAttribute('href');
   for (let i = 0; i < 60; i++) { // the proof is made after the answer
     await owner.go(path);
-    if (await page.getByText('A proof that the model gave this answer was checked').count()) return;
+    if (await page.getByText('A proof that the work gave this answer was checked').count()) return;
     await new Promise((r) => setTimeout(r, 500));
   }
   assert.fail('no proof was checked: ' + (await page.locator('.timeline').innerText()));
@@ -346,7 +346,7 @@ test('lists filter, sort, page and lead to their details', async () => {
   await page.waitForURL('**/receipts?*verified=equal*');
   await page.getByRole('link', { name: 'Show all' }).waitFor();
   assert.ok((await rows.count()) > 0);
-  await page.getByLabel('Model').fill('no such model');
+  await page.getByLabel('What').fill('no such thing');
   await page.getByRole('button', { name: 'Show', exact: true }).click();
   await page.getByText('Nothing like that').waitFor();
   await page.getByRole('link', { name: 'Show all' }).click();
@@ -451,7 +451,7 @@ test('by keyboard alone', async () => {
   await page.waitForURL('**/receipts/*');
   await tabTo('main form button');
   await page.keyboard.press('Enter');
-  await page.getByText('The model was run again on the same request and gave the same answer, bit by bit.', { exact: true }).waitFor();
+  await page.getByText('The work was done again on the same request and gave the same answer, bit by bit.', { exact: true }).waitFor();
   await v.leave();
 });
 

@@ -20,7 +20,7 @@ export const pages = [
   { name: 'docs-search', of: 'owner', path: '/docs?q=lease' },
   { name: 'docs-architecture', of: 'owner', path: '/docs/architecture' },
   { name: 'not-found', of: 'owner', path: '/nowhere', status: 404 },
-  { name: 'empty-list', of: 'owner', path: '/receipts?model=nothing' },
+  { name: 'empty-list', of: 'owner', path: '/receipts?what=nothing' },
   { name: 'key-square', of: 'key', path: '/' },
   { name: 'key-ask', of: 'key', path: '/ask' },
   { name: 'key-wallet', of: 'key', path: '/wallet' },

@@ -3,8 +3,9 @@
 // a to z in capitals, which every machine does alike; a byte is the unit. Wrong work is
 // proven by doing it again.
 //
-// A trade is three types and a line for each in the lists of a binary: [Rules] for the
-// ledger, [Worker] for a seller.Seller, [Buyer] for a desk.Desk.
+// A trade is three types, [Rules] for the ledger, [Worker] for a seller.Seller and
+// [Buyer] for a desk.Desk, and the [Kit] that a program lists, with what else the trade
+// brings along.
 package echo
 
 import (
@@ -13,6 +14,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
@@ -32,7 +34,7 @@ type Rules struct{}
 func (Rules) Name() string { return "echo" }
 
 // Units is one, the byte of a job.
-func (Rules) Units() []string { return []string{"byte"} }
+func (Rules) Units() []string { return []string{"bytes"} }
 
 // CheckOffer takes offers of Spec.
 func (r Rules) CheckOffer(o square.Offer) error {
@@ -92,7 +94,7 @@ func check(r square.Receipt, job, result []byte) error {
 	switch n := uint64(len(job)); {
 	case uint64(len(result)) != n:
 		return fmt.Errorf("the result has %d bytes, the job %d", len(result), n)
-	case len(r.Units) != 1 || r.Units[0] != n:
+	case !slices.Equal(r.Units, []uint64{n}):
 		return fmt.Errorf("units are %v, the job has %d bytes", r.Units, n)
 	}
 	return nil
@@ -111,7 +113,7 @@ var _ seller.Worker = Worker{}
 func (w Worker) Goods(context.Context) ([]seller.Good, error) {
 	return []seller.Good{{
 		Spec: Spec, Subject: "capitals", Denom: square.Denom, Capacity: w.Places,
-		Rates: []square.Rate{{Unit: "byte", PerMillion: w.Rate}},
+		Rates: []square.Rate{{Unit: "bytes", PerMillion: w.Rate}},
 	}}, nil
 }
 

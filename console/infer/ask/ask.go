@@ -40,17 +40,23 @@ import (
 
 // Page is the pages below /ask.
 type Page struct {
-	desk source.Desk
-	keys source.Keys
-	api  http.Handler
+	models Models
+	desk   source.Desk
+	keys   source.Keys
+	api    http.Handler
 
 	mu      sync.Mutex
 	running map[string]context.CancelFunc // answers under way, by session and the page's id
 }
 
-// New makes the page. api is the gateway.
-func New(d source.Desk, k source.Keys, api http.Handler) *Page {
-	return &Page{desk: d, keys: k, api: api, running: map[string]context.CancelFunc{}}
+// Models are what may be asked; *buyer.Buyer has them.
+type Models interface {
+	Models(ctx context.Context) ([]buyer.Model, error)
+}
+
+// New makes the page. api is the door that questions go through.
+func New(m Models, d source.Desk, k source.Keys, api http.Handler) *Page {
+	return &Page{models: m, desk: d, keys: k, api: api, running: map[string]context.CancelFunc{}}
 }
 
 // Link is its place in the navigation.
@@ -288,7 +294,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 
 func (p *Page) render(w http.ResponseWriter, r *http.Request, q question, failed string, status int) error {
 	v := view{Question: q, Failed: failed, Receipts: map[string]card{}}
-	ms, err := p.desk.Models(r.Context())
+	ms, err := p.models.Models(r.Context())
 	if err != nil {
 		return err
 	}
@@ -320,7 +326,7 @@ func (p *Page) price(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ms, err := p.desk.Models(r.Context())
+	ms, err := p.models.Models(r.Context())
 	if err != nil {
 		return err
 	}

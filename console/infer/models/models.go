@@ -8,6 +8,7 @@ package models
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,8 +22,8 @@ import (
 	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
 // Page lists and shows models.
@@ -30,13 +31,27 @@ type Page struct {
 	feed   *live.Feed
 	ledger source.Ledger
 	desk   source.Desk
-	models source.Models
+	known  Register
 	docs   *docs.Page
 }
 
+// Known is what is known of a model from its own bytes: what no offer can make up.
+type Known struct {
+	Name      string
+	From      string      // who says so, for people
+	Card      square.Hash // the id of its zkml card
+	CardBytes int
+	About     string // Markdown; empty where there is none
+	File      string // of the repository, where About is from
+}
+
+// Register tells what is known of models: source.ErrNotFound of one of which there
+// are only offers.
+type Register func(ctx context.Context, digest square.Hash) (Known, error)
+
 // New makes the page.
-func New(f *live.Feed, l source.Ledger, d source.Desk, m source.Models, read *docs.Page) *Page {
-	return &Page{f, l, d, m, read}
+func New(f *live.Feed, l source.Ledger, d source.Desk, known Register, read *docs.Page) *Page {
+	return &Page{f, l, d, known, read}
 }
 
 // Link is the page's place in the navigation.
@@ -209,7 +224,7 @@ func (p *Page) list(w http.ResponseWriter, r *http.Request) error {
 type offer struct {
 	market.Offer
 	live bool
-	seen buyer.Model
+	seen desk.Seat
 }
 
 // model is what a model's page tells.
@@ -222,7 +237,7 @@ type model struct {
 	context uint64
 	offers  []offer // those that stand first, the cheapest first
 	more    int     // offers that are not shown
-	known   *source.Model
+	known   *Known
 	about   string // HTML
 }
 
@@ -238,7 +253,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 		return ui.NotFound("model")
 	}
 	m := model{spec: digest}
-	known, err := p.models.Model(r.Context(), digest)
+	known, err := p.known(r.Context(), digest)
 	switch {
 	case err == nil:
 		m.known = &known
@@ -254,7 +269,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 		return ui.NotFound("model")
 	}
 	// What this machine has seen is a help, and no reason to show nothing.
-	seen, _ := p.desk.Models(r.Context())
+	seen, _ := p.desk.Seats(r.Context())
 	now := ui.Of(r.Context()).Now
 	names := map[string]int{}
 	m.exact = len(offers) > 0
@@ -264,7 +279,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request) error {
 		m.context = max(m.context, contextOf(o.Offer))
 		of := offer{Offer: o, live: ui.Stands(o, now)}
 		for _, s := range seen {
-			if s.Provider == o.Provider && s.Digest == digest {
+			if s.Offer.Trade == infer.Name && s.Offer.Provider == o.Provider && s.Offer.Spec == digest {
 				of.seen = s
 			}
 		}

@@ -1,6 +1,7 @@
 package ask_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,8 +14,9 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/torg-network/torg/console"
-	"github.com/torg-network/torg/console/ask"
 	"github.com/torg-network/torg/console/consoletest"
+	"github.com/torg-network/torg/console/infer/ask"
+	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
@@ -62,14 +64,20 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var provider = square.Address{1, 2, 3}
 
+// asked are the models that may be.
+type asked []buyer.Model
+
+func (a asked) Models(context.Context) ([]buyer.Model, error) { return a, nil }
+
 func open(t *testing.T, g *gateway) *consoletest.Test {
-	sq := consoletest.New()
-	sq.ModelsNow = []buyer.Model{
+	models := asked{
 		{ID: "exact-1", Digest: square.Hash{7}, Exact: true, Provider: provider, Denom: square.Denom, TTFT: 12 * time.Millisecond, Throughput: 80,
 			Rates: []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 100_000}, {Unit: infer.UnitCompletion, PerMillion: 1_000_000}}},
 		{ID: "<b>hostile</b>", Provider: provider, Denom: square.Denom, Rates: []square.Rate{{Unit: infer.UnitPrompt}, {Unit: infer.UnitCompletion}}},
 	}
-	return consoletest.Open(t, sq, func(c *console.Config) { c.API = g })
+	return consoletest.Open(t, consoletest.New(), func(c *console.Config) {
+		c.Pages = func(r console.Room) []ui.Page { return []ui.Page{ask.New(models, r.Desk, r.Keys, g)} }
+	})
 }
 
 // receiptOf files a receipt for an account.

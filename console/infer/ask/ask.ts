@@ -1,6 +1,6 @@
 // The chat as it streams. The form works without this; here its answer comes
 // piece by piece, can be stopped, and its receipt is put under it.
-import { csrf, words } from '../assets/lib/post'
+import { csrf, words } from '../../assets/lib/post'
 
 declare const htmx: { process(e: Element): void; trigger(e: Element, name: string): void }
 

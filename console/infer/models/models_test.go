@@ -1,6 +1,7 @@
 package models_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,13 +10,16 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/torg-network/torg/console"
 	"github.com/torg-network/torg/console/consoletest"
+	"github.com/torg-network/torg/console/infer/models"
 	"github.com/torg-network/torg/console/source"
+	"github.com/torg-network/torg/console/ui"
 	"github.com/torg-network/torg/market"
 	"github.com/torg-network/torg/square"
 	"github.com/torg-network/torg/trade"
+	"github.com/torg-network/torg/trade/desk"
 	"github.com/torg-network/torg/trade/infer"
-	"github.com/torg-network/torg/trade/infer/buyer"
 )
 
 func hash(n int) (h square.Hash) {
@@ -39,6 +43,20 @@ var exact = square.Attribute{Key: "infer.exact", Value: "true"}
 
 const hostile = `<script>alert(1)</script>"'>`
 
+// open is a console with the page, which knows some models by their bytes.
+func open(t testing.TB, sq *consoletest.Square, known map[square.Hash]models.Known) *consoletest.Test {
+	return consoletest.Open(t, sq, func(c *console.Config) {
+		c.Pages = func(r console.Room) []ui.Page {
+			return []ui.Page{models.New(r.Feed, r.Ledger, r.Desk, func(_ context.Context, digest square.Hash) (models.Known, error) {
+				if m, ok := known[digest]; ok {
+					return m, nil
+				}
+				return models.Known{}, fmt.Errorf("model %s: %w", digest.Short(), source.ErrNotFound)
+			}, r.Docs)}
+		}
+	})
+}
+
 func TestList(t *testing.T) {
 	sq := consoletest.New()
 	proven := trade.Under(square.PolicyProve, []square.Rate{{Unit: infer.UnitPrompt, PerMillion: 7_000_000}, {Unit: infer.UnitCompletion, PerMillion: 70_000_000}})
@@ -54,7 +72,7 @@ func TestList(t *testing.T) {
 	other := offer(6, hash(3), "not inference", 1)
 	other.Trade = "store"
 	sq.AllOffers = append(sq.AllOffers, other)
-	s := consoletest.Open(t, sq, nil)
+	s := open(t, sq, nil)
 	b := s.AsOwner()
 	sq.Asked()
 	r := b.Get("/models").Is(http.StatusOK).Has("1–3 of 3", "nano", "gpt", hostile, "1 TORG", "70 TORG", "9", "4096").Lacks(hostile, "not inference", ">liar<")
@@ -94,12 +112,12 @@ func TestModel(t *testing.T) {
 	old := offer(8, nano, "old name", 1, exact)
 	old.Expiry = 1000
 	sq.AllOffers = []market.Offer{offer(1, nano, "nano", 2_000_000, exact), offer(2, nano, hostile, 1_000_000, exact), gone, old, offer(5, odd, hostile, 1), offer(6, infer.Subject("gpt"), "gpt", 1)}
-	sq.Known = map[square.Hash]source.Model{
+	known := map[square.Hash]models.Known{
 		nano:    {Name: "the-true-nano", From: "this torg", Card: hash(77), CardBytes: 2048, File: "exact/nano/CARD.md", About: "# A card\n\nIt says <script>x</script> and **much**.\n\n| | |\n|---|---|\n| size | small |\n\n## More\n\n[Operating](../../docs/operating.md)\n"},
 		hash(4): {Name: "unsold", From: "the ledger", Card: hash(78)},
 	}
-	sq.ModelsNow = []buyer.Model{{ID: "nano", Digest: nano, Provider: who(1), TTFT: 42 * time.Millisecond, Failures: 0.25}}
-	s := consoletest.Open(t, sq, nil)
+	sq.SeatsNow = []desk.Seat{{Offer: sq.AllOffers[0].Offer, Latency: 42 * time.Millisecond, Failures: 0.25}}
+	s := open(t, sq, known)
 	b := s.AsOwner()
 	sq.Asked()
 	r := b.Get("/models/"+nano.String()).Is(http.StatusOK).
@@ -132,7 +150,7 @@ func BenchmarkTenThousand(b *testing.B) {
 	for n := range 10_000 {
 		sq.AllOffers = append(sq.AllOffers, offer(n, hash(n%100), fmt.Sprintf("model-%d", n%100), uint64(n), exact))
 	}
-	s := consoletest.Open(b, sq, nil)
+	s := open(b, sq, nil)
 	owner := s.AsOwner()
 	for _, path := range []string{"/models?sort=answer&dir=asc", "/models/" + hash(7).String()} {
 		b.Run(path[:8], func(b *testing.B) {
