@@ -33,7 +33,7 @@ func shelf(t *testing.T, n int) (*filed, []Record) {
 	for i := range n {
 		r := Record{
 			ID: square.Hash{byte(i), byte(i >> 8), 1}, Provider: square.Address{byte(i % 3), 1}, Trade: "words", Subject: fmt.Sprint("good ", i%4),
-			Account: []string{"", "key_a", "key_b", "key_bb", "key_c"}[i%5], Denom: square.Denom, Units: []Metered{{"letters", uint64(i)}},
+			Account: []string{"", "key_a", "key_b", "key_bb", "key_c"}[i%5], Denom: square.Denom, Units: []Metered{{Unit: "letters", Count: uint64(i)}},
 			Evidence: square.Evidence{Receipt: square.Receipt{Lease: square.Hash{byte(i % 2), 1}, Price: uint64(i)}, Request: fmt.Append(nil, "q", i), Result: fmt.Append(nil, "r", i)},
 		}
 		if i%7 == 0 {
@@ -337,7 +337,7 @@ func BenchmarkPage(b *testing.B) {
 	}
 	for n := range 20_000 {
 		r := Record{ID: square.Hash{byte(n), byte(n >> 8)}, Account: fmt.Sprint("key_", n%10), Subject: fmt.Sprint("good ", n%7), Provider: square.Address{byte(n % 11)}}
-		r.Units, r.Evidence.Request = []Metered{{"letters", 1}}, make([]byte, 1200)
+		r.Units, r.Evidence.Request = []Metered{{Unit: "letters", Count: 1}}, make([]byte, 1200)
 		es, err := f.filing(&r)
 		if err == nil {
 			err = store.PutSoon(es...)
