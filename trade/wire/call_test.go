@@ -37,7 +37,10 @@ func TestCall(t *testing.T) {
 			_, a, err := ParseCall(d, square.Address{9}, c.Path, good, nil)
 			return a, err
 		},
-		"path": func() (square.Address, error) { _, a, err := ParseCall(d, c.Provider, "lane", good, nil); return a, err },
+		"path": func() (square.Address, error) {
+			_, a, err := ParseCall(d, c.Provider, "lane", good, nil)
+			return a, err
+		},
 		"lane": func() (square.Address, error) {
 			_, a, err := ParseCall(d, c.Provider, c.Path, strings.Replace(good, " 258 ", " 259 ", 1), nil)
 			return a, err
