@@ -20,8 +20,8 @@ type index[K, V any] struct {
 
 func (i index[K, V]) lists(v *V) bool { return i.has == nil || i.has(v) }
 
-// move takes a value from its old place to its new one; either may be none.
-func (i index[K, V]) move(ctx context.Context, pk []byte, was, is *V) error {
+// Move takes a value from its old place to its new one; either may be none.
+func (i index[K, V]) Move(ctx context.Context, pk []byte, was, is *V) error {
 	from, to := was != nil && i.lists(was), is != nil && i.lists(is)
 	if from && to && i.same(was, is) {
 		return nil
@@ -39,7 +39,7 @@ func (i index[K, V]) move(ctx context.Context, pk []byte, was, is *V) error {
 
 // together is all indexes of a map.
 type together[V any] []interface {
-	move(ctx context.Context, pk []byte, was, is *V) error
+	Move(ctx context.Context, pk []byte, was, is *V) error
 }
 
 // Reference brings the indexes up to a new value.
@@ -53,7 +53,7 @@ func (t together[V]) Reference(ctx context.Context, pk []byte, v V, old func() (
 		return err
 	}
 	for _, i := range t {
-		if err := i.move(ctx, pk, before, &v); err != nil {
+		if err := i.Move(ctx, pk, before, &v); err != nil {
 			return err
 		}
 	}
@@ -67,7 +67,7 @@ func (t together[V]) Unreference(ctx context.Context, pk []byte, old func() (V, 
 		return err
 	}
 	for _, i := range t {
-		if err := i.move(ctx, pk, &was, nil); err != nil {
+		if err := i.Move(ctx, pk, &was, nil); err != nil {
 			return err
 		}
 	}
