@@ -114,7 +114,7 @@ func TestReview(t *testing.T) {
 			paid = l.Paid
 		}
 	}
-	if want, _ := square.Price([]square.Rate{{Unit: "byte", PerMillion: 1_000_000}}, []uint64{12}); paid != want {
+	if want, _ := square.Price([]square.Rate{{Unit: "bytes", PerMillion: 1_000_000}}, []uint64{12}); paid != want {
 		t.Errorf("paid %d for 12 bytes, not %d", paid, want)
 	}
 	s.conserved()

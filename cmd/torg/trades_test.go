@@ -49,7 +49,7 @@ func TestTradesOnLedger(t *testing.T) {
 				Rules: echo.Rules{}, Worker: echo.Worker{Rate: 10_000_000, Places: 8}, Buyer: echo.Buyer{},
 				Order: square.Order{
 					Trade: "echo", Spec: echo.Spec, JobValue: 10_000,
-					MaxRates: []square.Rate{{Unit: "byte", PerMillion: 30_000_000}},
+					MaxRates: []square.Rate{{Unit: "bytes", PerMillion: 30_000_000}},
 				},
 				Job:   func(n int) []byte { return fmt.Appendf(nil, "hello %d, who is there?", n) },
 				Wrong: func(result []byte) []byte { return append([]byte("x"), result[1:]...) },

@@ -101,8 +101,12 @@ func buyerDies(w *town, at string) {
 		s.kill()
 		killed <- true
 	})
-	_, _ = s.order(0) // who is killed hears no answer
-	<-killed
+	_, err := s.order(0) // who is killed hears no answer
+	select {
+	case <-killed:
+	case <-time.After(patience):
+		w.Fatalf("it was never killed; the order: %v", err)
+	}
 	s.stop()
 	s.open()
 	js, err := s.d.Jobs()
