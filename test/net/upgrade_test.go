@@ -31,7 +31,7 @@ func TestUpgrade(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped 1 test: it takes a minute")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	h := newHosts(t, 4)
 	traffic := newTraffic(4)
