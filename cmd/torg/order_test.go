@@ -58,6 +58,9 @@ func TestOrder(t *testing.T) {
 	}
 	plugged(t, s)
 	s.stop()
+	if said := s.err.String(); strings.Contains(said, "lease could not be opened") {
+		t.Errorf("it tried to lease what is sold in results alone:\n%s", said)
+	}
 
 	s = openAs(t, asMarket, home)
 	list := s.torg("order", "list")

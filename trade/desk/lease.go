@@ -147,10 +147,17 @@ func (d *Desk) wants(s *seat, p square.Policy, now time.Time) bool {
 	}
 	leases := s.under(p)
 	if len(leases) == 0 {
-		return s.key.provider == d.cfg.Own && p == d.cfg.Policy
+		return s.key.provider == d.cfg.Own && p == d.cfg.Policy && d.streams(s, p)
 	}
 	l := leases[len(leases)-1]
 	return l.rec.Phase == standing && l.charged() > 0 && d.worn(l, now)
+}
+
+// streams reports whether the seat's trade is sold in streams: of results each is an
+// order of its own.
+func (d *Desk) streams(s *seat, p square.Policy) bool {
+	t := d.trades[s.key.trade]
+	return t.CheckOrder(square.Order{Trade: s.key.trade, Mode: square.ModeStream, Spec: s.offer.Spec, Denom: s.offer.Denom, MaxRates: t.Rates(s.offer, p), Policy: p}) == nil
 }
 
 // worn reports whether a lease is nearly used up: a quarter of its escrow or a
