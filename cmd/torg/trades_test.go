@@ -105,12 +105,16 @@ func (l *embedded) Leases(buyer square.Address) ([]market.Lease, error) {
 	return out, err
 }
 
-// Holds reads money and fees until no fee was paid in between.
+// Holds reads money and fees until neither has changed for two blocks: the one is
+// asked of the newest state, the other of the newest block that was announced.
 func (l *embedded) Holds(a square.Address, trade string) (units, fees uint64, err error) {
 	ctx := context.Background()
-	for {
-		before, err := l.paid(ctx, a)
-		if err != nil {
+	for same := false; !same; {
+		had, paid := units, fees
+		if err := l.cl.WaitHeight(ctx, l.node.Height()+2); err != nil {
+			return 0, 0, err
+		}
+		if fees, err = l.paid(ctx, a); err != nil {
 			return 0, 0, err
 		}
 		b, err := l.cl.Balance(ctx, a, square.Denom)
@@ -125,10 +129,9 @@ func (l *embedded) Holds(a square.Address, trade string) (units, fees uint64, er
 		for _, s := range stakes {
 			units += s.Total
 		}
-		if fees, err = l.paid(ctx, a); err != nil || fees == before {
-			return units, fees, err
-		}
+		same = units == had && fees == paid
 	}
+	return units, fees, nil
 }
 
 // paid is what an account's transactions have cost, also those that failed.
