@@ -8,6 +8,7 @@ import protobuf from 'protobufjs';
 import { DirectEthSecp256k1HdWallet, Registry } from '@cosmjs/proto-signing';
 import { SigningStargateClient, defaultRegistryTypes } from '@cosmjs/stargate';
 import { stringToPath } from '@cosmjs/crypto';
+import { fromBech32, fromHex } from '@cosmjs/encoding';
 
 const q = JSON.parse(process.env.TORG_IN);
 const protos = process.env.TORG_PROTO ?? path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../proto');
@@ -31,8 +32,12 @@ const client = await SigningStargateClient.connectWithSigner(q.rpc, wallet, { re
 const fee = { amount: q.fee, gas: '500000' };
 const before = await client.getBalance(address, 'utorg');
 const sent = await client.sendTokens(address, q.to, [{ denom: 'utorg', amount: '12345' }], fee, 'from CosmJS');
+// On the wire addresses and hashes are bytes; people write torg1… and hex.
+const wire = (type, message) => Object.fromEntries(Object.entries(message).map(([name, v]) =>
+  [name, type.fields[name]?.type !== 'bytes' ? v : v.startsWith('torg1') ? fromBech32(v, 90).data : fromHex(v.replace(/^0x/, ''))]));
+const type = (name) => root.lookupType(`torg.square.v1.${name}`);
 const value = types.MsgOpenLease.fromObject({
-  buyer: address, order: q.order, quote: q.quote, quote_signature: Buffer.from(q.signature.slice(2), 'hex') });
+  buyer: address, order: wire(type('Order'), q.order), quote: wire(type('Quote'), q.quote), quote_signature: Buffer.from(q.signature.slice(2), 'hex') });
 const opened = await client.signAndBroadcast(address, [{ typeUrl: '/torg.market.v1.MsgOpenLease', value }], fee);
 // A second time the quote is used up: the refusal must reach the client as a failure.
 const again = await client.signAndBroadcast(address, [{ typeUrl: '/torg.market.v1.MsgOpenLease', value }], fee)
