@@ -76,7 +76,7 @@ func TestLargest(t *testing.T) {
 		must(m.PostOffer(s, 1, square.Hash{7}, off))
 		o := square.Order{
 			Buyer: ann, Authorizer: ann, Trade: "infer", Mode: square.ModeStream, Denom: square.Denom, Escrow: most, MaxRates: off.Rates,
-			JobValue: most, Policy: square.PolicyReplicate, Lanes: 256, Units: 1 << 63, Start: 1, Idle: 86400, Duration: 366 * 86400,
+			JobValue: most, Policy: square.PolicyNone, Lanes: 256, Units: 1 << 63, Start: 1, Idle: 86400, Duration: 366 * 86400,
 			Challenge: 1, Drain: 1, Failover: 8, Expiry: 86401,
 		}
 		id := o.ID(storyDomain)

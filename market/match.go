@@ -123,10 +123,11 @@ func (t *step) match(q square.Quote, digest square.Hash) error {
 
 // LeaseBond is the least bond of a lease that fills o, if it is bonded at all.
 // Where work may be disputed it covers a whole dispute, so that the loser can pay
-// for it, and that of a replica what a wrong result may take.
+// for it. Under replicate it covers what a wrong result may take as well: it is what
+// another's word is believed for, who has bonded nothing.
 func (p Params) LeaseBond(o square.Order) uint64 {
 	switch {
-	case replicated(o):
+	case o.Policy == square.PolicyReplicate:
 		return max(o.JobValue, p.Dispute())
 	case o.Policy == square.PolicyAudit || o.Policy == square.PolicyProve:
 		return max(1, p.Dispute())

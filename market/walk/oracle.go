@@ -442,7 +442,7 @@ func (o *Oracle) canMatch(op Op, f *file) bool {
 		}
 		return true
 	}
-	if !f.of.IsZero() && (q.Bond < f.order.JobValue || q.Bond < o.dispute()) {
+	if f.order.Policy == "replicate" && (q.Bond < f.order.JobValue || q.Bond < o.dispute()) {
 		return false
 	}
 	disputed := f.order.Policy == "audit" || f.order.Policy == "prove"

@@ -117,7 +117,7 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed wire.Signed, laten
 		}
 		return rec, err
 	}
-	if policy == square.PolicyAudit {
+	if policy == square.PolicyAudit { // two that agree may be one
 		// Only now is it drawn: the provider has signed.
 		d.draw(rec, bond, job)
 	}

@@ -237,3 +237,26 @@ func (d dim) Model() provider.Model {
 	m.Exact = false
 	return m
 }
+
+// TestCollusion: two that agree on lies are one, and are audited all the same: both
+// have something at stake, and lose it.
+func TestCollusion(t *testing.T) {
+	toy := infertest.Toy{Name: "toy"}
+	l := infertest.NewLedger(toy)
+	a, b := sell(t, l, 16, always(toy)), sell(t, l, 16, always(toy))
+	d := buy(t, l, func(c *config) { c.Models = []infer.Replayer{toy} })
+	slashed := func() bool {
+		for _, x := range l.Leases() {
+			if x.State == market.Slashed && (x.Provider == a.Address() || x.Provider == b.Address()) {
+				return true
+			}
+		}
+		return false
+	}
+	for n := 0; n < 200 && !slashed(); n++ { // at one in seventeen, both drawn
+		if _, err := d.Do(t.Context(), twice(n), nil); err != nil {
+			break // one has been found out
+		}
+	}
+	waitFor(t, "the slash", slashed)
+}
