@@ -117,7 +117,7 @@ func (d *Desk) commit(h held, s *seat, request []byte, signed wire.Signed, laten
 		}
 		return rec, err
 	}
-	if policy == square.PolicyAudit { // two that agree may be one
+	if policy == square.PolicyAudit || policy == square.PolicyReplicate && bond > 0 { // two that agree may be one
 		// Only now is it drawn: the provider has signed.
 		d.draw(rec, bond, job)
 	}

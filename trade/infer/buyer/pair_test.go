@@ -253,7 +253,7 @@ func TestCollusion(t *testing.T) {
 		}
 		return false
 	}
-	for n := 0; n < 200 && !slashed(); n++ { // at one in seventeen, both drawn
+	for n := 0; n < 2000 && !slashed(); n++ { // at one in seventeen, both drawn
 		if _, err := d.Do(t.Context(), twice(n), nil); err != nil {
 			break // one has been found out
 		}
