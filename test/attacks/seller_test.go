@@ -337,6 +337,39 @@ func TestNewcomersLie(t *testing.T) {
 	})
 }
 
+// TestSmallBond: a provider that would vouch for another's lies has bonded one base
+// unit for it, and is asked nothing.
+func TestSmallBond(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	c := p.crook(1, func(c *crook, s *sold, req infer.ServeRequest, w http.ResponseWriter) {
+		c.receipt(s, req, w, func(_ *square.Receipt, r *infer.Result) { r.Tokens[0] ^= 1 })
+	})
+	body := fmt.Sprintf(`{"model":%q,"max_tokens":4,"provider":{"verification":"replicate"},"messages":[{"role":"user","content":"It is a truth"}]}`, nano.Name)
+	p.await("its quote to be asked for", func() error {
+		if _, err := p.chat(t.Context(), p.APIKey, body); err == nil {
+			return fmt.Errorf("it was answered by a pair")
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.orders) == 0 {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
+	for range 5 {
+		_, _ = p.chat(t.Context(), p.APIKey, body) // there is nobody to compare with
+	}
+	sum, locked, states := c.paid()
+	if c.asked > 0 || locked > 0 {
+		t.Errorf("asked %d times, with %d locked", c.asked, locked)
+	}
+	p.after(outcome{
+		actor: provider, name: "vouches with a bond of one unit", loss: int64(sum),
+		note: fmt.Sprintf("quoted %d times, leases %v, asked %d times", len(c.orders), states, c.asked),
+	})
+}
+
 // TestDearer: a provider whose receipt asks a price that its own units do not
 // give.
 func TestDearer(t *testing.T) {
