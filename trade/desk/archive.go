@@ -205,15 +205,22 @@ func (d *Desk) Receipt(_ context.Context, id square.Hash) (r Record, err error) 
 	case err != nil:
 		return r, err
 	}
-	n := uint64(math.MaxUint64)
-	if len(opened) >= 4 {
-		n = uint64(binary.BigEndian.Uint32(opened))
+	if r.Evidence.Request, r.Evidence.Result, err = split(opened); err != nil {
+		return r, fmt.Errorf("desk: the evidence of receipt %s is damaged on disk: %w", id.Short(), err)
 	}
-	if n > uint64(len(opened)-4) {
-		return r, fmt.Errorf("desk: the evidence of receipt %s is damaged on disk", id.Short())
-	}
-	r.Evidence.Request, r.Evidence.Result = opened[4:4+n], opened[4+n:]
 	return r, nil
+}
+
+// split is the request and the result of what bucketEvidence has.
+func split(opened []byte) (request, result []byte, err error) {
+	if len(opened) < 4 {
+		return nil, nil, fmt.Errorf("it has %d bytes", len(opened))
+	}
+	n, rest := uint64(binary.BigEndian.Uint32(opened)), opened[4:]
+	if n > uint64(len(rest)) {
+		return nil, nil, fmt.Errorf("its request has %d bytes of %d", n, len(rest))
+	}
+	return rest[:n], rest[n:], nil
 }
 
 // FindReceipt is the id that begins with these hexadecimal digits. An error tells

@@ -356,3 +356,19 @@ func BenchmarkPage(b *testing.B) {
 		})
 	}
 }
+
+// TestSplit: evidence of any length is read or refused.
+func TestSplit(t *testing.T) {
+	for _, c := range []struct {
+		in, request, result string
+		ok                  bool
+	}{
+		{"", "", "", false}, {"abc", "", "", false}, {"\x00\x00\x00\x01", "", "", false}, {"\xff\xff\xff\xffab", "", "", false},
+		{"\x00\x00\x00\x00", "", "", true}, {"\x00\x00\x00\x01ab", "a", "b", true},
+	} {
+		request, result, err := split([]byte(c.in))
+		if (err == nil) != c.ok || string(request) != c.request || string(result) != c.result {
+			t.Errorf("%q: %q, %q, %v", c.in, request, result, err)
+		}
+	}
+}
